@@ -1,0 +1,252 @@
+"""The typed settings of each stage, read from `configs/`: a typo is an error that names the known keys.
+
+A file under `<root>/configs/` goes before the one of the same name that ships with the package.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from facemask_train.errors import MissingError, UsageError, nearest
+from facemask_train.records import CLASSES, WORN_INCORRECTLY
+
+Target = Literal["mask", "no_mask", "worn_incorrectly"]
+SampleLayout = Literal["voc", "yolo-beside", "darknet"]
+
+
+class Settings(BaseModel):
+    """Settings cannot be changed once read, and hold no key that is not known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Settings):
+    """One source of pictures: where it comes from, how it is laid out, and what its classes mean.
+
+    Exactly one of `handle` (Kaggle's owner/name), `path` (a folder or archive of the user's own) and `sample` (drawn
+    by fmask) says where it comes from. `classes` maps a published class name to `mask`, `no_mask` or
+    `worn_incorrectly`; where a source publishes ids without names, its keys are the ids.
+    """
+
+    handle: str | None = None
+    path: str | None = None
+    sample: SampleLayout | None = None
+    version: int | None = Field(None, ge=1)
+    licence: str = ""
+    format: Literal["probe", "voc", "yolo", "coco"] = "probe"
+    classes: dict[str, Target] = Field(default_factory=dict)
+    digest: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$")
+    optional: bool = False
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _ids_are_names(cls, value: Any) -> Any:
+        return {str(key): target for key, target in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if sum(origin is not None for origin in (self.handle, self.path, self.sample)) != 1:
+            raise ValueError("a source has exactly one of: handle, path, sample")
+        if self.handle is not None and self.handle.count("/") != 1:
+            raise ValueError(f"a handle is Kaggle's owner/name, found {self.handle!r}")
+        return self
+
+    @property
+    def archive_name(self) -> str:
+        """The file name that Kaggle gives this source's archive."""
+        return f"{(self.handle or '').rpartition('/')[2]}.zip"
+
+
+class Split(Settings):
+    """The shares of the pictures that go to each split; they add up to 1."""
+
+    train: float = Field(0.85, gt=0, le=1)
+    val: float = Field(0.10, ge=0, lt=1)
+    test: float = Field(0.05, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if abs(self.train + self.val + self.test - 1) > 1e-9:
+            raise ValueError(f"the shares add up to 1, found {self.train + self.val + self.test:g}")
+        return self
+
+
+class Recipe(Settings):
+    """How an ensemble is made. The order of `sources` matters: the better copies come first."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    sources: tuple[str, ...] = Field(min_length=1)
+    worn_incorrectly: Literal["drop-image", "drop-box", "as-no-mask"] = "drop-image"
+    split: Split = Split()
+
+    @field_validator("sources")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError(f"a source is named once, found {list(value)}")
+        return value
+
+
+class TrainSettings(Settings):
+    """What training is asked for. `extra` holds any other setting of the `ultralytics` trainer, by its own name."""
+
+    weights: str = "yolov5s.pt"
+    epochs: int = Field(300, ge=1)
+    patience: int = Field(100, ge=0)
+    imgsz: int = Field(640, ge=32)
+    batch: int = Field(64, ge=1)
+    device: str = ""
+    seed: int = Field(0, ge=0)
+    workers: int = Field(8, ge=0)
+    optimizer: Literal["SGD", "AdamW", "Adam", "NAdam", "RAdam", "RMSProp"] = "SGD"
+    lr0: float = Field(0.01, gt=0)
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+
+Model = TypeVar("Model", bound=Settings)
+
+
+def config_file(root: Path, name: str) -> Path:
+    """Return the path of `configs/NAME`: the user's own under `root`, or else the one that ships with fmask.
+
+    Raises:
+        MissingError: neither is there; the message names those that are.
+    """
+    for folder in config_folders(root):
+        if (folder / name).is_file():
+            return folder / name
+    stems = [path.stem for path in config_files(root, str(Path(name).parent))]
+    raise MissingError(
+        f"{root / 'configs' / name}: no such file{nearest(Path(name).stem, stems)}",
+        next_step=f"use one of: {', '.join(stems)}; or write this file",
+    )
+
+
+def config_folders(root: Path) -> tuple[Path, ...]:
+    """Return the folders that hold settings, the user's own first."""
+    package = Path(__file__).parent
+    return root / "configs", package / "configs", package.parents[1] / "configs"
+
+
+def config_files(root: Path, folder: str) -> list[Path]:
+    """Return every yaml of `configs/FOLDER` that can be named, the user's own before the shipped."""
+    found: dict[str, Path] = {}
+    for base in config_folders(root):
+        for path in sorted((base / folder).glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return [found[stem] for stem in sorted(found)]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping that a yaml file holds.
+
+    Raises:
+        UsageError: it is not valid yaml, or not a mapping.
+        MissingError: there is no such file.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MissingError(f"{path}: no such file", next_step="check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid yaml: {error}", next_step="mend the file") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: expected keys and values, found {type(data).__name__}", next_step="mend the file")
+    return data
+
+
+def parse(model: type[Model], data: Any, *, where: str) -> Model:
+    """Check `data` against a settings model.
+
+    Args:
+        where: the file, and the place in it, that messages name.
+
+    Raises:
+        UsageError: an unknown key (the known ones are named), a missing one, or a value out of range.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(f"{where}: {_first(error, model)}", next_step="mend the file, or the option") from error
+
+
+def _first(error: ValidationError, model: type[Settings]) -> str:
+    found = error.errors()[0]
+    *parents, key = found["loc"] or ("",)
+    if found["type"] == "extra_forbidden":
+        known = _known_keys(model, parents)
+        return f"unknown key '{key}'{nearest(str(key), known)}; known keys: {', '.join(known)}"
+    place = ".".join(map(str, found["loc"]))
+    given = "" if found["type"] == "missing" else f", found {found['input']!r}"
+    return f"{place}: {found['msg']}{given}" if place else found["msg"].removeprefix("Value error, ")
+
+
+def _known_keys(model: type[Settings], parents: list[Any]) -> list[str]:
+    for parent in parents:
+        field = model.model_fields.get(str(parent))
+        if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            model = field.annotation
+    return list(model.model_fields)
+
+
+def read_sources(root: Path) -> dict[str, Source]:
+    """Return the sources of `configs/sources.yaml`, in its order.
+
+    Raises:
+        UsageError: a source, a key or a value is not as it should be.
+    """
+    path = config_file(root, "sources.yaml")
+    entries = read_yaml(path).get("sources")
+    if not isinstance(entries, dict) or not entries:
+        raise UsageError(f"{path}: expected a mapping under 'sources', found none", next_step="mend the file")
+    return {str(name): parse(Source, entry, where=f"{path}: {name}") for name, entry in entries.items()}
+
+
+def pick_source(sources: dict[str, Source], name: str) -> Source:
+    """Return a source by name.
+
+    Raises:
+        UsageError: no source has this name; the nearest one is named.
+    """
+    if name not in sources:
+        raise UsageError(
+            f"no source is named '{name}'{nearest(name, sources)}; known sources: {', '.join(sources)}",
+            next_step="name one of them, or add yours to configs/sources.yaml",
+        )
+    return sources[name]
+
+
+def read_recipe(root: Path, version: str) -> Recipe:
+    """Return an ensemble's recipe by version number (`5`), name (`v5`), or path of a yaml.
+
+    Raises:
+        MissingError: there is no such recipe; those that exist are named.
+        UsageError: a key or value is not as it should be.
+    """
+    if version.endswith((".yaml", ".yml")):
+        path = Path(version)
+    else:
+        path = config_file(root, f"ensembles/{'v' if version.isdecimal() else ''}{version}.yaml")
+    return parse(Recipe, {"name": path.stem, **read_yaml(path)}, where=str(path))
+
+
+def class_map(text: str) -> tuple[str, dict[str, Target]]:
+    """Parse `SOURCE=0:mask,1:no_mask` into a source's name and its class map.
+
+    Raises:
+        UsageError: the text has another form, or a class that fmask does not have.
+    """
+    source, _, pairs = text.partition("=")
+    classes = dict(pair.partition(":")[::2] for pair in pairs.split(",") if pair)
+    targets = (*CLASSES, WORN_INCORRECTLY)
+    if not source or not classes or not set(classes.values()) <= set(targets):
+        raise UsageError(
+            f"--class-map {text!r}: expected SOURCE=ID:CLASS,ID:CLASS with CLASS one of {', '.join(targets)}",
+            next_step="for example: --class-map karm1a=0:mask,1:no_mask",
+        )
+    return source, classes  # type: ignore[return-value]

@@ -1,0 +1,87 @@
+"""Every error that fmask raises on purpose, and the exit code that each one ends with.
+
+    FmaskError                1   the root; an error that is nobody's fault but ours
+    ├── UsageError            2   a wrong name, option, key or value; names the nearest right one
+    ├── DataError             3   an input that cannot be used: a broken archive, unmapped classes
+    │   ├── DigestError       3   an archive that is not the one that was pinned
+    │   └── ClassMapError     3   class ids without names: a person has to say which is which
+    ├── MissingError          4   something that an earlier stage makes is not there
+    ├── CredentialsError      5   Kaggle: no token, a refused one, or a licence not yet accepted
+    ├── NetworkError          6   no network, no answer, or an answer that is no use (404, 429, 5xx)
+    ├── StorageError          7   no space, no permission, or another fmask at work on the folder
+    └── TrainingError         8   training stopped and cannot go on
+
+A message names the file, what was expected and what was found; `next_step` is the command to run next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class FmaskError(Exception):
+    """The root: a message for the user, the next step, and the exit code of the command line."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, next_step: str = "") -> None:
+        super().__init__(message)
+        self.next_step = next_step
+
+
+class UsageError(FmaskError):
+    """A name, option, key or value that fmask does not know."""
+
+    exit_code = 2
+
+
+class DataError(FmaskError):
+    """An input that cannot be used as it is."""
+
+    exit_code = 3
+
+
+class DigestError(DataError):
+    """The content differs from the digest that was pinned."""
+
+
+class ClassMapError(DataError):
+    """Class ids without a names file: guessing would swap the classes."""
+
+
+class MissingError(FmaskError):
+    """A folder, file or run that an earlier stage should have made is not there."""
+
+    exit_code = 4
+
+
+class CredentialsError(FmaskError):
+    """Kaggle has no token from us, refuses it, or waits for its licence to be accepted."""
+
+    exit_code = 5
+
+
+class NetworkError(FmaskError):
+    """The network, or the server at its other end, did not give what was asked for."""
+
+    exit_code = 6
+
+
+class StorageError(FmaskError):
+    """The disk is full, a folder cannot be written, or another fmask holds it."""
+
+    exit_code = 7
+
+
+class TrainingError(FmaskError):
+    """Training stopped and cannot go on."""
+
+    exit_code = 8
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean 'x'?)` for the known word closest to `word`, or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

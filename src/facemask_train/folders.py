@@ -1,0 +1,158 @@
+"""Finished folders: how a stage writes one so that half of it can never be taken for the whole.
+
+A stage works in `.NAME.partial` beside its target, writes its marker (a JSON file) last, and moves the folder into
+place. After a crash at any moment `recover` brings back the last whole state. Knows nothing of what is in a folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from facemask_train.errors import DataError, StorageError
+
+
+def canonical(data: Any) -> str:
+    """Return `data` as JSON with sorted keys and no spaces: equal data gives equal text."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest_data(data: Any) -> str:
+    """Return the sha256 of the canonical JSON of `data`, in hex."""
+    return hashlib.sha256(canonical(data).encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Return the sha256 of a file's content, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a crash."""
+    temporary = path.with_name(f".{path.name}.partial")
+    with temporary.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` as JSON for people (indented, keys in the given order), whole or not at all."""
+    write_bytes(path, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a marker's content, or None where there is no such file.
+
+    Raises:
+        DataError: the file is there and is not a JSON object.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise DataError(f"{path}: expected JSON, found something else ({error})", next_step=_remove(path)) from error
+    if not isinstance(data, dict):
+        raise DataError(f"{path}: expected a JSON object, found {type(data).__name__}", next_step=_remove(path))
+    return data
+
+
+def _remove(path: Path) -> str:
+    return f"remove {path.parent} and run the command that makes it again"
+
+
+def _aside(target: Path) -> tuple[Path, Path]:
+    """Return where a new folder is built, and where the old one waits while it is replaced."""
+    return target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old")
+
+
+def recover(target: Path) -> None:
+    """Undo what a crash left: bring back an old folder that lost its place, remove half-built ones."""
+    partial, old = _aside(target)
+    if old.exists() and not target.exists():
+        old.replace(target)
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; when the block ends without an error it takes the place of `target`.
+
+    The caller holds `locked(target)`, and writes the folder's marker last.
+    """
+    recover(target)
+    partial, old = _aside(target)
+    with storage_errors(target):
+        partial.mkdir(parents=True)
+    try:
+        with storage_errors(target):
+            yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    with storage_errors(target):
+        if target.exists():
+            target.replace(old)
+        partial.replace(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Hold `target` for one command; a second command on it is refused, not mixed in.
+
+    Raises:
+        StorageError: another command holds it, or its parent cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise StorageError(
+                f"{target}: another fmask command is at work on this folder",
+                next_step="wait until it has ended, then run this command again",
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system says of a full disk or a closed folder into a `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"{error.filename or path}: the disk is full",
+                next_step="free some space (or choose another folder with --root), then run this command again",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StorageError(
+                f"{error.filename or path}: this folder cannot be written",
+                next_step="make it writable, or choose another folder with --root",
+            ) from error
+        raise
+
+
+def latest(folder: Path, marker: str) -> Path | None:
+    """Return the finished folder (one that holds `marker`) that was finished last, or None."""
+    found = sorted(folder.glob(f"[!.]*/{marker}"), key=lambda path: (path.stat().st_mtime_ns, path.parent.name))
+    return found[-1].parent if found else None

@@ -1,0 +1,58 @@
+"""What every test has: a home of its own, no keys, no network but 127.0.0.1, and the packages' own calls home off."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_HOME = Path(tempfile.mkdtemp(prefix="fmask-tests-"))
+_SET = {
+    "HOME": str(_HOME),
+    "XDG_CACHE_HOME": str(_HOME / "cache"),
+    "XDG_CONFIG_HOME": str(_HOME / "config"),
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "WANDB_MODE": "offline",
+    "WANDB_ERROR_REPORTING": "false",
+    "MPLBACKEND": "Agg",
+    "NO_COLOR": "1",
+    "COLUMNS": "120",
+}
+_UNSET = ("KAGGLE_", "WANDB_API_KEY", "WANDB_BASE_URL", "VERBOSE", "YOLO_", "CI", "GITHUB_ACTIONS", "PYTEST_ADDOPTS")
+
+# Set before anything is imported: the packages read their environment at import.
+for _name in [name for name in os.environ if name.startswith(_UNSET)]:
+    del os.environ[_name]
+os.environ.update(_SET)
+
+
+@pytest.fixture(autouse=True)
+def loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail whatever looks up a name or connects outside this machine."""
+    look_up, connect = socket.getaddrinfo, socket.socket.connect
+
+    def guarded_look_up(host: str | bytes | None, *args: object, **kwargs: object) -> object:
+        assert host in (None, "", "127.0.0.1", "localhost", b"127.0.0.1", b"localhost"), f"looked up {host!r}"
+        return look_up(host, *args, **kwargs)  # type: ignore[arg-type]
+
+    def guarded_connect(self: socket.socket, address: object) -> None:
+        outside = self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1")  # type: ignore[index]
+        assert not outside, f"connected to {address!r}"
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)
+    monkeypatch.setattr(socket.socket, "connect", guarded_connect)
+    yield
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real data beside the checkout; tests that need it are skipped where it is absent."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not (folder / "kaggle").is_dir():
+        pytest.skip("the real data is not beside this checkout")
+    return folder
