@@ -5,6 +5,7 @@ A file under `<root>/configs/` goes before the one of the same name that ships w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -15,6 +16,7 @@ from facemask_train.errors import MissingError, UsageError, nearest
 from facemask_train.records import CLASSES, WORN_INCORRECTLY
 
 Target = Literal["mask", "no_mask", "worn_incorrectly"]
+TrackerKind = Literal["wandb", "none"]
 SampleLayout = Literal["voc", "yolo-beside", "darknet"]
 
 
@@ -233,6 +235,40 @@ def read_recipe(root: Path, version: str) -> Recipe:
     else:
         path = config_file(root, f"ensembles/{'v' if version.isdecimal() else ''}{version}.yaml")
     return parse(Recipe, {"name": path.stem, **read_yaml(path)}, where=str(path))
+
+
+def read_train_settings(root: Path, name: str, changes: Mapping[str, Any]) -> TrainSettings:
+    """Return the training settings of `configs/NAME.yaml` (or of a yaml's path), with `changes` on top.
+
+    Args:
+        changes: by key; one that is not a key of `TrainSettings` goes to `extra`, a None is left out.
+
+    Raises:
+        MissingError: there is no such file.
+        UsageError: a key or value is not as it should be.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else config_file(root, f"{name}.yaml")
+    settings = read_yaml(path)
+    given = {key: value for key, value in changes.items() if value is not None}
+    own = {key: value for key, value in given.items() if key in TrainSettings.model_fields}
+    extra = {**(settings.get("extra") or {}), **{key: given[key] for key in given if key not in own}}
+    return parse(TrainSettings, {**settings, **own, "extra": extra}, where=str(path))
+
+
+def set_option(text: str) -> tuple[str, Any]:
+    """Parse `--set KEY=VALUE`; the value is read as yaml, so `0.5`, `true` and `[1, 2]` are what they look like.
+
+    Raises:
+        UsageError: there is no key, or the value is not valid yaml.
+    """
+    key, equals, value = text.partition("=")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {text!r}: the value is not valid yaml", next_step="--set lr0=0.005") from error
+    if not equals or not key.isidentifier():
+        raise UsageError(f"--set {text!r}: expected KEY=VALUE", next_step="for example --set lr0=0.005")
+    return key, parsed
 
 
 def class_map(text: str) -> tuple[str, dict[str, Target]]:

@@ -124,3 +124,19 @@ class Reading:
     pictures: tuple[Published, ...]
     orphans: tuple[Row, ...] = ()
     names: tuple[str, ...] | None = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One picture that can be trained on: what it is, and its faces. Boxes lie inside the picture.
+
+    `path` is relative to the source's folder; `sha256` is of the published file; `width` and `height` are of the
+    picture as displayed.
+    """
+
+    source: str
+    path: str
+    sha256: str
+    width: int
+    height: int
+    labels: tuple[Label, ...]

@@ -1,0 +1,344 @@
+"""The command line: each command parses, calls one function, and prints what it gave.
+
+Exit codes: 0 done; 1 unexpected; 2 a wrong name, option, key or value; 3 an input that cannot be used; 4 something
+that an earlier stage makes is missing; 5 Kaggle credentials or licence; 6 network; 7 disk or permission;
+8 training stopped; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from facemask_train import __version__
+from facemask_train.terminal import table, terminal
+
+if TYPE_CHECKING:
+    from facemask_train.ensemble.build import Built
+    from facemask_train.evaluation.evaluate import Evaluation
+    from facemask_train.sources.fetch import Fetched
+    from facemask_train.training.train import Trained
+
+_CODES = (
+    "Exit codes: 0 done, 1 unexpected, 2 a wrong name or value, 3 an input that cannot be used, 4 an earlier stage is"
+    " missing, 5 Kaggle credentials or licence, 6 network, 7 disk or permission, 8 training stopped, 130 interrupted."
+)
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: drawing it with rich takes longer than all the rest
+    pretty_exceptions_enable=False,
+    epilog=_CODES,
+    help="From Kaggle archives to a scored face-mask detector. Start with: fmask pipeline --sample",
+)
+
+Root = Annotated[Path, typer.Option(help="The folder that holds configs/, data/ and runs/.", show_default="here")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, all else on standard error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+From = Annotated[Path | None, typer.Option("--from", help="An archive, or a folder of archives as downloaded by hand.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes; 0: one for each core.")]
+Maps = Annotated[
+    list[str] | None, typer.Option("--class-map", help="What a source's classes or ids mean: karm1a=0:mask,1:no_mask.")
+]
+Tracker = Annotated[str, typer.Option(help="Where metrics go: wandb, or none.")]
+Device = Annotated[str | None, typer.Option(help="cpu, or a GPU's number; without it the GPU where there is one.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="Any other trainer setting: --set KEY=VALUE.")]
+Config = Annotated[str, typer.Option(help="Settings: the name of a yaml in configs/, or a path.")]
+_DEFAULT_ROOT = Path()
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fmask {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example: fmask fetch andrewmvd aditya276 --from ~/Downloads")
+def fetch(
+    sources: Annotated[list[str] | None, typer.Argument(help="Names in configs/sources.yaml.")] = None,
+    origin: From = None,
+    root: Root = _DEFAULT_ROOT,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Bring sources of pictures into data/raw/, from Kaggle or from archives at hand."""
+    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
+        from facemask_train.sources import fetch as stage
+
+        found = stage.fetch(root, sources or [], origin=origin, progress=term.progress)
+        pins = [f"to pin {one.name}, paste into configs/sources.yaml:  {one.pin}" for one in found if one.pin]
+        term.result(_fetch_json(found), _fetch_table(found), *pins)
+
+
+@app.command("build-dataset", epilog="Example: fmask build-dataset --version 5")
+def build_dataset(
+    version: Annotated[str, typer.Option(help="A number (5), a name (v5), or the path of a recipe.")] = "5",
+    class_map: Maps = None,
+    workers: Workers = 0,
+    root: Root = _DEFAULT_ROOT,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Check, repair, merge and split the fetched sources into data/ensembles/VERSION/."""
+    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
+        from facemask_train.ensemble.build import build
+
+        built = build(root, version, class_maps=_class_maps(class_map), workers=workers, progress=term.progress)
+        term.result(_build_json(built), *_build_tables(built))
+
+
+@app.command(epilog="Example: fmask train --data v5 --epochs 100 --batch 16 --set lr0=0.005")
+def train(
+    data: Annotated[str, typer.Option(help="An ensemble's name or path; without it the latest.")] = "",
+    weights: Annotated[str | None, typer.Option(help="A checkpoint, or a model's yaml (from scratch).")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1)] = None,
+    device: Device = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    name: Annotated[str, typer.Option(help="The run's name; made up where left out.")] = "",
+    sets: Sets = None,
+    config: Config = "train",
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with this run after a kill; 'last': the one started last.")
+    ] = None,
+    tracker: Tracker = "wandb",
+    root: Root = _DEFAULT_ROOT,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Fine-tune YOLOv5s on an ensemble, in runs/NAME/."""
+    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
+        from facemask_train.training import train as stage
+
+        if resume is not None:
+            run = "" if resume == "last" else resume
+            done = stage.resume(root, run, data=data, device=device, progress=term.progress)
+        else:
+            given = {"weights": weights, "epochs": epochs, "imgsz": imgsz, "batch": batch, "device": device}
+            settings = _settings(root, config, given | {"seed": seed}, sets)
+            done = stage.train(
+                root,
+                settings,
+                data=data,
+                name=name,
+                tracker=_tracker(tracker),
+                command=_command(),
+                progress=term.progress,
+            )
+        term.result(_train_json(done), *_train_lines(done))
+
+
+@app.command(epilog="Example: fmask evaluate --split test")
+def evaluate(
+    run: Annotated[str | None, typer.Argument(help="A run's name; without it the one finished last.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Any checkpoint, instead of a run's best.")] = None,
+    data: Annotated[str | None, typer.Option(help="An ensemble's name or path; without it the run's own.")] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
+    batch: Annotated[int, typer.Option(min=1)] = 16,
+    device: Device = None,
+    tracker: Tracker = "wandb",
+    root: Root = _DEFAULT_ROOT,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Score a run's best weights on a split: a table, curves, the confusion matrix, the worst misses."""
+    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
+        from facemask_train.evaluation import evaluate as stage
+
+        found = stage.evaluate(
+            root,
+            run=run,
+            weights=weights,
+            data=data,
+            split=split,
+            imgsz=imgsz,
+            batch=batch,
+            device=device or "",
+            tracker=_tracker(tracker),
+            progress=term.progress,
+        )
+        term.result(_evaluate_json(found), *_evaluate_lines(found))
+
+
+@app.command(epilog="Example: fmask pipeline --sample   (no account, no GPU, no network)")
+def pipeline(
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Walk the built-in sample: what happens by default.")
+    ] = False,
+    version: Annotated[str, typer.Option(help="Walk this ensemble's own sources instead: 5, v5, or a path.")] = "",
+    origin: From = None,
+    class_map: Maps = None,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    device: Device = None,
+    sets: Sets = None,
+    config: Annotated[str, typer.Option(help="Training settings; train-sample or train where left out.")] = "",
+    tracker: Tracker = "wandb",
+    workers: Workers = 0,
+    root: Root = _DEFAULT_ROOT,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Fetch, build, train and evaluate in a row, skipping what is up to date."""
+    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
+        from facemask_train import pipeline as stage
+        from facemask_train.errors import UsageError
+
+        if sample and version:
+            raise UsageError("--sample and --version were both given", next_step="leave one out")
+        chosen = version or stage.SAMPLE
+        name = config or ("train-sample" if chosen == stage.SAMPLE else "train")
+        done = stage.walk(
+            root,
+            chosen,
+            _settings(root, name, {"epochs": epochs, "device": device}, sets),
+            origin=origin,
+            class_maps=_class_maps(class_map),
+            tracker=_tracker(tracker),
+            workers=workers,
+            command=_command(),
+            progress=term.progress,
+        )
+        data = {
+            "fetch": _fetch_json(done.fetched),
+            "build-dataset": _build_json(done.built),
+            "train": _train_json(done.trained),
+            "evaluate": _evaluate_json(done.evaluated),
+        }
+        shown = (*_build_tables(done.built), *_train_lines(done.trained), *_evaluate_lines(done.evaluated))
+        term.result(data, _fetch_table(done.fetched), *shown)
+
+
+# ---- from options to settings ----
+
+
+def _settings(root: Path, config: str, given: Mapping[str, Any], sets: Sequence[str] | None) -> Any:
+    from facemask_train.config import read_train_settings, set_option
+
+    return read_train_settings(root, config, {**dict(set_option(text) for text in sets or []), **_not_none(given)})
+
+
+def _not_none(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _class_maps(texts: Sequence[str] | None) -> dict[str, Any]:
+    from facemask_train.config import class_map
+
+    return dict(class_map(text) for text in texts or [])
+
+
+def _tracker(name: str) -> Any:
+    from facemask_train.errors import UsageError
+
+    if name not in ("wandb", "none"):
+        raise UsageError(f"--tracker {name!r}: expected wandb or none", next_step="--tracker none")
+    return name
+
+
+def _command() -> str:
+    import shlex
+
+    return shlex.join(["fmask", *sys.argv[1:]])
+
+
+# ---- from results to JSON (an interface) and to tables ----
+
+
+def _fetch_json(found: Sequence[Fetched]) -> dict[str, Any]:
+    keys = ("name", "path", "digest", "state")
+    return {"sources": [{key: _plain(getattr(one, key)) for key in keys} for one in found]}
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _fetch_table(found: Sequence[Fetched]) -> Any:
+    rows = [(one.name, one.state, one.digest.removeprefix("sha256:")[:12] or "-", str(one.path)) for one in found]
+    return table("Sources", ("source", "state", "digest", "folder"), rows)
+
+
+def _build_json(built: Built) -> dict[str, Any]:
+    keys = ("hash", "images", "boxes", "outputs", "splits", "sources", "causes")
+    head = {"version": built.card["name"], "path": str(built.path), "up_to_date": built.up_to_date}
+    return head | {key: built.card[key] for key in keys}
+
+
+def _build_tables(built: Built) -> list[Any]:
+    card = built.card
+    rows = []
+    for name, source in card["sources"].items():
+        rows.append((f"{name}, images", *_counts(source["images"])))
+        rows += [(f"{name}, {label}", *_counts(tally)) for label, tally in source["boxes"].items()]
+    rows += [("all images", *_counts(card["images"])), ("all boxes", *_counts(card["boxes"]))]
+    state = "up to date" if built.up_to_date else "built"
+    splits = ", ".join(f"{split} {count:,}" for split, count in card["splits"].items())
+    causes = [(f"{one['item']} {one['action']}: {one['cause']}", f"{one['count']:,}") for one in card["causes"]]
+    return [
+        table(f"Ensemble {card['name']}: what came in", ("", "in", "kept", "merged", "repaired", "refused"), rows),
+        table("Repaired and refused, by cause", ("cause", "count"), causes),
+        f"{card['name']} {state}: {card['outputs']:,} images ({splits}), hash {card['hash'][:12]}, in {built.path}",
+    ]
+
+
+def _counts(tally: Mapping[str, int]) -> list[str]:
+    return [f"{tally[key]:,}" for key in ("in", "kept", "merged", "repaired", "refused")]
+
+
+def _train_json(done: Trained) -> dict[str, Any]:
+    keys = ("run", "path", "weights", "epochs", "seconds", "images_per_second")
+    return {key: _plain(getattr(done, key)) for key in keys}
+
+
+def _train_lines(done: Trained) -> list[str]:
+    from facemask_train.training.runs import duration
+
+    pace = f", {done.images_per_second:.1f} images/s" if done.images_per_second else ""
+    return [f"run {done.run}: {done.epochs} epochs in {duration(done.seconds)}{pace}; best weights: {done.weights}"]
+
+
+def _evaluate_json(found: Evaluation) -> dict[str, Any]:
+    keys = ("run", "ensemble", "split", "images", "boxes", "map50", "map50_95", "precision", "recall")
+    data = {key: getattr(found, key) for key in keys}
+    return data | {"per_class": {name: dict(row) for name, row in found.per_class.items()}, "report": str(found.report)}
+
+
+def _evaluate_lines(found: Evaluation) -> list[Any]:
+    keys = ("map50", "map50_95", "precision", "recall")
+    mean = {key: getattr(found, key) for key in keys} | {"n": found.boxes}
+    rows = [
+        (name, f"{row['n']:,}", *(_percent(row[key]) for key in keys))
+        for name, row in {"all": mean, **found.per_class}.items()
+    ]
+    title = f"{found.run} on {found.ensemble}, {found.split}: {found.images:,} images, {found.boxes:,} faces"
+    shown = table(title, ("class", "n", "mAP 0.5", "mAP 0.5:0.95", "precision", "recall"), rows)
+    return [shown, f"report: {found.report}", f"pictures: {found.folder / 'misses.jpg'}, {found.folder / 'curves.png'}"]
+
+
+def _percent(value: float | int | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def main() -> None:
+    """Run `fmask`."""
+    app()

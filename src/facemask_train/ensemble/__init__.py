@@ -1,0 +1,1 @@
+"""From records to a versioned ensemble: clean, split, plan, write. Knows no model."""

@@ -1,0 +1,157 @@
+"""What a picture file really is, and how it becomes a plain one. Knows no labels.
+
+Plain means: what any YOLO tool reads right. A JPEG, PNG or WEBP of 8 bits in RGB or grey, with the extension that it
+has in truth, upright without an EXIF orientation, without alpha, palette, animation or bytes after its end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+EXTENSIONS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}
+_SAME = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg"}
+_END_OF_JPEG = b"\xff\xd9"
+_MIN_SIDE = 10  # pixels; the `ultralytics` loader drops smaller pictures
+_MAX_PIXELS = 200_000_000
+_ORIENTATION = 0x0112
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+"""What Pillow raises on files that are not what they claim to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found in one picture file.
+
+    `width` and `height` are as displayed, `stored` as encoded (they differ under an EXIF turn). `repairs` are the
+    short words for what has to be mended; `cause` says why the file cannot be used at all (then the sizes are 0).
+    """
+
+    path: str
+    sha256: str
+    width: int = 0
+    height: int = 0
+    stored: tuple[int, int] = (0, 0)
+    orientation: int = 1
+    extension: str = ""
+    repairs: tuple[str, ...] = ()
+    cause: str = ""
+    detail: str = ""
+
+
+def examine(folder: Path, path: str) -> Facts:
+    """Read one picture file in full and say what it is; never raises for what is in the file."""
+    from PIL import Image
+
+    content = (folder / path).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    Image.MAX_IMAGE_PIXELS = _MAX_PIXELS
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content)) as image:
+                image.load()
+                return _facts(image, content, Facts(path, digest))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        return Facts(path, digest, cause="too-large", detail=str(error))
+    except _BROKEN as error:
+        cause = "truncated" if "truncated" in str(error).lower() else "unreadable"
+        detail = str(error).replace(repr(error.__class__), "").split("<_io.")[0].strip() or type(error).__name__
+        return Facts(path, digest, cause=cause, detail=detail)
+
+
+def _facts(image: Image, content: bytes, blank: Facts) -> Facts:
+    width, height = stored = image.size
+    orientation = _orientation(image)
+    if orientation >= 5:
+        width, height = height, width
+    if min(width, height) < _MIN_SIDE:
+        detail = f"{width} x {height} px, less than {_MIN_SIDE}"
+        return Facts(blank.path, blank.sha256, cause="too-small", detail=detail)
+    extension = EXTENSIONS.get(image.format or "", "")
+    published = PurePosixPath(blank.path).suffix.lower()
+    repairs = list(_repairs(image, content))
+    if _SAME.get(published, published) != extension and extension:
+        repairs.append("wrong-extension")
+    return Facts(blank.path, blank.sha256, width, height, stored, orientation, extension, tuple(sorted(repairs)))
+
+
+def _orientation(image: Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except _BROKEN:  # a broken EXIF block is no reason to lose the picture: every reader ignores it
+        return 1
+    return value if value in range(2, 9) else 1
+
+
+def _repairs(image: Image, content: bytes) -> list[str]:
+    """Return what keeps a decoded picture from being plain, its extension aside."""
+    found = {
+        "unusual-format": image.format not in EXTENSIONS,
+        "animated": getattr(image, "n_frames", 1) > 1 and image.format != "MPO",
+        "exif-orientation": _orientation(image) != 1,
+        "palette": image.mode == "P",
+        "alpha": image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info,
+        "unusual-mode": image.mode not in ("RGB", "L", "P", "RGBA", "LA", "PA", "RGBa"),
+        "bytes-after-end": image.format in ("JPEG", "MPO") and not content.endswith(_END_OF_JPEG),
+    }
+    return [word for word, is_so in found.items() if is_so]
+
+
+def make_plain(content: bytes, facts: Facts) -> tuple[bytes, str]:
+    """Return the bytes and the extension of the plain picture; untouched bytes where they can stay."""
+    redraw = set(facts.repairs) - {"wrong-extension", "bytes-after-end"}
+    if redraw:
+        return _redrawn(content, lossy=facts.extension == ".jpg")
+    if "bytes-after-end" in facts.repairs:
+        end = content.rfind(_END_OF_JPEG)
+        content = (content if end < 0 else content[:end]) + _END_OF_JPEG
+    return content, facts.extension
+
+
+def plain_extension(facts: Facts) -> str:
+    """Return the extension that `make_plain` will give, without decoding."""
+    redraw = set(facts.repairs) - {"wrong-extension", "bytes-after-end"}
+    return facts.extension if not redraw or facts.extension == ".jpg" else ".png"
+
+
+def _redrawn(content: bytes, *, lossy: bool) -> tuple[bytes, str]:
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+        plain = _rgb(upright)
+    stream = io.BytesIO()
+    if lossy:  # the one case of a second JPEG generation: an EXIF turn, or CMYK
+        plain.save(stream, "JPEG", quality=95, subsampling=0)
+        return stream.getvalue(), ".jpg"
+    plain.save(stream, "PNG")
+    return stream.getvalue(), ".png"
+
+
+def _rgb(image: Image) -> Image:
+    """Return 8-bit RGB; what is transparent shows white, as a viewer would show it."""
+    from PIL import Image as Module
+
+    if image.mode.startswith("I;16") or image.mode == "I":
+        return image.convert("I").point(_upper_byte).convert("L").convert("RGB")
+    if image.mode in ("P", "RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
+        front = image.convert("RGBA")
+        behind = Module.new("RGBA", front.size, "white")
+        return Module.alpha_composite(behind, front).convert("RGB")
+    return image.convert("RGB")
+
+
+_upper_byte: Callable[[float], float] = lambda value: value * (1 / 256)  # noqa: E731 (Pillow evaluates it symbolically)

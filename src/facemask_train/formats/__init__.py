@@ -1,0 +1,39 @@
+"""A source's folder to records, and back: rows as published, each with its corners in pixels, or the cause why not.
+
+Knows no class map, and believes no row: `ensemble/clean.py` does. A new format is one file with `read` and `evidence`
+and one line in `READERS` (here) and `EVIDENCE` (`probe.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from facemask_train.errors import DataError, UsageError, nearest
+from facemask_train.formats import coco, voc, yolo
+from facemask_train.formats.common import Sizes, list_pictures
+from facemask_train.formats.probe import probe
+from facemask_train.records import Reading
+
+__all__ = ["READERS", "Sizes", "list_pictures", "probe", "read"]
+
+READERS = {"voc": voc.read, "yolo": yolo.read, "coco": coco.read}
+
+
+def read(folder: Path, layout: str, sizes: Sizes) -> Reading:
+    """Read a source's folder: every picture file once, in sorted order, and every annotation row once.
+
+    Args:
+        layout: one of `READERS`, or `probe`.
+        sizes: the size of each picture that can be read.
+
+    Raises:
+        DataError: the folder has no pictures, or not this layout, or a file of it cannot be used as a whole.
+        UsageError: there is no such layout.
+    """
+    if layout not in (*READERS, "probe"):
+        known = ", ".join(READERS)
+        raise UsageError(f"no layout is called '{layout}'{nearest(layout, READERS)}", next_step=f"use one of: {known}")
+    pictures = list_pictures(folder)
+    if not pictures:
+        raise DataError(f"{folder}: expected pictures, found none", next_step="check what this source's archive holds")
+    return READERS[probe(folder) if layout == "probe" else layout](folder, pictures, sizes)

@@ -1,0 +1,193 @@
+"""COCO: JSON files with `images`, `annotations` and `categories`; boxes are x, y, width, height in pixels, from 0.
+
+Several files (one per split) are read as one source. A picture is found by its `file_name`: beside the JSON, in an
+`images/` folder, in the folder of the split that the JSON's own name says, or else anywhere, if its name is there
+once. Rows are entries of `annotations`; a row's number is its place in that list, from 1.
+
+    cause                   of   because
+    unreadable-annotation   row  the entry is no JSON object
+    no-box                  row  no `bbox`
+    wrong-columns           row  `bbox` has not four values
+    not-a-number            row  a value is no number, or not finite
+    unknown-class           row  `categories` has no such id
+    crowd                   row  `iscrowd`: the box is around a group, not around one face
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import posixpath
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from facemask_train.errors import DataError
+from facemask_train.formats.common import (
+    Annotation,
+    Sizes,
+    assemble,
+    index_by,
+    list_files,
+    name_of,
+    quoted,
+    same_split,
+    suffix,
+)
+from facemask_train.records import CLASSES, Corners, Label, Reading, Row
+
+_PARTS = ("images", "annotations", "categories")
+
+
+def read(folder: Path, pictures: Sequence[str], sizes: Sizes) -> Reading:  # noqa: ARG001 - COCO is in pixels already
+    """Read every COCO file of a folder.
+
+    Raises:
+        DataError: a JSON file does not parse, gives one id two meanings, or there is no COCO file at all.
+    """
+    files = [file for file in list_files(folder) if suffix(file) == ".json"]
+    documents = {file: data for file in files if (data := _document(folder / file))}
+    if not documents:
+        raise DataError(
+            f"{folder}: expected COCO annotations (a .json with {', '.join(_PARTS)}), found none",
+            next_step="check `format:` of this source in configs/sources.yaml; `probe` finds out by itself",
+        )
+    annotations = [one for file, data in documents.items() for one in _annotations(data, file, folder / file)]
+    owners = _owners([(one.file, one.named) for one in annotations], pictures)
+    published, orphans = assemble(pictures, [(one, owners[one.file, one.named]) for one in annotations])
+    return Reading(published, orphans)
+
+
+def evidence(folder: Path, files: Sequence[str]) -> str | None:
+    """Return the first file that only this layout has."""
+    return next((file for file in files if suffix(file) == ".json" and _document(folder / file)), None)
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """Return a COCO file's content, or an empty mapping where a JSON file is something else."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not valid JSON: {error}", next_step="mend the file, or remove it") from error
+    is_coco = isinstance(data, dict) and all(isinstance(data.get(part), list) for part in _PARTS)
+    return data if is_coco else {}
+
+
+def _annotations(data: Mapping[str, Any], file: str, path: Path) -> list[Annotation]:
+    """Return what a COCO file says of each picture that it lists, then the rows of pictures that it does not list."""
+    images = _by_id(data["images"], "file_name", path)
+    names = {key: _text(entry.get("name")) for key, entry in _by_id(data["categories"], "name", path).items()}
+    rows: dict[str, list[Row]] = {_file_name(image): [] for image in images.values()}
+    lost: list[Row] = []
+    for place, entry in enumerate(data["annotations"], start=1):
+        image = images.get(_id(entry, "image_id"))
+        (lost if image is None else rows[_file_name(image)]).append(_row(entry, Row(file, place), names))
+    sizes = {_file_name(image): _declared(image) for image in images.values()}
+    listed = [Annotation(file, tuple(found), declared=sizes[name], named=name) for name, found in rows.items()]
+    return [*listed, Annotation(file, tuple(lost), detail="`images` has no such id")] if lost else listed
+
+
+def _by_id(entries: Sequence[Any], key: str, path: Path) -> dict[int | str | None, dict[str, Any]]:
+    found: dict[int | str | None, dict[str, Any]] = {}
+    for entry in entries:
+        known = _id(entry, "id")
+        if known is not None and found.setdefault(known, entry).get(key) != entry.get(key):
+            raise DataError(
+                f"{path}: expected one {key} for id {known!r}, "
+                f"found {quoted(found[known].get(key))} and {quoted(entry.get(key))}",
+                next_step="mend the file: give each entry an id of its own",
+            )
+    return found
+
+
+def _id(entry: Any, key: str) -> int | str | None:
+    value = entry.get(key) if isinstance(entry, dict) else None
+    return value if isinstance(value, int | str) else None
+
+
+def _text(value: Any) -> str:
+    """Return a JSON text without the half surrogate pairs that JSON allows and no file can hold."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def _file_name(image: Mapping[str, Any]) -> str:
+    return _text(image.get("file_name")).replace("\\", "/")
+
+
+def _declared(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    width, height = image.get("width"), image.get("height")
+    return (width, height) if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0 else None
+
+
+def _row(entry: Any, row: Row, names: Mapping[int | str | None, str]) -> Row:
+    if not isinstance(entry, dict):
+        return _refused(row, "", "unreadable-annotation", f"expected an object, found {quoted(entry)}")
+    name, bbox = names.get(_id(entry, "category_id"), ""), entry.get("bbox")
+    if not name:
+        return _refused(row, "", "unknown-class", f"no category has the id {quoted(entry.get('category_id'))}")
+    if bbox is None or bbox == []:
+        return _refused(row, name, "no-box", "no bbox")
+    if not isinstance(bbox, list) or len(bbox) != 4:
+        return _refused(row, name, "wrong-columns", f"expected x, y, width, height, found {quoted(bbox)}")
+    if entry.get("iscrowd"):
+        return _refused(row, name, "crowd", "iscrowd is set")
+    corners = _corners(bbox)
+    return Row(row.file, row.number, name, corners) if corners else _refused(row, name, "not-a-number", quoted(bbox))
+
+
+def _refused(row: Row, name: str, cause: str, detail: str) -> Row:
+    return Row(row.file, row.number, name, cause=cause, detail=detail)
+
+
+def _corners(bbox: Sequence[Any]) -> Corners | None:
+    if not all(isinstance(value, int | float) for value in bbox):
+        return None
+    try:
+        x, y, width, height = map(float, bbox)
+    except OverflowError:  # JSON allows whole numbers that no float can hold
+        return None
+    corners = (x, y, x + width, y + height)
+    return corners if all(map(math.isfinite, corners)) else None
+
+
+def _owners(named: Sequence[tuple[str, str]], pictures: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    """Find the picture of each (JSON file, `file_name`): where it should be, or else the only free one of its name."""
+    known = frozenset(pictures)
+    owners = {(file, name): [path for path in _likely(file, name) if path in known][:1] for file, name in named}
+    claimed = {path for found in owners.values() for path in found}
+    free = index_by([picture for picture in pictures if picture not in claimed], name_of)
+    for file, name in [key for key, found in owners.items() if not found]:
+        found = [path for path in free[name_of(name)] if same_split(path, file) and same_split(path, name)]
+        owners[file, name] = found if len(found) == 1 else []
+    return owners
+
+
+def _likely(file: str, name: str) -> list[str]:
+    """Return where a picture should be: relative to the JSON, to its `images/`, or to its split's folder."""
+    base, stem = posixpath.dirname(file), PurePosixPath(file).stem
+    split = stem.rpartition("_")[2]  # instances_train2017.json
+    places = ("", "images", "..", "../images", f"../{split}", f"../images/{split}", split, f"images/{split}")
+    return [posixpath.normpath(posixpath.join(base, place, name)) for place in places]
+
+
+def to_json(pictures: Mapping[str, tuple[int, int, Sequence[Label]]]) -> str:
+    """Write pictures (path -> width, height, labels) as COCO: what `read` reads back. Ids are those of `CLASSES`."""
+    boxes: list[dict[str, Any]] = []
+    images = []
+    for image_id, (path, (width, height, labels)) in enumerate(sorted(pictures.items()), start=1):
+        images.append({"id": image_id, "file_name": path, "width": width, "height": height})
+        boxes += [_entry(label, image_id, len(boxes) + place) for place, label in enumerate(labels, start=1)]
+    categories = [{"id": class_id, "name": name} for class_id, name in enumerate(CLASSES)]
+    return json.dumps({"images": images, "annotations": boxes, "categories": categories}, indent=1) + "\n"
+
+
+def _entry(label: Label, image_id: int, entry_id: int) -> dict[str, Any]:
+    box = label.box
+    return {
+        "id": entry_id,
+        "image_id": image_id,
+        "category_id": label.class_id,
+        "bbox": [box.x_min, box.y_min, box.width, box.height],
+        "area": box.area,
+        "iscrowd": 0,
+    }

@@ -1,0 +1,68 @@
+"""The four stages in a row: fetch, build-dataset, train, evaluate; what is up to date is not done again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from facemask_train.config import TrackerKind, TrainSettings, read_recipe
+from facemask_train.ensemble.build import Built, ClassMaps, build
+from facemask_train.evaluation.evaluate import Evaluation, evaluate
+from facemask_train.records import Progress, no_progress
+from facemask_train.sources.fetch import Fetched, fetch
+from facemask_train.training import runs
+from facemask_train.training.train import Trained, finished, resume, train
+
+SAMPLE = "sample"
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """What the four stages gave."""
+
+    fetched: list[Fetched]
+    built: Built
+    trained: Trained
+    evaluated: Evaluation
+
+
+def walk(
+    root: Path,
+    version: str,
+    settings: TrainSettings,
+    *,
+    origin: Path | None = None,
+    class_maps: ClassMaps | None = None,
+    tracker: TrackerKind = "wandb",
+    workers: int = 0,
+    command: str = "",
+    progress: Progress = no_progress,
+) -> Walk:
+    """Go from a recipe's sources to a scored model.
+
+    A finished run with these settings on this ensemble is taken as it is; one that was cut is gone on with.
+    """
+    recipe = read_recipe(root, version)
+    fetched = fetch(root, list(recipe.sources), origin=origin, progress=progress)
+    built = build(root, version, class_maps=class_maps, workers=workers, progress=progress)
+    trained = _trained(root, built, settings, tracker, command, progress)
+    evaluated = evaluate(root, run=trained.run, tracker=tracker, progress=progress)
+    return Walk(fetched, built, trained, evaluated)
+
+
+def _trained(
+    root: Path, built: Built, settings: TrainSettings, tracker: TrackerKind, command: str, progress: Progress
+) -> Trained:
+    wanted = {"settings": settings.model_dump(mode="json"), "hash": built.card["hash"]}
+    for folder in runs.all_runs(root):
+        about = runs.read_run(folder)
+        if _same(about, wanted):
+            return finished(folder) if about["state"] == "finished" else resume(root, folder.name, progress=progress)
+    return train(root, settings, data=str(built.path), tracker=tracker, command=command, progress=progress)
+
+
+def _same(about: Mapping[str, object], wanted: Mapping[str, object]) -> bool:
+    ensemble = about.get("ensemble")
+    found = {"settings": about.get("settings"), "hash": ensemble.get("hash") if isinstance(ensemble, dict) else None}
+    return about.get("kind") == "training" and found == wanted

@@ -1,0 +1,130 @@
+"""How a command talks: its result on standard output, everything else on standard error, and nothing twice.
+
+Whatever prints below the command line (packages do) is sent to standard error, so a result can be piped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from facemask_train.errors import FmaskError
+
+INTERRUPTED = 130
+
+
+@dataclass
+class Terminal:
+    """Standard output and error of one command."""
+
+    out: TextIO
+    as_json: bool
+    quiet: bool
+    bar: Any = None
+    task: Any = None
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Move the progress bar (a `records.Progress`)."""
+        if self.bar is None:
+            return
+        if self.task is None or self.bar.tasks[0].description != what:
+            self.bar.reset(self.task, description=what, total=total) if self.task is not None else None
+            self.task = self.bar.add_task(what, total=total) if self.task is None else self.task
+        self.bar.update(self.task, completed=done, total=total)
+
+    def result(self, data: Mapping[str, Any], *shown: Any) -> None:
+        """Print the result: one JSON object, or what a person reads (tables, lines)."""
+        if self.bar is not None:
+            self.bar.stop()
+        if self.as_json:
+            self.out.write(json.dumps(data, ensure_ascii=False) + "\n")
+        elif not self.quiet:
+            from rich.console import Console
+
+            console = Console(file=self.out, highlight=False)
+            for item in shown:
+                console.print(item)
+        self.out.flush()
+
+
+@contextmanager
+def terminal(*, as_json: bool, quiet: bool, debug: bool) -> Iterator[Terminal]:
+    """Run a command's body: redirect, log, show progress, and turn an error into a message and an exit code."""
+    out = _real_stdout()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("facemask_train")
+    logger.addHandler(handler)
+    logger.setLevel(logging.ERROR if quiet else logging.INFO)
+    found = Terminal(out, as_json, quiet, bar=None if quiet else _bar())
+    try:
+        yield found
+    except FmaskError as error:
+        _fail(found, str(error), error.next_step, error.exit_code, debug=debug)
+    except KeyboardInterrupt:
+        _fail(
+            found, "interrupted", "run the same command again: it goes on, or starts afresh", INTERRUPTED, debug=debug
+        )
+    except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user who did not ask for it
+        message = f"unexpected {type(error).__name__}: {error}"
+        _fail(found, message, "run it again with --debug, and report what it prints", FmaskError.exit_code, debug=debug)
+    finally:
+        if found.bar is not None:
+            found.bar.stop()
+        logger.removeHandler(handler)
+
+
+def _real_stdout() -> TextIO:
+    """Return a stream to the real standard output, and send descriptor 1 to standard error from now on."""
+    sys.stdout.flush()
+    out = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding or "utf-8", errors="replace")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return out
+
+
+def _bar() -> Any:
+    """Return a progress bar with the time left, or None where standard error is not a terminal."""
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar.start()
+    return bar
+
+
+def _fail(terminal: Terminal, message: str, next_step: str, exit_code: int, *, debug: bool) -> None:
+    """Say what went wrong and what to do next, and end the process."""
+    if terminal.bar is not None:
+        terminal.bar.stop()
+    if debug:
+        traceback.print_exc(file=sys.stderr)
+    sys.stderr.write(f"error: {message}\n" + (f"next: {next_step}\n" if next_step else ""))
+    if terminal.as_json:
+        error = {"message": message, "next_step": next_step, "exit_code": exit_code}
+        terminal.out.write(json.dumps({"error": error}, ensure_ascii=False) + "\n")
+        terminal.out.flush()
+    sys.exit(exit_code)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    """Return a table for `Terminal.result`: the first column is text, the others numbers."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        made.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made

@@ -1,0 +1,302 @@
+"""Fine-tune a detector on an ensemble, in a run folder that says all about itself, and go on after a kill."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facemask_train.config import TrackerKind, TrainSettings
+from facemask_train.detect import validate
+from facemask_train.engine import open_ultralytics, use_all_cores
+from facemask_train.ensemble.versions import find_ensemble, read_ensemble
+from facemask_train.errors import DataError, FmaskError, TrainingError, UsageError
+from facemask_train.folders import locked, storage_errors
+from facemask_train.records import Progress, no_progress
+from facemask_train.training import runs
+from facemask_train.training.checkpoints import check_extra, resolve
+from facemask_train.training.hooks import Run, callbacks, log_row
+from facemask_train.training.pictures import draw_batches
+from facemask_train.training.tracking import open_tracker
+
+if TYPE_CHECKING:
+    pass
+
+PROJECT = "facemask"
+_OWN = ("model", "data", "project", "name", "save_dir", "resume", "exist_ok", "save", "fraction", "task", "mode")
+_SCORES = {"precision": "precision", "recall": "recall", "mAP50": "map50", "mAP50-95": "map50_95"}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished run. `images_per_second` counts training alone, without validation."""
+
+    run: str
+    path: Path
+    weights: Path
+    epochs: int
+    seconds: float
+    images_per_second: float
+
+
+def train(
+    root: Path,
+    settings: TrainSettings,
+    *,
+    data: str = "",
+    name: str = "",
+    tracker: TrackerKind = "wandb",
+    command: str = "",
+    progress: Progress = no_progress,
+) -> Trained:
+    """Train in a new folder under `runs/`.
+
+    Args:
+        data: an ensemble's name or path; the latest one where empty.
+        name: the run's name; made from the ensemble's and the weights' where empty.
+        tracker: `wandb` or `none`.
+        command: what the user typed, for `run.json`.
+
+    Raises:
+        MissingError: no ensemble, or no such weights.
+        NetworkError: the weights cannot be downloaded.
+        DataError: the ensemble cannot be trained on as it is.
+        TrainingError: training stopped.
+    """
+    ensemble = find_ensemble(root, data)
+    card = read_ensemble(ensemble)
+    _check_card(ensemble, card)
+    open_ultralytics()
+    check_extra(settings.extra, _OWN)
+    start = resolve(root, settings.weights, progress=progress)
+    folder = runs.new_run(root, name, f"{card['name']}-{Path(settings.weights).stem}")
+    _log.info("training %s on %s (%s)", folder.name, card["name"], ensemble)
+    about = {
+        "name": folder.name,
+        "kind": "training",
+        "state": "started",
+        "command": command,
+        "settings": settings.model_dump(mode="json"),
+        "start": start,
+        "seed": settings.seed,
+        "code": runs.code_version(),
+        "packages": runs.package_versions(),
+        "device": _device(settings.device),
+        "ensemble": {
+            "name": card["name"],
+            "path": _relative(ensemble, root),
+            "hash": card["hash"],
+            "images": card["splits"],
+        },
+        "tracker": {"kind": tracker, "project": PROJECT, "run_id": ""},
+        "started": runs.now(),
+    }
+    with locked(folder), storage_errors(folder):
+        folder.mkdir(parents=True)
+        runs.write_run(folder, about)
+        return _carry_out(root, folder, about, card, progress)
+
+
+def resume(
+    root: Path, name: str = "", *, data: str = "", device: str | None = None, progress: Progress = no_progress
+) -> Trained:
+    """Go on with a run that was cut, from its last finished epoch.
+
+    Args:
+        name: the run; the one that was started last, of those not finished, where empty.
+        data: where its ensemble is now, if the folder was moved.
+
+    Raises:
+        MissingError: no such run, or its ensemble is gone.
+        UsageError: the run is finished.
+        DataError: the ensemble is not the one that the run was trained on.
+    """
+    folder = runs.run_folder(root, name) if name else runs.last_run(root, "started")
+    about = runs.read_run(folder)
+    if about["state"] == "finished":
+        raise UsageError(
+            f"{folder}: this run is finished, there is nothing to resume",
+            next_step=f"start a new one from it: fmask train --weights {folder / 'weights' / 'best.pt'}",
+        )
+    ensemble = find_ensemble(root, data or str(root / about["ensemble"]["path"]))
+    card = read_ensemble(ensemble)
+    if card["hash"] != about["ensemble"]["hash"]:
+        raise DataError(
+            f"{ensemble}: expected the ensemble {about['ensemble']['hash'][:12]} that {folder.name} was trained on,"
+            f" found {card['hash'][:12]}",
+            next_step="name the right one with --data, or start a new run: fmask train",
+        )
+    about["ensemble"]["path"] = _relative(ensemble, root)
+    if device is not None:
+        about["settings"]["device"] = device
+        about["device"] = _device(device)
+    _log.info("resuming %s on %s", folder.name, card["name"])
+    open_ultralytics()
+    with locked(folder), storage_errors(folder):
+        return _carry_out(root, folder, about, card, progress)
+
+
+def finished(folder: Path) -> Trained:
+    """Return what a finished run's `run.json` says."""
+    about = runs.read_run(folder)
+    best = folder / "weights" / "best.pt"
+    return Trained(about["name"], folder, best, about["epochs"], about["seconds"], about["images_per_second"])
+
+
+def _check_card(ensemble: Path, card: Mapping[str, Any]) -> None:
+    empty = [split for split in ("train", "val") if not card["splits"][split]]
+    if empty:
+        raise DataError(
+            f"{ensemble}: expected pictures for {' and '.join(empty)}, found none",
+            next_step="build one whose recipe has a share for both",
+        )
+
+
+def _relative(path: Path, root: Path) -> str:
+    """Return a path relative to the root where it lies inside, so that the whole folder can be moved."""
+    resolved = path.resolve()
+    return str(resolved.relative_to(root.resolve()) if resolved.is_relative_to(root.resolve()) else resolved)
+
+
+def _device(wanted: str) -> str:
+    """Return the name of the device that training will run on.
+
+    Raises:
+        UsageError: there is no such device, or more than one was asked for.
+    """
+    import torch
+
+    if "," in wanted:
+        raise UsageError(f"--device {wanted}: expected one device", next_step="for example --device 0")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        if wanted not in ("", "cpu"):
+            raise UsageError(f"--device {wanted}: torch finds no GPU here", next_step="--device cpu, or leave it out")
+        return "cpu"
+    try:
+        return str(torch.cuda.get_device_name(int(wanted.removeprefix("cuda:") or 0)))
+    except (ValueError, RuntimeError, AssertionError) as error:
+        count = torch.cuda.device_count()
+        raise UsageError(
+            f"--device {wanted}: no such device; torch finds {count}", next_step="for example --device 0"
+        ) from error
+
+
+def _carry_out(root: Path, folder: Path, about: dict[str, Any], card: Mapping[str, Any], progress: Progress) -> Trained:
+    """Train from the start or the last checkpoint, score the best weights, and close the books."""
+    tracker = open_tracker(
+        about["tracker"]["kind"],
+        folder,
+        project=about["tracker"]["project"],
+        name=folder.name,
+        config={key: about[key] for key in ("settings", "seed", "ensemble", "code", "packages", "device")},
+        run_id=about["tracker"]["run_id"],
+    )
+    about["tracker"]["run_id"] = tracker.run_id
+    runs.write_run(folder, about)
+    run = Run(folder, card, tracker, progress)
+    exit_code = 1
+    try:
+        _lineage(run, root / about["ensemble"]["path"])
+        _fit(run, about, root / about["ensemble"]["path"] / "data.yaml")
+        result = _close(run, about, root / about["ensemble"]["path"] / "data.yaml")
+        exit_code = 0
+    finally:
+        report = tracker.finish(exit_code)
+        for line in report.unsent:
+            _log.warning("W&B: %s", line)
+        if report.sync:
+            _log.info("W&B: kept offline; to send it: %s", report.sync)
+    runs.write_run(folder, about | {"state": "finished", "finished": runs.now(), **result})
+    return finished(folder)
+
+
+def _lineage(run: Run, ensemble: Path) -> None:
+    """Say in the tracker what the run is made from."""
+    files = {name: ensemble / name for name in ("ensemble.json", "data.yaml", "manifest.parquet", "problems.parquet")}
+    about = {key: run.card[key] for key in ("hash", "splits", "images", "boxes")}
+    run.tracker.artifact(f"ensemble-{run.card['name']}", "dataset", files, metadata=about, used=True)
+
+
+def _fit(run: Run, about: Mapping[str, Any], data: Path) -> None:
+    """Run the epochs that are still to be run."""
+    from facemask_train.training.trainer import Trainer, keep_rows, read_rows
+
+    last, table = run.folder / "weights" / "last.pt", run.folder / "results.csv"
+    overrides = _overrides(run.folder, about, data)
+    if last.exists():
+        done, over = _progress_of(last, overrides["epochs"], overrides["patience"])
+        keep_rows(table, done)
+        for row in read_rows(table):
+            log_row(run.tracker, row)
+        if over:
+            return
+        overrides = {key: overrides[key] for key in ("data", "device", "save_dir", "workers")}
+        overrides |= {"model": str(last), "resume": str(last)}
+    try:
+        trainer = Trainer(overrides=overrides, _callbacks=callbacks(run))
+        use_all_cores()
+        trainer.train()
+    except (FmaskError, OSError):  # OSError: a full disk, named by `storage_errors`
+        raise
+    except Exception as error:  # the package raises anything; one place makes it ours, with the run and the way on
+        raise TrainingError(
+            f"{run.folder}: training stopped: {type(error).__name__}: {error}",
+            next_step=f"fmask train --resume {run.folder.name} (goes on from the last finished epoch)",
+        ) from error
+
+
+def _overrides(folder: Path, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
+    settings = about["settings"]
+    direct = ("epochs", "patience", "imgsz", "batch", "device", "seed", "workers", "optimizer", "lr0")
+    return {
+        "plots": False,
+        "verbose": False,
+        "augmentations": [],  # or else they depend on whether albumentations happens to be installed
+        **{key: settings[key] for key in direct},
+        **settings["extra"],
+        "model": about["start"],
+        "data": str(data),
+        "save_dir": str(folder),
+        "project": about["tracker"]["project"],
+    }
+
+
+def _progress_of(last: Path, epochs: int, patience: int) -> tuple[int, bool]:
+    """Return how many epochs a checkpoint has behind it, and whether there are none to come."""
+    from facemask_train.training.trainer import load_state
+
+    try:
+        state = load_state(last)
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{last}: expected a checkpoint to resume from, found something else ({error})",
+            next_step="start a new run: fmask train",
+        ) from error
+    done = int(state["epoch"]) + 1
+    waited = done - int(state["stopper"]["best_epoch"])
+    return done, done >= epochs or (patience > 0 and waited >= patience)
+
+
+def _close(run: Run, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
+    """Score the best weights on the validation split, hand them to the tracker, and sum the run up."""
+    from facemask_train.training.trainer import read_rows
+
+    best = run.folder / "weights" / "best.pt"
+    settings = about["settings"]
+    batch, device = settings["batch"], settings["device"]
+    scored = validate(best, data, "val", imgsz=settings["imgsz"], batch=batch, device=device, progress=run.progress)
+    rows = read_rows(run.folder / "results.csv")
+    scores = {f"metrics/{key}": getattr(scored.mean, field) for key, field in _SCORES.items()}
+    run.tracker.summary({f"best/{key}": value for key, value in scores.items()})
+    pictures = draw_batches(scored.pictures, data.parent, scored.confidence, run.folder)
+    run.tracker.pictures("validation", pictures, step=len(rows))
+    run.tracker.artifact(f"{run.folder.name}-best", "model", {"best.pt": best}, aliases=("best",), metadata=scores)
+    return {
+        "epochs": len(rows),
+        "seconds": round(rows[-1]["time"], 1),
+        "images_per_second": round(run.pace.pictures / run.pace.seconds, 2) if run.pace.seconds else 0.0,
+        "best": scores,
+    }
