@@ -286,6 +286,8 @@ def test_a_run_scored_and_resumed_online_has_each_row_once(tmp_path: Path, serve
     scored.pictures("test/worst", [picture])
     scored.finish()
     again = start(tmp_path, run_id=first.run_id)
+    again.pictures("val/predictions", [picture], step=2)
+    again.pictures("val/predictions", [picture], step=3)
     log_rows(again, 1, 5)
     report = again.finish()
     assert (report.sync, report.unsent) == ("", ())
@@ -293,6 +295,7 @@ def test_a_run_scored_and_resumed_online_has_each_row_once(tmp_path: Path, serve
     run = server.runs[first.run_id]
     assert [row["epoch"] for row in run.rows if "metrics/recall" in row] == [1, 2, 3, 4, 5]
     assert (run.summary["test/metrics/recall"], run.summary["metrics/recall"]) == (0.5, 5 / 7)
+    assert [row["epoch"] for row in run.rows if "val/predictions" in row or "val" in row] == [3]
 
 
 @pytest.mark.slow

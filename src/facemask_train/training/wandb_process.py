@@ -136,7 +136,8 @@ class _Session:
 
         # Without a step of its own the row would bring the run's back to 0.
         step = self._last if request["step"] is None else request["step"]
-        if request["step"] is None or step > self._known:
+        # Those of the last known step may be missing where its row arrived and a kill came next.
+        if step >= self._known:
             pictures = [wandb.Image(path, caption=Path(path).name) for path in request["paths"]]
             self._run.log({STEP: step, request["key"]: pictures})
 
