@@ -36,7 +36,7 @@ def die_at(point: int, script: str, *arguments: object) -> bool:
     Returns whether it died. A script that fails in another way fails the test.
     """
     code = f"import crash; crash.install({point})\n{script}"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False
     )

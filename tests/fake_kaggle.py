@@ -1,4 +1,4 @@
-"""A Kaggle on 127.0.0.1 for the real `kaggle` package: it signs in, describes one dataset, and hands out its archive."""
+"""A Kaggle on 127.0.0.1 for the real `kaggle` package: it signs in, describes a dataset, hands out its archive."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class FakeKaggle:
         self._over = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"kaggle": self}))
         self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that hang up
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         point(self.port)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -75,7 +77,7 @@ def test_an_archive_is_unpacked_as_it_is(tmp_path: Path) -> None:
 def test_the_digest_is_the_documented_one(tmp_path: Path) -> None:
     contents = archive.unpack(zip_of(tmp_path / "a.zip", {"b": b"2", "a/c": b"1"}), tmp_path / "out")
     # printf 'a/c\0%bb\0%b' "$(sha256 of 1)" "$(sha256 of 2)" | sha256sum, with the sums as raw bytes
-    assert contents.digest == "sha256:de4c5d3bb9d2d85cee80d80e4b9c4e7ec80ab0b1b2c5e5be5d5f0d0b3b8a3c43"
+    assert contents.digest == "sha256:96991d4a7911eaca38698d8430cee1da29e2e3ae264ab336d08556caf07458d8"
 
 
 def test_the_digest_is_of_names_and_contents_alone(tmp_path: Path) -> None:
@@ -97,7 +99,7 @@ def test_the_digest_is_of_names_and_contents_alone(tmp_path: Path) -> None:
 
 
 names = st.lists(
-    st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/\\:."), min_size=1, max_size=12),
+    st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/\\:._"), min_size=1, max_size=12),
     min_size=1,
     max_size=3,
 ).map("/".join)
@@ -183,17 +185,13 @@ def test_names_that_no_file_has(tmp_path: Path) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.text(st.sampled_from(["a", "b", ".", "..", "/", "\\", ":", "C", "\n", "é", "~", " "]), min_size=1, max_size=12)
-)
+@given(st.text(st.sampled_from("ab./\\:C\né~ "), min_size=1, max_size=12))
 def test_whatever_its_name_no_member_lands_outside(name: str) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         outer = Path(temporary)
         zip_of(outer / "a.zip", {name: b"x"})
-        try:
+        with suppress(DataError):
             archive.unpack(outer / "a.zip", outer / "1" / "2" / "out")
-        except DataError:
-            pass
         written = [path for path in outer.rglob("*") if path.is_file() and path.name != "a.zip"]
         assert all(path.is_relative_to(outer / "1" / "2" / "out") for path in written)
         if written:
@@ -343,11 +341,22 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(tmp_path: Path, pack: Calla
     assert noticed > len(whole) / 3
 
 
+def test_an_archive_with_more_members_than_16_bits_can_count(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "a.zip", {f"{number}": b"" for number in range(2**16 + 5)}, compression=zipfile.ZIP_STORED)
+    assert archive._announced(path, 2**16 + 5) == 2**16 + 5
+    content = bytearray(path.read_bytes())
+    assert struct.unpack_from("<H", content, len(content) - 12) == (0xFFFF,)
+    struct.pack_into("<H", content, len(content) - 12, 5)  # as writers did that know no second record
+    path.write_bytes(content)
+    assert archive._announced(path, 2**16 + 5) == 2**16 + 5
+    assert archive._announced(path, 2**16 + 4) != 2**16 + 4
+
+
 # The disk
 
 
 def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = zip_of(tmp_path / "a.zip", {name: b"x" for name in "abc"})
+    path = zip_of(tmp_path / "a.zip", dict.fromkeys("abc", b"x"))
     usage = type("Usage", (), {"free": 3 * 4096 - 1})
     monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
     with pytest.raises(StorageError, match="free on this disk") as caught:

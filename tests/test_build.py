@@ -25,7 +25,12 @@ from facemask_train.formats import yolo
 from facemask_train.sources.fetch import fetch
 from worlds import HEIGHT, WIDTH, make_root, picture, write
 
-BUILD = "import sys; from pathlib import Path; from facemask_train.ensemble.build import build; build(Path(sys.argv[1]), 'tiny', workers=int((sys.argv + ['1'])[2]))"
+BUILD = """
+import sys
+from pathlib import Path
+from facemask_train.ensemble.build import build
+build(Path(sys.argv[1]), "tiny", workers=int((sys.argv + ["1"])[2]))
+"""
 
 
 def built(root: Path, **recipe: object) -> dict:
@@ -91,7 +96,8 @@ def test_defects_are_counted_by_cause_and_the_rows_add_up(tmp_path: Path) -> Non
     write(
         pics,
         {
-            "b 0.txt": "1 0.5 0.5 0.25 0.25\n1 0.5 0.5 0.25 0.25\n0 nan 0.5 0.1 0.1\n7 0.5 0.5 0.1 0.1\n1 0.5 0.5\n1 0.5 0.5 0 0.2\n0 0.98 0.5 0.2 0.2\n",
+            "b 0.txt": "1 0.5 0.5 0.25 0.25\n1 0.5 0.5 0.25 0.25\n0 nan 0.5 0.1 0.1\n7 0.5 0.5 0.1 0.1\n"
+            "1 0.5 0.5\n1 0.5 0.5 0 0.2\n0 0.98 0.5 0.2 0.2\n",
             "b 1.jpg": picture(101)[:500],
             "b 2.jpg": picture(102) + b"tail",
             "ghost.txt": "1 0.5 0.5 0.1 0.1\n",

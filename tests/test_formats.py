@@ -96,6 +96,19 @@ def test_the_stem_goes_before_the_name_and_the_name_before_nothing() -> None:
     }
 
 
+def test_a_name_does_not_take_a_picture_that_has_an_annotation_of_its_own() -> None:
+    assert pair(["a.jpg"], {"x/a.xml": "a.jpg", "x/9.xml": "a.jpg"}) == {"x/a.xml": ["a.jpg"], "x/9.xml": []}
+
+
+def test_the_nearest_of_two_pictures_is_meant() -> None:
+    named = {"a.txt": "", "images/a.txt": "", "day/annotations/7.xml": "b.jpg"}
+    assert pair(["a.jpg", "images/a.jpg", "day/images/b.jpg", "night/images/b.jpg"], named) == {
+        "a.txt": ["a.jpg"],
+        "images/a.txt": ["images/a.jpg"],
+        "day/annotations/7.xml": ["day/images/b.jpg"],
+    }
+
+
 def test_the_name_decides_between_two_pictures_of_one_stem() -> None:
     assert pair(["a.jpg", "a.png"], {"a.xml": "a.png"}) == {"a.xml": ["a.png"]}
 

@@ -101,12 +101,35 @@ def test_splits_are_merged_and_equal_names_stay_apart(tmp_path: Path) -> None:
     assert not any(one.cause for one in reading.pictures), "train/2.jpg is listed: it has no faces"
 
 
-def test_a_listed_picture_that_is_absent_takes_no_other_of_its_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "name", "pictures"),
+    [
+        ("train/_annotations.coco.json", "1.jpg", ["valid/1.jpg"]),
+        ("all.json", "train/1.jpg", ["valid/1.jpg"]),
+        ("all.json", "1.jpg", ["x/1.jpg", "y/1.jpg"]),
+    ],
+)
+def test_an_absent_picture_takes_no_other_of_its_name(
+    tmp_path: Path, file: str, name: str, pictures: list[str]
+) -> None:
     entry = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5]}
-    text = document([{"id": 1, "file_name": "1.jpg"}], [entry])
-    reading = read(tmp_path, {"train/_annotations.coco.json": text}, ["valid/1.jpg"])
-    assert [row.detail for row in reading.orphans] == ["no picture '1.jpg'"]
-    assert reading.pictures[0].cause == "no-label-file"
+    reading = read(tmp_path, {file: document([{"id": 1, "file_name": name}], [entry])}, pictures)
+    assert [row.detail for row in reading.orphans] == [f"no picture {name!r}"]
+    assert {one.cause for one in reading.pictures} == {"no-label-file"}
+
+
+def test_a_picture_that_is_listed_by_its_path_is_not_taken_by_its_name(tmp_path: Path) -> None:
+    entry = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5]}
+    text = document([{"id": 1, "file_name": "gone/1.jpg"}, {"id": 2, "file_name": "x/1.jpg"}], [entry])
+    reading = read(tmp_path, {"all.json": text}, ["x/1.jpg"])
+    assert (len(reading.orphans), reading.pictures) == (1, (Published("x/1.jpg"),))
+
+
+def test_half_a_surrogate_pair_in_a_name_can_be_written(tmp_path: Path) -> None:
+    entry = {"image_id": 3, "category_id": 1, "bbox": [0, 0, 5, 5]}
+    text = document([{"id": 3, "file_name": "a.jpg"}], [entry], [{"id": 1, "name": "mask\ud800"}])
+    (picture,) = read(tmp_path, {"x.json": text}, ["a.jpg"]).pictures
+    assert [row.name for row in picture.rows] == ["mask?"]
 
 
 @pytest.mark.parametrize(

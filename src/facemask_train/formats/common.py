@@ -112,10 +112,10 @@ def pair(pictures: Sequence[str], named: Mapping[str, str]) -> dict[str, list[st
     owners = {file: _narrow(here[_place(file)], file, name) for file, name in named.items()}
     claimed = {picture for found in owners.values() for picture in found}
     free = [picture for picture in pictures if picture not in claimed]
-    stems, names = index_by(free, _stem), index_by(free, name_of)
+    stems = index_by(free, _stem)
     for file in [file for file, found in owners.items() if not found]:
         name = named[file]
-        found = stems[_stem(file)] or names[name] or stems[_stem(name)]
+        found = stems[_stem(file)] or stems[_stem(name)]
         owners[file] = _narrow([picture for picture in found if same_split(picture, file)], file, name)
     return owners
 

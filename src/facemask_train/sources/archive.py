@@ -268,6 +268,8 @@ def _opened(archive: Path) -> Iterator[list[_Member]]:
     if start[:2] == b"PK":
         with _readable(archive):
             opened = zipfile.ZipFile(archive)
+            if len(opened.infolist()) != _announced(archive, len(opened.infolist())):
+                raise _refusal(archive, "it is truncated or damaged (members are missing from its directory)")
         with opened:
             yield _zip_members(archive, opened)
     elif start[:2] == b"\x1f\x8b":
@@ -280,6 +282,23 @@ def _opened(archive: Path) -> Iterator[list[_Member]]:
             yield members
     else:
         raise _refusal(archive, "expected a .zip or a .tar.gz, found something else")
+
+
+def _announced(archive: Path, found: int) -> int:
+    """Return how many members a zip says it has.
+
+    `zipfile` does not look: one flipped bit in the length of a comment makes it take the next members for the comment.
+    The count has 16 bits. An archive with more members has it in a second record, or (old writers) cut to 16 bits.
+    """
+    with archive.open("rb") as stream:
+        stream.seek(-min(archive.stat().st_size, 2**16 + 256), os.SEEK_END)
+        tail = stream.read()
+    end = tail.rfind(b"PK\x05\x06")
+    (count,) = struct.unpack_from("<H", tail, end + 10)
+    large = tail.rfind(b"PK\x06\x06", 0, end)
+    if count == 0xFFFF and large >= 0:
+        return int(struct.unpack_from("<Q", tail, large + 32)[0])
+    return found - found % 2**16 + int(count)
 
 
 def _zip_members(archive: Path, opened: zipfile.ZipFile) -> list[_Member]:

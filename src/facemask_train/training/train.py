@@ -216,7 +216,7 @@ def _carry_out(root: Path, folder: Path, about: dict[str, Any], card: Mapping[st
 def _lineage(run: Run, ensemble: Path) -> None:
     """Say in the tracker what the run is made from."""
     files = {name: ensemble / name for name in ("ensemble.json", "data.yaml", "manifest.parquet", "problems.parquet")}
-    about = {key: run.card[key] for key in ("hash", "splits", "images", "boxes")}
+    about = {key: run.card[key] for key in ("hash", "splits", "faces")}
     run.tracker.artifact(f"ensemble-{run.card['name']}", "dataset", files, metadata=about, used=True)
 
 
@@ -286,7 +286,7 @@ def _close(run: Run, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
 
     best = run.folder / "weights" / "best.pt"
     settings = about["settings"]
-    batch, device = settings["batch"], settings["device"]
+    batch, device = 2 * settings["batch"], settings["device"]  # the trainer's own validation batch: the same padding
     scored = validate(best, data, "val", imgsz=settings["imgsz"], batch=batch, device=device, progress=run.progress)
     rows = read_rows(run.folder / "results.csv")
     scores = {f"metrics/{key}": getattr(scored.mean, field) for key, field in _SCORES.items()}

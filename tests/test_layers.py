@@ -1,0 +1,109 @@
+"""Tests about ourselves: imports go down the floors only, nothing prints below the command line, help is quick."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import facemask_train
+
+PACKAGE = Path(facemask_train.__file__).parent
+FLOORS = [
+    ("errors",),
+    ("records", "folders", "config"),
+    ("drawing", "sources", "formats"),
+    ("ensemble",),
+    ("engine",),
+    ("detect",),
+    ("training",),
+    ("evaluation",),
+    ("pipeline",),
+    ("terminal", "cli", "__main__"),
+]
+HEAVY = ("torch", "torchvision", "ultralytics")
+ABOVE = {"engine", "detect", "training", "evaluation"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(module: str) -> str:
+    """Return the first part of a module's name inside the package."""
+    return module.removeprefix("facemask_train.").split(".")[0]
+
+
+def floor(name: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if name in rooms)
+
+
+def imports(path: Path) -> list[str]:
+    """Return all that a file imports, also inside functions."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [
+                f"{node.module}.{alias.name}" if node.module == "facemask_train" else node.module
+                for alias in node.names
+            ]
+    return names
+
+
+def own(path: Path) -> str:
+    return room(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_the_floors(path: Path) -> None:
+    if own(path) == "__init__":
+        return
+    for name in imports(path):
+        if name.startswith("facemask_train.") and room(name) not in ("__version__", own(path)):
+            assert floor(room(name)) < floor(own(path)) or {room(name), own(path)} <= {
+                "records",
+                "folders",
+                "config",
+                "sources",
+                "terminal",
+                "cli",
+                "__main__",
+            }, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_torch_stays_on_its_floor_and_nothing_below_the_command_line_prints(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    if own(path) not in ABOVE:
+        assert not [name for name in imports(path) if name.split(".")[0] in HEAVY]
+    if own(path) not in ("cli", "terminal") and path.name != "wandb_process.py":
+        calls = [
+            node.func.id
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        ]
+        assert "print" not in calls
+        assert "sys.exit" not in text
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_each_module_opens_with_what_it_is(path: Path) -> None:
+    assert (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").strip()
+
+
+@pytest.mark.parametrize("command", [["-m", "facemask_train", "--help"], ["-m", "facemask_train", "train", "--help"]])
+def test_help_is_quick_and_imports_nothing_heavy(command: list[str]) -> None:
+    loaded = subprocess.run(
+        [sys.executable, "-X", "importtime", *command], capture_output=True, text=True, check=True
+    ).stderr
+    for name in (*HEAVY, "pandas", "numpy", "wandb", "kaggle", "facemask_train.config", "rich.console"):
+        assert f"| {name}\n" not in loaded.replace("|   ", "| ").replace("  ", ""), name
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, *command], capture_output=True, check=True)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.4
