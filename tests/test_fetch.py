@@ -451,7 +451,7 @@ def test_a_death_at_any_point_of_a_first_fetch(tmp_path: Path, by_hand: Path) ->
 
 @pytest.mark.slow
 def test_a_death_at_any_point_of_a_replacement(tmp_path: Path, by_hand: Path) -> None:
-    """Also the rerun may be one that finds the old source up to date."""
+    """The rerun may have the new archive, the old one, or none: what is there is whole and needs neither."""
     old = zip_of(tmp_path / "old/name.zip", {"old.jpg": b"old"}).parent
 
     def prepare(point: int) -> Path:
@@ -464,8 +464,10 @@ def test_a_death_at_any_point_of_a_replacement(tmp_path: Path, by_hand: Path) ->
     deaths = 0
     for left in crash.every_death(LOCAL, prepare):
         shutil.copytree(left, back := tmp_path / f"back{left.name}")
+        shutil.copytree(left, kept := tmp_path / f"kept{left.name}")
         fetch(left, [], origin=by_hand)
         fetch(back, [], origin=old)
+        assert only(fetch(kept, ["one"])).state == "up-to-date"
         assert crash.tree(left) == expected_new, left.name
         assert crash.tree(back) == expected_old, left.name
         deaths += 1

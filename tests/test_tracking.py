@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -466,17 +467,22 @@ def test_a_hung_wandb_does_not_keep_the_program_from_ending(broken: Callable[[st
     begin = time.monotonic()
     subprocess.run([sys.executable, "-c", _LEAVES, str(folder), end], check=True, timeout=30)
     assert time.monotonic() - begin < 10
+    wait_for(lambda: not processes_with(f"PYTHONPATH={folder.parent / 'broken'}\0", file="environ"))
 
 
 def services_of(tracker: Tracker) -> list[int]:
     """The processes of `wandb-core` that the tracker's W&B process has started and that still run."""
-    mark = f"--pid\0{tracker._process.pid}\0".encode()  # type: ignore[attr-defined]
+    return processes_with(f"--pid\0{tracker._process.pid}\0", file="cmdline")  # type: ignore[attr-defined]
+
+
+def processes_with(text: str, *, file: str) -> list[int]:
+    """The other processes whose `/proc/<id>/<file>` holds a text."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found += [int(path.parent.name)] if mark in path.read_bytes() else []
-        except OSError:
-            continue
+    for path in Path("/proc").glob(f"[0-9]*/{file}"):
+        # One may end while it is looked at.
+        with suppress(OSError):
+            if text.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
     return found
 
 

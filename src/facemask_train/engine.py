@@ -22,6 +22,8 @@ def open_ultralytics() -> None:
     progress itself), and checkpoints are loaded as weights only: a checkpoint cannot run code.
     """
     home = _settings_folder()
+    # Threads that wait by spinning take the cores from whatever else runs: on a busy machine a step takes twice as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.update(
         {
             "YOLO_CONFIG_DIR": str(home),
@@ -40,9 +42,7 @@ def open_ultralytics() -> None:
         dict.__setitem__(SETTINGS, key, False)
     dict.__setitem__(SETTINGS, "api_key", "")
     _leave_files_alone()
-    trainer.check_amp = lambda model: (
-        next(model.parameters()).device.type == "cuda"
-    )  # the stock check downloads a model
+    trainer.check_amp = _on_cuda  # the stock check downloads a model
 
 
 def _on_cuda(model: Any) -> bool:

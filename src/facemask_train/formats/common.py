@@ -98,9 +98,9 @@ def pair(pictures: Sequence[str], named: Mapping[str, str]) -> dict[str, list[st
     """Find the picture of each annotation file.
 
     In this order: the picture of the same stem in the same place (beside it, or in a parallel `images/` folder);
-    then, among pictures that no annotation has found yet, the one of the same stem anywhere; then the one that the
-    annotation names. The stem goes before the name because it is what people keep right: pictures are renamed and
-    re-encoded together with their annotation's file, and the name inside stays behind.
+    the one of the same stem anywhere; the one that the annotation names, whatever its extension. Each step looks
+    only among the pictures that no annotation has found in an earlier one. The stem goes before the name because
+    pictures are renamed and re-encoded together with their annotation's file, and the name inside stays behind.
 
     Args:
         named: annotation file -> the picture's name that it gives, empty where it gives none.
@@ -108,15 +108,15 @@ def pair(pictures: Sequence[str], named: Mapping[str, str]) -> dict[str, list[st
     Returns:
         Annotation file -> its pictures: none, one, or several that cannot be told apart.
     """
-    here = index_by(pictures, _place)
-    owners = {file: _narrow(here[_place(file)], file, name) for file, name in named.items()}
-    claimed = {picture for found in owners.values() for picture in found}
-    free = [picture for picture in pictures if picture not in claimed]
-    stems = index_by(free, _stem)
-    for file in [file for file, found in owners.items() if not found]:
-        name = named[file]
-        found = stems[_stem(file)] or stems[_stem(name)]
-        owners[file] = _narrow([picture for picture in found if same_split(picture, file)], file, name)
+    owners: dict[str, list[str]] = {file: [] for file in named}
+    own = {file: file for file in named}
+    steps: tuple[tuple[Callable[[str], object], Mapping[str, str]], ...] = ((_place, own), (_stem, own), (_stem, named))
+    for key_of, wanted in steps:
+        claimed = {picture for found in owners.values() for picture in found}
+        free = index_by([picture for picture in pictures if picture not in claimed], key_of)
+        for file in [file for file, found in owners.items() if not found]:
+            found = [picture for picture in free[key_of(wanted[file])] if same_split(picture, file)]
+            owners[file] = _narrow(found, file, named[file])
     return owners
 
 

@@ -148,6 +148,7 @@ def open_tracker(
         "online": online,
         "init_seconds": INIT_SECONDS,
         "finish_seconds": FINISH_SECONDS,
+        "patience_seconds": PATIENCE_SECONDS,
     }
     folder.mkdir(parents=True, exist_ok=True)
     try:

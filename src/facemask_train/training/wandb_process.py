@@ -13,10 +13,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import queue
 import re
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -46,13 +48,32 @@ def serve() -> None:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     emit = _emit_to(events)
     try:
-        _follow(requests, emit, said)
+        _follow(_taken_in(requests), emit, said)
     # Nobody sees a traceback of this process.
     except Exception as error:  # noqa: BLE001
         emit({"event": "unsent", "what": "all that follows", "why": _reason(error)})
     # `wandb` waits for its own service at exit, without a limit.
-    events.flush()
     os._exit(0)
+
+
+def _taken_in(requests: TextIO) -> Iterator[str]:
+    """Yield the requests. Once they have all come, this process has as long as training waits, and then ends.
+
+    Without the limit it would outlive a training process that is gone, wherever `wandb` hangs.
+    """
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    opening = requests.readline()
+
+    def take_in() -> None:
+        for line in requests:
+            lines.put(line)
+        lines.put("")
+        time.sleep(json.loads(opening)["patience_seconds"])
+        os._exit(1)
+
+    threading.Thread(target=take_in, daemon=True).start()
+    yield opening
+    yield from iter(lines.get, "")
 
 
 def _emit_to(events: TextIO) -> Emit:
@@ -64,8 +85,8 @@ def _emit_to(events: TextIO) -> Emit:
     return emit
 
 
-def _follow(requests: Iterable[str], emit: Emit, said: io.StringIO) -> None:
-    session = _Session(json.loads(next(iter(requests))), emit, said)
+def _follow(requests: Iterator[str], emit: Emit, said: io.StringIO) -> None:
+    session = _Session(json.loads(next(requests)), emit, said)
     exit_code = 1
     for line in requests:
         request = json.loads(line)
