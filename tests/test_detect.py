@@ -7,12 +7,12 @@ import types
 from pathlib import Path
 
 import pytest
-from shapes import draw_ensemble, trained, tree
 
 from facemask_train.detect import Validation, load_model, validate
 from facemask_train.engine import open_ultralytics
 from facemask_train.errors import DataError, MissingError
 from facemask_train.records import CLASSES
+from shapes import draw_ensemble, trained, tree
 
 
 @pytest.fixture(scope="module")

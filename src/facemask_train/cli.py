@@ -80,8 +80,7 @@ def fetch(
         from facemask_train.sources import fetch as stage
 
         found = stage.fetch(root, sources or [], origin=origin, progress=term.progress)
-        pins = [f"to pin {one.name}, paste into configs/sources.yaml:  {one.pin}" for one in found if one.pin]
-        term.result(_fetch_json(found), _fetch_table(found), *pins)
+        term.result(_fetch_json(found), _fetch_table(found), *_pins(found))
 
 
 @app.command("build-dataset", epilog="Example: fmask build-dataset --version 5")
@@ -111,12 +110,12 @@ def train(
     batch: Annotated[int | None, typer.Option(min=1)] = None,
     device: Device = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
-    name: Annotated[str, typer.Option(help="The run's name; made up where left out.")] = "",
+    name: Annotated[str, typer.Option(help="The run's name; made from the ensemble's and the weights'.")] = "",
     sets: Sets = None,
     config: Config = "train",
     resume: Annotated[
-        str | None, typer.Option(help="Go on with this run after a kill; 'last': the one started last.")
-    ] = None,
+        bool, typer.Option("--resume", help="Go on with a run that was cut: the one of --name, or the last one.")
+    ] = False,
     tracker: Tracker = "wandb",
     root: Root = _DEFAULT_ROOT,
     as_json: Json = False,
@@ -127,9 +126,8 @@ def train(
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train.training import train as stage
 
-        if resume is not None:
-            run = "" if resume == "last" else resume
-            done = stage.resume(root, run, data=data, device=device, progress=term.progress)
+        if resume:
+            done = stage.resume(root, name, data=data, device=device, progress=term.progress)
         else:
             given = {"weights": weights, "epochs": epochs, "imgsz": imgsz, "batch": batch, "device": device}
             settings = _settings(root, config, given | {"seed": seed}, sets)
@@ -276,6 +274,12 @@ def _plain(value: Any) -> Any:
 def _fetch_table(found: Sequence[Fetched]) -> Any:
     rows = [(one.name, one.state, one.digest.removeprefix("sha256:")[:12] or "-", str(one.path)) for one in found]
     return table("Sources", ("source", "state", "digest", "folder"), rows)
+
+
+def _pins(found: Sequence[Fetched]) -> list[str]:
+    """Return the lines that pin what was fetched, as they stand in configs/sources.yaml."""
+    pins = [line for one in found if one.pin for line in (f"  {one.name}:", f"    {one.pin}")]
+    return ["To pin this content, add to configs/sources.yaml:", *pins] if pins else []
 
 
 def _build_json(built: Built) -> dict[str, Any]:

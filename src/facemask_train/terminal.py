@@ -50,7 +50,7 @@ class Terminal:
 
             console = Console(file=self.out, highlight=False)
             for item in shown:
-                console.print(item)
+                console.print(item, soft_wrap=isinstance(item, str))  # a path or a line to paste stays whole
         self.out.flush()
 
 

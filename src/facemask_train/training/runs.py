@@ -86,7 +86,7 @@ def new_run(root: Path, name: str, default: str) -> Path:
         if folder.exists():
             raise UsageError(
                 f"{folder}: a run of this name is there already",
-                next_step=f"choose another --name, or go on with it: fmask train --resume {name}",
+                next_step=f"choose another --name, or go on with it: fmask train --resume --name {name}",
             )
         return folder
     number = 1

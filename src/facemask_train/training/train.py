@@ -244,7 +244,7 @@ def _fit(run: Run, about: Mapping[str, Any], data: Path) -> None:
     except Exception as error:  # the package raises anything; one place makes it ours, with the run and the way on
         raise TrainingError(
             f"{run.folder}: training stopped: {type(error).__name__}: {error}",
-            next_step=f"fmask train --resume {run.folder.name} (goes on from the last finished epoch)",
+            next_step=f"fmask train --resume --name {run.folder.name} (goes on from the last finished epoch)",
         ) from error
 
 
@@ -258,8 +258,8 @@ def _overrides(folder: Path, about: Mapping[str, Any], data: Path) -> dict[str, 
         **{key: settings[key] for key in direct},
         **settings["extra"],
         "model": about["start"],
-        "data": str(data),
-        "save_dir": str(folder),
+        "data": str(data.resolve()),
+        "save_dir": str(folder.resolve()),  # a relative one may end up elsewhere, and its name be counted up
         "project": about["tracker"]["project"],
     }
 
