@@ -70,7 +70,7 @@ def test_quiet_says_nothing_but_errors(tmp_path: Path) -> None:
         (["build-dataset", "--class-map", "karm1a=0:mark"], 2, "--class-map karm1a=0:mask,1:no_mask"),
         (["train"], 4, "fmask build-dataset --version 5"),
         (["train", "--resume", "--name", "nobody"], 4, "no such run"),
-            (["train", "--resume"], 4, "no started run is here"),
+        (["train", "--resume"], 4, "no started run is here"),
         (["train", "--set", "lr0"], 2, "expected KEY=VALUE"),
         (["train", "--tracker", "tensorboard"], 2, "expected wandb or none"),
         (["evaluate"], 4, "fmask train"),

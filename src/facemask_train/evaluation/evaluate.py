@@ -120,6 +120,7 @@ def evaluate(
     with locked(target):
         found = _finished(target, inputs)
         if found is not None:
+            _log.info("%s: up to date", target)
             return _evaluation(target, found, up_to_date=True)
         with replacing(target) as folder:
             scored = detect.validate(
@@ -370,12 +371,16 @@ def _track(kind: str, model: Model, target: Path, found: Mapping[str, Any]) -> R
     report = tracker.finish()
     for line in report.unsent:
         _log.warning("W&B: %s", line)
+    if report.sync:
+        _log.info("W&B: kept offline; to send it: %s", report.sync)
     return report
 
 
-def _summary(key: str, found: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers under stable names: `evaluation/v5-test/map50`, `evaluation/v5-test/mask/map50`."""
-    numbers = {f"{key}/{what}": found[what] for what in ("precision", "recall", "map50", "map50_95")}
-    for name, row in found["per_class"].items():
-        numbers |= {f"{key}/{name}/{what}": value for what, value in row.items() if value is not None}
-    return numbers
+def _summary(key: str, found: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the numbers under the names they have in training: `evaluation/v5-test/class/mask/recall`, ..."""
+    from facemask_train.training.tracking import METRICS, metric_values
+
+    own = dict(zip(METRICS, ("precision", "recall", "map50", "map50_95"), strict=True))
+    overall = {metric: found[name] for metric, name in own.items()}
+    rows = {name: {metric: row[ours] for metric, ours in own.items()} for name, row in found["per_class"].items()}
+    return {f"{key}/{name}": value for name, value in metric_values(overall, rows).items()}

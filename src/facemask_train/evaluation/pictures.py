@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.detect import Curves, Validation
+from facemask_train.drawing import DETECTED, GREY, INK, LABELLED, font, open_upright, outline
 from facemask_train.evaluation.matching import KINDS, Kind, Miss, most_telling
 from facemask_train.records import CLASSES, Corners
 
@@ -16,26 +17,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont
 
 # Colours that people with any colour vision can tell apart (Okabe and Ito's set).
 CLASS_COLOURS = dict(zip(CLASSES, ("#0072b2", "#d55e00"), strict=True))
-LABELLED, DETECTED = "#00e0a0", "#ff9a1f"
-_GREY, _INK = "#6b7280", "#1f2937"
 _STYLE: Any = {
     "font.size": 10.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": _GREY,
-    "axes.labelcolor": _INK,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
     "axes.titlesize": 11.0,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.grid": True,
     "grid.color": "#e5e7eb",
-    "xtick.color": _GREY,
-    "ytick.color": _GREY,
-    "text.color": _INK,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "text.color": INK,
     "legend.frameon": False,
 }
 
@@ -68,29 +66,27 @@ def _precision_recall(axes: Axes, validation: Validation) -> None:
     curves = validation.curves
     for name, row in zip(curves.names, curves.precision_at_recall, strict=True):
         score = validation.per_class[name]
-        label = f"{name}  AP {_percent(score.map50)}, n = {score.n}"
+        label = f"{name}: AP {_percent(score.map50)}, n = {score.n}"
         axes.plot(curves.axis, row, color=CLASS_COLOURS[name], linewidth=1.8, label=label)
     _frame(axes, "Precision against recall", "recall", "precision")
-    axes.legend(loc="lower left")
+    axes.legend(ncols=2, fontsize=8, loc="lower left", bbox_to_anchor=(-0.02, 1.0), handlelength=1.5)
 
 
 def _against_confidence(axes: Axes, curves: Curves, confidence: float) -> None:
     styles = (("precision", curves.precision, "--"), ("recall", curves.recall, ":"), ("F1", curves.f1, "-"))
-    for name, index in zip(curves.names, range(len(curves.names)), strict=True):
+    for index, name in enumerate(curves.names):
         for what, rows, line in styles:
-            label = f"{what}, {name}"
-            axes.plot(curves.axis, rows[index], line, color=CLASS_COLOURS[name], linewidth=1.6, label=label)
-    axes.axvline(confidence, color=_GREY, linewidth=1)
+            axes.plot(curves.axis, rows[index], line, color=CLASS_COLOURS[name], linewidth=1.6, label=f"{what}, {name}")
+    axes.axvline(confidence, color=GREY, linewidth=1)
     side = "left" if confidence < 0.5 else "right"
     text = f" {confidence:.2f}: precision and recall are taken here "
-    axes.text(confidence, 1.03, text, color=_GREY, fontsize=8, ha=side, va="bottom")
-    _frame(axes, "", "confidence", "")
-    axes.set_title("Against confidence", pad=20)
-    axes.legend(ncols=1, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.text(confidence, 1.03, text, color=GREY, fontsize=8, ha=side, va="bottom")
+    _frame(axes, "Against confidence", "confidence", "")
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _frame(axes: Axes, title: str, x_label: str, y_label: str) -> None:
-    axes.set(title=title, xlabel=x_label, ylabel=y_label, xlim=(0, 1), ylim=(0, 1.02))
+    axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, 1), ylim=(0, 1.02))
     axes.set_title(title, pad=20)
 
 
@@ -110,7 +106,7 @@ def draw_confusion(counts: np.ndarray, confidence: float, path: Path) -> None:
         _matrix(left, shares, [[str(value) for value in row] for row in counts], "Counts")
         texts = [[f"{value:.0%}" if total else "" for value in row] for row, total in zip(shares, rows, strict=True)]
         _matrix(right, shares, texts, "Shares of each row")
-        figure.suptitle(f"Detections above confidence {confidence:.2f}, matched at IoU 0.5", fontsize=9, color=_GREY)
+        figure.suptitle(f"Detections above confidence {confidence:.2f}, matched at IoU 0.5", fontsize=9, color=GREY)
         figure.savefig(path, metadata={"Software": None})
 
 
@@ -121,7 +117,7 @@ def _matrix(axes: Axes, shades: np.ndarray, texts: Sequence[Sequence[str]], titl
         for column, text in enumerate(cells):
             shown = "" if row == column == last else text
             dark = shades[row, column] > 0.6
-            axes.text(column, row, shown, ha="center", va="center", fontsize=12, color="white" if dark else _INK)
+            axes.text(column, row, shown, ha="center", va="center", fontsize=12, color="white" if dark else INK)
     axes.set_xticks(range(last + 1), [*CLASSES, "missed"])
     axes.set_yticks(range(last + 1), [*CLASSES, "no face"])
     axes.set(xlabel="detected as", ylabel="labelled")
@@ -142,7 +138,7 @@ _MARGIN, _CAPTION, _HEADING, _HEADER = 20, 40, 44, 84
 _TITLES: dict[Kind, str] = {
     "missed": "Missed faces, the largest first",
     "wrong class": "Wrong class, the most confident first",
-    "false box": "Boxes where no face is labelled, the most confident first",
+    "false box": "Boxes that answer no labelled face, the most confident first",
 }
 
 
@@ -173,23 +169,15 @@ def _band_height(tiles: int) -> int:
     return _HEADING + -(-tiles // _COLUMNS) * (_TILE + _CAPTION + _GAP)
 
 
-def _font(size: int, *, bold: bool = False) -> FreeTypeFont:
-    import matplotlib
-    from PIL import ImageFont
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)
-
-
 def _header(draw: ImageDraw, width: int, title: str, confidence: float) -> None:
-    draw.text((_MARGIN, 18), title, fill=_INK, font=_font(22, bold=True))
+    draw.text((_MARGIN, 18), title, fill=INK, font=font(22, bold=True))
     note = f"detections above confidence {confidence:.2f}, matched at IoU 0.5"
-    draw.text((_MARGIN, 50), note, fill=_GREY, font=_font(14))
+    draw.text((_MARGIN, 50), note, fill=GREY, font=font(14))
     x = width - _MARGIN
     for colour, text in ((DETECTED, "detected"), (LABELLED, "labelled")):
-        x -= round(draw.textlength(text, font=_font(14)))
-        draw.text((x, 50), text, fill=_INK, font=_font(14))
-        draw.rectangle((x - 24, 52, x - 8, 66), outline=_INK, width=5)
+        x -= round(draw.textlength(text, font=font(14)))
+        draw.text((x, 50), text, fill=INK, font=font(14))
+        draw.rectangle((x - 24, 52, x - 8, 66), outline=INK, width=5)
         draw.rectangle((x - 23, 53, x - 9, 65), outline=colour, width=3)
         x -= 48
 
@@ -199,14 +187,14 @@ def _band(page: Image, top: int, title: str, count: int, tiles: Sequence[tuple[M
 
     draw = ImageDraw.Draw(page)
     shown = "none" if not count else f"{count}, the worst {len(tiles)} shown" if len(tiles) < count else str(count)
-    draw.text((_MARGIN, top + 14), f"{title}: {shown}", fill=_INK, font=_font(15, bold=True))
+    draw.text((_MARGIN, top + 14), f"{title}: {shown}", fill=INK, font=font(15, bold=True))
     for index, (miss, tile) in enumerate(tiles):
         x = _MARGIN + index % _COLUMNS * (_TILE + _GAP)
         y = top + _HEADING + index // _COLUMNS * (_TILE + _CAPTION + _GAP)
         page.paste(tile, (x, y))
-        draw.text((x, y + _TILE + 4), _caption(miss), fill=_INK, font=_font(13))
+        draw.text((x, y + _TILE + 4), _caption(miss), fill=INK, font=font(13))
         stem = _shortened(draw, Path(miss.picture.image).stem)
-        draw.text((x, y + _TILE + 21), stem, fill=_GREY, font=_font(11))
+        draw.text((x, y + _TILE + 21), stem, fill=GREY, font=font(11))
 
 
 def _caption(miss: Miss) -> str:
@@ -219,22 +207,20 @@ def _caption(miss: Miss) -> str:
 
 
 def _shortened(draw: ImageDraw, text: str) -> str:
-    while draw.textlength(text, font=_font(11)) > _TILE:
+    while draw.textlength(text, font=font(11)) > _TILE:
         text = text.removesuffix("…")[:-1] + "…"
     return text
 
 
 def _tile(miss: Miss, folder: Path, confidence: float) -> Image:
     """Return a square crop around one miss, with its own boxes drawn thick and its neighbours' thin."""
-    from PIL import Image, ImageDraw, ImageOps
+    from PIL import Image, ImageDraw
 
-    with Image.open(folder / miss.picture.image) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")
     window = _window(miss)
-    tile = image.crop(window).resize((_TILE, _TILE), Image.Resampling.BICUBIC)
+    tile = open_upright(folder / miss.picture.image).crop(window).resize((_TILE, _TILE), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(tile)
     for corners, colour, thick in _boxes(miss, confidence):
-        _outline(draw, _on_tile(corners, window), colour, 3 if thick else 1)
+        outline(draw, _on_tile(corners, window), colour, 3 if thick else 1)
     return tile
 
 
@@ -275,11 +261,3 @@ def _on_tile(corners: Corners, window: Corners) -> Corners:
         (value - origin) * scale for value, origin in zip(corners, (*window[:2], *window[:2]), strict=True)
     )
     return x_min, y_min, x_max, y_max
-
-
-def _outline(draw: ImageDraw, corners: Corners, colour: str, width: int) -> None:
-    """Draw a box with a dark rim, so that it stands out on any picture."""
-    x_min, y_min, x_max, y_max = map(round, corners)
-    if width > 1:
-        draw.rectangle((x_min - 1, y_min - 1, x_max + 1, y_max + 1), outline="black", width=width + 2)
-    draw.rectangle((x_min, y_min, x_max, y_max), outline=colour, width=width)

@@ -113,7 +113,7 @@ def _scored(found: Mapping[str, Any]) -> str:
             "is best on these same pictures. The means leave out a class without labelled faces.",
             f"Above that confidence, matched at IoU {found['match_iou']} whatever the class: "
             f"{missed['missed']} faces missed, {missed['wrong class']} given the wrong class, "
-            f"{missed['false box']} boxes where no face is labelled (a second box on a face counts as one).",
+            f"{missed['false box']} boxes that answer no labelled face (a second box on a face is one).",
         ]
     )
 

@@ -210,7 +210,7 @@ def _glow(pen: Pen, rng: Random) -> None:
     rows, columns = np.indices(head.shape[:2], np.float32)
     across, down = (columns + left - pen.x) / pen.unit, (rows + top - pen.y) / pen.unit
     inside = np.clip(2.2 - 2 * np.sqrt((across / 1.1) ** 2 + (down / 1.3) ** 2), 0, 1)
-    slope = rng.uniform(-0.3, 0.3) * across + rng.uniform(-0.3, 0.3) * down + rng.uniform(-0.15, 0.1)
+    slope = rng.uniform(-0.5, 0.5) * across + rng.uniform(-0.5, 0.5) * down + rng.uniform(-0.4, 0.3)
     head[:] = np.clip(np.rint(head * (1 + inside * slope)[..., None]), 0, 255)
 
 
@@ -218,7 +218,10 @@ def _hair(pen: Pen, rng: Random, looks: Looks, style: str) -> None:
     cap = arc((0, -0.2), (1.1, 1.12), 180, 360)
     if style == "veil":
         inner = arc((0, 0.02), (0.98, 1.12), 360, 180)
-        pen.fill([*arc((0, -0.1), (1.25, 1.3), 170, 370), (1.0, 1.5), (0.85, 0.6), *inner, (-0.85, 0.6), (-1.0, 1.5)], looks.coat)
+        pen.fill(
+            [*arc((0, -0.1), (1.25, 1.3), 170, 370), (1.0, 1.5), (0.85, 0.6), *inner, (-0.85, 0.6), (-1.0, 1.5)],
+            looks.coat,
+        )
         return
     if style != "bald":
         fringe = rng.uniform(-0.25, 0.25)
@@ -237,59 +240,148 @@ def _hair(pen: Pen, rng: Random, looks: Looks, style: str) -> None:
         pen.fill(arc((0, -0.75), (0.95, 0.85), 180, 360), colour)
 
 
-# ------------------------------------------------------------------ masks
+# ------------------------------------------------------------------ the lower face
+#
+# A mask and what a bare face may wear instead have the same outline and the same amounts of each colour.
+
+
+def _brim(rng: Random, turn: float, *, low: bool) -> list[Point]:
+    """Return the upper edge of a mask, from cheek to cheek over the nose (`low`: under it)."""
+    top, dip = (0.5, 0.42) if low else (rng.uniform(0.0, 0.12), rng.uniform(-0.18, 0.02))
+    middle = (top + dip) / 2 - 0.04
+    return [(-0.9, top), (-0.45 + turn, middle), (turn, dip), (0.45 + turn, middle), (0.9, top)]
+
+
+JAW: tuple[Point, ...] = ((0.76, 0.8), (0.4, 1.16), (0, 1.24), (-0.4, 1.16), (-0.76, 0.8))
+
+
+def _ragged(rng: Random, points: Sequence[Point]) -> list[Point]:
+    """Return an outline with teeth: between any two points there are three that go in and out."""
+    found: list[Point] = []
+    for (x, y), (to_x, to_y) in zip(points, [*points[1:], points[0]], strict=True):
+        for part in (0.0, 0.25, 0.5, 0.75):
+            out = 1.0 + (0.07 if part in (0.25, 0.75) else -0.07) * rng.uniform(0.5, 1.5)
+            found.append(((x + (to_x - x) * part) * out, 0.5 + (y + (to_y - y) * part - 0.5) * out))
+    return found
 
 
 def _masked(pen: Pen, rng: Random, looks: Looks, *, low: bool) -> None:
     """Draw a mask from the bridge of the nose (`low`: from under the nose) to under the chin."""
     if low:
         _nose(pen, looks)
-    top, dip = (0.5, 0.42) if low else (rng.uniform(0.02, 0.12), rng.uniform(-0.16, 0.0))
-    wide, turn = rng.uniform(0.84, 0.94), looks.turn
-    hem, loop = rng.choice((looks.lips, looks.fold)), rng.choice((looks.lips, looks.white, looks.dark))
+    brim = _brim(rng, looks.turn, low=low)
+    loop = rng.choice((looks.lips, looks.white, looks.dark, looks.fold))
     for side in (-1, 1):
-        pen.stroke([(side * wide, top + 0.03), (side * 1.08, 0.0)], loop, 0.08)
-        pen.stroke([(side * wide * 0.84, 0.85), (side * 1.08, 0.2)], loop, 0.08)
-    middle = (top + dip) / 2 - 0.04
-    brim = [(-wide, top), (-0.45 + turn, middle), (turn, dip), (0.45 + turn, middle), (wide, top)]
-    chin = [(wide * 0.84, 0.8), (0.4, 1.16), (0, 1.24), (-0.4, 1.16), (-wide * 0.84, 0.8)]
-    pen.fill([*brim, *chin], looks.cover)
-    if not low and rng.random() < 0.75:
+        pen.stroke([(side * 0.9, brim[0][1] + 0.03), (side * 1.08, 0.0)], loop, 0.08)
+        pen.stroke([(side * 0.76, 0.85), (side * 1.08, 0.2)], loop, 0.08)
+    pen.fill([*brim, *JAW], looks.cover)
+    levels = (0.68, 0.9) if low else (0.3, 0.56, 0.82)
+    for number, level in enumerate(levels, 1):
+        _panel(pen, looks, level, shade(looks.cover, 1.0 - 0.05 * number))
+    if not low and rng.random() < 0.9:
         _print(pen, rng, looks)
-    for level in (0.68, 0.9) if low else (0.3, 0.56, 0.82):
-        reach = wide * (1.0 - 0.14 * level)
-        pen.stroke([(-reach, level - 0.02), (turn, level + 0.1), (reach, level - 0.02)], looks.fold, 0.065)
-    pen.stroke(brim, hem, 0.08)
+    for level in levels:
+        reach = 0.9 * (1.0 - 0.14 * level)
+        pen.stroke([(-reach, level - 0.02), (looks.turn, level + 0.1), (reach, level - 0.02)], looks.fold, 0.055)
+    _edge(pen, rng, looks, brim)
+
+
+def _panel(pen: Pen, looks: Looks, level: float, colour: Colour) -> None:
+    """Fill a mask from a fold down."""
+    reach = 0.9 * (1.0 - 0.14 * level)
+    jaw = [(x * (0.98 if y < 1 else 1.0), max(y, level)) for x, y in JAW]
+    pen.fill([(-reach, level - 0.02), (looks.turn, level + 0.1), (reach, level - 0.02), *jaw], colour)
+
+
+def _edge(pen: Pen, rng: Random, looks: Looks, brim: Sequence[Point]) -> None:
+    """Draw the hem of a mask, or the upper edge of a painted face."""
+    if rng.random() < 0.7:
+        pen.stroke(brim, rng.choice((looks.lips, looks.fold)), 0.07)
 
 
 def _print(pen: Pen, rng: Random, looks: Looks) -> None:
     """Print dots on a mask, between its folds."""
     colours = rng.choice(((looks.dark, looks.white), (looks.dark, looks.lips), (looks.lips, looks.skin)))
-    size = rng.uniform(0.07, 0.1)
+    size = rng.uniform(0.05, 0.1)
     for row, y in enumerate((0.18, 0.46, 0.72, 0.98)):
         for column in (-0.5, 0.0, 0.5):
             pen.oval((column + looks.turn * 0.5, y), (size * 1.3, size), colours[row % 2])
 
 
-# ------------------------------------------------------------------ bare faces
-
-
 def _bare(pen: Pen, rng: Random, looks: Looks) -> None:
-    """Draw a bare lower face: nearly always a nose and a mouth, whatever is on it or before it."""
+    """Draw a bare lower face: always a nose and a mouth, whatever is on it."""
+    brim = _brim(rng, looks.turn, low=False)
     if looks.like_skin:
         _plain(pen, rng, looks)
     else:
-        rng.choice((_paint, _beard))(pen, rng, looks)
+        pen.fill(_ragged(rng, [*brim, *JAW]), looks.cover)
+        rng.choice((_stripes, _hairs))(pen, looks)
+        _edge(pen, rng, looks, _ragged(rng, brim)[:-4])
     _nose(pen, looks)
     _mouth(pen, rng, looks)
-    if rng.random() < 0.1:
-        _lowered(pen, rng, looks)
+
+
+def _plain(pen: Pen, rng: Random, looks: Looks) -> None:
+    """Draw laugh lines, a chin, freckles, and lines on the cheeks."""
+    for side in (-1, 1):
+        start, end = (240, 180) if side < 0 else (300, 360)
+        pen.stroke(arc((side * 0.55 + looks.turn, 0.6), (0.2, 0.34), start, end), looks.fold, 0.06)
+        for number in range(3):
+            pen.stroke([(side * (0.62 + 0.11 * number), 0.32), (side * (0.54 + 0.11 * number), 0.5)], looks.fold, 0.05)
+        for _ in range(rng.randint(1, 4)):
+            pen.oval((side * rng.uniform(0.4, 0.8), rng.uniform(0.05, 0.3)), (0.05, 0.05), looks.fold)
+    pen.stroke(arc((looks.turn * 0.5, 0.94), (0.2, 0.12), 20, 160), looks.fold, 0.07)
+
+
+def _stripes(pen: Pen, looks: Looks) -> None:
+    """Draw a supporter's stripes on both cheeks."""
+    for side in (-1, 1):
+        for reach in (0.14, 0.4, 0.66):
+            pen.stroke([(side * (0.9 - reach * 0.1), reach), (side * 0.5, reach + 0.16)], looks.fold, 0.08)
+
+
+def _hairs(pen: Pen, looks: Looks) -> None:
+    """Draw the hairs of a beard."""
+    for number in range(13):
+        x = -0.84 + 0.14 * number
+        y = 1.0 - 0.72 * x * x
+        pen.stroke([(x, y - 0.2), (x * 0.92, y + 0.12)], looks.fold, 0.06)
+
+
+def _nose(pen: Pen, looks: Looks) -> None:
+    x = looks.turn * 1.2
+    pen.stroke([(x + 0.06, -0.15), (x + 0.17, 0.22), (x - 0.1, 0.27)], shade(looks.skin, 0.62), 0.08)
+    for side in (-1, 1):
+        pen.oval((x + side * 0.12, 0.25), (0.07, 0.05), shade(looks.skin, 0.4))
+
+
+def _mouth(pen: Pen, rng: Random, looks: Looks) -> None:
+    x, y, wide = looks.turn, rng.uniform(0.6, 0.68), rng.uniform(0.36, 0.5)
+    match rng.choice(("smile", "laugh", "lips", "round")):
+        case "smile":
+            pen.stroke(arc((x, y - 0.18), (wide, 0.32), 10, 170), rng.choice((looks.lips, looks.dark)), 0.14)
+        case "laugh":
+            pen.fill(arc((x, y - 0.14), (wide, 0.38), 0, 180), looks.dark)
+            teeth = [(x - wide * 0.9, y - 0.14), (x + wide * 0.9, y - 0.14), (x + wide * 0.7, y), (x - wide * 0.7, y)]
+            pen.fill(teeth, looks.white)
+            pen.stroke(arc((x, y - 0.14), (wide, 0.38), 0, 180), looks.lips, 0.07, closed=True)
+        case "lips":
+            pen.oval((x, y), (wide, 0.18), looks.lips)
+            pen.stroke([(x - wide, y), (x, y + 0.03), (x + wide, y)], looks.dark, 0.07)
+        case _:
+            pen.oval((x, y + 0.02), (wide * 0.64, 0.26), looks.lips)
+            pen.oval((x, y + 0.02), (wide * 0.42, 0.17), looks.dark)
+
+
+# ------------------------------------------------------------------ what may be before any face
 
 
 def _before(pen: Pen, rng: Random, looks: Looks, kind: Kind) -> None:
-    """Draw what may be before any face: a scarf, a hand or a cup; lower before a mask."""
-    drop = 0.0 if kind == "no_mask" else 0.4
-    match rng.choices(("nothing", "scarf", "hand", "cup"), weights=(72, 14, 7, 7))[0]:
+    """Draw a scarf, a mask that hangs under the chin, a hand or a cup; lower before a mask that is worn."""
+    drop = rng.uniform(0.0, 0.1) if kind == "no_mask" else rng.uniform(0.25, 0.4)
+    match rng.choices(("nothing", "scarf", "hand", "cup"), weights=(68, 18, 7, 7))[0]:
+        case "scarf" if kind == "no_mask" and rng.random() < 0.5:
+            _lowered(pen, rng, looks)
         case "scarf":
             _scarf(pen, rng)
         case "hand":
@@ -305,70 +397,12 @@ def _scarf(pen: Pen, rng: Random) -> None:
         pen.stroke([(x, top), (x * 1.1, 1.7)], shade(cloth, 0.7), 0.1)
 
 
-def _plain(pen: Pen, rng: Random, looks: Looks) -> None:
-    """Draw freckles and laugh lines."""
-    for side in (-1, 1):
-        pen.stroke(arc((side * 0.55 + looks.turn, 0.6), (0.2, 0.34), 240 if side < 0 else 300, 180 if side < 0 else 360), looks.fold, 0.06)
-        for _ in range(rng.randint(1, 4)):
-            pen.oval((side * rng.uniform(0.4, 0.8), rng.uniform(0.05, 0.4)), (0.05, 0.05), looks.fold)
-    pen.stroke(arc((looks.turn * 0.5, 0.92), (0.2, 0.12), 20, 160), looks.fold, 0.07)
-
-
-def _paint(pen: Pen, rng: Random, looks: Looks) -> None:
-    """Draw a supporter: the lower face painted, with wavy edges and stripes on the cheeks."""
-    level = rng.uniform(-0.2, 0.08)
-    lower = [(x, y) for x, y in _outline() if y > level]
-    waves = [(1 - 0.2 * i, level + (0.1 if i % 2 else -0.06)) for i in range(10, -1, -1)]
-    pen.fill([*lower, *waves], looks.cover)
-    for side in (-1, 1):
-        for reach in (0.14, 0.4, 0.66):
-            pen.stroke([(side * (0.98 - reach * 0.1), reach), (side * 0.52, reach + 0.16)], looks.fold, 0.1)
-
-
-def _beard(pen: Pen, rng: Random, looks: Looks) -> None:
-    """Draw a full beard and moustache; the lips have some skin around them."""
-    jaw = arc((0, 0.1), (1.0, 1.16), 0, 180)
-    ragged = [(x * (1 + 0.05 * (-1) ** i), y * (1 + 0.05 * (-1) ** i)) for i, (x, y) in enumerate(jaw)]
-    cheek = rng.uniform(0.02, 0.12)
-    pen.fill([*ragged, (-0.7, cheek), (-0.3 + looks.turn, 0.3), (0.3 + looks.turn, 0.3), (0.7, cheek)], looks.cover)
-    for i in range(13):
-        x = -0.84 + 0.14 * i
-        y = 1.0 - 0.72 * x * x
-        pen.stroke([(x, y - 0.2), (x * 0.92, y + 0.12)], looks.fold, 0.07)
-
-
-def _nose(pen: Pen, looks: Looks) -> None:
-    x = looks.turn * 1.2
-    pen.stroke([(x + 0.06, -0.15), (x + 0.17, 0.22), (x - 0.1, 0.27)], shade(looks.skin, 0.62), 0.08)
-    for side in (-1, 1):
-        pen.oval((x + side * 0.12, 0.25), (0.07, 0.05), looks.dark)
-
-
-def _mouth(pen: Pen, rng: Random, looks: Looks) -> None:
-    x, y, wide = looks.turn, rng.uniform(0.6, 0.68), rng.uniform(0.4, 0.52)
-    match rng.choice(("smile", "laugh", "lips", "round")):
-        case "smile":
-            pen.stroke(arc((x, y - 0.18), (wide, 0.32), 10, 170), looks.lips, 0.15)
-        case "laugh":
-            pen.fill(arc((x, y - 0.14), (wide, 0.44), 0, 180), looks.dark)
-            teeth = [(x - wide * 0.9, y - 0.14), (x + wide * 0.9, y - 0.14), (x + wide * 0.7, y), (x - wide * 0.7, y)]
-            pen.fill(teeth, looks.white)
-            pen.stroke(arc((x, y - 0.14), (wide, 0.44), 0, 180), looks.lips, 0.08, closed=True)
-        case "lips":
-            pen.oval((x, y), (wide, 0.19), looks.lips)
-            pen.stroke([(x - wide, y), (x, y + 0.03), (x + wide, y)], looks.dark, 0.07)
-        case _:
-            pen.oval((x, y + 0.02), (wide * 0.64, 0.28), looks.lips)
-            pen.oval((x, y + 0.02), (wide * 0.4, 0.18), looks.dark)
-
-
 def _lowered(pen: Pen, rng: Random, looks: Looks) -> None:
-    """Draw a mask, bandana or scarf that hangs under the mouth."""
-    cloth = vary(rng, rng.choice(CLOTHS))
-    top = rng.uniform(0.88, 1.0)
-    brim = [(-0.86, top - 0.2), (0, top + 0.05), (0.86, top - 0.2)]
+    """Draw a mask or bandana that hangs under the mouth."""
+    cloth, top = vary(rng, rng.choice(CLOTHS)), rng.uniform(0.9, 1.05)
+    brim = [(-0.9, top - 0.15), (0, top + 0.05), (0.9, top - 0.15)]
     pen.fill([*brim, (0.95, 1.35), (0, 1.75), (-0.95, 1.35)], cloth)
-    pen.stroke(brim, looks.lips, 0.1)
+    pen.stroke(brim, looks.lips, 0.08)
     pen.stroke([(-0.8, 1.2), (0, 1.45), (0.8, 1.2)], shade(cloth, 0.7), 0.08)
 
 

@@ -189,9 +189,7 @@ def _yolo_beside(progress: Progress) -> Iterator[Member]:
         yield Member(f"{part}.txt", _text(names))
 
 
-def _yolo_pair(
-    listed: dict[str, list[str]], number: int, name: str, content: bytes, scene: Scene
-) -> Iterator[Member]:
+def _yolo_pair(listed: dict[str, list[str]], number: int, name: str, content: bytes, scene: Scene) -> Iterator[Member]:
     part = "test" if number % 8 == 5 else "valid" if number % 9 == 7 else "train"
     path = f"images/{part}/{name}"
     listed[part].append(path)
@@ -214,8 +212,9 @@ def _yolo_picture(number: int, scene: Scene) -> tuple[str, bytes]:
         case 33 | 80:
             return f"{stem}.jpg", _encoded(picture) + b"\0" * 16 + b"sent from a phone"
         case 47 | 109:
-            return f"{'people waiting for the tram, some with a mask and some without, ' * 2}({number})! +1.jpeg", _encoded(
-                picture
+            return (
+                f"{'people waiting for the tram, some with a mask and some without, ' * 2}({number})! +1.jpeg",
+                _encoded(picture),
             )
     return f"{stem}.{'jpeg' if number % 5 == 0 else 'jpg'}", _encoded(picture)
 
@@ -261,7 +260,9 @@ def _darknet(progress: Progress) -> Iterator[Member]:
     for number, scene in _scenes("darknet", progress):
         content = _encoded(scene.picture)
         names.append(f"data/obj_train_data/{number}.jpg")
-        yield from _darknet_pair(number, content[: len(content) // 2] if number == DARKNET_TRUNCATED else content, scene)
+        yield from _darknet_pair(
+            number, content[: len(content) // 2] if number == DARKNET_TRUNCATED else content, scene
+        )
     for number, copied in enumerate(DARKNET_COPIES, COUNTS["darknet"]):
         scene = _scene("yolo-beside", copied)
         names.append(f"data/obj_train_data/{number}.jpg")

@@ -132,8 +132,17 @@ def _windows(pen: Pen, rng: Random, corners: Corners, colours: tuple[Colour, ...
 
 
 def _houses(pen: Pen, rng: Random, aspect: float, *, night: bool) -> None:
-    walls: tuple[Colour, ...] = ((214, 160, 130), (226, 206, 170), (176, 188, 200), (200, 130, 110), (160, 176, 160), (232, 220, 204))
-    panes: tuple[Colour, ...] = ((255, 214, 120), (60, 66, 90), (250, 190, 90)) if night else ((150, 190, 214), (120, 160, 190))
+    walls: tuple[Colour, ...] = (
+        (214, 160, 130),
+        (226, 206, 170),
+        (176, 188, 200),
+        (200, 130, 110),
+        (160, 176, 160),
+        (232, 220, 204),
+    )
+    panes: tuple[Colour, ...] = (
+        ((255, 214, 120), (60, 66, 90), (250, 190, 90)) if night else ((150, 190, 214), (120, 160, 190))
+    )
     x = -rng.uniform(0, 0.15)
     while x < aspect:
         width, top = rng.uniform(0.28, 0.48), rng.uniform(0.06, 0.3)
@@ -234,7 +243,9 @@ def _train(pen: Pen, rng: Random, aspect: float) -> None:
         x = 0.06 + number * 0.5
         _block(pen, x - 0.015, 0.135, 0.43, 0.38, (130, 138, 146))
         _block(pen, x, 0.15, 0.4, 0.35, (176, 214, 236))
-        pen.fill([(x, 0.5), *arc((x + rng.uniform(0.1, 0.3), 0.5), (0.1, 0.14), 180, 360), (x + 0.4, 0.5)], shade(hill, 0.85))
+        pen.fill(
+            [(x, 0.5), *arc((x + rng.uniform(0.1, 0.3), 0.5), (0.1, 0.14), 180, 360), (x + 0.4, 0.5)], shade(hill, 0.85)
+        )
         _block(pen, x, 0.43, 0.4, 0.07, hill)
     seat = rng.choice(CLOTHS)
     _block(pen, 0, 0.62, aspect, 0.24, seat)
