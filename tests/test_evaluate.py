@@ -151,7 +151,7 @@ def test_confusion_is_that_of_the_package() -> None:
     rng = np.random.default_rng(5)
     theirs = ConfusionMatrix(names=dict(enumerate(CLASSES)))
     shown = []
-    for _ in range(60):
+    for _ in range(200):
         labels, detections = _crowd(rng, int(rng.integers(0, 6))), _crowd(rng, int(rng.integers(0, 9)))
         sure = np.sort(rng.random(len(detections)).astype(np.float32))[::-1]
         shown.append(
@@ -165,7 +165,7 @@ def test_confusion_is_that_of_the_package() -> None:
         theirs.process_batch(found | {"conf": torch.from_numpy(sure.copy())}, truth, conf=0.25, iou_thres=0.5)
     ours = confusion(shown, 0.25)
     assert ours.tolist() == theirs.matrix.T.astype(int).tolist()
-    assert (ours[:2].sum(axis=0) > 10).all(), "crowds that never meet prove nothing"
+    assert (ours[:2] > 10).all(), "crowds that never meet prove nothing"
 
 
 def _crowd(rng: np.random.Generator, count: int) -> list[tuple[int, Corners]]:

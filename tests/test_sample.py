@@ -1,4 +1,4 @@
-"""The built-in sample: the same bytes every time, the published layouts and defects, and a task that colour cannot do."""
+"""The built-in sample: the same bytes every time, the published layouts and defects, a task that colour cannot do."""
 
 from __future__ import annotations
 

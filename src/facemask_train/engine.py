@@ -22,7 +22,7 @@ def open_ultralytics() -> None:
     progress itself), and checkpoints are loaded as weights only: a checkpoint cannot run code.
     """
     home = _settings_folder()
-    # Threads that wait by spinning take the cores from whatever else runs: on a busy machine a step takes twice as long.
+    # Threads that wait by spinning take the cores from whatever else runs: on a busy machine a step took twice as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.update(
         {

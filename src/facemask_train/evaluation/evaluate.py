@@ -13,7 +13,7 @@ from facemask_train.config import read_yaml
 from facemask_train.ensemble.versions import MARKER, find_ensemble, read_ensemble
 from facemask_train.errors import DataError, MissingError, UsageError
 from facemask_train.evaluation.matching import KINDS, MATCH_IOU, confusion, misses
-from facemask_train.folders import digest_file, locked, read_json, replacing, storage_errors, write_json
+from facemask_train.folders import digest_file, locked, read_json, recover, replacing, storage_errors, write_json
 from facemask_train.records import CLASSES, SPLITS, Progress, no_progress
 from facemask_train.training import runs
 
@@ -118,6 +118,7 @@ def evaluate(
     size = imgsz or model.run["settings"].get("imgsz") or DEFAULT_IMGSZ
     inputs = _inputs(model, exam, size, batch)
     with locked(target):
+        recover(target)
         found = _finished(target, inputs)
         if found is not None:
             _log.info("%s: up to date", target)

@@ -28,7 +28,7 @@ from facemask_train import folders
 from facemask_train.config import Source, pick_source, read_sources
 from facemask_train.errors import DataError, DigestError, MissingError, StorageError, UsageError
 from facemask_train.records import Progress, no_progress
-from facemask_train.sources import archive
+from facemask_train.sources import archive, sample
 
 LAYOUT = 1
 """Raised by hand when the same input gives another `data/raw/<name>/`: then finished ones are made again."""
@@ -81,7 +81,7 @@ class _Job:
 
     @property
     def sample_origin(self) -> str:
-        return f"sample {self.source.sample}"
+        return f"sample {self.source.sample}, version {sample.VERSION}"
 
     def report(self, what: str, done: int, total: int) -> None:
         self.progress(f"{self.name}: {what}", done, total)
@@ -291,7 +291,6 @@ def _download(job: _Job) -> _Input:
 
 def _draw(job: _Job) -> _Input:
     """Draw a sample's archive. It is of this moment, so its time is not recorded."""
-    from facemask_train.sources import sample
 
     assert job.source.sample is not None
     job.downloads.mkdir(parents=True, exist_ok=True)

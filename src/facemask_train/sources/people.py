@@ -25,10 +25,12 @@ Point = tuple[float, float]
 Kind = Literal["mask", "no_mask", "worn_incorrectly"]
 
 SKINS: tuple[Colour, ...] = (
-    (255, 219, 180), (241, 194, 140), (232, 190, 172), (224, 172, 120), (198, 134, 80), (170, 112, 75), (141, 85, 50), (100, 64, 42),
+    (255, 219, 180), (241, 194, 140), (232, 190, 172), (224, 172, 120),
+    (198, 134, 80), (170, 112, 75), (141, 85, 50), (100, 64, 42),
 )  # fmt: skip
 HAIRS: tuple[Colour, ...] = (
-    (35, 28, 26), (74, 48, 34), (120, 78, 46), (176, 132, 74), (222, 190, 120), (168, 84, 44), (150, 150, 155), (226, 226, 230),
+    (35, 28, 26), (74, 48, 34), (120, 78, 46), (176, 132, 74),
+    (222, 190, 120), (168, 84, 44), (150, 150, 155), (226, 226, 230),
 )  # fmt: skip
 CLOTHS: tuple[Colour, ...] = (
     (124, 182, 216), (238, 240, 242), (44, 46, 54), (234, 156, 180), (146, 208, 176), (52, 74, 130), (192, 66, 62),
@@ -276,21 +278,12 @@ def _masked(pen: Pen, rng: Random, looks: Looks, *, low: bool) -> None:
         pen.stroke([(side * 0.76, 0.85), (side * 1.08, 0.2)], loop, 0.08)
     pen.fill([*brim, *JAW], looks.cover)
     levels = (0.68, 0.9) if low else (0.3, 0.56, 0.82)
-    for number, level in enumerate(levels, 1):
-        _panel(pen, looks, level, shade(looks.cover, 1.0 - 0.05 * number))
     if not low and rng.random() < 0.9:
         _print(pen, rng, looks)
     for level in levels:
         reach = 0.9 * (1.0 - 0.14 * level)
         pen.stroke([(-reach, level - 0.02), (looks.turn, level + 0.1), (reach, level - 0.02)], looks.fold, 0.055)
     _edge(pen, rng, looks, brim)
-
-
-def _panel(pen: Pen, looks: Looks, level: float, colour: Colour) -> None:
-    """Fill a mask from a fold down."""
-    reach = 0.9 * (1.0 - 0.14 * level)
-    jaw = [(x * (0.98 if y < 1 else 1.0), max(y, level)) for x, y in JAW]
-    pen.fill([(-reach, level - 0.02), (looks.turn, level + 0.1), (reach, level - 0.02), *jaw], colour)
 
 
 def _edge(pen: Pen, rng: Random, looks: Looks, brim: Sequence[Point]) -> None:

@@ -22,6 +22,9 @@ from facemask_train.sources.scenes import Face, Scene, draw_scene
 if TYPE_CHECKING:
     from facemask_train.sources.people import Picture
 
+VERSION = 1
+"""Raised by hand when what is drawn changes, so that a sample that was fetched before is drawn anew."""
+
 COUNTS: dict[SampleLayout, int] = {"voc": 130, "yolo-beside": 140, "darknet": 140}
 """The scenes that are drawn for each layout; copies come on top."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -278,9 +279,9 @@ def _market(pen: Pen, rng: Random, aspect: float) -> None:
         x += width + 0.03
     flag = [(i * aspect / 12, 0.06 + (0.03 if i % 2 else 0.0)) for i in range(13)]
     pen.stroke(flag, (120, 100, 90), 0.006)
-    for left, right in zip(flag, flag[1:], strict=False):
-        middle = ((left[0] + right[0]) / 2, left[1] + 0.07)
-        pen.fill([left, right, middle], rng.choice(CLOTHS))
+    for one, other in pairwise(flag):
+        middle = ((one[0] + other[0]) / 2, one[1] + 0.07)
+        pen.fill([one, other, middle], rng.choice(CLOTHS))
 
 
 PLACES: dict[Callable[[Pen, Random, float], None], int] = {_street: 32, _night: 12, _ward: 20, _train: 20, _market: 16}
@@ -304,4 +305,5 @@ def _light(picture: Picture, rng: Random) -> Picture:
     grain: Any = 0
     if rng.random() < 0.15:
         grain = np.random.default_rng(rng.getrandbits(32)).integers(-7, 8, picture.shape)
-    return np.clip(np.rint(picture * gain) + grain, 0, 255).astype(np.uint8)
+    lit: Picture = np.clip(np.rint(picture * gain) + grain, 0, 255).astype(np.uint8)
+    return lit
