@@ -34,9 +34,13 @@ def open_ultralytics() -> None:
             "NO_ALBUMENTATIONS_UPDATE": "1",
         }
     )
+    from PIL import Image
+
+    stock_open = Image.open
     from ultralytics.engine import trainer
     from ultralytics.utils import LOGGER, SETTINGS
 
+    Image.open = stock_open  # the package's own asks for another package where a file is no picture
     LOGGER.setLevel(logging.WARNING)
     for key in _OTHERS:  # in memory only: `SETTINGS.update` would write to disk
         dict.__setitem__(SETTINGS, key, False)

@@ -211,7 +211,7 @@ def _glow(pen: Pen, rng: Random) -> None:
     head = pen.picture[top : min(height, round(pen.y) + reach), left : min(width, round(pen.x) + reach)]
     rows, columns = np.indices(head.shape[:2], np.float32)
     across, down = (columns + left - pen.x) / pen.unit, (rows + top - pen.y) / pen.unit
-    inside = np.clip(2.2 - 2 * np.sqrt((across / 1.1) ** 2 + (down / 1.3) ** 2), 0, 1)
+    inside = np.clip(5 - 5 * np.sqrt((across / 1.15) ** 2 + (down / 1.35) ** 2), 0, 1)
     slope = rng.uniform(-0.5, 0.5) * across + rng.uniform(-0.5, 0.5) * down + rng.uniform(-0.4, 0.3)
     head[:] = np.clip(np.rint(head * (1 + inside * slope)[..., None]), 0, 255)
 
@@ -295,10 +295,11 @@ def _edge(pen: Pen, rng: Random, looks: Looks, brim: Sequence[Point]) -> None:
 def _print(pen: Pen, rng: Random, looks: Looks) -> None:
     """Print dots on a mask, between its folds."""
     colours = rng.choice(((looks.dark, looks.white), (looks.dark, looks.lips), (looks.lips, looks.skin)))
-    size = rng.uniform(0.05, 0.1)
-    for row, y in enumerate((0.18, 0.46, 0.72, 0.98)):
-        for column in (-0.5, 0.0, 0.5):
-            pen.oval((column + looks.turn * 0.5, y), (size * 1.3, size), colours[row % 2])
+    size = rng.uniform(0.05, 0.12)
+    for row, y in enumerate((0.14, 0.4, 0.65, 0.92)):
+        for column in (-0.48, 0.0, 0.48) if row < 3 else (0.0,):
+            across = column + looks.turn * 0.5
+            pen.oval((across, y + 0.1 * (1 - abs(across))), (size * 1.3, size), colours[row % 2])
 
 
 def _bare(pen: Pen, rng: Random, looks: Looks) -> None:

@@ -303,7 +303,8 @@ def _light(picture: Picture, rng: Random) -> Picture:
     if rng.random() < 0.12:
         picture = cv2.GaussianBlur(picture, (3, 3), 0)
     grain: Any = 0
-    if rng.random() < 0.15:
-        grain = np.random.default_rng(rng.getrandbits(32)).integers(-7, 8, picture.shape)
+    if rng.random() < 0.3:
+        reach = rng.randint(4, 12)
+        grain = np.random.default_rng(rng.getrandbits(32)).integers(-reach, reach + 1, picture.shape)
     lit: Picture = np.clip(np.rint(picture * gain) + grain, 0, 255).astype(np.uint8)
     return lit
