@@ -111,7 +111,11 @@ def test_what_cannot_be_trained_is_refused_before_it_starts(tmp_path: Path) -> N
     with pytest.raises(MissingError, match="no ensemble has been built"):
         train(tmp_path, SETTINGS)
     folder = shapes.draw_ensemble(tmp_path)
+    other = tmp_path / "other.pt"
+    other.write_bytes(b"not a checkpoint")
     for change, error, says in (
+        ({"weights": str(other)}, DataError, "expected a detector's checkpoint"),
+        ({"weights": str(folder / "ensemble.json")}, DataError, "its name ends in '.json'"),
         ({"extra": {"mosiac": 1}}, UsageError, "did you mean 'mosaic'"),
         ({"extra": {"save_dir": "/x"}}, UsageError, "fmask sets this itself"),
         ({"weights": "yolov5q.pt"}, MissingError, "no such checkpoint"),

@@ -300,7 +300,7 @@ def _build_tables(built: Built) -> list[Any]:
     causes = [(f"{one['item']} {one['action']}: {one['cause']}", f"{one['count']:,}") for one in card["causes"]]
     return [
         table(f"Ensemble {card['name']}: what came in", ("", "in", "kept", "merged", "repaired", "refused"), rows),
-        table("Repaired and refused, by cause", ("cause", "count"), causes),
+        *([table("Repaired and refused, by cause", ("cause", "count"), causes)] if causes else []),
         f"{card['name']} {state}: {card['outputs']:,} images ({splits}), hash {card['hash'][:12]}, in {built.path}",
     ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.config import TrackerKind, TrainSettings
-from facemask_train.detect import validate
+from facemask_train.detect import load_model, validate
 from facemask_train.engine import open_ultralytics, use_all_cores
 from facemask_train.ensemble.versions import find_ensemble, read_ensemble
 from facemask_train.errors import DataError, FmaskError, TrainingError, UsageError
@@ -63,7 +63,7 @@ def train(
     Raises:
         MissingError: no ensemble, or no such weights.
         NetworkError: the weights cannot be downloaded.
-        DataError: the ensemble cannot be trained on as it is.
+        DataError: the ensemble cannot be trained on as it is, or the weights are no checkpoint.
         TrainingError: training stopped.
     """
     ensemble = find_ensemble(root, data)
@@ -72,6 +72,8 @@ def train(
     open_ultralytics()
     check_extra(settings.extra, _OWN)
     start = resolve(root, settings.weights, progress=progress)
+    if not start.endswith((".yaml", ".yml")):
+        load_model(Path(start))  # what is no checkpoint is refused before there is a run
     folder = runs.new_run(root, name, f"{card['name']}-{Path(settings.weights).stem}")
     _log.info("training %s on %s (%s)", folder.name, card["name"], ensemble)
     about = {
