@@ -16,7 +16,7 @@ PACKAGE = Path(facemask_train.__file__).parent
 FLOORS = [
     ("errors",),
     ("records", "folders", "config"),
-    ("drawing", "sources", "formats"),
+    ("geometry", "drawing", "sources", "formats"),
     ("ensemble",),
     ("engine",),
     ("detect",),

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from facemask_train.errors import MissingError, UsageError, nearest
 from facemask_train.records import CLASSES, WORN_INCORRECTLY
@@ -77,14 +77,184 @@ class Split(Settings):
         return self
 
 
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError(f"the lowest value comes first, found {list(value)}")
+    return value
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_rising)]
+"""The lowest and the highest value of an amount that is drawn anew for each picture."""
+
+WholeRange = Annotated[tuple[int, int], AfterValidator(_rising)]
+
+
+class Step(Settings):
+    """What every transform has: the chance that it is applied to a picture."""
+
+    p: float = Field(1.0, gt=0, le=1)
+
+
+class Turn(Step):
+    """An exact turn, counter-clockwise; no pixel is resampled."""
+
+    degrees: tuple[Literal[90, 180, 270], ...] = Field((90, 180, 270), min_length=1)
+
+
+class Scale(Step):
+    """The whole picture made smaller or larger, by a factor of its sides."""
+
+    factor: Range = (0.5, 1.5)
+
+
+class Light(Step):
+    """Brightness, contrast and gamma: how far each may go, as a share (0.3: from -30 % to +30 %)."""
+
+    brightness: float = Field(0.25, ge=0, lt=1)
+    contrast: float = Field(0.25, ge=0, lt=1)
+    gamma: float = Field(0.2, ge=0, lt=1)
+
+
+class Blur(Step):
+    """Gaussian or motion blur; `kernel` in pixels, odd; `motion` is the share of motion blur."""
+
+    kernel: WholeRange = (3, 7)
+    motion: float = Field(0.5, ge=0, le=1)
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] < 3 or not (value[0] % 2 and value[1] % 2):
+            raise ValueError(f"a kernel is odd and at least 3 pixels, found {list(value)}")
+        return value
+
+
+class Noise(Step):
+    """Gaussian noise; its standard deviation as a share of white."""
+
+    strength: Range = (0.02, 0.08)
+
+
+class Compression(Step):
+    """JPEG at this quality."""
+
+    quality: WholeRange = (30, 80)
+
+
+class Weather(Step):
+    """One of these kinds of weather."""
+
+    kinds: tuple[Literal["rain", "fog", "snow", "sun"], ...] = Field(("rain", "fog", "snow", "sun"), min_length=1)
+
+
+FaceKind = Literal["recolour", "relight", "beard", "hand", "cup", "tint", "cap", "shadow"]
+
+
+class Faces(Step):
+    """Face-aware edits, against the shortcut that a face of two tones wears a mask.
+
+    A bare face: `recolour` and `relight` its lower half, cover it by a `beard`, a `hand` or a `cup`. A masked face:
+    `tint` the mask toward the face's own skin. Either: a `cap`, or a `shadow` over the upper half. `share` of the faces
+    that are at least `min_side` pixels get one edit, of those of `kinds` (with their weights) that fit the class.
+    """
+
+    share: float = Field(0.9, gt=0, le=1)
+    min_side: float = Field(20, ge=8)
+    kinds: dict[FaceKind, float] = Field(
+        {"recolour": 2, "relight": 1, "beard": 1, "hand": 1, "cup": 1, "tint": 6, "cap": 1, "shadow": 1}
+    )
+
+
+class Transform(Settings):
+    """One step of a copy: exactly one of these keys."""
+
+    turn: Turn | None = None
+    scale: Scale | None = None
+    light: Light | None = None
+    blur: Blur | None = None
+    noise: Noise | None = None
+    compression: Compression | None = None
+    weather: Weather | None = None
+    faces: Faces | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_key_means_defaults(cls, value: Any) -> Any:
+        return {key: {} if step is None else step for key, step in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"a step has exactly one of: {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Return the one key that is set."""
+        return next(iter(self.model_fields_set))
+
+    @property
+    def step(self) -> Step:
+        """Return the settings of the one key that is set."""
+        found: Step = getattr(self, self.kind)
+        return found
+
+
+class Augment(Settings):
+    """What is added to the training part: for each of its pictures, one more for each of `copies`.
+
+    `quality` is that of the JPEGs that are written; `seed` and the picture's content make every choice.
+    """
+
+    seed: int = Field(0, ge=0)
+    quality: int = Field(92, ge=50, le=100)
+    copies: dict[str, tuple[Transform, ...]] = Field(min_length=1)
+
+    @field_validator("copies")
+    @classmethod
+    def _named_plainly(cls, value: dict[str, tuple[Transform, ...]]) -> dict[str, tuple[Transform, ...]]:
+        for name, steps in value.items():
+            if not name.isalnum() or name != name.lower():
+                raise ValueError(f"a copy's name is of small letters and digits, found {name!r}")
+            if not steps:
+                raise ValueError(f"copy '{name}' has no steps; it would repeat the original")
+        return value
+
+
+class Duplicates(Settings):
+    """When two pictures are the same picture, or kin. `ensemble/duplicates.py` says how the defaults were measured.
+
+    `distance`: signs of the lowest 64 frequencies that may differ. `likeness`: the correlation that the worst window
+    of two copies has. `kin`: the mean correlation from which two pictures are of one scene, and share a split.
+    """
+
+    distance: int = Field(16, ge=0, le=24)
+    likeness: float = Field(0.7, gt=0, le=1)
+    kin: float = Field(0.85, gt=0, le=1)
+
+
+class Prefer(Settings):
+    """Where copies of one picture contradict each other: take the picture and labels of this source."""
+
+    prefer: str
+
+
 class Recipe(Settings):
-    """How an ensemble is made. The order of `sources` matters: the better copies come first."""
+    """How an ensemble is made. The order of `sources` matters: the better copies come first.
+
+    `split` is by shares, or `published`: each picture stays where its source put it. There `leaks: remove` takes out of
+    an earlier split what has a copy in a later one, and `leaks: keep` measures it and leaves it.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
     sources: tuple[str, ...] = Field(min_length=1)
     worn_incorrectly: Literal["drop-image", "drop-box", "as-no-mask"] = "drop-image"
-    split: Split = Split()
+    split: Split | Literal["published"] = Split()
+    conflicts: Prefer | Literal["quarantine"] = "quarantine"
+    leaks: Literal["remove", "keep"] = "remove"
+    duplicates: Duplicates = Duplicates()
+    augment: Augment | None = None
 
     @field_validator("sources")
     @classmethod
@@ -92,6 +262,14 @@ class Recipe(Settings):
         if len(set(value)) != len(value):
             raise ValueError(f"a source is named once, found {list(value)}")
         return value
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if isinstance(self.conflicts, Prefer) and self.conflicts.prefer not in self.sources:
+            raise ValueError(f"conflicts: prefer names one of {list(self.sources)}, found {self.conflicts.prefer!r}")
+        if self.leaks == "keep" and self.split != "published":
+            raise ValueError("leaks: keep goes with split: published; any other split has none")
+        return self
 
 
 class TrainSettings(Settings):
@@ -109,6 +287,8 @@ class TrainSettings(Settings):
     lr0: float = Field(0.01, gt=0)
     extra: dict[str, Any] = Field(default_factory=dict)
 
+
+_SETTINGS = frozenset(one.__name__ for one in Settings.__subclasses__())
 
 Model = TypeVar("Model", bound=Settings)
 
@@ -178,22 +358,39 @@ def parse(model: type[Model], data: Any, *, where: str) -> Model:
 
 
 def _first(error: ValidationError, model: type[Settings]) -> str:
-    found = error.errors()[0]
+    errors = error.errors()
+    # where a key takes a word or a mapping and has neither right, the words that it takes say most
+    words = [one for one in errors if one["type"] == "literal_error"] if errors[0]["type"] == "model_type" else []
+    found = (words or errors)[0]
     *parents, key = found["loc"] or ("",)
     if found["type"] == "extra_forbidden":
         known = _known_keys(model, parents)
         return f"unknown key '{key}'{nearest(str(key), known)}; known keys: {', '.join(known)}"
-    place = ".".join(map(str, found["loc"]))
-    given = "" if found["type"] == "missing" else f", found {found['input']!r}"
-    return f"{place}: {found['msg']}{given}" if place else found["msg"].removeprefix("Value error, ")
+    place = ".".join(str(part) for part in found["loc"] if not _is_tag(part))
+    given = "" if found["type"] in ("missing", "value_error") else f", found {found['input']!r}"
+    said = found["msg"].removeprefix("Value error, ") + given
+    return f"{place}: {said}" if place else said
+
+
+def _is_tag(part: int | str) -> bool:
+    """Say if a part of an error's place is no key, but the name of one of the types that a key takes."""
+    return isinstance(part, str) and (part in _SETTINGS or part.startswith(("literal[", "function-")))
 
 
 def _known_keys(model: type[Settings], parents: list[Any]) -> list[str]:
+    """Return the keys that are known at a place: inside mappings, lists and alternatives too."""
+    known: list[Any] = [model]
     for parent in parents:
-        field = model.model_fields.get(str(parent))
-        if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
-            model = field.annotation
-    return list(model.model_fields)
+        fields = [one.model_fields[parent].annotation for one in known if parent in one.model_fields]
+        named = [one for one in known if one.__name__ == parent]
+        known = [one for field in fields for one in _settings_in(field)] or named or known
+    return list(dict.fromkeys(key for one in known for key in one.model_fields))
+
+
+def _settings_in(annotation: Any) -> list[type[Settings]]:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in _settings_in(inner)]
 
 
 def read_sources(root: Path) -> dict[str, Source]:
