@@ -1,0 +1,355 @@
+"""What becomes of pictures that are the same picture: one is kept, and exclusions and conflicts act on all of them.
+
+Pure: from records and pairs to decisions. The copies' labels are laid over the kept picture's and compared; what they
+agree on is an agreement of copies, which may have one author, not of people.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from facemask_train.config import Prefer, Recipe, Split
+from facemask_train.ensemble.duplicates import Pair, groups_of
+from facemask_train.ensemble.split import Families, families, published_split
+from facemask_train.geometry import inverse, laid_over, match
+from facemask_train.records import SPLITS, Label, Record
+
+WORN_INCORRECTLY = "worn-incorrectly"
+COPY_OF_WORN = "copy-of-worn-incorrectly"
+CONFLICT = "class-conflict"
+COPY = "copy"
+LEAK = "copy-in-later-split"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One readable picture of a source; `record` is None where it was refused, and `cause` says why."""
+
+    source: str
+    path: str
+    sha256: str
+    record: Record | None
+    cause: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}/{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A picture of the ensemble: its split, and the first picture of its family (the sha256 of it)."""
+
+    record: Record
+    split: str
+    family: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What a group decides of a picture that had a record: merged into another, or refused, and why."""
+
+    member: Member
+    action: Literal["merged", "refused"]
+    cause: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One picture of a group of two or more, with its labels laid over the kept picture.
+
+    `matched` holds, for each label, the index of the kept picture's label that it covers (-1: none), and `overlaps`
+    their IoU. `orientation` turns this picture as the group's first one is. Without a kept picture there are no labels.
+    """
+
+    group: int
+    member: Member
+    role: Literal["kept", "merged", "refused"]
+    cause: str
+    orientation: int
+    likeness: float
+    labels: tuple[Label, ...] = ()
+    matched: tuple[int, ...] = ()
+    overlaps: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How the labels of copies of one source agree with those kept of another."""
+
+    kept: str
+    copy: str
+    pictures: int
+    matched: int
+    flipped: int
+    only_kept: int
+    only_copy: int
+    median_iou: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What the ensemble holds, what became of the rest, and the groups.
+
+    `leaks` are pictures of val and test that are the same picture as, or of one scene with, one of an earlier split.
+    `overlap` counts, by pair of sources, the first's pictures that have a copy in the second.
+    """
+
+    kept: tuple[Kept, ...]
+    fates: tuple[Fate, ...]
+    copies: tuple[Copy, ...]
+    agreements: tuple[Agreement, ...]
+    overlap: Mapping[str, Mapping[str, int]]
+    counts: Mapping[str, int]
+    leaks: int
+
+
+def decide(members: Sequence[Member], pairs: Sequence[Pair], recipe: Recipe) -> Decisions:
+    """Decide what becomes of every picture that has a record.
+
+    Args:
+        members: all readable pictures, in the order of the recipe's sources, then of their paths.
+        pairs: by index in `members`.
+    """
+    leader = groups_of(pairs)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index in sorted({*leader, *leader.values()}):
+        groups[leader.get(index, index)].append(index)
+    ties = {(pair.first, pair.second) for pair in pairs}
+    kin = _families(members, ties, recipe)
+    turns = {(pair.first, pair.second): pair for pair in pairs}
+    tainted = _tainted(members, pairs) if recipe.worn_incorrectly == "drop-image" else {}
+    fates: dict[int, Fate] = {}
+    of_one_picture = [_Group(members, group, turns, recipe) for group in groups.values()]
+    for group in of_one_picture:
+        fates |= group.fates(tainted)
+    fates |= _lone_taints(members, tainted, fates)
+    if recipe.split == "published" and recipe.leaks == "remove":
+        fates |= _leaving(members, ties, kin.splits, fates)
+    copies = [copy for number, group in enumerate(of_one_picture) for copy in group.copies(number, fates)]
+    kept = {
+        index: Kept(member.record, kin.splits[index], members[kin.first[index]].sha256)
+        for index, member in enumerate(members)
+        if member.record is not None and index not in fates
+    }
+    return Decisions(
+        tuple(kept.values()),
+        tuple(fates[index] for index in sorted(fates)),
+        tuple(copies),
+        tuple(_agreements(copies)),
+        _overlap(members, groups.values(), recipe.sources),
+        _counts(groups, kin, ties, copies),
+        _leaks(kept, ties),
+    )
+
+
+def _families(members: Sequence[Member], ties: Iterable[tuple[int, int]], recipe: Recipe) -> Families:
+    places = {source: place for place, source in enumerate(recipe.sources)}
+    shares = recipe.split if isinstance(recipe.split, Split) else Split()
+    found = families([one.sha256 for one in members], [places[one.source] for one in members], ties, shares)
+    if isinstance(recipe.split, Split):
+        return found
+    return Families(found.first, [published_split(member.path) or "train" for member in members], 0)
+
+
+def _tainted(members: Sequence[Member], pairs: Iterable[Pair]) -> dict[int, int]:
+    """Return the pictures that show a mask worn incorrectly, or are the same picture as one that does -> that one.
+
+    A picture that is the same as one that is the same is left alone: at two steps it may be another.
+    """
+    worn = {index for index, member in enumerate(members) if member.cause == WORN_INCORRECTLY}
+    found = {index: index for index in worn}
+    for pair in pairs:
+        if pair.same:
+            for one, other in ((pair.first, pair.second), (pair.second, pair.first)):
+                if one in worn:
+                    found.setdefault(other, one)
+    return found
+
+
+def _lone_taints(members: Sequence[Member], tainted: Mapping[int, int], fates: Mapping[int, Fate]) -> dict[int, Fate]:
+    """Refuse what is outside of any group and still the same picture as one with a mask worn incorrectly."""
+    return {
+        index: Fate(members[index], "refused", COPY_OF_WORN, f"the same picture as {members[worn].name}")
+        for index, worn in tainted.items()
+        if index != worn and members[index].record is not None and index not in fates
+    }
+
+
+def _leaving(
+    members: Sequence[Member], ties: Iterable[tuple[int, int]], splits: Sequence[str], fates: Mapping[int, Fate]
+) -> dict[int, Fate]:
+    """Refuse what is tied to a picture of a later published split: first what test ties, then what val ties."""
+    there = {index for index, member in enumerate(members) if member.record is not None and index not in fates}
+    ways = sorted({*ties, *((second, first) for first, second in ties)})
+    found: dict[int, Fate] = {}
+    for split in reversed(SPLITS):
+        for one, other in ways:
+            earlier = SPLITS.index(splits[other]) < SPLITS.index(split)
+            if splits[one] == split and earlier and {one, other} <= there and one not in found:
+                detail = f"the same picture as, or of one scene with, {members[one].name} ({split})"
+                found.setdefault(other, Fate(members[other], "refused", LEAK, detail))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The members of one group (indices, the first leads), and what its decisions need."""
+
+    members: Sequence[Member]
+    group: Sequence[int]
+    turns: Mapping[tuple[int, int], Pair]
+    recipe: Recipe
+
+    def fates(self, tainted: Mapping[int, int]) -> dict[int, Fate]:
+        usable = [index for index in self.group if self.members[index].record is not None]
+        bad = next((tainted[index] for index in self.group if index in tainted), None)
+        if bad is not None:
+            detail = f"the same picture as {self.members[bad].name}"
+            return {index: Fate(self.members[index], "refused", COPY_OF_WORN, detail) for index in usable}
+        return {} if self.recipe.split == "published" else self._merged(usable)
+
+    def _merged(self, usable: Sequence[int]) -> dict[int, Fate]:
+        """Keep the first, or what the policy says where the copies' classes contradict each other."""
+        if len(usable) < 2:
+            return {}
+        first, conflict = usable[0], self._conflict(usable)
+        if conflict:
+            preferred = [index for index in usable if self.members[index].source == self._preferred]
+            if not preferred:
+                return {index: Fate(self.members[index], "refused", CONFLICT, conflict) for index in usable}
+            first = preferred[0]
+        detail = f"of {self.members[first].name}"
+        return {index: Fate(self.members[index], "merged", COPY, detail) for index in usable if index != first}
+
+    @property
+    def _preferred(self) -> str:
+        return self.recipe.conflicts.prefer if isinstance(self.recipe.conflicts, Prefer) else ""
+
+    def _conflict(self, usable: Sequence[int]) -> str:
+        """Return in words the first box that two copies give different classes, or an empty string."""
+        first = self.members[usable[0]]
+        mine = _labels(first)
+        for index in usable[1:]:
+            theirs = self._over(index, usable[0])
+            for i, j, _ in match(mine, theirs):
+                if mine[i].name != theirs[j].name:
+                    box = ", ".join(f"{corner:.0f}" for corner in mine[i].box.corners)
+                    other = self.members[index].name
+                    return f"({box}) is {mine[i].name} in {first.name} and {theirs[j].name} in {other}"
+        return ""
+
+    def copies(self, number: int, fates: Mapping[int, Fate]) -> Iterator[Copy]:
+        """Give the group's pictures with what became of each."""
+        kept = next((i for i in self.group if self.members[i].record is not None and i not in fates), None)
+        base = () if kept is None else _labels(self.members[kept])
+        for index in self.group:
+            member, pair = self.members[index], self.turns.get((self.group[0], index))
+            orientation, alike = (pair.orientation, pair.worst) if pair else (0, 1.0)
+            labels = () if kept is None else self._over(index, kept)
+            found = {j: (i, overlap) for i, j, overlap in match(base, labels)}
+            yield Copy(
+                number,
+                member,
+                *self._role(index, fates),
+                orientation,
+                alike,
+                labels,
+                tuple(found.get(j, (-1, 0.0))[0] for j in range(len(labels))),
+                tuple(found.get(j, (-1, 0.0))[1] for j in range(len(labels))),
+            )
+
+    def _role(self, index: int, fates: Mapping[int, Fate]) -> tuple[Literal["kept", "merged", "refused"], str]:
+        if index in fates:
+            return fates[index].action, fates[index].cause
+        return ("kept", "") if self.members[index].record is not None else ("refused", self.members[index].cause)
+
+    def _over(self, index: int, kept: int) -> tuple[Label, ...]:
+        """Return a member's labels as they lie on the kept picture."""
+        record, target = self.members[index].record, self.members[kept].record
+        if record is None or target is None:
+            return ()
+        there = self.turns.get((self.group[0], index))
+        back = self.turns.get((self.group[0], kept))
+        steps = (there.orientation if there else 0, inverse(back.orientation if back else 0))
+        return laid_over(record.labels, (record.width, record.height), (target.width, target.height), steps)
+
+
+def _labels(member: Member) -> tuple[Label, ...]:
+    return member.record.labels if member.record is not None else ()
+
+
+def _agreements(copies: Sequence[Copy]) -> Iterator[Agreement]:
+    """Sum up, by pair of sources, how merged copies' labels agree with the kept ones."""
+    bases = {copy.group: copy for copy in reversed(copies) if copy.role == "kept"}
+    found: dict[tuple[str, str], list[Copy]] = defaultdict(list)
+    for copy in copies:
+        if copy.role == "merged" and copy.group in bases:
+            found[bases[copy.group].member.source, copy.member.source].append(copy)
+    for (kept, source), group in sorted(found.items()):
+        yield _agreement(kept, source, group, bases)
+
+
+def _agreement(kept: str, source: str, group: Sequence[Copy], bases: Mapping[int, Copy]) -> Agreement:
+    pairs = [
+        (bases[copy.group].labels[at].name, label.name, overlap)
+        for copy in group
+        for label, at, overlap in zip(copy.labels, copy.matched, copy.overlaps, strict=True)
+        if at >= 0
+    ]
+    labels, base = sum(len(copy.labels) for copy in group), sum(len(bases[copy.group].labels) for copy in group)
+    return Agreement(
+        kept,
+        source,
+        pictures=len(group),
+        matched=len(pairs),
+        flipped=sum(mine != theirs for mine, theirs, _ in pairs),
+        only_kept=base - len(pairs),
+        only_copy=labels - len(pairs),
+        median_iou=round(median(overlap for *_, overlap in pairs), 4) if pairs else None,
+    )
+
+
+def _overlap(
+    members: Sequence[Member], groups: Iterable[Sequence[int]], sources: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """Count, for each pair of sources, the first's pictures that have a copy in the second (another one, in itself)."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for group in groups:
+        of = Counter(members[index].source for index in group)
+        for one in of:
+            for other in of:
+                counts[one, other] += of[one] if one != other or of[one] > 1 else 0
+    return {one: {other: counts[one, other] for other in sources} for one in sources}
+
+
+def _counts(
+    groups: Mapping[int, Sequence[int]], kin: Families, ties: Iterable[tuple[int, int]], copies: Sequence[Copy]
+) -> dict[str, int]:
+    """Return the figures that the card gives of the groups."""
+    tied = {index for tie in ties for index in tie}
+    conflicts = {copy.group for copy in copies if copy.cause == CONFLICT}
+    excluded = {copy.group for copy in copies if copy.cause in (COPY_OF_WORN, WORN_INCORRECTLY)}
+    return {
+        "groups": len(groups),
+        "pictures": sum(map(len, groups.values())),
+        "largest": max(map(len, groups.values()), default=0),
+        "families": len({int(kin.first[index]) for index in tied}),
+        "conflicts": len(conflicts),
+        "excluded": len(excluded),
+        "joined": kin.joined,
+    }
+
+
+def _leaks(kept: Mapping[int, Kept], ties: Iterable[tuple[int, int]]) -> int:
+    """Count the pictures of val and test that are tied to a kept picture of an earlier split."""
+    leaking = set()
+    for tie in ties:
+        if tie[0] in kept and tie[1] in kept and kept[tie[0]].split != kept[tie[1]].split:
+            leaking.add(max(tie, key=lambda index: SPLITS.index(kept[index].split)))
+    return len(leaking)
