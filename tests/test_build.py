@@ -20,16 +20,19 @@ from facemask_train.config import Split
 from facemask_train.ensemble.build import build
 from facemask_train.ensemble.split import split_of
 from facemask_train.ensemble.versions import find_ensemble
+from facemask_train.ensemble.workers import Engine
 from facemask_train.errors import ClassMapError, DataError, MissingError, UsageError
 from facemask_train.formats import yolo
 from facemask_train.sources.fetch import fetch
 from worlds import HEIGHT, WIDTH, make_root, picture, write
 
+ALONE = Engine(workers=1)
 BUILD = """
 import sys
 from pathlib import Path
 from facemask_train.ensemble.build import build
-build(Path(sys.argv[1]), "tiny", workers=int((sys.argv + ["1"])[2]))
+from facemask_train.ensemble.workers import Engine
+build(Path(sys.argv[1]), "tiny", engine=Engine(workers=int((sys.argv + ["1"])[2])))
 """
 
 
@@ -37,7 +40,7 @@ def built(root: Path, **recipe: object) -> dict:
     """Fetch and build the tiny ensemble; return its card."""
     make_root(root, recipe=recipe) if not (root / "own").exists() else None
     fetch(root, ["first", "second"])
-    return dict(build(root, "tiny", workers=1).card)
+    return dict(build(root, "tiny", engine=ALONE).card)
 
 
 def test_it_writes_what_a_yolo_tool_trains_on(tmp_path: Path) -> None:
@@ -79,7 +82,7 @@ def test_a_second_build_does_nothing_and_a_changed_recipe_builds_anew(tmp_path: 
     assert again.up_to_date
     assert (tmp_path / "data/ensembles/tiny/ensemble.json").stat().st_mtime_ns == before
     make_root(tmp_path, recipe={"split": {"train": 0.4, "val": 0.3, "test": 0.3}})
-    other = build(tmp_path, "tiny", workers=1)
+    other = build(tmp_path, "tiny", engine=ALONE)
     assert not other.up_to_date
     assert other.card["hash"] != first["hash"]
 
@@ -143,13 +146,13 @@ def test_ids_without_names_stop_with_a_histogram_a_sheet_and_the_line_to_paste(t
     (root / "own/second/classes.txt").unlink()
     fetch(root, ["first", "second"])
     with pytest.raises(ClassMapError) as caught:
-        build(root, "tiny", workers=1)
+        build(root, "tiny", engine=ALONE)
     assert "0: 8 boxes, 1: 8 boxes" in str(caught.value)
     assert "--class-map second=0:mask,1:no_mask" in caught.value.next_step
     sheet = re.search(r"look at (\S+),", caught.value.next_step)
     assert sheet
     assert Image.open(sheet.group(1)).size[0] > 200
-    done = build(root, "tiny", class_maps={"second": {"0": "no_mask", "1": "mask"}}, workers=1)
+    done = build(root, "tiny", class_maps={"second": {"0": "no_mask", "1": "mask"}}, engine=ALONE)
     assert done.card["faces"]["train"]["mask"] > 0
 
 
@@ -158,7 +161,7 @@ def test_a_class_map_of_wrong_names_stops_too(tmp_path: Path) -> None:
     write(root / "own/second", {"classes.txt": "sin\ncon"})
     fetch(root, ["first", "second"])
     with pytest.raises(ClassMapError, match="names that the class map does not have"):
-        build(root, "tiny", workers=1)
+        build(root, "tiny", engine=ALONE)
 
 
 def test_a_missing_source_names_the_command(tmp_path: Path) -> None:
@@ -168,7 +171,7 @@ def test_a_missing_source_names_the_command(tmp_path: Path) -> None:
     assert "fmask fetch first" in caught.value.next_step
 
 
-@pytest.mark.parametrize("asked", [{"groups": "duplicates"}, {"augment": ["turn"]}])
+@pytest.mark.parametrize("asked", [{"groups": "duplicates"}, {"augmentation": ["turn"]}])
 def test_a_recipe_that_asks_for_what_does_not_exist_is_an_error(tmp_path: Path, asked: dict) -> None:
     make_root(tmp_path, recipe=asked)
     with pytest.raises(UsageError, match=f"unknown key '{next(iter(asked))}'"):
@@ -179,7 +182,7 @@ def test_an_empty_split_is_an_error(tmp_path: Path) -> None:
     make_root(tmp_path, pictures=1, recipe={"split": {"train": 0.98, "val": 0.01, "test": 0.01}})
     fetch(tmp_path, ["first", "second"])
     with pytest.raises(DataError, match="expected pictures for"):
-        build(tmp_path, "tiny", workers=1)
+        build(tmp_path, "tiny", engine=ALONE)
 
 
 def test_an_ensemble_is_found_by_name_path_or_as_the_latest(tmp_path: Path) -> None:
@@ -225,24 +228,24 @@ def test_death_at_any_moment_leaves_what_a_rerun_makes_whole(tmp_path: Path) -> 
         return root
 
     whole = prepare(0)
-    build(whole, "tiny", workers=1)
+    build(whole, "tiny", engine=ALONE)
     deaths = 0
     for left in every_death(BUILD, prepare):
-        build(left, "tiny", workers=1)
+        build(left, "tiny", engine=ALONE)
         assert tree(left / "data") == tree(whole / "data"), f"after death {deaths + 1}"
         deaths += 1
     assert deaths >= 4
     # the same, where an older version stands in the way
     make_root(whole, pictures=4, recipe={"worn_incorrectly": "drop-box"})
-    build(whole, "tiny", workers=1)
+    build(whole, "tiny", engine=ALONE)
 
     def outdated(point: int) -> Path:
         root = prepare(1000 + point)
-        build(root, "tiny", workers=1)
+        build(root, "tiny", engine=ALONE)
         return make_root(root, pictures=4, recipe={"worn_incorrectly": "drop-box"})
 
     for left in every_death(BUILD, outdated):
-        build(left, "tiny", workers=1)
+        build(left, "tiny", engine=ALONE)
         assert tree(left / "data") == tree(whole / "data")
 
 
@@ -261,5 +264,5 @@ def test_the_real_archives_add_up_to_an_independent_count(tmp_path: Path, shared
             rows += sum(len(opened.read(name).split(b"\n")) - opened.read(name).endswith(b"\n") for name in texts)
     assert (card["images"]["in"], card["boxes"]["in"]) == (images, rows) == (1477, 7649)
     problems = pd.read_parquet(tmp_path / "data/ensembles/v5/problems.parquet")
-    assert (problems.item == "box").sum() == card["boxes"]["refused"] + card["boxes"]["repaired"]
+    assert (problems.item == "box").sum() == sum(card["boxes"][key] for key in ("refused", "repaired", "merged"))
     assert json.loads((tmp_path / "data/ensembles/v5/ensemble.json").read_text()) == card

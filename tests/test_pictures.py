@@ -21,7 +21,7 @@ EXIF_6[0x0112] = 6
 def plain(tmp_path: Path, name: str, content: bytes) -> tuple[tuple[str, ...], bytes, str]:
     """Return the repairs, the bytes and the extension of the plain picture."""
     (tmp_path / name).write_bytes(content)
-    facts = examine(tmp_path, name)
+    facts = examine(tmp_path, name).facts
     assert facts.cause == "", facts
     made, extension = make_plain(content, facts)
     assert extension == plain_extension(facts)
@@ -113,7 +113,7 @@ def test_unusual_pictures_become_rgb(tmp_path: Path, kind: str, mode: str, repai
 )
 def test_what_cannot_be_used_says_why(tmp_path: Path, content: bytes, cause: str) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
-    facts = examine(tmp_path, "a.jpg")
+    facts = examine(tmp_path, "a.jpg").facts
     assert (facts.cause, facts.width) == (cause, 0)
     assert facts.detail
 
@@ -124,5 +124,5 @@ def test_no_bytes_make_it_fail(tmp_path_factory: pytest.TempPathFactory, noise: 
     for kind in ("JPEG", "PNG", "WEBP"):
         whole = picture(3, kind)
         (folder / "a.jpg").write_bytes(whole[:place] + noise + whole[place + len(noise) :])
-        facts = examine(folder, "a.jpg")
+        facts = examine(folder, "a.jpg").facts
         assert bool(facts.cause) != bool(facts.width)

@@ -41,6 +41,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 From = Annotated[Path | None, typer.Option("--from", help="An archive, or a folder of archives as downloaded by hand.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes; 0: one for each core.")]
+EngineOption = Annotated[str, typer.Option("--engine", help="Where work is done: local, or ray (a cluster).")]
 Maps = Annotated[
     list[str] | None, typer.Option("--class-map", help="What a source's classes or ids mean: karm1a=0:mask,1:no_mask.")
 ]
@@ -87,17 +88,32 @@ def fetch(
 def build_dataset(
     version: Annotated[str, typer.Option(help="A number (5), a name (v5), or the path of a recipe.")] = "5",
     class_map: Maps = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Leave out sources that are not fetched: v8-without-karm1a.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Take leaks out of a published split that keeps them: NAME-repaired.")
+    ] = False,
+    engine: EngineOption = "local",
     workers: Workers = 0,
     root: Root = _DEFAULT_ROOT,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Check, repair, merge and split the fetched sources into data/ensembles/VERSION/."""
+    """Check, repair, de-duplicate, merge, split and augment the fetched sources into data/ensembles/VERSION/."""
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train.ensemble.build import build
 
-        built = build(root, version, class_maps=_class_maps(class_map), workers=workers, progress=term.progress)
+        built = build(
+            root,
+            version,
+            class_maps=_class_maps(class_map),
+            allow_missing=allow_missing,
+            repair=repair,
+            engine=_engine(engine, workers),
+            progress=term.progress,
+        )
         term.result(_build_json(built), *_build_tables(built))
 
 
@@ -190,6 +206,7 @@ def pipeline(
     sets: Sets = None,
     config: Annotated[str, typer.Option(help="Training settings; train-sample or train where left out.")] = "",
     tracker: Tracker = "wandb",
+    engine: EngineOption = "local",
     workers: Workers = 0,
     root: Root = _DEFAULT_ROOT,
     as_json: Json = False,
@@ -212,7 +229,7 @@ def pipeline(
             origin=origin,
             class_maps=_class_maps(class_map),
             tracker=_tracker(tracker),
-            workers=workers,
+            engine=_engine(engine, workers),
             command=_command(),
             progress=term.progress,
         )
@@ -253,6 +270,15 @@ def _tracker(name: str) -> Any:
     return name
 
 
+def _engine(kind: str, workers: int) -> Any:
+    from facemask_train.ensemble.workers import Engine
+    from facemask_train.errors import UsageError
+
+    if kind not in ("local", "ray"):
+        raise UsageError(f"--engine {kind!r}: expected local or ray", next_step="--engine local")
+    return Engine(kind, workers)  # type: ignore[arg-type]
+
+
 def _command() -> str:
     import shlex
 
@@ -283,8 +309,9 @@ def _pins(found: Sequence[Fetched]) -> list[str]:
 
 
 def _build_json(built: Built) -> dict[str, Any]:
-    keys = ("hash", "images", "boxes", "outputs", "splits", "sources", "causes")
+    keys = ("hash", "images", "boxes", "outputs", "splits", "groups", "leaks", "overlap", "notes", "sources", "causes")
     head = {"version": built.card["name"], "path": str(built.path), "up_to_date": built.up_to_date}
+    head["taken_over"] = built.taken_over
     return head | {key: built.card[key] for key in keys}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from facemask_train.config import TrackerKind, TrainSettings, read_recipe
 from facemask_train.ensemble.build import Built, ClassMaps, build
+from facemask_train.ensemble.workers import Engine
 from facemask_train.evaluation.evaluate import Evaluation, evaluate
 from facemask_train.records import Progress, no_progress
 from facemask_train.sources.fetch import Fetched, fetch
@@ -35,7 +36,7 @@ def walk(
     origin: Path | None = None,
     class_maps: ClassMaps | None = None,
     tracker: TrackerKind = "wandb",
-    workers: int = 0,
+    engine: Engine = Engine(),  # noqa: B008 - frozen
     command: str = "",
     progress: Progress = no_progress,
 ) -> Walk:
@@ -45,7 +46,7 @@ def walk(
     """
     recipe = read_recipe(root, version)
     fetched = fetch(root, list(recipe.sources), origin=origin, progress=progress)
-    built = build(root, version, class_maps=class_maps, workers=workers, progress=progress)
+    built = build(root, version, class_maps=class_maps, engine=engine, progress=progress)
     trained = _trained(root, built, settings, tracker, command, progress)
     evaluated = evaluate(root, run=trained.run, tracker=tracker, progress=progress)
     return Walk(fetched, built, trained, evaluated)

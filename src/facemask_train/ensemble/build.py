@@ -1,62 +1,81 @@
-"""From fetched sources to a version of the ensemble: decide in a pure plan, then write what it says.
-
-The plan is the manifest: one entry for every picture of the ensemble, with the file that it comes from, what is done to
-it, and its labels. So the result does not depend on workers, order or machine.
-"""
+"""From fetched sources to a version of the ensemble: examine, read, group, decide, and then write what was decided."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from facemask_train.config import Recipe, Source, Target, pick_source, read_recipe, read_sources
-from facemask_train.ensemble.clean import Problem
-from facemask_train.ensemble.gather import Gathered, Tally, gather
-from facemask_train.ensemble.pictures import Facts, make_plain, plain_extension
-from facemask_train.ensemble.split import split_of
+from facemask_train.config import Augment, Recipe, Source, Split, Target, pick_source, read_recipe, read_sources
+from facemask_train.ensemble.card import make_card
+from facemask_train.ensemble.catalogue import CATALOGUE_VERSION, catalogue
+from facemask_train.ensemble.duplicates import Pair, find_pairs
+from facemask_train.ensemble.gather import Gathered, check_books, gather
+from facemask_train.ensemble.groups import Decisions, Member, decide
+from facemask_train.ensemble.pictures import Facts, decoded
+from facemask_train.ensemble.plan import WRITE_VERSION, make_plan, original_image
+from facemask_train.ensemble.sheets import examples_of, transform_sheet
 from facemask_train.ensemble.versions import MARKER, ensemble_folder
-from facemask_train.ensemble.workers import spread
-from facemask_train.errors import DataError
-from facemask_train.folders import digest_data, digest_file, locked, read_json, recover, replacing, write_json
-from facemask_train.formats import yolo
-from facemask_train.records import CLASSES, SPLITS, Label, Progress, Record, no_progress
+from facemask_train.ensemble.workers import Engine
+from facemask_train.ensemble.write import (
+    Totals,
+    Workshop,
+    earlier_pictures,
+    write,
+    write_data_yaml,
+    write_groups,
+    write_problems,
+)
+from facemask_train.errors import DataError, MissingError
+from facemask_train.folders import locked, read_json, recover, replacing, write_json
+from facemask_train.records import SPLITS, Progress, no_progress
 from facemask_train.sources.fetch import read_source, source_folder
 
-BUILD_VERSION = 1
+BUILD_VERSION = 2
 """Raised by hand when the same inputs and settings would give another ensemble."""
+
+_SHOWN = 48  # pictures that the contact sheets of transforms are drawn from
 
 ClassMaps = Mapping[str, Mapping[str, Target]]
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """One picture of the ensemble: where it goes (relative to the ensemble), and what it is made from."""
-
-    image: str
-    split: str
-    record: Record
-    facts: Facts
-
-    @property
-    def label_file(self) -> str:
-        return str(PurePosixPath(self.image.replace("images/", "labels/", 1)).with_suffix(".txt"))
-
-    @property
-    def operation(self) -> str:
-        return "+".join(self.facts.repairs) or "copy"
-
-
-@dataclass(frozen=True, slots=True)
 class Built:
-    """A finished version, as its `ensemble.json` describes it."""
+    """A finished version, as its `ensemble.json` describes it; `taken_over` pictures are from the build before."""
 
     path: Path
     up_to_date: bool
     card: Mapping[str, Any]
+    taken_over: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is to be built: the recipe as it was asked for, its sources, and those that are left out; and by whom."""
+
+    root: Path
+    recipe: Recipe
+    sources: Mapping[str, Source]
+    missing: tuple[str, ...]
+    engine: Engine
+    progress: Progress
+
+    def inputs(self) -> dict[str, Any]:
+        """Return all that the result depends on; equal inputs give an equal ensemble."""
+        return {
+            "code": [BUILD_VERSION, CATALOGUE_VERSION, WRITE_VERSION],
+            "recipe": self.recipe.model_dump(mode="json", exclude={"description"}),
+            "sources": {
+                name: {
+                    "digest": read_source(self.root, name)["digest"],
+                    "format": source.format,
+                    "classes": source.classes,
+                }
+                for name, source in self.sources.items()
+            },
+        }
 
 
 def build(
@@ -64,7 +83,9 @@ def build(
     version: str,
     *,
     class_maps: ClassMaps | None = None,
-    workers: int = 0,
+    allow_missing: bool = False,
+    repair: bool = False,
+    engine: Engine = Engine(),  # noqa: B008 - frozen
     progress: Progress = no_progress,
 ) -> Built:
     """Build `data/ensembles/NAME/` from the fetched sources, or find it up to date.
@@ -72,7 +93,8 @@ def build(
     Args:
         version: a number (`5`), a name (`v5`), or the path of a recipe.
         class_maps: by source, what each published class or id means; goes before `sources.yaml`.
-        workers: processes; 0 takes one for each core.
+        allow_missing: leave out sources that were not fetched, under a name that says so (`v8-without-karm1a`).
+        repair: take out of a published split what has a copy in a later one, as NAME-repaired.
 
     Raises:
         MissingError: a source has not been fetched, or there is no such recipe.
@@ -80,192 +102,197 @@ def build(
         DataError: nothing is left to train on.
     """
     recipe = read_recipe(root, version)
-    sources = _sources(root, recipe, class_maps or {})
-    inputs = _inputs(root, recipe, sources)
-    target = ensemble_folder(root, recipe.name)
+    sources, missing = _sources(root, recipe, class_maps or {}, allow_missing=allow_missing)
+    recipe = _as_asked(recipe, tuple(sources), missing, repair=repair)
+    order = _Order(root, recipe, sources, missing, engine, progress)
+    inputs = order.inputs()
+    target = ensemble_folder(root, order.recipe.name)
     with locked(target):
         recover(target)
         card = read_json(target / MARKER)
         if card is not None and card.get("inputs") == inputs:
             return Built(target, up_to_date=True, card=card)
-        gathered = {
-            name: gather(root, name, source, recipe=recipe, workers=workers, progress=progress)
-            for name, source in sources.items()
-        }
-        plan = make_plan(gathered, recipe)
+        gathered = _gather(order)
+        decided = _decide(order, gathered)
+        gathered = _after(gathered, decided)
+        _check(order.recipe, gathered, decided)
         with replacing(target) as folder:
-            digests = _write(plan, root, folder, workers=workers, progress=progress)
-            _write_tables(folder, plan, digests, gathered)
-            card = _card(recipe, inputs, plan, digests, gathered)
+            totals = _write(order, folder, target, gathered, decided)
+            card = make_card(order.recipe, inputs, gathered, decided, totals, order.missing)
             write_json(folder / MARKER, card)
-    return Built(target, up_to_date=False, card=card)
+    return Built(target, up_to_date=False, card=card, taken_over=totals.taken_over)
 
 
-def _sources(root: Path, recipe: Recipe, class_maps: ClassMaps) -> dict[str, Source]:
+def _sources(
+    root: Path, recipe: Recipe, class_maps: ClassMaps, *, allow_missing: bool
+) -> tuple[dict[str, Source], tuple[str, ...]]:
+    """Return the recipe's sources that are to be used, and the names of those that are left out.
+
+    Raises:
+        MissingError: none of them was fetched.
+    """
     known = read_sources(root)
     for name in class_maps:
         pick_source(known, name)
     chosen = {name: pick_source(known, name) for name in recipe.sources}
-    return {
+    missing = tuple(name for name in recipe.sources if allow_missing and not _is_fetched(root, name))
+    if len(missing) == len(recipe.sources):
+        read_source(root, missing[0])  # raises, and names the command
+    sources = {
         name: source.model_copy(update={"classes": dict(class_maps[name])}) if name in class_maps else source
         for name, source in chosen.items()
+        if name not in missing
     }
+    return sources, missing
 
 
-def _inputs(root: Path, recipe: Recipe, sources: Mapping[str, Source]) -> dict[str, Any]:
-    """Return all that the result depends on; equal inputs give an equal ensemble."""
+def _as_asked(recipe: Recipe, sources: tuple[str, ...], missing: tuple[str, ...], *, repair: bool) -> Recipe:
+    """Return the recipe as the options change it, under a name that says so."""
+    repairs = repair and recipe.leaks == "keep"
+    without = f"-without-{'-'.join(missing)}" if missing else ""
+    changes: dict[str, Any] = {"name": f"{recipe.name}{without}{'-repaired' if repairs else ''}", "sources": sources}
+    return recipe.model_copy(update=changes | ({"leaks": "remove"} if repairs else {}))
+
+
+def _is_fetched(root: Path, name: str) -> bool:
+    try:
+        read_source(root, name)
+    except MissingError:
+        return False
+    return True
+
+
+# ---- decide ----
+
+
+def _gather(order: _Order) -> dict[str, Gathered]:
     return {
-        "code": BUILD_VERSION,
-        "recipe": recipe.model_dump(mode="json", exclude={"description"}),
-        "sources": {
-            name: {"digest": read_source(root, name)["digest"], "format": source.format, "classes": source.classes}
-            for name, source in sources.items()
-        },
+        name: gather(
+            order.root,
+            name,
+            source,
+            catalogue(order.root, name, engine=order.engine, progress=order.progress),
+            order.recipe,
+        )
+        for name, source in order.sources.items()
     }
 
 
-# ---- plan: records to the pictures of the ensemble ----
+def _decide(order: _Order, gathered: Mapping[str, Gathered]) -> Decisions:
+    members = [member for name, source in gathered.items() for member in _members(name, source)]
+    return decide(members, _pairs(order, gathered), order.recipe)
 
 
-def make_plan(gathered: Mapping[str, Gathered], recipe: Recipe) -> list[Planned]:
-    """Decide what the ensemble holds. Pure; sorted by image.
+def _members(name: str, source: Gathered) -> Iterator[Member]:
+    """Give the pictures of a source that can be read, in the order of their paths."""
+    records = {record.path: record for record in source.records}
+    refused = {one.image: one.cause for one in source.problems if (one.item, one.action) == ("image", "refused")}
+    for facts in source.catalogue.facts:
+        if not facts.cause:
+            yield Member(name, facts.path, facts.sha256, records.get(facts.path), refused.get(facts.path, ""))
+
+
+def _pairs(order: _Order, gathered: Mapping[str, Gathered]) -> list[Pair]:
+    """Find the pairs among all readable pictures, by their place in the order of `_members`."""
+    import numpy as np
+
+    catalogues = [source.catalogue for source in gathered.values()]
+    readable = [[not facts.cause for facts in one.facts] for one in catalogues]
+    hashes = np.concatenate([one.hashes[usable] for one, usable in zip(catalogues, readable, strict=True)])
+    places = [
+        (one, index)
+        for one, usable in zip(catalogues, readable, strict=True)
+        for index in np.flatnonzero(usable).tolist()
+    ]
+    digests = [one.facts[index].sha256 for one, index in places]
+
+    def thumbnail(place: int) -> Any:
+        one, index = places[place]
+        return one.thumbnails[index]
+
+    settings = order.recipe.duplicates
+    return find_pairs(hashes, thumbnail, digests, settings, engine=order.engine, progress=order.progress)
+
+
+def _after(gathered: Mapping[str, Gathered], decided: Decisions) -> dict[str, Gathered]:
+    """Enter what the groups decided in each source's books, and check them."""
+    found = {}
+    for name, source in gathered.items():
+        fates = {fate.member.path: fate for fate in decided.fates if fate.member.source == name}
+        kept = [one.record for one in decided.kept if one.record.source == name]
+        found[name] = source.after(fates)
+        check_books(name, found[name], len(kept), sum(len(record.labels) for record in kept))
+    return found
+
+
+def _check(recipe: Recipe, gathered: Mapping[str, Gathered], decided: Decisions) -> None:
+    """Refuse an ensemble that lacks a split that was asked for, or one whose pictures stand in two splits.
 
     Raises:
-        DataError: nothing is left, or a split that the recipe asks for is empty.
+        DataError: a split is empty.
     """
-    plan = [
-        _planned(record, source.facts[record.path], split_of(record.sha256, recipe.split))
-        for source in gathered.values()
-        for record in source.records
-    ]
-    counts = Counter(entry.split for entry in plan)
-    empty = [split for split in SPLITS if getattr(recipe.split, split) > 0 and not counts[split]]
+    counts = Counter(one.split for one in decided.kept)
+    wanted = [split for split in SPLITS if not isinstance(recipe.split, Split) or getattr(recipe.split, split) > 0]
+    empty = [split for split in wanted if not counts[split] and (split == "train" or recipe.split != "published")]
     if empty:
+        total = sum(len(source.catalogue.facts) for source in gathered.values())
         raise DataError(
             f"ensemble {recipe.name}: expected pictures for {', '.join(empty)}, found none"
-            f" ({len(plan)} pictures can be used)",
+            f" ({len(decided.kept)} of {total} pictures can be used)",
             next_step="add a source to the recipe, or change its split",
         )
-    return sorted(plan, key=lambda entry: entry.image)
 
 
-def _planned(record: Record, facts: Facts, split: str) -> Planned:
-    stem = re.sub(r"[^a-z0-9]+", "-", PurePosixPath(record.path).stem.lower()).strip("-")[:40]
-    unique = digest_data([record.source, record.path])[:10]  # by path: equal stems in two folders stay apart
-    name = "-".join(filter(None, (record.source, stem, unique)))
-    return Planned(f"images/{split}/{name}{plain_extension(facts)}", split, record, facts)
+# ---- write ----
 
 
-# ---- write: the plan to files ----
-
-
-def _write(plan: Sequence[Planned], root: Path, folder: Path, *, workers: int, progress: Progress) -> list[str]:
-    """Write pictures and labels; return the pictures' sha256 in the plan's order."""
-    for split in SPLITS:
-        (folder / "images" / split).mkdir(parents=True)
-        (folder / "labels" / split).mkdir(parents=True)
-    jobs = [(source_folder(root, entry.record.source) / "files", folder, entry) for entry in plan]
-    return list(spread(_write_all, jobs, workers, what="write", progress=progress))
-
-
-def _write_all(jobs: Sequence[tuple[Path, Path, Planned]]) -> list[str]:
-    return [_write_one(*job) for job in jobs]
-
-
-def _write_one(files: Path, folder: Path, entry: Planned) -> str:
-    published = files / entry.record.path
-    content, _ = make_plain(published.read_bytes(), entry.facts)
-    image = folder / entry.image
-    image.write_bytes(content)
-    text = yolo.lines(entry.record.labels, entry.record.width, entry.record.height)
-    (folder / entry.label_file).write_text(text, encoding="utf-8", newline="\n")
-    return digest_file(image)
-
-
-def _write_tables(
-    folder: Path, plan: Sequence[Planned], digests: Sequence[str], gathered: Mapping[str, Gathered]
-) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    import yaml
-
-    rows = [_manifest_row(entry, digest) for entry, digest in zip(plan, digests, strict=True)]
-    pq.write_table(pa.Table.from_pylist(rows, schema=_manifest_schema()), folder / "manifest.parquet")
-    problems = [asdict(problem) for source in gathered.values() for problem in source.problems]
-    fields = [(name, pa.int64() if name == "number" else pa.string()) for name in Problem.__dataclass_fields__]
-    pq.write_table(pa.Table.from_pylist(problems, schema=pa.schema(fields)), folder / "problems.parquet")
-    data = {split: f"images/{split}" for split in SPLITS if any(entry.split == split for entry in plan)}
-    names = {"names": dict(enumerate(CLASSES))}
-    text = yaml.safe_dump(data | names, sort_keys=False)  # no `path`: the loader takes the yaml's own folder
-    (folder / "data.yaml").write_text(text, encoding="utf-8", newline="\n")
-
-
-def _manifest_schema() -> Any:
-    import pyarrow as pa
-
-    corners = [(key, pa.float64()) for key in ("x_min", "y_min", "x_max", "y_max")]
-    label = pa.struct([("name", pa.string()), *corners])
-    texts = ("image", "split", "source", "source_image", "sha256", "operation", "output_sha256")
-    return pa.schema(
-        [(key, pa.string()) for key in texts]
-        + [("width", pa.int64()), ("height", pa.int64()), ("labels", pa.list_(label))]
-    )
-
-
-def _manifest_row(entry: Planned, digest: str) -> dict[str, Any]:
-    record = entry.record
-    return {
-        "image": entry.image,
-        "split": entry.split,
-        "source": record.source,
-        "source_image": record.path,
-        "sha256": record.sha256,
-        "operation": entry.operation,
-        "output_sha256": digest,
-        "width": record.width,
-        "height": record.height,
-        "labels": [_label_row(label) for label in record.labels],
-    }
-
-
-def _label_row(label: Label) -> dict[str, Any]:
-    return {"name": label.name, **{key: round(value, 4) for key, value in asdict(label.box).items()}}
-
-
-def _card(
-    recipe: Recipe,
-    inputs: Mapping[str, Any],
-    plan: Sequence[Planned],
-    digests: Sequence[str],
+def _write(
+    order: _Order,
+    folder: Path,
+    target: Path,
     gathered: Mapping[str, Gathered],
-) -> dict[str, Any]:
-    """Return what `ensemble.json` says. Its hash is over what was decided, equal anywhere; no time stands in it."""
-    decided = [{**_manifest_row(entry, ""), "output_sha256": None} for entry in plan]
-    faces = Counter((entry.split, label.name) for entry in plan for label in entry.record.labels)
-    causes = Counter((p.item, p.action, p.cause) for source in gathered.values() for p in source.problems)
+    decided: Decisions,
+) -> Totals:
+    """Write everything but the card into `folder`; `target` is the build before, where there is one."""
+    facts = {name: source.catalogue.by_path for name, source in gathered.items()}
+    plan = make_plan(decided.kept, facts, order.recipe.augment)
+    shop = Workshop({name: _files(order, name) for name in order.sources}, folder, order.recipe.augment)
+    totals = write(plan, len(decided.kept), shop, earlier_pictures(target), order.engine, order.progress)
+    write_data_yaml(folder / "data.yaml", totals.outputs)
+    write_groups(folder / "groups.parquet", decided.copies, _kept_images(decided, facts))
+    write_problems(folder / "problems.parquet", [p for source in gathered.values() for p in source.problems])
+    if order.recipe.augment is not None:
+        _draw_transforms(order, order.recipe.augment, folder, facts, decided)
+    return totals
+
+
+def _files(order: _Order, source: str) -> Path:
+    return source_folder(order.root, source) / "files"
+
+
+def _kept_images(decided: Decisions, facts: Mapping[str, Mapping[str, Facts]]) -> dict[tuple[str, str], str]:
+    """Return where the kept picture of each group is in the ensemble, by source and path."""
+    wanted = {(copy.member.source, copy.member.path) for copy in decided.copies if copy.role == "kept"}
     return {
-        "name": recipe.name,
-        "hash": digest_data([decided, inputs]),
-        "pictures_digest": digest_data(sorted(zip((entry.image for entry in plan), digests, strict=True))),
-        "description": recipe.description,
-        "classes": list(CLASSES),
-        "split_by": "file",
-        "images": _summed(source.images for source in gathered.values()),
-        "boxes": _summed(tally for source in gathered.values() for tally in source.boxes.values()),
-        "outputs": len(plan),
-        "splits": {split: sum(entry.split == split for entry in plan) for split in SPLITS},
-        "faces": {split: {name: faces[split, name] for name in CLASSES} for split in SPLITS},
-        "sources": {
-            name: {
-                "images": source.images.as_json(),
-                "boxes": {label: tally.as_json() for label, tally in source.boxes.items()},
-            }
-            for name, source in gathered.items()
-        },
-        "causes": [{"item": i, "action": a, "cause": c, "count": causes[i, a, c]} for i, a, c in sorted(causes)],
-        "inputs": dict(inputs),
+        (one.record.source, one.record.path): original_image(one, facts[one.record.source][one.record.path])
+        for one in decided.kept
+        if (one.record.source, one.record.path) in wanted
     }
 
 
-def _summed(tallies: Iterable[Tally]) -> dict[str, int]:
-    return sum(tallies, Tally()).as_json()
+def _draw_transforms(
+    order: _Order,
+    augment: Augment,
+    folder: Path,
+    facts: Mapping[str, Mapping[str, Facts]],
+    decided: Decisions,
+) -> None:
+    """Draw a contact sheet of each augmented copy, before and after, from the first pictures with faces."""
+    shown = [one.record for one in decided.kept if one.split == "train" and one.record.labels][:_SHOWN]
+    pictures = [
+        (decoded((_files(order, one.source) / one.path).read_bytes(), facts[one.source][one.path]), one.labels)
+        for one in shown
+    ]
+    for name, steps in augment.copies.items():
+        examples = list(examples_of(pictures, steps, augment.seed))
+        transform_sheet(examples, folder / "transforms" / f"{name}.jpg", f"{order.recipe.name}, copy '{name}'")

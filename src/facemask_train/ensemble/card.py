@@ -1,64 +1,106 @@
-"""What a source or an ensemble holds, in pictures. Knows no model."""
+"""What an ensemble says of itself: `ensemble.json`, and the sentences that a person should read of it. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
-from facemask_train.folders import write_bytes
-from facemask_train.records import Row
+from facemask_train.config import Recipe, Split
+from facemask_train.ensemble.gather import Gathered, Tally
+from facemask_train.ensemble.groups import Decisions, Kept
+from facemask_train.ensemble.write import Totals
+from facemask_train.folders import digest_data
+from facemask_train.records import CLASSES, SPLITS
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-_TILE = 96  # pixels
-_COLUMNS = 12
-
-
-def class_sheet(folder: Path, rows: Iterable[tuple[str, Row]], target: Path) -> None:
-    """Draw a contact sheet of crops, one band for each published class, so that a person can name them.
-
-    Args:
-        rows: (picture path, annotation row with corners) pairs; the first readable crops of each class are drawn.
-    """
-    import io
-
-    from PIL import Image, ImageDraw
-
-    by_class: dict[str, list[tuple[str, Row]]] = {}
-    for path, row in rows:
-        by_class.setdefault(row.name, []).append((path, row))
-    sheet = Image.new("RGB", (_COLUMNS * _TILE, max(1, len(by_class)) * (_TILE + 24)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for band, name in enumerate(sorted(by_class)):
-        top = band * (_TILE + 24)
-        draw.text((4, top + 6), f"class {name!r}: {len(by_class[name])} boxes", fill="black")
-        for column, crop in enumerate(_crops(folder, by_class[name])):
-            sheet.paste(crop, (column * _TILE, top + 24))
-    stream = io.BytesIO()
-    sheet.save(stream, "JPEG", quality=90)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(target, stream.getvalue())
+_ENOUGH = 3000  # pictures a class: the reference project's advice for a detector like this
+_EVEN = 0.4  # the smaller class's share of the faces from which a balance is near even
 
 
-def _crops(folder: Path, rows: Sequence[tuple[str, Row]]) -> list[Image]:
-    """Return the largest of a sample of boxes, as square tiles with a little of what is around them."""
-    step = max(1, len(rows) // (8 * _COLUMNS))
-    largest = sorted(rows[::step], key=lambda pair: -_shorter_side(pair[1]))[:_COLUMNS]
-    return [_crop(folder / path, row) for path, row in largest]
+def make_card(
+    recipe: Recipe,
+    inputs: Mapping[str, Any],
+    gathered: Mapping[str, Gathered],
+    decided: Decisions,
+    totals: Totals,
+    missing: Sequence[str],
+) -> dict[str, Any]:
+    """Return what `ensemble.json` says. Its hash is over what was decided, equal anywhere; no time stands in it."""
+    causes = Counter((p.item, p.action, p.cause) for source in gathered.values() for p in source.problems)
+    return {
+        "name": recipe.name,
+        "hash": digest_data([totals.decided.hexdigest(), inputs]),
+        "pictures_digest": totals.pictures.hexdigest(),
+        "description": recipe.description,
+        "classes": list(CLASSES),
+        "split_by": "group" if isinstance(recipe.split, Split) else "published",
+        "images": _summed(source.images() for source in gathered.values()),
+        "boxes": _summed(tally for source in gathered.values() for tally in source.boxes().values()),
+        "outputs": totals.outputs.total(),
+        "splits": {split: totals.outputs[split] for split in SPLITS},
+        "originals": {split: totals.images[split] for split in SPLITS},
+        "faces": {split: {name: totals.faces[split, name] for name in CLASSES} for split in SPLITS},
+        "groups": dict(decided.counts),
+        "leaks": decided.leaks,
+        "overlap": {source: dict(others) for source, others in decided.overlap.items()},
+        "agreement": [asdict(one) for one in decided.agreements],
+        "face_edits": _edits(totals),
+        "notes": [*_told(recipe, decided, totals, missing), *_balance(decided.kept)],
+        "sources": {
+            name: {
+                "images": source.images().as_json(),
+                "boxes": {label: tally.as_json() for label, tally in source.boxes().items()},
+            }
+            for name, source in gathered.items()
+        },
+        "causes": [{"item": i, "action": a, "cause": c, "count": causes[i, a, c]} for i, a, c in sorted(causes)],
+        "inputs": dict(inputs),
+    }
 
 
-def _shorter_side(row: Row) -> float:
-    return min(row.corners[2] - row.corners[0], row.corners[3] - row.corners[1]) if row.corners else 0
+def _summed(tallies: Iterable[Tally]) -> dict[str, int]:
+    return sum(tallies, Tally()).as_json()
 
 
-def _crop(path: Path, row: Row) -> Image:
-    from PIL import Image, ImageOps
+def _edits(totals: Totals) -> dict[str, dict[str, int]]:
+    """Return what became of the faces of face-aware copies: by kind, how many were done or left, and why."""
+    found: dict[str, dict[str, int]] = {}
+    for (kind, outcome), count in sorted(totals.edits.items()):
+        found.setdefault(kind, {})[outcome] = count
+    return found
 
-    with Image.open(path) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")
-    x_min, y_min, x_max, y_max = row.corners or (0.0, 0.0, *map(float, image.size))
-    half = max(8.0, 0.65 * max(x_max - x_min, y_max - y_min))
-    x, y = (x_min + x_max) / 2, (y_min + y_max) / 2
-    return image.crop((round(x - half), round(y - half), round(x + half), round(y + half))).resize((_TILE, _TILE))
+
+def _told(recipe: Recipe, decided: Decisions, totals: Totals, missing: Sequence[str]) -> list[str]:
+    notes = [f"Built without {name}, which was not fetched." for name in missing]
+    if decided.counts["joined"]:
+        notes.append(
+            f"{decided.counts['joined']} families of pictures stood in different splits until a later source tied them"
+            " together: they are in train now."
+        )
+    if recipe.split == "published":
+        empty = [split for split in SPLITS if not totals.images[split]]
+        notes += [f"The published split {split} is empty in what was fetched." for split in empty]
+    if decided.leaks:
+        notes.append(
+            f"{decided.leaks} of {totals.images['val'] + totals.images['test']} pictures of val and test are the same"
+            " picture as, or of one scene with, one of an earlier split: they are counted and left (--repair removes)."
+        )
+    return notes
+
+
+def _balance(kept: Sequence[Kept]) -> list[str]:
+    """Return what the reference project's advice says of the training part, its augmented copies aside."""
+    labels = [[label.name for label in one.record.labels] for one in kept if one.split == "train"]
+    pictures = Counter(name for names in labels for name in set(names))
+    faces = Counter(name for names in labels for name in names)
+    notes = [
+        f"{name} is in {pictures[name]:,} training pictures; some {_ENOUGH:,} a class are advised."
+        for name in CLASSES
+        if pictures[name] < _ENOUGH
+    ]
+    smaller = min(CLASSES, key=lambda name: faces[name])
+    share = faces[smaller] / max(1, faces.total())
+    if share < _EVEN:
+        notes.append(f"{smaller} is {100 * share:.0f} % of the training faces; near even is advised.")
+    return notes

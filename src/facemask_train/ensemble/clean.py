@@ -14,6 +14,7 @@ from facemask_train.records import CLASSES, WORN_INCORRECTLY, Box, Corners, Labe
 
 UNKNOWN = "unknown"
 Worn = Literal["drop-image", "drop-box", "as-no-mask"]
+Action = Literal["repaired", "refused", "merged"]
 
 _ROUNDING = 2e-6  # of the longer side: what six decimals of a normalised box can be off by; not a defect
 _MIN_BOX = 1.0  # pixels a side; less is not a face that anyone saw
@@ -31,7 +32,7 @@ class Problem:
     source: str
     image: str
     item: Literal["image", "box"]
-    action: Literal["repaired", "refused", "merged"]
+    action: Action
     cause: str
     detail: str = ""
     file: str = ""
@@ -42,8 +43,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
+    """What became of a source's pictures. `rows` holds, by picture path, the rows that became a record's labels."""
+
     records: tuple[Record, ...]
     problems: tuple[Problem, ...]
+    rows: Mapping[str, tuple[Row, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Rules:
     def meaning(self, row: Row) -> str:
         return UNKNOWN if row.cause == "unknown-class" else self.classes.get(row.name, UNKNOWN)
 
-    def problem(self, row: Row, image: str, action: Literal["repaired", "refused"], cause: str, detail: str) -> Problem:
+    def problem(self, row: Row, image: str, action: Action, cause: str, detail: str) -> Problem:
         meaning = self.meaning(row)
         return Problem(self.source, image, "box", action, cause, detail, row.file, row.number, meaning, row.name)
 
@@ -69,25 +73,31 @@ def clean(reading: Reading, facts: Mapping[str, Facts], rules: Rules) -> Cleaned
         facts: by picture path, for every picture of the reading.
     """
     records: list[Record] = []
+    rows: dict[str, tuple[Row, ...]] = {}
     problems = [rules.problem(row, "", "refused", row.cause, row.detail) for row in reading.orphans]
     for picture in reading.pictures:
-        record, found = _clean_picture(picture, facts[picture.path], rules)
-        records += [record] if record else []
+        record, kept, found = _clean_picture(picture, facts[picture.path], rules)
         problems += found
-    return Cleaned(tuple(records), tuple(problems))
+        if record is not None:
+            records.append(record)
+            rows[picture.path] = kept
+    return Cleaned(tuple(records), tuple(problems), rows)
 
 
-def _clean_picture(picture: Published, facts: Facts, rules: Rules) -> tuple[Record | None, list[Problem]]:
+def _clean_picture(
+    picture: Published, facts: Facts, rules: Rules
+) -> tuple[Record | None, tuple[Row, ...], list[Problem]]:
+    """Return a picture's record (None: refused), the rows that its labels are made of, and its problems."""
     cause, detail = _refusal(picture, facts, rules)
     if cause:
         refused = Problem(rules.source, picture.path, "image", "refused", cause, detail)
-        return None, [refused, *_refused_rows(picture, cause, rules)]
-    labels, problems = _clean_rows(picture, facts, rules)
+        return None, (), [refused, *_refused_rows(picture, cause, rules)]
+    labels, rows, problems = _clean_rows(picture, facts, rules)
     if facts.repairs:
         words = "+".join(facts.repairs)
         problems.insert(0, Problem(rules.source, picture.path, "image", "repaired", words))
     record = Record(rules.source, picture.path, facts.sha256, facts.width, facts.height, tuple(labels))
-    return record, problems
+    return record, tuple(rows), problems
 
 
 def _refusal(picture: Published, facts: Facts, rules: Rules) -> tuple[str, str]:
@@ -124,17 +134,20 @@ class _Verdict:
     detail: str = ""
 
 
-def _clean_rows(picture: Published, facts: Facts, rules: Rules) -> tuple[list[Label], list[Problem]]:
+def _clean_rows(picture: Published, facts: Facts, rules: Rules) -> tuple[list[Label], list[Row], list[Problem]]:
     labels: list[Label] = []
+    rows: list[Row] = []
     problems: list[Problem] = []
     turned = picture.declared is not None and picture.declared != (facts.width, facts.height)
     for row in picture.rows:
         verdict = _once(_judge_turned(row, facts, rules) if turned else _judge(row, facts, rules), labels)
-        labels += [verdict.label] if verdict.label else []
+        if verdict.label:
+            labels.append(verdict.label)
+            rows.append(row)
         if verdict.cause:
-            action: Literal["repaired", "refused"] = "repaired" if verdict.label else "refused"
+            action: Action = "repaired" if verdict.label else "refused"
             problems.append(rules.problem(row, picture.path, action, verdict.cause, verdict.detail))
-    return labels, problems
+    return labels, rows, problems
 
 
 def _judge(row: Row, facts: Facts, rules: Rules) -> _Verdict:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facemask_train import formats
 from facemask_train.config import Recipe, Source
-from facemask_train.ensemble.card import class_sheet
+from facemask_train.ensemble.catalogue import Catalogue
+from facemask_train.ensemble.class_sheet import class_sheet
 from facemask_train.ensemble.clean import UNKNOWN, Problem, Rules, clean
-from facemask_train.ensemble.pictures import Facts, examine
-from facemask_train.ensemble.workers import spread
+from facemask_train.ensemble.groups import Fate
 from facemask_train.errors import ClassMapError, FmaskError
-from facemask_train.records import CLASSES, WORN_INCORRECTLY, Progress, Reading, Record, no_progress
+from facemask_train.records import CLASSES, WORN_INCORRECTLY, Reading, Record, Row
 from facemask_train.sources.fetch import source_folder
 
 
@@ -41,40 +41,80 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What one source gave: its records, its problems, and what was found in its files."""
+    """What one source gave: its pictures, its records with the rows that they are made of, and its problems.
 
+    `came` counts the rows that came in, by what their class means.
+    """
+
+    catalogue: Catalogue
     records: tuple[Record, ...]
+    rows: Mapping[str, tuple[Row, ...]]
     problems: tuple[Problem, ...]
-    facts: Mapping[str, Facts]
-    images: Tally
-    boxes: Mapping[str, Tally]
+    rules: Rules
+    came: Mapping[str, int]
+
+    def after(self, fates: Mapping[str, Fate]) -> Gathered:
+        """Return the books after groups were decided: by path, pictures that had a record and are not kept after all.
+
+        Their repairs are struck out, since nobody makes them.
+        """
+        standing = [one for one in self.problems if one.action != "repaired" or one.image not in fates]
+        return replace(
+            self, problems=(*standing, *(row for path, fate in fates.items() for row in self._rows(path, fate)))
+        )
+
+    def _rows(self, path: str, fate: Fate) -> Iterator[Problem]:
+        yield Problem(self.rules.source, path, "image", fate.action, fate.cause, fate.detail)
+        for row in self.rows[path]:
+            yield self.rules.problem(row, path, fate.action, fate.cause, fate.detail)
+
+    def images(self) -> Tally:
+        """Return the books of the pictures."""
+        acts = Counter(problem.action for problem in self.problems if problem.item == "image")
+        came = len(self.catalogue.facts)
+        return Tally(came, came - acts["merged"] - acts["refused"], acts["merged"], acts["repaired"], acts["refused"])
+
+    def boxes(self) -> dict[str, Tally]:
+        """Return the books of the boxes, by what their class means."""
+        acts = Counter((problem.label, problem.action) for problem in self.problems if problem.item == "box")
+        return {
+            label: Tally(
+                self.came[label],
+                self.came[label] - acts[label, "merged"] - acts[label, "refused"],
+                acts[label, "merged"],
+                acts[label, "repaired"],
+                acts[label, "refused"],
+            )
+            for label in (*CLASSES, WORN_INCORRECTLY, UNKNOWN)
+            if self.came.get(label)
+        }
 
 
-# ---- gather: a source's folder to records ----
+def gather(root: Path, name: str, source: Source, catalogue: Catalogue, recipe: Recipe) -> Gathered:
+    """Read and clean one fetched source whose pictures have been examined."""
+    sizes = {facts.path: (facts.width, facts.height) for facts in catalogue.facts if not facts.cause}
+    reading = formats.read(source_folder(root, name) / "files", source.format, sizes)
+    rules = Rules(name, _classes(root, name, source, reading), recipe.worn_incorrectly)
+    cleaned = clean(reading, catalogue.by_path, rules)
+    rows = [row for picture in reading.pictures for row in picture.rows] + list(reading.orphans)
+    came = Counter(rules.meaning(row) for row in rows)
+    return Gathered(catalogue, cleaned.records, cleaned.rows, cleaned.problems, rules, came)
 
 
-def gather(
-    root: Path, name: str, source: Source, *, recipe: Recipe, workers: int = 0, progress: Progress = no_progress
-) -> Gathered:
-    """Read, check and clean one fetched source."""
-    folder = source_folder(root, name) / "files"
-    paths = formats.list_pictures(folder)
-    jobs = [(folder, path) for path in paths]
-    found = list(spread(_examine_all, jobs, workers, what=f"check {name}", progress=progress))
-    facts = {fact.path: fact for fact in found}
-    sizes = {path: (fact.width, fact.height) for path, fact in facts.items() if not fact.cause}
-    reading = formats.read(folder, source.format, sizes)
-    classes = _classes(root, name, source, reading)
-    rules = Rules(name, classes, recipe.worn_incorrectly)
-    cleaned = clean(reading, facts, rules)
-    images = _tally_images(reading, cleaned.records, cleaned.problems)
-    boxes = _tally_boxes(reading, cleaned.problems, rules)
-    _check_books(name, images, boxes, cleaned.records)
-    return Gathered(cleaned.records, cleaned.problems, facts, images, boxes)
+def check_books(name: str, gathered: Gathered, images: int, labels: int) -> None:
+    """Hold what a source's books say is kept against what the ensemble has of it.
 
+    Args:
+        images, labels: the pictures and labels of the source that the ensemble keeps.
 
-def _examine_all(jobs: Sequence[tuple[Path, str]]) -> list[Facts]:
-    return [examine(folder, path) for folder, path in jobs]
+    Raises:
+        FmaskError: they differ: a picture or a box went astray without a row that says why.
+    """
+    books = (gathered.images().kept, sum(tally.kept for tally in gathered.boxes().values()))
+    if books != (images, labels):
+        raise FmaskError(
+            f"{name}: the books say that {books} pictures and boxes are kept, found {(images, labels)}; this is a bug"
+        )
 
 
 def _classes(root: Path, name: str, source: Source, reading: Reading) -> Mapping[str, str]:
@@ -107,32 +147,3 @@ def _ask_for_classes(root: Path, name: str, source: Source, reading: Reading) ->
         f"{source_folder(root, name)}: expected classes named {known}; found {have} ({counts})",
         next_step=f"look at {sheet}, then say which is which, for example: --class-map {name}={example}",
     )
-
-
-def _tally_images(reading: Reading, records: Sequence[Record], problems: Iterable[Problem]) -> Tally:
-    acts = Counter(problem.action for problem in problems if problem.item == "image")
-    return Tally(len(reading.pictures), len(records), acts["merged"], acts["repaired"], acts["refused"])
-
-
-def _tally_boxes(reading: Reading, problems: Iterable[Problem], rules: Rules) -> dict[str, Tally]:
-    """Return the boxes' tally by what their class means."""
-    rows = [row for picture in reading.pictures for row in picture.rows] + list(reading.orphans)
-    came = Counter(rules.meaning(row) for row in rows)
-    acts = Counter((problem.label, problem.action) for problem in problems if problem.item == "box")
-    return {
-        label: Tally(
-            came[label],
-            came[label] - acts[label, "merged"] - acts[label, "refused"],
-            acts[label, "merged"],
-            acts[label, "repaired"],
-            acts[label, "refused"],
-        )
-        for label in (*CLASSES, WORN_INCORRECTLY, UNKNOWN)
-        if came[label]
-    }
-
-
-def _check_books(name: str, images: Tally, boxes: Mapping[str, Tally], records: Sequence[Record]) -> None:
-    kept = sum(len(record.labels) for record in records)
-    if images.came != images.kept + images.merged + images.refused or kept != sum(t.kept for t in boxes.values()):
-        raise FmaskError(f"{name}: the accounting does not add up ({images}, {boxes}, {kept} labels); this is a bug")

@@ -14,9 +14,14 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from facemask_train.ensemble.fingerprints import Fingerprint, fingerprint
+from facemask_train.errors import FmaskError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
 EXTENSIONS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}
@@ -49,12 +54,23 @@ class Facts:
     detail: str = ""
 
 
-def examine(folder: Path, path: str) -> Facts:
+class Examined(NamedTuple):
+    """One picture file: what it is, and what it looks like (None where it cannot be used)."""
+
+    facts: Facts
+    fingerprint: Fingerprint | None
+
+
+def examine(folder: Path, path: str) -> Examined:
     """Read one picture file in full and say what it is; never raises for what is in the file."""
+    content = (folder / path).read_bytes()
+    return examine_bytes(content, path, hashlib.sha256(content).hexdigest())
+
+
+def examine_bytes(content: bytes, path: str, digest: str) -> Examined:
+    """Say what a picture file's content is, given its path and its sha256."""
     from PIL import Image
 
-    content = (folder / path).read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
     Image.MAX_IMAGE_PIXELS = _MAX_PIXELS
     try:
         with warnings.catch_warnings():
@@ -62,13 +78,24 @@ def examine(folder: Path, path: str) -> Facts:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content)) as image:
                 image.load()
-                return _facts(image, content, Facts(path, digest))
+                facts = _facts(image, content, Facts(path, digest))
+                return Examined(facts, None if facts.cause else fingerprint(_grey(image)))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        return Facts(path, digest, cause="too-large", detail=str(error))
+        return Examined(Facts(path, digest, cause="too-large", detail=str(error)), None)
     except _BROKEN as error:
         cause = "truncated" if "truncated" in str(error).lower() else "unreadable"
         detail = str(error).replace(repr(error.__class__), "").split("<_io.")[0].strip() or type(error).__name__
-        return Facts(path, digest, cause=cause, detail=detail)
+        return Examined(Facts(path, digest, cause=cause, detail=detail), None)
+
+
+def _grey(image: Image) -> NDArray[np.uint8]:
+    """Return a picture as displayed, in grey, (height, width)."""
+    import numpy as np
+    from PIL import ImageOps
+
+    upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+    plain = upright if upright.mode in ("RGB", "L") and "transparency" not in image.info else _rgb(upright)
+    return np.asarray(plain.convert("L"))
 
 
 def _facts(image: Image, content: bytes, blank: Facts) -> Facts:
@@ -118,6 +145,26 @@ def make_plain(content: bytes, facts: Facts) -> tuple[bytes, str]:
         end = content.rfind(_END_OF_JPEG)
         content = (content if end < 0 else content[:end]) + _END_OF_JPEG
     return content, facts.extension
+
+
+def decoded(content: bytes, facts: Facts) -> NDArray[np.uint8]:
+    """Return a published picture as its plain one shows it, (height, width, 3), RGB."""
+    return decoded_plain(make_plain(content, facts)[0])
+
+
+def decoded_plain(content: bytes) -> NDArray[np.uint8]:
+    """Return the pixels of a plain picture's bytes, (height, width, 3), RGB.
+
+    Raises:
+        FmaskError: OpenCV cannot read what Pillow could.
+    """
+    import cv2
+    import numpy as np
+
+    found = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if found is None:
+        raise FmaskError("a picture that Pillow reads and OpenCV does not; please report it")
+    return np.ascontiguousarray(found[..., ::-1])
 
 
 def plain_extension(facts: Facts) -> str:

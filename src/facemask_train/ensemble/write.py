@@ -1,0 +1,333 @@
+"""From the plan to files: pictures, labels and tables, one source picture after the other, in any number of processes.
+
+Pictures of an earlier build of the same ensemble that would come out the same are taken over, once their bytes are seen
+to be whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from facemask_train.config import Augment
+from facemask_train.ensemble.augment import render
+from facemask_train.ensemble.clean import Problem
+from facemask_train.ensemble.faces import Edit
+from facemask_train.ensemble.groups import Copy
+from facemask_train.ensemble.pictures import decoded_plain, make_plain
+from facemask_train.ensemble.plan import Output, Planned
+from facemask_train.ensemble.workers import Engine
+from facemask_train.folders import canonical, digest_file
+from facemask_train.formats import yolo
+from facemask_train.records import CLASSES, SPLITS, Label, Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_ROWS = 2048  # manifest rows that are held at a time
+
+
+class Written(NamedTuple):
+    """What became of one output: the sha256 of its picture, and what was done to its faces."""
+
+    sha256: str
+    edits: tuple[str, ...]
+    taken_over: bool = False
+
+
+class Earlier(NamedTuple):
+    """A picture of an earlier build that would come out the same."""
+
+    image: Path
+    written: Written
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What every process needs: where sources lie, where the ensemble is made, and how copies are made."""
+
+    sources: Mapping[str, Path]
+    folder: Path
+    augment: Augment | None
+
+
+@dataclass
+class Totals:
+    """What was written, summed up as it went by."""
+
+    outputs: Counter[str]
+    images: Counter[str]
+    faces: Counter[tuple[str, str]]
+    edits: Counter[tuple[str, str]]
+    taken_over: int
+    decided: Any
+    pictures: Any
+
+    @classmethod
+    def none(cls) -> Totals:
+        return cls(Counter(), Counter(), Counter(), Counter(), 0, hashlib.sha256(), hashlib.sha256())
+
+
+def write(
+    plan: Iterator[Planned],
+    count: int,
+    shop: Workshop,
+    earlier: Mapping[str, Earlier],
+    engine: Engine,
+    progress: Progress,
+) -> Totals:
+    """Make every output of the plan and its label file, and the manifest of them; return what was written.
+
+    Args:
+        count: source pictures in the plan.
+        earlier: by output key.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for part in ("images", "labels"):
+        for split in SPLITS:
+            (shop.folder / part / split).mkdir(parents=True)
+    waiting: deque[Planned] = deque()  # what processes are at work on, so that the plan is never held whole
+    jobs = (_job(planned, earlier, waiting) for planned in plan)
+    results = engine.spread(partial(_make_all, shop), jobs, count, what="write", progress=progress)
+    totals, rows, schema = Totals.none(), [], _manifest_schema()
+    with pq.ParquetWriter(shop.folder / "manifest.parquet", schema) as table:
+        for result in results:
+            planned = waiting.popleft()
+            rows += [_row(planned, output, made) for output, made in zip(planned.outputs, result, strict=True)]
+            _add_up(totals, planned, result)
+            if len(rows) >= _ROWS:
+                table.write_table(pa.Table.from_pylist(rows, schema=schema))
+                rows.clear()
+        table.write_table(pa.Table.from_pylist(rows, schema=schema))
+    return totals
+
+
+_Job = tuple[Planned, tuple[Earlier | None, ...]]
+
+
+def _job(planned: Planned, earlier: Mapping[str, Earlier], waiting: deque[Planned]) -> _Job:
+    waiting.append(planned)
+    return planned, tuple(earlier.get(output.key) for output in planned.outputs)
+
+
+def _add_up(totals: Totals, planned: Planned, result: Sequence[Written]) -> None:
+    totals.images[planned.kept.split] += 1
+    for output, made in zip(planned.outputs, result, strict=True):
+        totals.outputs[planned.kept.split] += 1
+        totals.faces.update((planned.kept.split, label.name) for label in output.labels)
+        for edit in made.edits:
+            _, kind, outcome = edit.split(" ")
+            totals.edits[kind, outcome] += 1
+        totals.taken_over += made.taken_over
+        row = {**_row(planned, output, made), "output_sha256": None, "edits": None}
+        totals.decided.update(canonical(row).encode())
+        totals.pictures.update(canonical([output.image, made.sha256]).encode())
+
+
+# ---- in a process ----
+
+
+def _make_all(shop: Workshop, jobs: Sequence[_Job]) -> list[tuple[Written, ...]]:
+    return [_make(shop, *job) for job in jobs]
+
+
+def _make(shop: Workshop, planned: Planned, earlier: Sequence[Earlier | None]) -> tuple[Written, ...]:
+    record = planned.kept.record
+    source = _Source(shop.sources[record.source] / record.path, planned)
+    return tuple(
+        _take_over(shop.folder / output.image, old) or _make_one(shop, source, record.labels, output)
+        for output, old in zip(_labelled(shop.folder, planned.outputs), earlier, strict=True)
+    )
+
+
+def _labelled(folder: Path, outputs: Sequence[Output]) -> Iterator[Output]:
+    """Write each output's label file as it goes by."""
+    for output in outputs:
+        text = yolo.lines(output.labels, output.width, output.height)
+        (folder / output.label_file).write_text(text, encoding="utf-8", newline="\n")
+        yield output
+
+
+def _take_over(image: Path, old: Earlier | None) -> Written | None:
+    """Take a picture over from an earlier build, if it still has the bytes that it was given then."""
+    if old is None or not old.image.is_file() or digest_file(old.image) != old.written.sha256:
+        return None
+    try:
+        os.link(old.image, image)  # the earlier build is removed afterwards, so nobody shares the file
+    except OSError:
+        shutil.copyfile(old.image, image)
+    return old.written._replace(taken_over=True)
+
+
+class _Source:
+    """A published picture, read and decoded once for all that is made of it, and only if something is."""
+
+    def __init__(self, path: Path, planned: Planned) -> None:
+        self._path, self._facts = path, planned.facts
+
+    @cached_property
+    def plain(self) -> bytes:
+        return make_plain(self._path.read_bytes(), self._facts)[0]
+
+    @cached_property
+    def picture(self) -> NDArray[np.uint8]:
+        return decoded_plain(self.plain)
+
+
+def _make_one(shop: Workshop, source: _Source, labels: Sequence[Label], output: Output) -> Written:
+    content, edits = source.plain, tuple[str, ...]()
+    if output.copy and shop.augment is not None:
+        made = render(source.picture, labels, shop.augment.copies[output.copy], output.seed)
+        content, edits = _jpeg(made.picture, shop.augment.quality), tuple(map(_in_words, made.edits))
+    (shop.folder / output.image).write_bytes(content)
+    return Written(hashlib.sha256(content).hexdigest(), edits)
+
+
+def _jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:
+    import cv2
+
+    _, content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return content.tobytes()
+
+
+def _in_words(edit: Edit) -> str:
+    """Return what became of a face as the manifest has it: `3 beard done`, `0 cap unjudgeable`, `1 - too-small`."""
+    return f"{edit.label} {edit.kind or '-'} {(edit.reason or 'done').replace(' ', '-')}"
+
+
+# ---- tables ----
+
+
+def _manifest_schema() -> Any:
+    import pyarrow as pa
+
+    texts = (
+        "image",
+        "split",
+        "source",
+        "source_image",
+        "sha256",
+        "family",
+        "copy",
+        "operation",
+        "key",
+        "output_sha256",
+    )
+    return pa.schema(
+        [(key, pa.string()) for key in texts]
+        + [("width", pa.int64()), ("height", pa.int64()), ("labels", pa.list_(_label_type()))]
+        + [("edits", pa.list_(pa.string()))]
+    )
+
+
+def _label_type() -> Any:
+    import pyarrow as pa
+
+    return pa.struct([("name", pa.string()), *((key, pa.float64()) for key in ("x_min", "y_min", "x_max", "y_max"))])
+
+
+def _row(planned: Planned, output: Output, made: Written) -> dict[str, Any]:
+    record = planned.kept.record
+    return {
+        "image": output.image,
+        "split": planned.kept.split,
+        "source": record.source,
+        "source_image": record.path,
+        "sha256": record.sha256,
+        "family": planned.kept.family[:16],
+        "copy": output.copy,
+        "operation": output.operation,
+        "key": output.key,
+        "output_sha256": made.sha256,
+        "width": output.width,
+        "height": output.height,
+        "labels": [label_row(label) for label in output.labels],
+        "edits": list(made.edits),
+    }
+
+
+def label_row(label: Label) -> dict[str, Any]:
+    """Return a label as the tables have it, in pixels."""
+    return {"name": label.name, **{key: round(value, 4) for key, value in asdict(label.box).items()}}
+
+
+def earlier_pictures(folder: Path) -> dict[str, Earlier]:
+    """Return the pictures of a finished ensemble by their key; none where it is of another kind, or absent."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(
+            folder / "manifest.parquet", columns=["key", "image", "output_sha256", "edits"]
+        ).to_pylist()
+    except (OSError, KeyError, pa.ArrowException):
+        return {}
+    return {
+        row["key"]: Earlier(folder / row["image"], Written(row["output_sha256"], tuple(row["edits"]))) for row in rows
+    }
+
+
+def write_groups(path: Path, copies: Sequence[Copy], images: Mapping[tuple[str, str], str]) -> None:
+    """Write `groups.parquet`: a row for each picture that has a copy, its labels laid over the kept picture.
+
+    Args:
+        images: by source and path, the picture in the ensemble.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kept = {
+        copy.group: images.get((copy.member.source, copy.member.path), "") for copy in copies if copy.role == "kept"
+    }
+    texts = ("source", "source_image", "sha256", "role", "cause", "image")
+    numbers = (("orientation", pa.int64()), ("likeness", pa.float64()), ("labels", pa.list_(_label_type())))
+    matches = (("matched", pa.list_(pa.int64())), ("iou", pa.list_(pa.float64())))
+    schema = pa.schema([("group", pa.int64()), *((key, pa.string()) for key in texts), *numbers, *matches])
+    rows = [_group_row(copy, kept.get(copy.group, "")) for copy in copies]
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+
+
+def _group_row(copy: Copy, image: str) -> dict[str, Any]:
+    return {
+        "group": copy.group,
+        "source": copy.member.source,
+        "source_image": copy.member.path,
+        "sha256": copy.member.sha256,
+        "role": copy.role,
+        "cause": copy.cause,
+        "image": image,
+        "orientation": copy.orientation,
+        "likeness": round(copy.likeness, 4),
+        "labels": [label_row(label) for label in copy.labels],
+        "matched": list(copy.matched),
+        "iou": [round(overlap, 4) for overlap in copy.overlaps],
+    }
+
+
+def write_problems(path: Path, problems: Sequence[Problem]) -> None:
+    """Write `problems.parquet`: a row for everything that was repaired, merged or refused."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fields = [(name, pa.int64() if name == "number" else pa.string()) for name in Problem.__dataclass_fields__]
+    rows = [asdict(problem) for problem in problems]
+    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(fields)), path)
+
+
+def write_data_yaml(path: Path, splits: Mapping[str, int]) -> None:
+    """Write what a YOLO tool is pointed at; without `path`, since the loader takes the yaml's own folder."""
+    import yaml
+
+    data = {split: f"images/{split}" for split in SPLITS if splits[split]}
+    text = yaml.safe_dump(data | {"names": dict(enumerate(CLASSES))}, sort_keys=False)
+    path.write_text(text, encoding="utf-8", newline="\n")
