@@ -1,0 +1,223 @@
+"""How well copies are found, look-alikes left alone, and splits kept apart, on real archives.
+
+    python bench/duplicates.py --archives FOLDER      # that holds the archives of andrewmvd and aditya276
+
+Writes bench/results/duplicates.json, and prints it. What is measured:
+
+    splits     v5 as built against a plain random split of the same records, by a hash that the build does not use: a
+               difference hash of 256 bits, compared in 8 orientations, near at 16 bits or less
+    excluded   pictures of v5 that are near (by the same measure) a picture with a mask worn incorrectly
+    copies     recall of planted copies of real pictures at each severity, in a random orientation each
+    moments    how often another moment of a scene (one labelled face moved and mirrored) is taken for the same picture,
+               by the share of the picture that the face covers
+    walls      how often plain walls, uneven in light and noisy, are taken for the same picture
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from copies import copy_of, moment, wall
+from facemask_train.config import Duplicates
+from facemask_train.drawing import open_upright
+from facemask_train.ensemble.build import build
+from facemask_train.ensemble.duplicates import Pair, find_pairs
+from facemask_train.ensemble.fingerprints import ORIENTATIONS, SIDE, fingerprint, turned, words
+from facemask_train.ensemble.workers import Engine
+from facemask_train.geometry import inverse
+from facemask_train.sources.fetch import fetch
+
+SEED, PICTURES, NEAR = 0, 400, 16
+SEVERITIES = {
+    "re-encoded at quality 30": {"quality": 30},
+    "re-encoded at quality 60": {"quality": 60},
+    "re-encoded at quality 95": {"quality": 95},
+    "rescaled by 0.25": {"scale": 0.25},
+    "rescaled by 0.5": {"scale": 0.5},
+    "rescaled by 2": {"scale": 2.0},
+    "cropped by 1 % a side": {"crop": 0.01},
+    "cropped by 2 % a side": {"crop": 0.02},
+    "cropped by 2 %, rescaled by 0.25, quality 30": {"crop": 0.02, "scale": 0.25, "quality": 30},
+    "cropped by 2 %, rescaled by 2, quality 50": {"crop": 0.02, "scale": 2.0, "quality": 50},
+    "cropped by 3 % a side (beyond what is asked)": {"crop": 0.03},
+    "cropped by 5 % a side (beyond what is asked)": {"crop": 0.05},
+}
+PLAIN = {"crop": 0.0, "scale": 1.0, "quality": 85}
+AREAS = (0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--archives", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "duplicates.json")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        fetch(root, ["andrewmvd", "aditya276"], origin=asked.archives)
+        card = build(root, "5").card
+        ensemble = pd.read_parquet(root / "data/ensembles/v5/manifest.parquet")
+        problems = pd.read_parquet(root / "data/ensembles/v5/problems.parquet")
+        found: dict[str, Any] = {
+            "overlap": card["overlap"],
+            "groups": card["groups"],
+            "agreement": card["agreement"],
+            "splits": splits(root, ensemble, problems),
+            "excluded": excluded(root, ensemble, problems),
+        }
+        chosen = ensemble.sort_values("sha256").head(PICTURES)
+        pictures = [np.asarray(open_upright(_file(root, row))) for _, row in chosen.iterrows()]
+        found |= {"copies": copies(pictures), "moments": moments(pictures, chosen), "walls": walls()}
+    text = json.dumps(found, indent=1)
+    asked.out.write_text(text + "\n")
+    print(text)
+
+
+def _file(root: Path, row: Any) -> Path:
+    return Path(root, "data/raw", row["source"], "files", row["source_image"])
+
+
+# ---- splits, by another hash ----
+
+
+def difference_hash(path: Path) -> np.ndarray:
+    """Return a picture's hash in 8 orientations, (8, 32) bytes: is each of 16 x 16 cells brighter than the next?"""
+    grey = np.asarray(open_upright(path).convert("L"))
+    small = [
+        cv2.resize(np.ascontiguousarray(turned(grey, way)), (17, 16), interpolation=cv2.INTER_AREA)
+        for way in ORIENTATIONS
+    ]
+    return np.array([np.packbits(one[:, 1:] > one[:, :-1]) for one in small])
+
+
+def nearest(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return, for each of `some`, the bits to the nearest of `others` in any orientation."""
+    return np.array(
+        [
+            min(int(np.bitwise_count(one[way] ^ others[:, 0]).sum(axis=1).min(initial=256)) for way in ORIENTATIONS)
+            for one in some
+        ]
+    )
+
+
+def splits(root: Path, ensemble: pd.DataFrame, problems: pd.DataFrame) -> dict[str, Any]:
+    """Compare how much of val and test is near something in train: as built, and in a plain random split."""
+    gone = problems[(problems["item"] == "image") & (problems["cause"] == "copy")]
+    merged = gone.rename(columns={"image": "source_image"})[["source", "source_image"]]
+    records = pd.concat([ensemble[["source", "source_image", "split"]], merged.assign(split="")], ignore_index=True)
+    hashes = np.array([difference_hash(_file(root, row)) for _, row in records.iterrows()])
+    order = np.random.default_rng(SEED).permutation(len(records))
+    shares = np.empty(len(records), dtype=object)
+    shares[order] = np.repeat(
+        ["train", "val", "test"], np.diff([0, int(0.85 * len(order)), int(0.95 * len(order)), len(order)])
+    )
+    return {
+        "near at bits": NEAR,
+        "as built": leaked(hashes, records["split"].to_numpy()),
+        "plain random split of the same records, copies included": leaked(hashes, shares),
+    }
+
+
+def leaked(hashes: np.ndarray, split: np.ndarray) -> dict[str, Any]:
+    found = {}
+    for part, earlier in (("val", ["train"]), ("test", ["train", "val"])):
+        distance = nearest(hashes[split == part], hashes[np.isin(split, earlier)])
+        found[part] = {
+            "pictures": len(distance),
+            "near": int((distance <= NEAR).sum()),
+            "share": round(float((distance <= NEAR).mean()), 4),
+        }
+    return found
+
+
+def excluded(root: Path, ensemble: pd.DataFrame, problems: pd.DataFrame) -> dict[str, int]:
+    worn = problems[(problems["item"] == "image") & (problems["cause"] == "worn-incorrectly")]
+    worn = worn.rename(columns={"image": "source_image"})
+    bad = np.array([difference_hash(_file(root, row)) for _, row in worn.iterrows()])
+    good = np.array([difference_hash(_file(root, row)) for _, row in ensemble.iterrows()])
+    return {"with a mask worn incorrectly": len(bad), "near one, in a split": int((nearest(good, bad) <= NEAR).sum())}
+
+
+# ---- planted truth ----
+
+
+def pairs_of(pictures: list[np.ndarray]) -> list[Pair]:
+    prints = [fingerprint(cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)) for picture in pictures]
+    thumbnails = [np.frombuffer(one.thumbnail, np.uint8).reshape(SIDE, SIDE) for one in prints]
+    digests = [str(number) for number in range(len(pictures))]
+    return find_pairs(
+        words([one.hash for one in prints]), thumbnails.__getitem__, digests, Duplicates(), engine=Engine(workers=1)
+    )
+
+
+def copies(pictures: list[np.ndarray]) -> dict[str, Any]:
+    alone = {(pair.first, pair.second) for pair in pairs_of(pictures) if pair.same}
+    found = {}
+    for name, change in SEVERITIES.items():
+        rng = Random(f"{SEED} {name}")
+        ways = [rng.choice(ORIENTATIONS) for _ in pictures]
+        made = [copy_of(one, rng, **(PLAIN | change), orientation=way) for one, way in zip(pictures, ways, strict=True)]
+        pairs = {(pair.first, pair.second): pair for pair in pairs_of(pictures + made)}
+        mine = [pairs.get((number, number + len(pictures))) for number in range(len(pictures))]
+        same = [pair for pair in mine if pair is not None and pair.same]
+        wrong = {
+            (one % len(pictures), other % len(pictures))
+            for (one, other), pair in pairs.items()
+            if pair.same and one % len(pictures) != other % len(pictures)
+        } - alone
+        found[name] = {
+            "planted": len(pictures),
+            "same": len(same),
+            "recall": round(len(same) / len(pictures), 4),
+            "kin alone (one split, both kept)": sum(pair is not None and not pair.same for pair in mine),
+            "orientation right": sum(pair.orientation == inverse(ways[pair.first]) for pair in same),
+            "wrong pairs": len(wrong),
+        }
+    return found
+
+
+def moments(pictures: list[np.ndarray], rows: pd.DataFrame) -> dict[str, Any]:
+    """Move one face of each picture, three times over, and count what is taken for the same picture."""
+    made = list(_moments(pictures, rows))
+    found = {}
+    for low, high in pairwise(AREAS):
+        these = [(one, other) for area, one, other in made if low <= area < high]
+        pairs = [pairs_of([one, other]) for one, other in these]
+        found[f"{low:.1%} to {high:.1%} of the picture"] = {
+            "moments": len(these),
+            "taken for the same": sum(bool(pair) and pair[0].same for pair in pairs),
+            "kin (one split, both kept)": sum(bool(pair) and not pair[0].same for pair in pairs),
+        }
+    return found
+
+
+def _moments(pictures: list[np.ndarray], rows: pd.DataFrame) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+    rng = Random(SEED)
+    for picture, labels in zip(pictures, rows["labels"], strict=True):
+        for label in rng.sample(list(labels), min(3, len(labels))):
+            box = tuple(label[key] for key in ("x_min", "y_min", "x_max", "y_max"))
+            if min(box[2] - box[0], box[3] - box[1]) >= 6:
+                area = (box[2] - box[0]) * (box[3] - box[1]) / (picture.shape[0] * picture.shape[1])
+                yield area, picture, moment(picture, box, rng)
+
+
+def walls() -> dict[str, int]:
+    pairs = pairs_of([wall(seed) for seed in range(200)])
+    return {"walls": 200, "pairs taken for the same": sum(pair.same for pair in pairs)}
+
+
+if __name__ == "__main__":
+    main()

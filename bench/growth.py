@@ -1,0 +1,132 @@
+"""How plan, groups and split grow with the number of pictures: made-up hashes of 10,000 to 1,000,000 records.
+
+    python bench/growth.py [--records 10000 100000 1000000]
+
+Writes bench/results/growth.json, and prints it. A tenth of the records are copies of another one, in a random
+orientation and up to 8 of the lowest 64 signs away; each has two labels. Everything runs that a build runs between
+examining files and writing them: candidates (faiss), the comparison of thumbnails (a copy has its original's),
+groups, families, decisions, and the plan with two augmented copies of each training picture. Each size runs in its own
+process, so that its peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facemask_train.config import Duplicates, Recipe, parse
+from facemask_train.ensemble.duplicates import find_pairs
+from facemask_train.ensemble.fingerprints import SIDE, oriented, turned
+from facemask_train.ensemble.groups import Member, decide
+from facemask_train.ensemble.pictures import Facts
+from facemask_train.ensemble.plan import make_plan
+from facemask_train.ensemble.workers import Engine
+from facemask_train.geometry import inverse
+from facemask_train.records import Box, Label, Record
+
+SIZES = (10_000, 100_000, 1_000_000)
+LABELS = (Label("mask", Box(10, 10, 40, 50)), Label("no_mask", Box(60, 10, 90, 50)))
+RECIPE = {
+    "name": "growth",
+    "sources": ["a", "b", "c"],
+    "augment": {"copies": {"turned": [{"turn": {}}], "faces": [{"faces": {}}]}},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "growth.json")
+    asked = parser.parse_args()
+    if asked.one:
+        print(json.dumps(measure(asked.one)))
+        return
+    found = []
+    for count in asked.records:
+        done = subprocess.run(
+            [sys.executable, __file__, "--one", str(count)], capture_output=True, text=True, check=True
+        )
+        found.append(json.loads(done.stdout))
+        print(found[-1], flush=True)
+    asked.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def made_up(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return hashes (count, 4), and for each record the one that it is a copy of (itself: none) and the orientation."""
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**64, (count, 4), dtype=np.uint64)
+    copies = np.arange(count - count // 10, count)
+    of, way = np.arange(count), np.zeros(count, np.int64)
+    of[copies], way[copies] = rng.integers(0, count - count // 10, len(copies)), rng.integers(0, 8, len(copies))
+    for orientation in range(8):
+        these = copies[way[copies] == orientation]
+        near = oriented(hashes[of[these]], orientation)
+        for _ in range(8):
+            near[:, 0] ^= np.uint64(1) << rng.integers(0, 64, len(these)).astype(np.uint64)
+        hashes[these] = near
+    return hashes, of, way
+
+
+def measure(count: int) -> dict[str, Any]:
+    hashes, of, way = made_up(count)
+    rng = np.random.default_rng(1)
+    patterns = rng.integers(0, 255, (64, 12, 12), dtype=np.uint8).repeat(SIDE // 12, axis=1).repeat(SIDE // 12, axis=2)
+
+    def thumbnail(index: int) -> np.ndarray:
+        return np.ascontiguousarray(turned(patterns[of[index] % 64], int(way[index])))
+
+    digests = [f"{value:016x}" * 4 for value in rng.integers(0, 2**64, count, dtype=np.uint64).tolist()]
+    sources = ["abc"[3 * index // count] for index in range(count)]
+    members = [
+        Member(source, f"{index}.jpg", digest, Record(source, f"{index}.jpg", digest, 100, 60, LABELS))
+        for index, (source, digest) in enumerate(zip(sources, digests, strict=True))
+    ]
+    recipe = parse(Recipe, RECIPE, where="growth")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    times = {}
+    began = time.perf_counter()
+    pairs = find_pairs(hashes, thumbnail, digests, Duplicates(), engine=Engine(workers=1))
+    times["pairs"] = time.perf_counter() - began
+    began = time.perf_counter()
+    decided = decide(members, pairs, recipe)
+    times["groups and split"] = time.perf_counter() - began
+    began = time.perf_counter()
+    facts = {source: _Facts() for source in recipe.sources}
+    outputs = sum(len(planned.outputs) for planned in make_plan(decided.kept, facts, recipe.augment))
+    times["plan"] = time.perf_counter() - began
+    found = {(pair.first, pair.second): pair for pair in pairs if pair.same}
+    planted = [(int(of[copy]), copy) for copy in range(count) if of[copy] != copy]
+    return {
+        "records": count,
+        "seconds": {key: round(value, 1) for key, value in times.items()},
+        "microseconds a record": {key: round(1e6 * value / count, 1) for key, value in times.items()},
+        "planted": len(planted),
+        "found": sum(pair in found for pair in planted),
+        "orientation right": sum(
+            found[one, copy].orientation == inverse(int(way[copy])) for one, copy in planted if (one, copy) in found
+        ),
+        "outputs": outputs,
+        "leaks": decided.leaks,
+        "memory of the records, MB": before // 1024,
+        "peak memory, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+
+
+class _Facts(dict[str, Facts]):
+    """Facts of any picture, made when asked for."""
+
+    def __missing__(self, path: str) -> Facts:
+        return Facts(path, "", 100, 60, (100, 60), 1, ".jpg")
+
+
+if __name__ == "__main__":
+    main()
