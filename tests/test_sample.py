@@ -26,7 +26,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a root in which the sample is fetched and built."""
     folder = tmp_path_factory.mktemp("sample")
     fetch(folder, list(read_recipe(folder, "sample").sources))
-    build(folder, "sample", workers=2)
+    build(folder, "sample")
     return folder
 
 

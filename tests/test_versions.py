@@ -191,7 +191,7 @@ def test_leaks_of_a_published_split_are_counted_and_repaired_on_demand(tmp_path:
     root = published(tmp_path, leaks="keep")
     card = build(root, "x", engine=ALONE).card
     assert (card["splits"]["train"], card["leaks"]) == (6, 1)
-    assert any("1 of 3 pictures of val and test" in note for note in card["notes"])
+    assert any("of an earlier split: 1 of 3." in note for note in card["notes"])
     repaired = build(root, "x", engine=ALONE, repair=True)
     assert (repaired.path.name, repaired.card["splits"]["train"], repaired.card["leaks"]) == ("x-repaired", 5, 0)
 

@@ -75,16 +75,17 @@ def _told(recipe: Recipe, decided: Decisions, totals: Totals, missing: Sequence[
     notes = [f"Built without {name}, which was not fetched." for name in missing]
     if decided.counts["joined"]:
         notes.append(
-            f"{decided.counts['joined']} families of pictures stood in different splits until a later source tied them"
-            " together: they are in train now."
+            "Families of pictures that stood in different splits until a later source tied them together, and are in"
+            f" train now: {decided.counts['joined']}."
         )
     if recipe.split == "published":
         empty = [split for split in SPLITS if not totals.images[split]]
         notes += [f"The published split {split} is empty in what was fetched." for split in empty]
     if decided.leaks:
         notes.append(
-            f"{decided.leaks} of {totals.images['val'] + totals.images['test']} pictures of val and test are the same"
-            " picture as, or of one scene with, one of an earlier split: they are counted and left (--repair removes)."
+            "Pictures of val and test that are the same picture as, or of one scene with, one of an earlier split:"
+            f" {decided.leaks} of {totals.images['val'] + totals.images['test']}. They are counted and left; --repair"
+            " takes what they are copies of out of the earlier split."
         )
     return notes
 
