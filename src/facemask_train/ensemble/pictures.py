@@ -164,7 +164,8 @@ def decoded_plain(content: bytes) -> NDArray[np.uint8]:
     found = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if found is None:
         raise FmaskError("a picture that Pillow reads and OpenCV does not; please report it")
-    return np.ascontiguousarray(found[..., ::-1])
+    rgb: NDArray[np.uint8] = cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
+    return rgb
 
 
 def plain_extension(facts: Facts) -> str:

@@ -103,8 +103,11 @@ def write(
     with pq.ParquetWriter(shop.folder / "manifest.parquet", schema) as table:
         for result in results:
             planned = waiting.popleft()
-            rows += [_row(planned, output, made) for output, made in zip(planned.outputs, result, strict=True)]
-            _add_up(totals, planned, result)
+            totals.images[planned.kept.split] += 1
+            for output, made in zip(planned.outputs, result, strict=True):
+                rows.append(_row(planned, output))
+                _add_up(totals, rows[-1], made)
+                rows[-1] |= {"output_sha256": made.sha256, "edits": list(made.edits)}
             if len(rows) >= _ROWS:
                 table.write_table(pa.Table.from_pylist(rows, schema=schema))
                 rows.clear()
@@ -120,18 +123,16 @@ def _job(planned: Planned, earlier: Mapping[str, Earlier], waiting: deque[Planne
     return planned, tuple(earlier.get(output.key) for output in planned.outputs)
 
 
-def _add_up(totals: Totals, planned: Planned, result: Sequence[Written]) -> None:
-    totals.images[planned.kept.split] += 1
-    for output, made in zip(planned.outputs, result, strict=True):
-        totals.outputs[planned.kept.split] += 1
-        totals.faces.update((planned.kept.split, label.name) for label in output.labels)
-        for edit in made.edits:
-            _, kind, outcome = edit.split(" ")
-            totals.edits[kind, outcome] += 1
-        totals.taken_over += made.taken_over
-        row = {**_row(planned, output, made), "output_sha256": None, "edits": None}
-        totals.decided.update(canonical(row).encode())
-        totals.pictures.update(canonical([output.image, made.sha256]).encode())
+def _add_up(totals: Totals, row: Mapping[str, Any], made: Written) -> None:
+    """Count an output, given its manifest row as it was planned."""
+    totals.outputs[row["split"]] += 1
+    totals.faces.update((row["split"], label["name"]) for label in row["labels"])
+    for edit in made.edits:
+        _, kind, outcome = edit.split(" ")
+        totals.edits[kind, outcome] += 1
+    totals.taken_over += made.taken_over
+    totals.decided.update(canonical(row).encode())
+    totals.pictures.update(canonical([row["image"], made.sha256]).encode())
 
 
 # ---- in a process ----
@@ -236,7 +237,8 @@ def _label_type() -> Any:
     return pa.struct([("name", pa.string()), *((key, pa.float64()) for key in ("x_min", "y_min", "x_max", "y_max"))])
 
 
-def _row(planned: Planned, output: Output, made: Written) -> dict[str, Any]:
+def _row(planned: Planned, output: Output) -> dict[str, Any]:
+    """Return an output's manifest row as far as it is decided before anything is made."""
     record = planned.kept.record
     return {
         "image": output.image,
@@ -248,17 +250,16 @@ def _row(planned: Planned, output: Output, made: Written) -> dict[str, Any]:
         "copy": output.copy,
         "operation": output.operation,
         "key": output.key,
-        "output_sha256": made.sha256,
         "width": output.width,
         "height": output.height,
         "labels": [label_row(label) for label in output.labels],
-        "edits": list(made.edits),
     }
 
 
 def label_row(label: Label) -> dict[str, Any]:
     """Return a label as the tables have it, in pixels."""
-    return {"name": label.name, **{key: round(value, 4) for key, value in asdict(label.box).items()}}
+    x_min, y_min, x_max, y_max = (round(corner, 4) for corner in label.box.corners)
+    return {"name": label.name, "x_min": x_min, "y_min": y_min, "x_max": x_max, "y_max": y_max}
 
 
 def earlier_pictures(folder: Path) -> dict[str, Earlier]:
