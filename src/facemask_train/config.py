@@ -229,7 +229,7 @@ class Duplicates(Settings):
     """
 
     distance: int = Field(16, ge=0, le=24)
-    likeness: float = Field(0.7, gt=0, le=1)
+    likeness: float = Field(0.8, gt=0, le=1)
     kin: float = Field(0.85, gt=0, le=1)
 
 

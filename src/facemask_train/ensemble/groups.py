@@ -158,24 +158,24 @@ def _families(members: Sequence[Member], ties: Iterable[tuple[int, int]], recipe
 
 
 def _tainted(members: Sequence[Member], pairs: Iterable[Pair]) -> dict[int, int]:
-    """Return the pictures that show a mask worn incorrectly, or are the same picture as one that does -> that one.
+    """Return the pictures that show a mask worn incorrectly, or are tied to one that does -> that one.
 
-    A picture that is the same as one that is the same is left alone: at two steps it may be another.
+    Kin count too: a moment later the mask still sits wrong, whatever another source calls it. A picture that is tied to
+    one that is tied is left alone: at two steps it may be another.
     """
     worn = {index for index, member in enumerate(members) if member.cause == WORN_INCORRECTLY}
     found = {index: index for index in worn}
     for pair in pairs:
-        if pair.same:
-            for one, other in ((pair.first, pair.second), (pair.second, pair.first)):
-                if one in worn:
-                    found.setdefault(other, one)
+        for one, other in ((pair.first, pair.second), (pair.second, pair.first)):
+            if one in worn:
+                found.setdefault(other, one)
     return found
 
 
 def _lone_taints(members: Sequence[Member], tainted: Mapping[int, int], fates: Mapping[int, Fate]) -> dict[int, Fate]:
-    """Refuse what is outside of any group and still the same picture as one with a mask worn incorrectly."""
+    """Refuse what is outside of any group and still tied to a picture with a mask worn incorrectly."""
     return {
-        index: Fate(members[index], "refused", COPY_OF_WORN, f"the same picture as {members[worn].name}")
+        index: Fate(members[index], "refused", COPY_OF_WORN, f"the same picture or scene as {members[worn].name}")
         for index, worn in tainted.items()
         if index != worn and members[index].record is not None and index not in fates
     }
@@ -210,7 +210,7 @@ class _Group:
         usable = [index for index in self.group if self.members[index].record is not None]
         bad = next((tainted[index] for index in self.group if index in tainted), None)
         if bad is not None:
-            detail = f"the same picture as {self.members[bad].name}"
+            detail = f"the same picture or scene as {self.members[bad].name}"
             return {index: Fate(self.members[index], "refused", COPY_OF_WORN, detail) for index in usable}
         return {} if self.recipe.split == "published" else self._merged(usable)
 
