@@ -16,7 +16,7 @@ PACKAGE = Path(facemask_train.__file__).parent
 FLOORS = [
     ("errors",),
     ("records", "folders", "config"),
-    ("geometry", "drawing", "sources", "formats"),
+    ("geometry", "drawing", "pages", "sources", "formats"),
     ("ensemble",),
     ("engine",),
     ("detect",),
