@@ -23,7 +23,7 @@ FLOORS = [
     ("training",),
     ("evaluation",),
     ("pipeline",),
-    ("terminal", "cli", "__main__"),
+    ("terminal", "summaries", "cli", "__main__"),
 ]
 HEAVY = ("torch", "torchvision", "ultralytics")
 ABOVE = {"engine", "detect", "training", "evaluation"}
@@ -69,6 +69,7 @@ def test_imports_go_down_the_floors(path: Path) -> None:
                 "config",
                 "sources",
                 "terminal",
+                "summaries",
                 "cli",
                 "__main__",
             }, f"{path.name} imports {name}"

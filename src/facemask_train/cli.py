@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facemask_train import __version__
+from facemask_train import __version__, summaries
 from facemask_train.terminal import table, terminal
 
 if TYPE_CHECKING:
@@ -115,6 +115,42 @@ def build_dataset(
             progress=term.progress,
         )
         term.result(_build_json(built), *_build_tables(built))
+
+
+@app.command(epilog="Example: fmask inspect v5 --duplicates")
+def inspect(
+    version: Annotated[str, typer.Argument(help="An ensemble: a number (5), a name (v5), or its path.")],
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates", help="Show the groups of copies in pictures too, the least alike first.")
+    ] = False,
+    root: Root = _DEFAULT_ROOT,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Tell and show what an ensemble holds, on a page in data/inspect/."""
+    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
+        from facemask_train.ensemble import inspection as stage
+
+        found = stage.inspect(root, version, duplicates=duplicates)
+        term.result(summaries.inspect_json(found), *summaries.inspect_told(found))
+
+
+@app.command(epilog="Example: fmask diff v5 v8")
+def diff(
+    a: Annotated[str, typer.Argument(help="An ensemble: a number (5), a name (v5), or its path.")],
+    b: Annotated[str, typer.Argument(help="The ensemble to compare it with.")],
+    root: Root = _DEFAULT_ROOT,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Tell and show what changed from ensemble A to B: pictures added, removed, moved, relabelled."""
+    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
+        from facemask_train.ensemble import difference as stage
+
+        found = stage.diff(root, a, b)
+        term.result(summaries.diff_json(found), *summaries.diff_told(found))
 
 
 @app.command(epilog="Example: fmask train --data v5 --epochs 100 --batch 16 --set lr0=0.005")
@@ -328,6 +364,7 @@ def _build_tables(built: Built) -> list[Any]:
     return [
         table(f"Ensemble {card['name']}: what came in", ("", "in", "kept", "merged", "repaired", "refused"), rows),
         *([table("Repaired and refused, by cause", ("cause", "count"), causes)] if causes else []),
+        *summaries.groups_told(card),
         f"{card['name']} {state}: {card['outputs']:,} images ({splits}), hash {card['hash'][:12]}, in {built.path}",
     ]
 
