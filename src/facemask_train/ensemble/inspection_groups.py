@@ -55,8 +55,8 @@ class _Group:
 
 def group_sections(root: Path, held: Holdings) -> Iterator[pages.Section]:
     """Give the sections: copies, conflicts, exclusions, and pictures that are only kin."""
-    groups = _groups(held)
-    alike = sorted((one for one in groups if one.kept), key=lambda one: one.likeness)
+    groups = sorted(_groups(held), key=lambda one: one.likeness)
+    alike = [one for one in groups if one.kept]
     conflicts = [one for one in groups if not one.kept and one.conflicts]
     excluded = [one for one in groups if not one.kept and not one.conflicts]
     yield _copies(root, held, alike)
@@ -150,7 +150,7 @@ def _raw(root: Path, name: Name) -> Path:
 
 def _refused(root: Path, held: Holdings, groups: Sequence[_Group], title: str, kind: str, what: str) -> pages.Section:
     shown = groups[: _MOST[kind]]
-    lede = _told(len(shown), len(groups), what)
+    lede = _told(len(shown), len(groups), what, ", the least alike first")
     if not shown:
         return pages.Section(title, (), lede)
     marks = published_marks(root, held, [one.name for group in shown for one in group.members])
