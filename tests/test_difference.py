@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from facemask_train.ensemble.difference import diff
 from facemask_train.errors import DataError, MissingError
+from facemask_train.inspection.diff import diff
 from pagecheck import read_page
 from test_cli import fmask
 from twins import build_as, make_twins, rewrite, table, with_copies

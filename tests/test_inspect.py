@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from facemask_train.ensemble.inspection import inspect
-from facemask_train.ensemble.inspection_counts import SIZE_EDGES
-from facemask_train.ensemble.thumbnails import Mark, draw, spread
 from facemask_train.errors import DataError, MissingError
+from facemask_train.inspection.counts import SIZE_EDGES
+from facemask_train.inspection.inspect import inspect
+from facemask_train.inspection.thumbnails import Mark, draw, spread
 from facemask_train.pages import SERIES
 from pagecheck import Page, read_page
 from test_cli import fmask
@@ -235,7 +235,7 @@ def test_the_command_speaks_json_and_a_short_form(built: Path) -> None:
     assert told.stdout.splitlines()[-1] == "page: data/inspect/v1.html"
     spoken = fmask("inspect", "1", "--duplicates", "--json", cwd=built)
     data = json.loads(spoken.stdout)
-    assert data["path"] == "data/inspect/v1.html"
+    assert data["path"] == "data/inspect/v1-duplicates.html"
     assert {key: data[key] for key in data if key != "path"} == json.loads(json.dumps(inspect(built, "v1").counts))
     again = fmask("build-dataset", "--version", "v1", cwd=built, COLUMNS="80")
     assert "Pictures that have a copy" in again.stdout

@@ -18,6 +18,7 @@ FLOORS = [
     ("records", "folders", "config"),
     ("geometry", "drawing", "pages", "sources", "formats"),
     ("ensemble",),
+    ("inspection",),
     ("engine",),
     ("detect",),
     ("training",),

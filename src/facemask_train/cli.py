@@ -130,7 +130,7 @@ def inspect(
 ) -> None:
     """Tell and show what an ensemble holds, on a page in data/inspect/."""
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.ensemble import inspection as stage
+        from facemask_train.inspection import inspect as stage
 
         found = stage.inspect(root, version, duplicates=duplicates)
         term.result(summaries.inspect_json(found), *summaries.inspect_told(found))
@@ -147,7 +147,7 @@ def diff(
 ) -> None:
     """Tell and show what changed from ensemble A to B: pictures added, removed, moved, relabelled."""
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.ensemble import difference as stage
+        from facemask_train.inspection import diff as stage
 
         found = stage.diff(root, a, b)
         term.result(summaries.diff_json(found), *summaries.diff_told(found))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from facemask_train.terminal import table
 
 if TYPE_CHECKING:
-    from facemask_train.ensemble.comparison import Difference
-    from facemask_train.ensemble.inspection import Inspection
+    from facemask_train.inspection.comparison import Difference
+    from facemask_train.inspection.inspect import Inspection
 
 _QUANTILES = ("min", "p5", "p25", "median", "p75", "p95", "max")
 

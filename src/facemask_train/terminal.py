@@ -50,7 +50,8 @@ class Terminal:
 
             console = Console(file=self.out, highlight=False)
             for item in shown:
-                console.print(item, soft_wrap=isinstance(item, str))  # a path or a line to paste stays whole
+                said = isinstance(item, str)
+                console.print(item, soft_wrap=said, markup=not said)  # a path or a line to paste stays as it is
         self.out.flush()
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from facemask_train import pages
-from facemask_train.ensemble.comparison import Difference, compare
-from facemask_train.ensemble.difference_page import difference_page
-from facemask_train.ensemble.holdings import page_path, read_holdings
+from facemask_train.inspection.comparison import Difference, compare
+from facemask_train.inspection.diff_page import difference_page
+from facemask_train.inspection.holdings import page_path, read_holdings
 
 
 def diff(root: Path, a: str, b: str) -> Difference:

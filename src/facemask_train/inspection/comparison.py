@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from facemask_train.ensemble.holdings import Held, Holdings, Name
+from facemask_train.inspection.holdings import Held, Holdings, Name
 from facemask_train.records import Label
 
 _TOLERANCE = 0.01  # pixels; less is how a number was written

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from facemask_train.ensemble.clean import Problem
-from facemask_train.ensemble.holdings import Held, Holdings
+from facemask_train.inspection.holdings import Held, Holdings
 from facemask_train.records import CLASSES, SPLITS, Label
 
 SIZE_EDGES = (0, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)

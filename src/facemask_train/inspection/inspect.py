@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train import pages
-from facemask_train.ensemble.holdings import page_path, read_holdings
-from facemask_train.ensemble.inspection_counts import counts_of
-from facemask_train.ensemble.inspection_groups import group_sections
-from facemask_train.ensemble.inspection_page import inspection_page
+from facemask_train.inspection.counts import counts_of
+from facemask_train.inspection.groups_page import group_sections
+from facemask_train.inspection.holdings import page_path, read_holdings
+from facemask_train.inspection.inspect_page import inspection_page
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Inspection:
 
 
 def inspect(root: Path, version: str, *, duplicates: bool = False) -> Inspection:
-    """Write `data/inspect/VERSION.html`: what an ensemble holds.
+    """Write `data/inspect/VERSION.html`, or `VERSION-duplicates.html`: what an ensemble holds.
 
     Args:
         version: a name (`v5`), a number (`5`), or the path of an ensemble.
@@ -37,6 +37,6 @@ def inspect(root: Path, version: str, *, duplicates: bool = False) -> Inspection
     held = read_holdings(root, version)
     counts = counts_of(held)
     more = list(group_sections(root, held)) if duplicates else []
-    path = page_path(root, held.name)
+    path = page_path(root, f"{held.name}-duplicates" if duplicates else held.name)
     pages.write(path, inspection_page(held, counts, more))
     return Inspection(path, counts)

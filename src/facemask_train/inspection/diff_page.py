@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from facemask_train import pages
-from facemask_train.ensemble.comparison import Change, Difference, changed_labels
-from facemask_train.ensemble.holdings import Held, Holdings
-from facemask_train.ensemble.thumbnails import Mark, draw, marks_of, spread
+from facemask_train.inspection.comparison import Change, Difference, changed_labels
+from facemask_train.inspection.holdings import Held, Holdings
+from facemask_train.inspection.thumbnails import Mark, draw, marks_of, spread
 from facemask_train.records import CLASSES, SPLITS, Label
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from facemask_train import formats
-from facemask_train.ensemble.holdings import Holdings, Member, Name
-from facemask_train.ensemble.thumbnails import Mark
 from facemask_train.errors import FmaskError
 from facemask_train.geometry import oriented_box
+from facemask_train.inspection.holdings import Holdings, Member, Name
+from facemask_train.inspection.thumbnails import Mark
 from facemask_train.records import Box, Row
 from facemask_train.sources.fetch import source_folder
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train import pages
-from facemask_train.ensemble.holdings import Held, Holdings
-from facemask_train.ensemble.inspection_counts import QUANTILES, share
-from facemask_train.ensemble.thumbnails import draw, marks_of, spread
+from facemask_train.inspection.counts import QUANTILES, share
+from facemask_train.inspection.holdings import Held, Holdings
+from facemask_train.inspection.thumbnails import draw, marks_of, spread
 from facemask_train.records import CLASSES, SPLITS
 
 if TYPE_CHECKING:

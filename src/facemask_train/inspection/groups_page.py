@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from facemask_train import pages
 from facemask_train.ensemble.groups import CONFLICT
-from facemask_train.ensemble.holdings import Held, Holdings, Member, Name
-from facemask_train.ensemble.published import published_marks
-from facemask_train.ensemble.thumbnails import SHOWN_CLASSES, Mark, draw, marks_of
 from facemask_train.geometry import inverse
+from facemask_train.inspection.holdings import Held, Holdings, Member, Name
+from facemask_train.inspection.published import published_marks
+from facemask_train.inspection.thumbnails import SHOWN_CLASSES, Mark, draw, marks_of
 from facemask_train.records import CLASSES
 from facemask_train.sources.fetch import source_folder
 
