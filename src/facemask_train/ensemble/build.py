@@ -129,15 +129,20 @@ def _sources(
     """Return the recipe's sources that are to be used, and the names of those that are left out.
 
     Raises:
-        MissingError: none of them was fetched.
+        MissingError: one of them was not fetched, and it may not be left out, or none was.
     """
     known = read_sources(root)
     for name in class_maps:
         pick_source(known, name)
     chosen = {name: pick_source(known, name) for name in recipe.sources}
-    missing = tuple(name for name in recipe.sources if allow_missing and not _is_fetched(root, name))
-    if len(missing) == len(recipe.sources):
-        read_source(root, missing[0])  # raises, and names the command
+    missing = tuple(name for name in recipe.sources if not _is_fetched(root, name))
+    if missing and (not allow_missing or len(missing) == len(recipe.sources)):
+        without = "" if len(missing) == len(recipe.sources) else " (or leave out what is missing: --allow-missing)"
+        raise MissingError(
+            f"{source_folder(root, missing[0])}: expected the sources of {recipe.name} to be fetched, found no"
+            f" {', '.join(missing)}",
+            next_step=f"fmask fetch {' '.join(missing)}{without}",
+        )
     sources = {
         name: source.model_copy(update={"classes": dict(class_maps[name])}) if name in class_maps else source
         for name, source in chosen.items()

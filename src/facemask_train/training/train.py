@@ -217,7 +217,8 @@ def _carry_out(root: Path, folder: Path, about: dict[str, Any], card: Mapping[st
 
 def _lineage(run: Run, ensemble: Path) -> None:
     """Say in the tracker what the run is made from."""
-    files = {name: ensemble / name for name in ("ensemble.json", "data.yaml", "manifest.parquet", "problems.parquet")}
+    names = ("ensemble.json", "data.yaml", "manifest.parquet", "groups.parquet", "problems.parquet")
+    files = {name: ensemble / name for name in names if (ensemble / name).is_file()}
     about = {key: run.card[key] for key in ("hash", "splits", "faces")}
     run.tracker.artifact(f"ensemble-{run.card['name']}", "dataset", files, metadata=about, used=True)
 
