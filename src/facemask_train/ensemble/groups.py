@@ -332,14 +332,15 @@ def _counts(
     groups: Mapping[int, Sequence[int]], kin: Families, ties: Iterable[tuple[int, int]], copies: Sequence[Copy]
 ) -> dict[str, int]:
     """Return the figures that the card gives of the groups."""
-    tied = {index for tie in ties for index in tie}
+    tied = Counter(int(kin.first[index]) for index in {index for tie in ties for index in tie})
     conflicts = {copy.group for copy in copies if copy.cause == CONFLICT}
     excluded = {copy.group for copy in copies if copy.cause in (COPY_OF_WORN, WORN_INCORRECTLY)}
     return {
         "groups": len(groups),
         "pictures": sum(map(len, groups.values())),
         "largest": max(map(len, groups.values()), default=0),
-        "families": len({int(kin.first[index]) for index in tied}),
+        "families": len(tied),
+        "largest_family": max(tied.values(), default=0),
         "conflicts": len(conflicts),
         "excluded": len(excluded),
         "joined": kin.joined,
