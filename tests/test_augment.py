@@ -150,6 +150,13 @@ def test_a_turned_picture_is_the_same_pixels() -> None:
         assert np.array_equal(result.picture, np.rot90(picture, degrees // 90))
 
 
+def test_a_scale_that_changes_nothing_gives_a_picture_of_its_own() -> None:
+    picture, labels = scene()
+    result = render(picture, labels, steps({"scale": {"factor": [1, 1]}}), 0)
+    assert np.array_equal(result.picture, picture)
+    assert not np.shares_memory(result.picture, picture)
+
+
 # ------------------------------------------------------------------ seeds
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facemask_train.ensemble.fingerprints import ORIENTATIONS, turned
-from facemask_train.geometry import inverse, iou, laid_over, match, oriented_box
+from facemask_train.geometry import inverse, iou, laid_over, match, oriented
 from facemask_train.records import Box, Label
 
 WIDTH, HEIGHT = 40, 24
@@ -29,7 +29,7 @@ def extent(picture: np.ndarray) -> tuple[int, int, int, int]:
 def test_a_box_turns_as_its_picture_does(box: Box, orientation: int) -> None:
     picture = np.zeros((HEIGHT, WIDTH), np.uint8)
     picture[int(box.y_min) : int(box.y_max), int(box.x_min) : int(box.x_max)] = 1
-    assert oriented_box(box, WIDTH, HEIGHT, orientation).corners == extent(turned(picture, orientation))
+    assert oriented(box.corners, WIDTH, HEIGHT, orientation) == extent(turned(picture, orientation))
 
 
 @given(boxes(), st.sampled_from(ORIENTATIONS))

@@ -39,19 +39,24 @@ def match(some: Sequence[Label], others: Sequence[Label], *, least: float = 0.5)
     return [(i, *pairs[i]) for i in sorted(pairs)]
 
 
-def oriented_box(box: Box, width: float, height: float, orientation: int) -> Box:
+def oriented(corners: Corners, width: float, height: float, orientation: int) -> Corners:
     """Return a box after its picture of `width` x `height` was put in another orientation.
 
     Args:
         orientation: 0 to 3: turned counter-clockwise by so many quarters; 4 to 7: mirrored left to right before.
     """
-    x_min, y_min, x_max, y_max = box.corners
+    x_min, y_min, x_max, y_max = corners
     if orientation >= 4:
         x_min, x_max = width - x_max, width - x_min
-    for _ in range(orientation % 4):
-        x_min, y_min, x_max, y_max = y_min, width - x_max, y_max, width - x_min
-        width, height = height, width
-    return Box(x_min, y_min, x_max, y_max)
+    match orientation % 4:
+        case 1:
+            return y_min, width - x_max, y_max, width - x_min
+        case 2:
+            return width - x_max, height - y_max, width - x_min, height - y_min
+        case 3:
+            return height - y_max, x_min, height - y_min, x_max
+        case _:
+            return x_min, y_min, x_max, y_max
 
 
 def inverse(orientation: int) -> int:
@@ -69,14 +74,19 @@ def laid_over(
         target: (width, height) of the copy, which is the same picture rescaled and put in other orientations.
         orientations: what was done to the picture, in order.
     """
-    moved = []
-    for label in labels:
-        box, (width, height) = label.box, size
-        for orientation in orientations:
-            box = oriented_box(box, width, height, orientation)
-            width, height = (height, width) if orientation % 2 else (width, height)
-        across, down = target[0] / width, target[1] / height
-        moved.append(
-            replace(label, box=Box(box.x_min * across, box.y_min * down, box.x_max * across, box.y_max * down))
-        )
-    return tuple(moved)
+    return tuple(
+        replace(label, box=Box(*_laid_over(label.box.corners, size, target, orientations))) for label in labels
+    )
+
+
+def _laid_over(
+    corners: Corners, size: tuple[int, int], target: tuple[int, int], orientations: Sequence[int]
+) -> Corners:
+    width, height = size
+    for orientation in orientations:
+        corners = oriented(corners, width, height, orientation)
+        width, height = (height, width) if orientation % 2 else (width, height)
+    across, down = target[0] / width, target[1] / height
+    x_min, y_min, x_max, y_max = corners
+    # rounding takes no corner out of the picture
+    return x_min * across, y_min * down, min(x_max * across, target[0]), min(y_max * down, target[1])

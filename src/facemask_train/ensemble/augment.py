@@ -19,6 +19,7 @@ from facemask_train.config import Blur, Compression, Light, Noise, Scale, Step, 
 from facemask_train.ensemble import faces
 from facemask_train.ensemble.faces import Edit
 from facemask_train.folders import digest_data
+from facemask_train.geometry import laid_over
 from facemask_train.records import Box, Label
 
 if TYPE_CHECKING:
@@ -55,31 +56,7 @@ class Shape:
 
     def labels(self, labels: Sequence[Label], width: int, height: int) -> tuple[Label, ...]:
         """Return the labels of the result, for labels of a picture of `width` x `height` pixels."""
-        turned = width if self.turn % 180 == 0 else height, height if self.turn % 180 == 0 else width
-        size = self.size(width, height)
-        return tuple(
-            Label(label.name, _resized(_turned(label.box, self.turn, width, height), turned, size)) for label in labels
-        )
-
-
-def _turned(box: Box, turn: int, width: int, height: int) -> Box:
-    match turn:
-        case 90:
-            return Box(box.y_min, width - box.x_max, box.y_max, width - box.x_min)
-        case 180:
-            return Box(width - box.x_max, height - box.y_max, width - box.x_min, height - box.y_min)
-        case 270:
-            return Box(height - box.y_max, box.x_min, height - box.y_min, box.x_max)
-        case _:
-            return box
-
-
-def _resized(box: Box, before: tuple[int, int], after: tuple[int, int]) -> Box:
-    """Return a box of a picture whose size (width, height) changed; rounding takes no corner out of the picture."""
-    if before == after:
-        return box
-    across, down = after[0] / before[0], after[1] / before[1]
-    return Box(box.x_min * across, box.y_min * down, min(box.x_max * across, after[0]), min(box.y_max * down, after[1]))
+        return laid_over(labels, (width, height), self.size(width, height), [self.turn // 90])
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +140,7 @@ def _moved(picture: Picture, turn: int, size: tuple[int, int]) -> Picture:
     import cv2
     import numpy as np
 
-    turned = np.ascontiguousarray(np.rot90(picture, turn // 90))
+    turned = np.ascontiguousarray(np.rot90(picture, turn // 90)) if turn else picture
     before = turned.shape[1], turned.shape[0]
     if before == size:
         return turned

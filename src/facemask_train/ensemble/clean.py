@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from facemask_train.ensemble.pictures import Facts
+from facemask_train.geometry import oriented
 from facemask_train.records import CLASSES, WORN_INCORRECTLY, Box, Corners, Label, Published, Reading, Record, Row
 
 UNKNOWN = "unknown"
@@ -17,6 +18,9 @@ Worn = Literal["drop-image", "drop-box", "as-no-mask"]
 Action = Literal["repaired", "refused", "merged"]
 
 _ROUNDING = 2e-6  # of the longer side: what six decimals of a normalised box can be off by; not a defect
+EXIF_TURNS = {5: 5, 6: 3, 7: 7, 8: 1}
+"""The orientation (see `geometry.oriented`) that shows a picture upright, by the EXIF one that swaps its sides."""
+
 _MIN_BOX = 1.0  # pixels a side; less is not a face that anyone saw
 
 
@@ -166,7 +170,8 @@ def _judge(row: Row, facts: Facts, rules: Rules) -> _Verdict:
 
 def _judge_turned(row: Row, facts: Facts, rules: Rules) -> _Verdict:
     """Judge a row whose box was drawn on the pixels as stored, before the EXIF turn."""
-    verdict = _judge(replace(row, corners=_upright(row.corners, facts)), facts, rules)
+    upright = row.corners and oriented(row.corners, *facts.stored, EXIF_TURNS[facts.orientation])
+    verdict = _judge(replace(row, corners=upright), facts, rules)
     if verdict.label is None:
         return verdict
     return replace(verdict, cause="+".join(filter(None, ("exif-turned", verdict.cause))))
@@ -203,18 +208,3 @@ def _twin(label: Label, labels: list[Label]) -> Label | None:
     """Return an earlier label on the same box, to a thousandth of a pixel."""
     place = [round(corner, 3) for corner in label.box.corners]
     return next((other for other in labels if [round(corner, 3) for corner in other.box.corners] == place), None)
-
-
-def _upright(corners: Corners | None, facts: Facts) -> Corners | None:
-    """Turn a box that was drawn on the stored pixels along with the picture's EXIF orientation (5 to 8)."""
-    if corners is None:
-        return None
-    x_min, y_min, x_max, y_max = corners
-    width, height = facts.stored
-    turned = {
-        5: (y_min, x_min, y_max, x_max),  # mirrored along the main diagonal
-        6: (height - y_max, x_min, height - y_min, x_max),  # shown turned a quarter to the right
-        7: (height - y_max, width - x_max, height - y_min, width - x_min),  # mirrored along the other diagonal
-        8: (y_min, width - x_max, y_max, width - x_min),  # shown turned a quarter to the left
-    }
-    return turned.get(facts.orientation, corners)

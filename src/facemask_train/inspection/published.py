@@ -13,7 +13,7 @@ from pathlib import Path
 
 from facemask_train import formats
 from facemask_train.errors import FmaskError
-from facemask_train.geometry import oriented_box
+from facemask_train.geometry import oriented
 from facemask_train.inspection.holdings import Holdings, Member, Name
 from facemask_train.inspection.thumbnails import Mark
 from facemask_train.records import Box, Row
@@ -75,4 +75,4 @@ def _turned(rows: Iterable[tuple[Row, str]], size: tuple[int, int], member: Memb
         except ValueError:  # a box without an area; the problems have it
             box = None
         if box:
-            yield Mark(name, oriented_box(box, *size, member.orientation).corners)
+            yield Mark(name, oriented(box.corners, *size, member.orientation))

@@ -65,7 +65,7 @@ def draw(
         frame: the width and height that the boxes are in pixels of; a copy is stretched to it. The picture's own where
             left out.
         mark: what stands before the caption.
-        orientations: what is done to the picture, in order, before anything is drawn (see `geometry.oriented_box`).
+        orientations: what is done to the picture, in order, before anything is drawn (see `geometry.oriented`).
         sha256: what the file is known by; another file under its name is not shown.
         longest: pixels of the longer side, at most.
     """
