@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _HOME = Path(tempfile.mkdtemp(prefix="fmask-tests-"))
 _SET = {
@@ -28,6 +29,9 @@ _UNSET = ("KAGGLE_", "WANDB_API_KEY", "WANDB_BASE_URL", "VERBOSE", "YOLO_", "CI"
 for _name in [name for name in os.environ if name.startswith(_UNSET)]:
     del os.environ[_name]
 os.environ.update(_SET)
+
+settings.register_profile("fmask", deadline=None)  # a busy machine is no failure
+settings.load_profile("fmask")
 
 
 @pytest.fixture(autouse=True)

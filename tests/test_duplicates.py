@@ -155,6 +155,23 @@ def test_two_thumbnails_without_structure_are_not_judged() -> None:
     assert likeness(flat, flat) == UNJUDGED
 
 
+def test_equal_pictures_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a picture that a source holds a thousand times would be compared with itself half a million times."""
+    compared = []
+    stock = duplicates.likeness
+    monkeypatch.setattr(duplicates, "likeness", lambda *pair: compared.append(1) or stock(*pair))
+    scene = scenes()[0].picture
+    near = copy_of(scene, Random(1), crop=0, scale=0.5, quality=60, orientation=2)
+    pairs = pairs_of([scene, near, scene, scenes()[1].picture, near, *[scene] * 20])
+    assert len(compared) <= 2
+    # the first of equal pictures stands for all: it is tied to each of its twins, and to each of its copy's
+    assert [(pair.first, pair.second) for pair in pairs] == [
+        (0, 1), (0, 2), (0, 4), *((0, twin) for twin in range(5, 25)), (1, 4),
+    ]  # fmt: skip
+    assert {pair.orientation for pair in pairs} == {0, 2}
+    assert set(groups_of(pairs).values()) == {0}
+
+
 def test_thresholds_are_settings() -> None:
     scene = scenes()[0].picture
     near = copy_of(scene, Random(1), crop=0.02, scale=0.5, quality=40, orientation=0)

@@ -107,6 +107,63 @@ def test_a_contradiction_between_copies_is_settled_by_the_policy() -> None:
     assert set(fates(absent)) == {"a/1.jpg", "b/1.jpg"}
 
 
+def test_a_preferred_source_that_contradicts_itself_settles_nothing() -> None:
+    flipped = Label("no_mask", MASK.box)
+    members = [
+        member("a/1", TRAIN, MASK),
+        member("b/1", digest(TRAIN, 1), MASK),
+        member("b/2", digest(TRAIN, 2), flipped),
+    ]
+    found = decide(members, [same(0, 1), same(0, 2)], recipe(conflicts={"prefer": "b"}))
+    assert set(fates(found).values()) == {("refused", "class-conflict")}
+    assert not found.kept
+
+
+def test_what_holds_of_a_picture_holds_of_all_with_its_bytes() -> None:
+    """Of equal pictures only the first is in the pairs with others."""
+    worn, other = digest(TRAIN, 1), digest(TRAIN, 2)
+    members = [
+        member("a/1", worn, MASK),
+        member("a/2", other, MASK),
+        member("b/1", worn, cause="worn-incorrectly"),
+        member("b/2", other, MASK),
+    ]
+    found = decide(members, [kin(0, 1), same(0, 2), kin(0, 3), same(1, 3)], recipe())
+    assert not found.kept
+    assert {name for name, _ in fates(found).items()} == {"a/1.jpg", "a/2.jpg", "b/2.jpg"}
+
+
+@given(st.data())
+def test_no_published_picture_stays_that_has_a_copy_in_a_later_split(data: st.DataObject) -> None:
+    """Against all pairs of pictures, written out."""
+    content = data.draw(st.lists(st.integers(0, 4), min_size=2, max_size=9))
+    parts = [data.draw(st.sampled_from(["train", "valid", "test"])) for _ in content]
+    alike = data.draw(st.sets(st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(lambda tie: tie[0] < tie[1])))
+    members = [
+        member(f"a/{index}", digest(TRAIN, known), MASK, path=f"{part}/{index}.jpg")
+        for index, (known, part) in enumerate(zip(content, parts, strict=True))
+    ]
+    first = {known: content.index(known) for known in content}
+    pairs = [same(first[known], index) for index, known in enumerate(content) if first[known] != index]
+    for one, other in alike & {(a, b) for a in first for b in first}:
+        low, high = sorted((one, other), key=first.__getitem__)
+        pairs += [kin(first[low], index) for index, known in enumerate(content) if known == high]
+    tied = {
+        (i, j)
+        for i, one in enumerate(content)
+        for j, other in enumerate(content)
+        if i != j and (one == other or (one, other) in alike or (other, one) in alike)
+    }
+    order = ["train", "valid", "test"]
+    later = {i for i, j in tied if order.index(parts[j]) < order.index(parts[i])}
+    assert decide(members, pairs, recipe(split="published", leaks="keep")).leaks == len(later)
+    found = decide(members, pairs, recipe(split="published"))
+    left = [int(one.record.path.rpartition("/")[2][:-4]) for one in found.kept]
+    assert found.leaks == 0
+    assert all(parts[i] == parts[j] for i, j in tied if i in left and j in left)
+    assert {i for i, part in enumerate(parts) if part == "test"} <= set(left)
+
+
 def test_labels_of_a_turned_and_smaller_copy_are_laid_over_the_kept_picture() -> None:
     # the copy is 25 x 50: turned by a quarter counter-clockwise (orientation 1) it is as the kept one, at half its size
     turned = Label("mask", Box(5, 5, 20, 15))

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from facemask_train.config import Duplicates
@@ -87,34 +87,44 @@ def find_pairs(
     engine: Engine = Engine(),  # noqa: B008 - frozen
     progress: Progress = no_progress,
 ) -> list[Pair]:
-    """Return every pair of pictures that are the same or kin, once, in the order of their indices.
+    """Return the pairs of pictures that are the same or kin, in the order of their indices.
+
+    Pictures of equal bytes are compared once: the first of them stands for all. So a pair is of the first picture of
+    one content and any picture of another, or of equal pictures of which one is the first: thousands of equal pictures
+    make thousands of pairs, not millions.
 
     Args:
         hashes: (n, 4), see `fingerprints`.
         thumbnail: gives a picture's, (SIDE, SIDE), by its index.
         digests: n sha256 of the files.
     """
-    found = _same_bytes(digests)
-    candidates = [one for one in find_candidates(hashes, settings.distance) if (one.first, one.second) not in found]
+    twins: dict[str, list[int]] = defaultdict(list)
+    for index, digest in enumerate(digests):
+        twins[digest].append(index)
+    firsts = [indices[0] for indices in twins.values()]
+    candidates = [
+        Candidate(firsts[one.first], firsts[one.second], one.orientation)
+        for one in find_candidates(hashes[firsts], settings.distance)
+    ]
     jobs = ((thumbnail(one.first), thumbnail(one.second), one.orientation) for one in candidates)
     measured = engine.spread(_measure_all, jobs, len(candidates), what="compare pictures", progress=progress)
+    found = [Pair(first, twin, 0, 1.0, 1.0, same=True) for first, *others in twins.values() for twin in others]
+    for pair in _best(candidates, measured, settings).values():
+        found += [replace(pair, second=twin) for twin in twins[digests[pair.second]]]
+    return sorted(found, key=lambda pair: (pair.first, pair.second))
+
+
+def _best(
+    candidates: Iterable[Candidate], measured: Iterable[Likeness], settings: Duplicates
+) -> dict[tuple[int, int], Pair]:
+    """Return the pairs that are alike enough, each in the orientation in which it is most alike."""
+    found: dict[tuple[int, int], Pair] = {}
     for one, alike in zip(candidates, measured, strict=True):
         best = found.get((one.first, one.second))
         if alike.mean >= settings.kin and (best is None or alike.mean > best.mean):
             same = alike.worst >= settings.likeness
             found[one.first, one.second] = Pair(*one, alike.worst, alike.mean, same)
-    return [found[key] for key in sorted(found)]
-
-
-def _same_bytes(digests: Sequence[str]) -> dict[tuple[int, int], Pair]:
-    """Pair each picture with the first that has the same bytes."""
-    first: dict[str, int] = {}
-    pairs = {}
-    for index, digest in enumerate(digests):
-        leader = first.setdefault(digest, index)
-        if leader != index:
-            pairs[leader, index] = Pair(leader, index, 0, 1.0, 1.0, same=True)
-    return pairs
+    return found
 
 
 def _measure_all(jobs: Sequence[tuple[Any, Any, int]]) -> list[Likeness]:

@@ -114,13 +114,14 @@ def decide(members: Sequence[Member], pairs: Sequence[Pair], recipe: Recipe) -> 
 
     Args:
         members: all readable pictures, in the order of the recipe's sources, then of their paths.
-        pairs: by index in `members`.
+        pairs: by index in `members`, as `find_pairs` gives them: of equal bytes, the first picture stands for all.
     """
     leader = groups_of(pairs)
     groups: dict[int, list[int]] = defaultdict(list)
     for index in sorted({*leader, *leader.values()}):
         groups[leader.get(index, index)].append(index)
     ties = {(pair.first, pair.second) for pair in pairs}
+    contents = _Contents.of(members, ties)
     kin = _families(members, ties, recipe)
     turns = {(pair.first, pair.second): pair for pair in pairs}
     tainted = _tainted(members, pairs) if recipe.worn_incorrectly == "drop-image" else {}
@@ -130,7 +131,7 @@ def decide(members: Sequence[Member], pairs: Sequence[Pair], recipe: Recipe) -> 
         fates |= group.fates(tainted)
     fates |= _lone_taints(members, tainted, fates)
     if recipe.split == "published" and recipe.leaks == "remove":
-        fates |= _leaving(members, ties, kin.splits, fates)
+        fates |= _leaving(members, contents, kin.splits, fates)
     copies = [copy for number, group in enumerate(of_one_picture) for copy in group.copies(number, fates)]
     kept = {
         index: Kept(member.record, kin.splits[index], members[kin.first[index]].sha256)
@@ -144,8 +145,30 @@ def decide(members: Sequence[Member], pairs: Sequence[Pair], recipe: Recipe) -> 
         tuple(_agreements(copies)),
         _overlap(members, groups.values(), recipe.sources),
         _counts(groups, kin, ties, copies),
-        _leaks(kept, ties),
+        _leaks(kept, contents),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """Pictures by their bytes: what holds of one holds of all that are equal to it.
+
+    `holders` are the pictures (by index) of each content, which is known by its first one; `ties` pairs of contents,
+    either way round, each with itself too.
+    """
+
+    holders: Mapping[int, Sequence[int]]
+    ties: Sequence[tuple[int, int]]
+
+    @classmethod
+    def of(cls, members: Sequence[Member], ties: Iterable[tuple[int, int]]) -> _Contents:
+        first: dict[str, int] = {}
+        content = [first.setdefault(member.sha256, index) for index, member in enumerate(members)]
+        holders: dict[int, list[int]] = defaultdict(list)
+        for index, known in enumerate(content):
+            holders[known].append(index)
+        ways = {(content[one], content[other]) for one, other in ties}
+        return cls(holders, sorted({*ways, *((other, one) for one, other in ways)}))
 
 
 def _families(members: Sequence[Member], ties: Iterable[tuple[int, int]], recipe: Recipe) -> Families:
@@ -163,13 +186,17 @@ def _tainted(members: Sequence[Member], pairs: Iterable[Pair]) -> dict[int, int]
     Kin count too: a moment later the mask still sits wrong, whatever another source calls it. A picture that is tied to
     one that is tied is left alone: at two steps it may be another.
     """
-    worn = {index for index, member in enumerate(members) if member.cause == WORN_INCORRECTLY}
-    found = {index: index for index in worn}
+    worn: dict[str, int] = {}
+    for index, member in enumerate(members):
+        if member.cause == WORN_INCORRECTLY:
+            worn.setdefault(member.sha256, index)
+    found = dict(worn)  # by content
     for pair in pairs:
-        for one, other in ((pair.first, pair.second), (pair.second, pair.first)):
-            if one in worn:
-                found.setdefault(other, one)
-    return found
+        one, other = members[pair.first].sha256, members[pair.second].sha256
+        for here, there in ((one, other), (other, one)):
+            if here in worn:
+                found.setdefault(there, worn[here])
+    return {index: found[member.sha256] for index, member in enumerate(members) if member.sha256 in found}
 
 
 def _lone_taints(members: Sequence[Member], tainted: Mapping[int, int], fates: Mapping[int, Fate]) -> dict[int, Fate]:
@@ -182,18 +209,20 @@ def _lone_taints(members: Sequence[Member], tainted: Mapping[int, int], fates: M
 
 
 def _leaving(
-    members: Sequence[Member], ties: Iterable[tuple[int, int]], splits: Sequence[str], fates: Mapping[int, Fate]
+    members: Sequence[Member], contents: _Contents, splits: Sequence[str], fates: Mapping[int, Fate]
 ) -> dict[int, Fate]:
     """Refuse what is tied to a picture of a later published split: first what test ties, then what val ties."""
     there = {index for index, member in enumerate(members) if member.record is not None and index not in fates}
-    ways = sorted({*ties, *((second, first) for first, second in ties)})
     found: dict[int, Fate] = {}
-    for split in reversed(SPLITS):
-        for one, other in ways:
-            earlier = SPLITS.index(splits[other]) < SPLITS.index(split)
-            if splits[one] == split and earlier and {one, other} <= there and one not in found:
-                detail = f"the same picture as, or of one scene with, {members[one].name} ({split})"
-                found.setdefault(other, Fate(members[other], "refused", LEAK, detail))
+    for place, split in reversed(list(enumerate(SPLITS))):
+        for one, other in contents.ties:
+            holders = (i for i in contents.holders[one] if splits[i] == split and i in there and i not in found)
+            holder = next(holders, None)
+            if holder is not None:
+                detail = f"the same picture as, or of one scene with, {members[holder].name} ({split})"
+                for index in contents.holders[other]:
+                    if index in there and SPLITS.index(splits[index]) < place:
+                        found.setdefault(index, Fate(members[index], "refused", LEAK, detail))
     return found
 
 
@@ -215,13 +244,16 @@ class _Group:
         return {} if self.recipe.split == "published" else self._merged(usable)
 
     def _merged(self, usable: Sequence[int]) -> dict[int, Fate]:
-        """Keep the first, or what the policy says where the copies' classes contradict each other."""
+        """Keep the first, or what the policy says where the copies' classes contradict each other.
+
+        A preferred source that contradicts itself settles nothing.
+        """
         if len(usable) < 2:
             return {}
         first, conflict = usable[0], self._conflict(usable)
         if conflict:
             preferred = [index for index in usable if self.members[index].source == self._preferred]
-            if not preferred:
+            if not preferred or self._conflict(preferred):
                 return {index: Fate(self.members[index], "refused", CONFLICT, conflict) for index in usable}
             first = preferred[0]
         detail = f"of {self.members[first].name}"
@@ -347,10 +379,15 @@ def _counts(
     }
 
 
-def _leaks(kept: Mapping[int, Kept], ties: Iterable[tuple[int, int]]) -> int:
+def _leaks(kept: Mapping[int, Kept], contents: _Contents) -> int:
     """Count the pictures of val and test that are tied to a kept picture of an earlier split."""
-    leaking = set()
-    for tie in ties:
-        if tie[0] in kept and tie[1] in kept and kept[tie[0]].split != kept[tie[1]].split:
-            leaking.add(max(tie, key=lambda index: SPLITS.index(kept[index].split)))
+    leaking: set[int] = set()
+    for one, other in contents.ties:
+        places = {
+            index: SPLITS.index(kept[index].split)
+            for content in (one, other)
+            for index in contents.holders[content]
+            if index in kept
+        }
+        leaking |= {index for index, place in places.items() if place > min(places.values())}
     return len(leaking)
