@@ -32,7 +32,7 @@ def test_an_error_leaves_the_old_folder(tmp_path: Path) -> None:
 
 
 def test_recover_brings_back_a_folder_that_lost_its_place(tmp_path: Path) -> None:
-    old, partial = tmp_path / ".v.old", tmp_path / ".v.partial"
+    old, partial = tmp_path / ".v.old", tmp_path / ".v.partial-0123abcd"
     for folder in (old, partial):
         folder.mkdir()
         (folder / "a").write_text(folder.name)
@@ -68,3 +68,17 @@ def test_the_latest_is_the_one_finished_last(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     assert latest(tmp_path, "m.json") == tmp_path / "a"
     assert latest(tmp_path / "none", "m.json") is None
+
+
+def test_each_try_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    """A process that outlives a killed command writes into nobody's new folder."""
+    seen = []
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "v") as folder:
+            seen.append(folder)
+            raise KeyboardInterrupt
+    assert seen[0] != seen[1]
+    seen[0].mkdir()  # what such a process may leave
+    with replacing(tmp_path / "v") as folder:
+        (folder / "x").write_text("")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["v"]

@@ -1,7 +1,8 @@
 """Finished folders: how a stage writes one so that half of it can never be taken for the whole.
 
-A stage works in `.NAME.partial` beside its target, writes its marker (a JSON file) last, and moves the folder into
-place. After a crash at any moment `recover` brings back the last whole state. Knows nothing of what is in a folder.
+A stage works in `.NAME.partial-TOKEN` beside its target, writes its marker (a JSON file) last, and moves the folder
+into place. After a crash at any moment `recover` brings back the last whole state. Knows nothing of what a folder
+holds.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import errno
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,18 +74,25 @@ def _remove(path: Path) -> str:
     return f"remove {path.parent} and run the command that makes it again"
 
 
-def _aside(target: Path) -> tuple[Path, Path]:
-    """Return where a new folder is built, and where the old one waits while it is replaced."""
-    return target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old")
+def _partial(target: Path) -> Path:
+    """Return where a new folder is built. Each time another: processes may outlive a killed command and still write."""
+    return target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
+
+
+def _old(target: Path) -> Path:
+    """Return where the old folder waits while it is replaced."""
+    return target.with_name(f".{target.name}.old")
 
 
 def recover(target: Path) -> None:
     """Undo what a crash left: bring back an old folder that lost its place, remove half-built ones."""
-    partial, old = _aside(target)
+    old = _old(target)
     if old.exists() and not target.exists():
         old.replace(target)
-    for leftover in (partial, old):
+    name = re.compile(rf"{re.escape(f'.{target.name}.partial')}(-[0-9a-f]{{8}})?")
+    for leftover in (path for path in target.parent.glob(".*.partial*") if name.fullmatch(path.name)):
         shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
@@ -92,7 +102,7 @@ def replacing(target: Path) -> Iterator[Path]:
     The caller holds `locked(target)`, and writes the folder's marker last.
     """
     recover(target)
-    partial, old = _aside(target)
+    partial, old = _partial(target), _old(target)
     with storage_errors(target):
         partial.mkdir(parents=True)
     try:
