@@ -132,7 +132,7 @@ def test_every_box_is_where_its_pixels_are(
     picture = coloured(width, height, boxes, 1)
     kept = picture.copy()
     copy_steps = steps(*chosen)
-    result, shape = render(picture, labels, copy_steps, seed), shape_of(copy_steps, seed)
+    result, shape = render(picture, labels, copy_steps, seed), shape_of(copy_steps, labels, seed)
     assert np.array_equal(picture, kept)
     assert not np.shares_memory(result.picture, picture)
     assert result.picture.shape[:2] == shape.size(width, height)[::-1]
@@ -141,6 +141,16 @@ def test_every_box_is_where_its_pixels_are(
     for label, colour in zip(result.labels, COLOURS, strict=True):
         found = extent(result.picture, colour)
         assert found == pytest.approx(label.box.corners, abs=1.0 if scaled else 0.0)
+
+
+def test_a_scale_leaves_every_face_large_enough_to_judge() -> None:
+    picture = np.full((600, 800, 3), 120, np.uint8)
+    labels = [Label("mask", Box(0, 0, 80, 100)), Label("mask", Box(300, 300, 340, 340)), Label("mask", Box(5, 5, 9, 9))]
+    chosen = steps({"scale": {"factor": [0.1, 0.1]}}, {"scale": {"factor": [0.5, 0.5]}})
+    result = render(picture, labels, chosen, 1)
+    assert shape_of(chosen, labels, 1) == Shape(scale=0.2)
+    assert [round(label.box.width, 3) for label in result.labels] == [16.0, 8.0, 0.8]
+    assert shape_of(chosen, [], 1).scale == pytest.approx(0.05)
 
 
 def test_a_turned_picture_is_the_same_pixels() -> None:
@@ -179,13 +189,13 @@ def test_a_change_of_one_step_changes_no_other_draw() -> None:
     before, after = ({"light": {"brightness": 0.1}}, {"turn": {}}), ({"light": {"brightness": 0.4}}, {"turn": {}})
     seeds = [seed_of(0, "a", steps(*chosen), SHA) for chosen in (before, after)]
     assert seeds[0] == seeds[1]
-    turns = [[shape_of(steps(*chosen), seed).turn for seed in range(40)] for chosen in (before, after)]
+    turns = [[shape_of(steps(*chosen), [], seed).turn for seed in range(40)] for chosen in (before, after)]
     assert turns[0] == turns[1]
     assert set(turns[0]) == {90, 180, 270}
 
 
 def test_p_is_the_share_of_pictures_a_step_is_applied_to() -> None:
-    turned = [shape_of(steps({"turn": {"p": 0.3}}), seed).turn != 0 for seed in range(400)]
+    turned = [shape_of(steps({"turn": {"p": 0.3}}), [], seed).turn != 0 for seed in range(400)]
     assert 0.22 <= sum(turned) / 400 <= 0.38
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,10 @@ def test_a_users_file_goes_before_the_shipped_one(tmp_path: Path) -> None:
     assert read_recipe(tmp_path, str(mine)).name == "v5"
 
 
+def _copy(step: dict) -> dict:
+    return {"sources": ["a"], "augment": {"copies": {"c": [step]}}}
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
@@ -52,11 +57,31 @@ def test_a_users_file_goes_before_the_shipped_one(tmp_path: Path) -> None:
         ({"sources": ["a", "a"]}, "a source is named once"),
         ({"sources": ["a"], "worn_incorrectly": "drop"}, "worn_incorrectly"),
         ({"sources": ["a"], "name": "../v5"}, "name"),
+        ({"sources": ["a"], "name": "v" * 101}, "name"),
+        (_copy({"scale": {"factor": [0, 1]}}), "greater than or equal to 0.1"),
+        (_copy({"scale": {"factor": [1, 1000]}}), "less than or equal to 4"),
+        (_copy({"scale": {"factor": [2, 1]}}), "the lowest value comes first"),
+        (_copy({"noise": {"strength": [0.1, 2]}}), "less than or equal to 1"),
+        (_copy({"compression": {"quality": [0, 50]}}), "greater than or equal to 1"),
+        (_copy({"faces": {"kinds": {"cap": 0, "tint": 0}}}), "one of the kinds has a weight above 0"),
+        (_copy({"faces": {"kinds": {"cap": -1, "tint": 1}}}), "greater than or equal to 0"),
+        (_copy({"faces": {"kinds": {"cap": float("inf")}}}), "finite"),
+        (_copy({"faces": {"kinds": {"cap": float("nan")}}}), "kinds.cap: "),
+        (_copy({"faces": {"kinds": {"hood": 1}}}), "kinds.hood: Input should be 'recolour'"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(data: dict, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         parse(Recipe, {"name": "x", **data}, where="x.yaml")
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "a\\b", ".hidden", "", "-option", "x" * 101])
+def test_a_source_that_no_folder_can_be_called_after_is_refused(tmp_path: Path, name: str) -> None:
+    """It names a folder of data/raw/, and nothing outside of it."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/sources.yaml").write_text(json.dumps({"sources": {name: {"path": "x"}}}))
+    with pytest.raises(UsageError, match="to be one that a folder can have"):
+        read_sources(tmp_path)
 
 
 def test_a_typo_in_a_version_names_the_nearest(tmp_path: Path) -> None:

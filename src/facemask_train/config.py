@@ -5,6 +5,7 @@ A file under `<root>/configs/` goes before the one of the same name that ships w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -77,16 +78,19 @@ class Split(Settings):
         return self
 
 
-def _rising(value: tuple[float, float]) -> tuple[float, float]:
+def _rising(value: tuple[Any, Any]) -> tuple[Any, Any]:
     if value[0] > value[1]:
         raise ValueError(f"the lowest value comes first, found {list(value)}")
     return value
 
 
-Range = Annotated[tuple[float, float], AfterValidator(_rising)]
+Value = TypeVar("Value", int, float)
+Range = Annotated[tuple[Value, Value], AfterValidator(_rising)]
 """The lowest and the highest value of an amount that is drawn anew for each picture."""
 
-WholeRange = Annotated[tuple[int, int], AfterValidator(_rising)]
+Factor = Annotated[float, Field(ge=0.1, le=4)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Quality = Annotated[int, Field(ge=1, le=100)]
 
 
 class Step(Settings):
@@ -102,9 +106,9 @@ class Turn(Step):
 
 
 class Scale(Step):
-    """The whole picture made smaller or larger, by a factor of its sides."""
+    """The whole picture made smaller or larger, by a factor of its sides; no face becomes too small to judge."""
 
-    factor: Range = (0.5, 1.5)
+    factor: Range[Factor] = (0.5, 1.5)
 
 
 class Light(Step):
@@ -118,7 +122,7 @@ class Light(Step):
 class Blur(Step):
     """Gaussian or motion blur; `kernel` in pixels, odd; `motion` is the share of motion blur."""
 
-    kernel: WholeRange = (3, 7)
+    kernel: Range[int] = (3, 7)
     motion: float = Field(0.5, ge=0, le=1)
 
     @field_validator("kernel")
@@ -132,13 +136,13 @@ class Blur(Step):
 class Noise(Step):
     """Gaussian noise; its standard deviation as a share of white."""
 
-    strength: Range = (0.02, 0.08)
+    strength: Range[Share] = (0.02, 0.08)
 
 
 class Compression(Step):
     """JPEG at this quality."""
 
-    quality: WholeRange = (30, 80)
+    quality: Range[Quality] = (30, 80)
 
 
 class Weather(Step):
@@ -148,6 +152,9 @@ class Weather(Step):
 
 
 FaceKind = Literal["recolour", "relight", "beard", "hand", "cup", "tint", "cap", "shadow"]
+
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Faces(Step):
@@ -160,9 +167,16 @@ class Faces(Step):
 
     share: float = Field(0.9, gt=0, le=1)
     min_side: float = Field(20, ge=8)
-    kinds: dict[FaceKind, float] = Field(
+    kinds: dict[FaceKind, Weight] = Field(
         {"recolour": 2, "relight": 1, "beard": 1, "hand": 1, "cup": 1, "tint": 6, "cap": 1, "shadow": 1}
     )
+
+    @field_validator("kinds")
+    @classmethod
+    def _one_can_be_drawn(cls, value: dict[FaceKind, float]) -> dict[FaceKind, float]:
+        if not any(value.values()):
+            raise ValueError(f"one of the kinds has a weight above 0, found {value}")
+        return value
 
 
 class Transform(Settings):
@@ -246,7 +260,7 @@ class Recipe(Settings):
     an earlier split what has a copy in a later one, and `leaks: keep` measures it and leaves it.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     description: str = ""
     sources: tuple[str, ...] = Field(min_length=1)
     worn_incorrectly: Literal["drop-image", "drop-box", "as-no-mask"] = "drop-image"
@@ -288,6 +302,7 @@ class TrainSettings(Settings):
     extra: dict[str, Any] = Field(default_factory=dict)
 
 
+_FOLDER = re.compile(r"\w[\w .-]{0,99}")
 _SETTINGS = frozenset(one.__name__ for one in Settings.__subclasses__())
 
 Model = TypeVar("Model", bound=Settings)
@@ -374,7 +389,7 @@ def _first(error: ValidationError, model: type[Settings]) -> str:
 
 def _is_tag(part: int | str) -> bool:
     """Say if a part of an error's place is no key, but the name of one of the types that a key takes."""
-    return isinstance(part, str) and (part in _SETTINGS or part.startswith(("literal[", "function-")))
+    return isinstance(part, str) and (part in _SETTINGS or part.startswith(("literal[", "function-", "[key]")))
 
 
 def _known_keys(model: type[Settings], parents: list[Any]) -> list[str]:
@@ -403,6 +418,12 @@ def read_sources(root: Path) -> dict[str, Source]:
     entries = read_yaml(path).get("sources")
     if not isinstance(entries, dict) or not entries:
         raise UsageError(f"{path}: expected a mapping under 'sources', found none", next_step="mend the file")
+    wrong = next((str(name) for name in entries if not _FOLDER.fullmatch(str(name))), None)
+    if wrong is not None:
+        raise UsageError(
+            f"{path}: expected a source's name to be one that a folder can have, found {wrong!r}",
+            next_step="use letters, digits, spaces and . _ - in it, a letter or digit first",
+        )
     return {str(name): parse(Source, entry, where=f"{path}: {name}") for name, entry in entries.items()}
 
 

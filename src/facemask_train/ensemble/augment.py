@@ -93,20 +93,26 @@ def _draws(seed: int, number: int, step: Step) -> Random | None:
     return rng if rng.random() < step.p else None
 
 
-def shape_of(steps: Sequence[Transform], seed: int) -> Shape:
-    """Return what the steps do to the geometry of the picture with this seed."""
-    shape = Shape()
+def shape_of(steps: Sequence[Transform], labels: Sequence[Label], seed: int) -> Shape:
+    """Return what the steps do to the geometry of the picture with these labels and this seed."""
+    shape, least = Shape(), _least_scale(labels)
     for number, transform in enumerate(steps):
         rng = _draws(seed, number, transform.step)
-        shape = shape if rng is None else _reshaped(shape, transform.step, rng)
+        shape = shape if rng is None else _reshaped(shape, transform.step, rng, least)
     return shape
 
 
-def _reshaped(shape: Shape, step: Step, rng: Random) -> Shape:
+def _least_scale(labels: Sequence[Label]) -> float:
+    """Return the least factor that leaves a face that can be judged as large as that takes."""
+    sides = [min(label.box.width, label.box.height) for label in labels]
+    return max((MIN_JUDGED / side for side in sides if side >= MIN_JUDGED), default=0.0)
+
+
+def _reshaped(shape: Shape, step: Step, rng: Random, least: float) -> Shape:
     if isinstance(step, Turn):
         return replace(shape, turn=(shape.turn + rng.choice(step.degrees)) % 360)
     if isinstance(step, Scale):
-        return replace(shape, scale=shape.scale * rng.uniform(*step.factor))
+        return replace(shape, scale=max(least, shape.scale * rng.uniform(*step.factor)))
     return shape
 
 
@@ -119,7 +125,7 @@ def render(picture: Picture, labels: Sequence[Label], steps: Sequence[Transform]
     The argument is never changed. Faces are edited upright, also where an earlier step has turned the picture.
     """
     height, width = picture.shape[:2]
-    shape, now = Shape(), Rendered(picture, tuple(labels))
+    shape, least, now = Shape(), _least_scale(labels), Rendered(picture, tuple(labels))
     for number, transform in enumerate(steps):
         rng = _draws(seed, number, transform.step)
         if rng is None:
@@ -127,12 +133,19 @@ def render(picture: Picture, labels: Sequence[Label], steps: Sequence[Transform]
         if transform.faces is not None:
             now = _with_faces(now, transform.faces, shape, rng.getrandbits(64))
         elif transform.turn is not None or transform.scale is not None:
-            wanted = _reshaped(shape, transform.step, rng)
+            wanted = _reshaped(shape, transform.step, rng, least)
             moved = _moved(now.picture, wanted.turn - shape.turn, wanted.size(width, height))
             shape, now = wanted, replace(now, picture=moved, labels=wanted.labels(labels, width, height))
         else:
             now = _with_pixels(now, transform, rng.getrandbits(32))
     return replace(now, picture=picture.copy()) if now.picture is picture else now
+
+
+def reduced(picture: Picture, labels: Sequence[Label], side: int) -> tuple[Picture, tuple[Label, ...]]:
+    """Return a picture with its labels, made smaller where its longer side is over `side` pixels."""
+    height, width = picture.shape[:2]
+    shape = Shape(scale=min(1.0, side / max(width, height)))
+    return _moved(picture, 0, shape.size(width, height)), shape.labels(labels, width, height)
 
 
 def _moved(picture: Picture, turn: int, size: tuple[int, int]) -> Picture:
