@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from facemask_train.ensemble import catalogue as module
@@ -93,6 +95,28 @@ def test_another_version_of_the_code_examines_anew(tmp_path: Path, seen: list[st
     seen.clear()
     catalogue(root, "second", engine=ALONE)
     assert len(seen) == 2
+
+
+@pytest.mark.parametrize("damage", ["thumbnails cut", "thumbnails gone", "table cut", "table odd", "marker cut"])
+def test_a_damaged_catalogue_is_made_anew(tmp_path: Path, seen: list[str], damage: str) -> None:
+    root = make_root(tmp_path, pictures=3)
+    fetch(root, ["second"])
+    whole = catalogue(root, "second", engine=ALONE)
+    whole = replace(whole, thumbnails=np.array(whole.thumbnails))  # from the file that is damaged now
+    name, _, what = damage.partition(" ")
+    file = {"thumbnails": "thumbnails.bin", "table": "pictures.parquet", "marker": "catalogue.json"}[name]
+    path = root / "data/cache/second" / file
+    content = path.read_bytes()
+    if what == "gone":
+        path.unlink()
+    elif what == "odd":
+        pd.read_parquet(path).drop(columns=["hash"]).to_parquet(path)
+    else:
+        path.write_bytes(content[: len(content) // 2])
+    seen.clear()
+    assert equal(whole, catalogue(root, "second", engine=ALONE))
+    assert len(seen) == 3
+    assert path.read_bytes() == content
 
 
 def test_workers_and_folders_make_no_difference(tmp_path: Path) -> None:

@@ -5,12 +5,13 @@
     data/cache/<source>/catalogue.json       the digest of the source's content; written last, it means "complete"
 
 A source whose digest is the same is not read again. Of one that changed, the files whose bytes are the same are not
-examined again. Removing the folder costs time and nothing else.
+examined again. Removing or damaging the folder costs time and nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -21,6 +22,7 @@ from facemask_train import formats
 from facemask_train.ensemble.fingerprints import BITS, SIDE, words
 from facemask_train.ensemble.pictures import Examined, Facts, examine_bytes
 from facemask_train.ensemble.workers import Engine
+from facemask_train.errors import DataError
 from facemask_train.folders import locked, read_json, recover, replacing, write_json
 from facemask_train.records import Progress, no_progress
 from facemask_train.sources.fetch import read_source, source_folder
@@ -31,11 +33,12 @@ if TYPE_CHECKING:
 
     from facemask_train.ensemble.fingerprints import Bits
 
-CATALOGUE_VERSION = 1
+CATALOGUE_VERSION = 2
 """Raised by hand when examining a file gives something else than before."""
 
 MARKER = "catalogue.json"
 _THUMBNAIL = SIDE * SIDE  # bytes
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,23 @@ def catalogue(root: Path, name: str, *, engine: Engine, progress: Progress = no_
     wanted = {"code": CATALOGUE_VERSION, "digest": read_source(root, name)["digest"]}
     with locked(target):
         recover(target)
-        about = read_json(target / MARKER) or {}
-        if {key: about.get(key) for key in wanted} != wanted:
-            old = _load(target) if about.get("code") == CATALOGUE_VERSION else None
+        digest, known = _remembered_in(target)
+        if known is None or digest != wanted["digest"]:
             with replacing(target) as folder:
-                count = _examine(source_folder(root, name) / "files", folder, old, engine, name, progress)
+                count = _examine(source_folder(root, name) / "files", folder, known, engine, name, progress)
                 write_json(folder / MARKER, {**wanted, "pictures": count})
-        return _load(target)
+            known = _load(target)
+        return known
+
+
+def _remembered_in(folder: Path) -> tuple[str, Catalogue | None]:
+    """Return a finished catalogue, with the digest of what it is of; none where this code did not write it whole."""
+    try:
+        about = read_json(folder / MARKER) or {}
+        return str(about.get("digest")), _load(folder) if about.get("code") == CATALOGUE_VERSION else None
+    except DataError as error:
+        _log.warning("%s; its pictures are examined anew", error)
+        return "", None
 
 
 def _examine(files: Path, folder: Path, old: Catalogue | None, engine: Engine, name: str, progress: Progress) -> int:
@@ -129,13 +142,28 @@ def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _load(folder: Path) -> Catalogue:
+    """Read a catalogue.
+
+    Raises:
+        DataError: a part of it is gone or damaged.
+    """
     import numpy as np
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = pq.read_table(folder / "pictures.parquet").to_pylist()
-    hashes = words([row.pop("hash") for row in rows])
-    facts = tuple(Facts(**{**row, "stored": tuple(row["stored"]), "repairs": tuple(row["repairs"])}) for row in rows)
-    thumbnails = folder / "thumbnails.bin"
-    shape = (len(facts), SIDE, SIDE)
-    mapped = np.memmap(thumbnails, np.uint8, "r", shape=shape) if facts else np.zeros(shape, np.uint8)
+    try:
+        rows = pq.read_table(folder / "pictures.parquet").to_pylist()
+        hashes = words([row.pop("hash") for row in rows])
+        facts = tuple(Facts(**row | {key: tuple(row[key]) for key in ("stored", "repairs")}) for row in rows)
+        size, wanted = (folder / "thumbnails.bin").stat().st_size, len(facts) * _THUMBNAIL
+        if size != wanted:
+            raise ValueError(f"thumbnails.bin: expected {wanted} bytes, found {size}")
+        shape = (len(facts), SIDE, SIDE)
+        mapped = (
+            np.memmap(folder / "thumbnails.bin", np.uint8, "r", shape=shape) if facts else np.zeros(shape, np.uint8)
+        )
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise DataError(
+            f"{folder}: expected a catalogue, found a damaged one ({error})", next_step=f"remove {folder}"
+        ) from error
     return Catalogue(facts, hashes, mapped)
