@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from facemask_train.ensemble.pictures import examine, make_plain, plain_extension
+from facemask_train.ensemble.pictures import decoded_plain, examine, make_plain, plain_extension
 from worlds import picture
 
 EXIF_6 = Image.Exif()
@@ -52,6 +52,15 @@ def test_bytes_after_the_end_of_a_jpeg_are_cut_off(tmp_path: Path) -> None:
     content = picture(1)
     repairs, made, extension = plain(tmp_path, "a.jpg", content + b"\0\0sent from a phone")
     assert (repairs, made, extension) == (("bytes-after-end",), content, ".jpg")
+
+
+def test_a_png_without_an_end_is_drawn_anew(tmp_path: Path) -> None:
+    """Pillow reads it; OpenCV, and so whoever trains on it, does not."""
+    content = picture(1, "PNG")
+    repairs, made, extension = plain(tmp_path, "a.png", content[:-12])
+    assert (repairs, extension) == (("no-end",), ".png")
+    facts = examine(tmp_path, "a.png").facts
+    assert np.array_equal(decoded_plain(made, facts), np.asarray(opened(content)))
 
 
 def test_an_exif_turn_is_applied_to_the_pixels(tmp_path: Path) -> None:

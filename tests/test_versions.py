@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,11 +18,12 @@ import yaml
 from PIL import Image
 
 from copies import copy_of, encoded
+from facemask_train.ensemble import build as building
 from facemask_train.ensemble import write as writing
 from facemask_train.ensemble.build import Built, build
 from facemask_train.ensemble.fingerprints import turned
 from facemask_train.ensemble.workers import Engine
-from facemask_train.errors import DataError, MissingError
+from facemask_train.errors import DataError, MissingError, StorageError, UsageError
 from facemask_train.formats import voc, yolo
 from facemask_train.records import CLASSES, Box, Label
 from facemask_train.sources.fetch import fetch
@@ -138,6 +141,13 @@ def test_groups_hold_the_copies_labels_laid_over_the_kept_picture(tmp_path: Path
         assert np.abs(np.array(corners) - np.array(wanted)).max() < 1.5
 
 
+def test_a_picture_kept_without_faces_whose_copy_has_some_is_told(tmp_path: Path) -> None:
+    root = make_world(tmp_path)
+    add_voc(root, "one", "empty", scene(50).picture, [])
+    add_yolo(root, "two", "pics/full", scene(50).picture, labels(scene(50)))
+    assert any(note.startswith("Pictures kept without a face") and ": 1." in note for note in made(root).card["notes"])
+
+
 # ---- missing sources ----
 
 
@@ -156,6 +166,13 @@ def test_a_missing_source_stops_the_build_or_is_named_in_what_is_built_without_i
         shutil.rmtree(root / "data/raw" / name)
     with pytest.raises(MissingError):
         build(root, "x", engine=ALONE, allow_missing=True)
+
+
+def test_a_preferred_source_that_is_missing_is_told(tmp_path: Path) -> None:
+    root = make_world(tmp_path)
+    configure(root, {"sources": ["one", "two", "three"], "conflicts": {"prefer": "three"}}, "one", "two", "three")
+    notes = made(root, allow_missing=True).card["notes"]
+    assert "Copies that contradict each other are left out: three, preferred, is missing." in notes
 
 
 def test_a_poor_balance_of_classes_is_told(tmp_path: Path) -> None:
@@ -195,6 +212,28 @@ def test_leaks_of_a_published_split_are_counted_and_repaired_on_demand(tmp_path:
     assert any("of an earlier split: 1 of 3." in note for note in card["notes"])
     repaired = build(root, "x", engine=ALONE, repair=True)
     assert (repaired.path.name, repaired.card["splits"]["train"], repaired.card["leaks"]) == ("x-repaired", 5, 0)
+
+
+def test_there_is_something_to_repair_or_it_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="expected a recipe with leaks: keep, found x") as caught:
+        made(make_world(tmp_path), repair=True)
+    assert caught.value.next_step == "leave --repair out"
+
+
+def test_published_splits_that_no_folder_names_are_an_error_or_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected pictures in folders called train, valid or test, found none"):
+        made(make_world(tmp_path, split="published"))
+    root = published(tmp_path / "some")
+    add_yolo(root, "one", "extra/d", scene(400).picture, labels(scene(400)))
+    fetch(root, ["one"])
+    assert "Pictures in no folder of a split, taken for train: 1." in build(root, "x", engine=ALONE).card["notes"]
+
+
+def test_each_kept_picture_of_a_published_group_is_named(tmp_path: Path) -> None:
+    build(published(tmp_path, leaks="keep"), "x", engine=ALONE)
+    rows = pd.read_parquet(tmp_path / "data/ensembles/x/groups.parquet").merge(manifest(tmp_path), on="source_image")
+    assert list(rows["source_image"]) == ["train/c0.jpg", "valid/again.jpg"]
+    assert list(rows["image_x"]) == list(rows["image_y"])
 
 
 def test_a_published_split_needs_pictures_to_train_on(tmp_path: Path) -> None:
@@ -307,12 +346,73 @@ def test_a_damaged_picture_of_an_earlier_build_is_made_anew(tmp_path: Path) -> N
     assert _files(root) == whole
 
 
-def test_an_earlier_build_without_a_readable_manifest_is_no_obstacle(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["no parquet", "null edits", "an image elsewhere", "gone"])
+def test_nothing_is_taken_over_by_a_manifest_that_is_not_the_one_that_was_written(tmp_path: Path, damage: str) -> None:
     root = make_world(tmp_path)
     made(root)
-    (root / "data/ensembles/x/manifest.parquet").write_bytes(b"not parquet")
+    path = root / "data/ensembles/x/manifest.parquet"
+    rows = pd.read_parquet(path)
+    match damage:
+        case "no parquet":
+            path.write_bytes(b"not parquet")
+        case "null edits":
+            rows.assign(edits=None).to_parquet(path)
+        case "an image elsewhere":
+            rows.assign(image="../../../configs/sources.yaml").to_parquet(path)
+        case "gone":
+            path.unlink()
     make_world(root, worn_incorrectly="drop-box")
     assert made(root).taken_over == 0
+
+
+def test_nothing_is_taken_over_from_a_build_with_other_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_world(tmp_path, augment=AUGMENT)
+    made(root)
+    make_world(root, augment={**AUGMENT, "quality": 91})
+    monkeypatch.setattr(cv2, "__version__", "4.0.0")
+    done = made(root)
+    assert done.taken_over == 0
+    assert done.card["made_with"]["opencv"] == "4.0.0"
+
+
+@pytest.mark.parametrize("change", ["gone", "new", "other bytes"])
+def test_a_picture_that_was_changed_after_it_was_fetched_stops_the_build(tmp_path: Path, change: str) -> None:
+    root = make_world(tmp_path)
+    made(root)
+    victim = root / "data/raw/one/files/images/a5.png"
+    match change:
+        case "gone":
+            victim.unlink()
+        case "new":
+            victim = victim.with_name("a99.png")
+            victim.write_bytes(encoded(scene(99).picture, kind=".png"))
+        case "other bytes":
+            victim.write_bytes(encoded(scene(99).picture, kind=".png"))
+    shutil.rmtree(root / "data/ensembles")
+    with pytest.raises(DataError, match=re.escape(f"{victim}: expected the file that was fetched, found")) as caught:
+        build(root, "x", engine=ALONE)
+    assert caught.value.next_step == f"remove {root / 'data/raw/one'}, then: fmask fetch one"
+
+
+def test_a_source_that_is_fetched_anew_during_a_build_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_world(tmp_path)
+    fetch(root, ["one", "two"])
+    stock = building.make_card
+
+    def late(*args: Any) -> dict[str, Any]:
+        add_yolo(root, "two", "pics/late", scene(60).picture, labels(scene(60)))
+        fetch(root, ["two"])
+        return stock(*args)
+
+    monkeypatch.setattr(building, "make_card", late)
+    with pytest.raises(StorageError, match="fetched anew while x was built") as caught:
+        build(root, "x", engine=ALONE)
+    assert "again" in caught.value.next_step
+    assert not (root / "data/ensembles/x").exists()
+    monkeypatch.setattr(building, "make_card", stock)
+    assert build(root, "x", engine=ALONE).card["images"]["in"] == 25
 
 
 def test_files_taken_over_are_shared_with_nobody(tmp_path: Path) -> None:

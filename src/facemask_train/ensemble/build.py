@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from facemask_train.config import Augment, Recipe, Source, Split, Target, pick_source, read_recipe, read_sources
+from facemask_train.ensemble import augment
 from facemask_train.ensemble.card import make_card
 from facemask_train.ensemble.catalogue import CATALOGUE_VERSION, catalogue
 from facemask_train.ensemble.duplicates import Pair, find_pairs
 from facemask_train.ensemble.gather import Gathered, check_books, gather
 from facemask_train.ensemble.groups import Decisions, Member, decide
-from facemask_train.ensemble.pictures import Facts, decoded
+from facemask_train.ensemble.pictures import Facts, decoded_plain, make_plain, read_published
 from facemask_train.ensemble.plan import WRITE_VERSION, make_plan, original_image
 from facemask_train.ensemble.sheets import examples_of, transform_sheet
+from facemask_train.ensemble.split import published_split
 from facemask_train.ensemble.versions import MARKER, ensemble_folder
 from facemask_train.ensemble.workers import Engine
 from facemask_train.ensemble.write import (
+    Earlier,
     Totals,
     Workshop,
     earlier_pictures,
@@ -28,15 +31,15 @@ from facemask_train.ensemble.write import (
     write_groups,
     write_problems,
 )
-from facemask_train.errors import DataError, MissingError
+from facemask_train.errors import DataError, FmaskError, MissingError, StorageError, UsageError
 from facemask_train.folders import locked, read_json, recover, replacing, write_json
-from facemask_train.records import SPLITS, Progress, no_progress
+from facemask_train.records import SPLITS, Label, Progress, Record, no_progress
 from facemask_train.sources.fetch import read_source, source_folder
 
-BUILD_VERSION = 2
+BUILD_VERSION = 3
 """Raised by hand when the same inputs and settings would give another ensemble."""
 
-_SHOWN = 48  # pictures that the contact sheets of transforms are drawn from
+_SHOWN, _SHOWN_SIDE = 48, 1024  # pictures that the sheets of transforms are drawn from, and their longest side
 
 ClassMaps = Mapping[str, Mapping[str, Target]]
 
@@ -117,8 +120,13 @@ def build(
         gathered = _after(gathered, decided)
         _check(order.recipe, gathered, decided)
         with replacing(target) as folder:
-            totals = _write(order, folder, target, gathered, decided)
+            totals = _write(order, folder, gathered, decided, earlier_pictures(target, card))
             card = make_card(order.recipe, inputs, gathered, decided, totals, order.missing)
+            if order.inputs() != inputs:
+                raise StorageError(
+                    f"{root / 'data' / 'raw'}: a source was fetched anew while {order.recipe.name} was built from it",
+                    next_step="run the same command again",
+                )
             write_json(folder / MARKER, card)
     return Built(target, up_to_date=False, card=card, taken_over=totals.taken_over)
 
@@ -152,11 +160,19 @@ def _sources(
 
 
 def _as_asked(recipe: Recipe, sources: tuple[str, ...], missing: tuple[str, ...], *, repair: bool) -> Recipe:
-    """Return the recipe as the options change it, under a name that says so."""
-    repairs = repair and recipe.leaks == "keep"
+    """Return the recipe as the options change it, under a name that says so.
+
+    Raises:
+        UsageError: there is nothing to repair.
+    """
+    if repair and recipe.leaks != "keep":
+        raise UsageError(
+            f"--repair: expected a recipe with leaks: keep, found {recipe.name}, which has no leaks to take out",
+            next_step="leave --repair out",
+        )
     without = f"-without-{'-'.join(missing)}" if missing else ""
-    changes: dict[str, Any] = {"name": f"{recipe.name}{without}{'-repaired' if repairs else ''}", "sources": sources}
-    return recipe.model_copy(update=changes | ({"leaks": "remove"} if repairs else {}))
+    changes: dict[str, Any] = {"name": f"{recipe.name}{without}{'-repaired' if repair else ''}", "sources": sources}
+    return recipe.model_copy(update=changes | ({"leaks": "remove"} if repair else {}))
 
 
 def _is_fetched(root: Path, name: str) -> bool:
@@ -234,8 +250,20 @@ def _check(recipe: Recipe, gathered: Mapping[str, Gathered], decided: Decisions)
     """Refuse an ensemble that lacks a split that was asked for, or one whose pictures stand in two splits.
 
     Raises:
-        DataError: a split is empty.
+        DataError: a split is empty, or published splits were asked for and there are none.
+        FmaskError: a picture has a copy in another split.
     """
+    if decided.leaks and recipe.leaks == "remove":
+        raise FmaskError(f"ensemble {recipe.name}: {decided.leaks} pictures have a copy in two splits; this is a bug")
+    if (
+        recipe.split == "published"
+        and decided.kept
+        and not any(published_split(one.record.path) for one in decided.kept)
+    ):
+        raise DataError(
+            f"ensemble {recipe.name}: expected pictures in folders called train, valid or test, found none",
+            next_step="give the recipe shares: split: {train: 0.85, val: 0.10, test: 0.05}",
+        )
     counts = Counter(one.split for one in decided.kept)
     wanted = [split for split in SPLITS if not isinstance(recipe.split, Split) or getattr(recipe.split, split) > 0]
     empty = [split for split in wanted if not counts[split] and (split == "train" or recipe.split != "published")]
@@ -254,15 +282,15 @@ def _check(recipe: Recipe, gathered: Mapping[str, Gathered], decided: Decisions)
 def _write(
     order: _Order,
     folder: Path,
-    target: Path,
     gathered: Mapping[str, Gathered],
     decided: Decisions,
+    earlier: Mapping[str, Earlier],
 ) -> Totals:
-    """Write everything but the card into `folder`; `target` is the build before, where there is one."""
+    """Write everything but the card into `folder`; `earlier` are the pictures of the build before."""
     facts = {name: source.catalogue.by_path for name, source in gathered.items()}
     plan = make_plan(decided.kept, facts, order.recipe.augment)
-    shop = Workshop({name: _files(order, name) for name in order.sources}, folder, order.recipe.augment)
-    totals = write(plan, len(decided.kept), shop, earlier_pictures(target), order.engine, order.progress)
+    shop = Workshop({name: _files(order, name) for name in order.sources}, folder.resolve(), order.recipe.augment)
+    totals = write(plan, len(decided.kept), shop, earlier, order.engine, order.progress)
     write_data_yaml(folder / "data.yaml", totals.outputs)
     write_groups(folder / "groups.parquet", decided.copies, _kept_images(decided, facts))
     write_problems(folder / "problems.parquet", [p for source in gathered.values() for p in source.problems])
@@ -272,7 +300,13 @@ def _write(
 
 
 def _files(order: _Order, source: str) -> Path:
-    return source_folder(order.root, source) / "files"
+    return (source_folder(order.root, source) / "files").resolve()  # processes elsewhere have another current folder
+
+
+def _reduced(files: Path, record: Record, facts: Facts) -> tuple[Any, Sequence[Label]]:
+    """Return a picture and its labels, small enough that all that are shown fit in memory."""
+    picture = decoded_plain(make_plain(read_published(files, facts), facts)[0], facts)
+    return augment.reduced(picture, record.labels, _SHOWN_SIDE)
 
 
 def _kept_images(decided: Decisions, facts: Mapping[str, Mapping[str, Facts]]) -> dict[tuple[str, str], str]:
@@ -287,17 +321,14 @@ def _kept_images(decided: Decisions, facts: Mapping[str, Mapping[str, Facts]]) -
 
 def _draw_transforms(
     order: _Order,
-    augment: Augment,
+    settings: Augment,
     folder: Path,
     facts: Mapping[str, Mapping[str, Facts]],
     decided: Decisions,
 ) -> None:
     """Draw a contact sheet of each augmented copy, before and after, from the first pictures with faces."""
     shown = [one.record for one in decided.kept if one.split == "train" and one.record.labels][:_SHOWN]
-    pictures = [
-        (decoded((_files(order, one.source) / one.path).read_bytes(), facts[one.source][one.path]), one.labels)
-        for one in shown
-    ]
-    for name, steps in augment.copies.items():
-        examples = list(examples_of(pictures, steps, augment.seed))
+    pictures = [_reduced(_files(order, one.source), one, facts[one.source][one.path]) for one in shown]
+    for name, steps in settings.copies.items():
+        examples = list(examples_of(pictures, steps, settings.seed))
         transform_sheet(examples, folder / "transforms" / f"{name}.jpg", f"{order.recipe.name}, copy '{name}'")

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from facemask_train.config import Recipe, Split
+from facemask_train.config import Prefer, Recipe, Split
 from facemask_train.ensemble.gather import Gathered, Tally
 from facemask_train.ensemble.groups import Decisions, Kept
-from facemask_train.ensemble.write import Totals
+from facemask_train.ensemble.split import published_split
+from facemask_train.ensemble.write import Totals, made_with
 from facemask_train.folders import digest_data
 from facemask_train.records import CLASSES, SPLITS
 
@@ -32,6 +33,8 @@ def make_card(
         "name": recipe.name,
         "hash": digest_data([totals.decided.hexdigest(), inputs]),
         "pictures_digest": totals.pictures.hexdigest(),
+        "manifest_digest": totals.manifest,
+        "made_with": made_with(),
         "description": recipe.description,
         "classes": list(CLASSES),
         "split_by": "group" if isinstance(recipe.split, Split) else "published",
@@ -73,12 +76,24 @@ def _edits(totals: Totals) -> dict[str, dict[str, int]]:
 
 def _told(recipe: Recipe, decided: Decisions, totals: Totals, missing: Sequence[str]) -> list[str]:
     notes = [f"Built without {name}, which was not fetched." for name in missing]
+    if isinstance(recipe.conflicts, Prefer) and recipe.conflicts.prefer in missing:
+        notes.append(
+            f"Copies that contradict each other are left out: {recipe.conflicts.prefer}, preferred, is missing."
+        )
+    unlabelled = _unlabelled(decided)
+    if unlabelled:
+        notes.append(
+            f"Pictures kept without a face of which a copy that was merged has faces: {unlabelled}. The source that is"
+            " named first says what is on them."
+        )
     if decided.counts["joined"]:
         notes.append(
             "Families of pictures that stood in different splits until a later source tied them together, and are in"
             f" train now: {decided.counts['joined']}."
         )
     if recipe.split == "published":
+        unsaid = sum(not published_split(one.record.path) for one in decided.kept)
+        notes += [f"Pictures in no folder of a split, taken for train: {unsaid}."] if unsaid else []
         empty = [split for split in SPLITS if not totals.images[split]]
         notes += [f"The published split {split} is empty in what was fetched." for split in empty]
     if decided.leaks:
@@ -88,6 +103,11 @@ def _told(recipe: Recipe, decided: Decisions, totals: Totals, missing: Sequence[
             " takes what they are copies of out of the earlier split."
         )
     return notes
+
+
+def _unlabelled(decided: Decisions) -> int:
+    kept = {copy.group for copy in decided.copies if copy.role == "kept" and not copy.labels}
+    return len({copy.group for copy in decided.copies if copy.role == "merged" and copy.labels} & kept)
 
 
 def _balance(kept: Sequence[Kept]) -> list[str]:

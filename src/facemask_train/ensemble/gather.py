@@ -15,7 +15,7 @@ from facemask_train.ensemble.clean import UNKNOWN, Problem, Rules, clean
 from facemask_train.ensemble.groups import Fate
 from facemask_train.errors import ClassMapError, FmaskError
 from facemask_train.records import CLASSES, WORN_INCORRECTLY, Reading, Record, Row
-from facemask_train.sources.fetch import source_folder
+from facemask_train.sources.fetch import altered, source_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,17 @@ class Gathered:
 
 
 def gather(root: Path, name: str, source: Source, catalogue: Catalogue, recipe: Recipe) -> Gathered:
-    """Read and clean one fetched source whose pictures have been examined."""
+    """Read and clean one fetched source whose pictures have been examined.
+
+    Raises:
+        DataError: a picture was added or removed after the source was fetched.
+    """
     sizes = {facts.path: (facts.width, facts.height) for facts in catalogue.facts if not facts.cause}
-    reading = formats.read(source_folder(root, name) / "files", source.format, sizes)
+    files = source_folder(root, name) / "files"
+    reading = formats.read(files, source.format, sizes)
+    strange = sorted({picture.path for picture in reading.pictures} ^ set(catalogue.by_path))
+    if strange:
+        raise altered(files / strange[0], "none" if strange[0] in catalogue.by_path else "one that is new")
     rules = Rules(name, _classes(root, name, source, reading), recipe.worn_incorrectly)
     cleaned = clean(reading, catalogue.by_path, rules)
     rows = [row for picture in reading.pictures for row in picture.rows] + list(reading.orphans)

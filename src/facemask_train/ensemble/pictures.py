@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from facemask_train.ensemble.fingerprints import Fingerprint, fingerprint
 from facemask_train.errors import FmaskError
+from facemask_train.sources.fetch import altered
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 EXTENSIONS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 _SAME = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg"}
 _END_OF_JPEG = b"\xff\xd9"
+_END_OF_PNG = b"IEND"
 _MIN_SIDE = 10  # pixels; the `ultralytics` loader drops smaller pictures
 _MAX_PIXELS = 200_000_000
 _ORIENTATION = 0x0112
@@ -131,9 +133,27 @@ def _repairs(image: Image, content: bytes) -> list[str]:
         "palette": image.mode == "P",
         "alpha": image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info,
         "unusual-mode": image.mode not in ("RGB", "L", "P", "RGBA", "LA", "PA", "RGBa"),
+        "no-end": image.format == "PNG" and _END_OF_PNG not in content,  # Pillow reads it all the same; OpenCV does not
         "bytes-after-end": image.format in ("JPEG", "MPO") and not content.endswith(_END_OF_JPEG),
     }
     return [word for word, is_so in found.items() if is_so]
+
+
+def read_published(files: Path, facts: Facts) -> bytes:
+    """Return the bytes of a published picture, as they were when it was examined.
+
+    Raises:
+        DataError: it is gone, or has other bytes.
+    """
+    path = files / facts.path
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise altered(path, "none") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != facts.sha256:
+        raise altered(path, f"other bytes (sha256 {digest[:12]}, not {facts.sha256[:12]})")
+    return content
 
 
 def make_plain(content: bytes, facts: Facts) -> tuple[bytes, str]:
@@ -147,12 +167,7 @@ def make_plain(content: bytes, facts: Facts) -> tuple[bytes, str]:
     return content, facts.extension
 
 
-def decoded(content: bytes, facts: Facts) -> NDArray[np.uint8]:
-    """Return a published picture as its plain one shows it, (height, width, 3), RGB."""
-    return decoded_plain(make_plain(content, facts)[0])
-
-
-def decoded_plain(content: bytes) -> NDArray[np.uint8]:
+def decoded_plain(content: bytes, facts: Facts) -> NDArray[np.uint8]:
     """Return the pixels of a plain picture's bytes, (height, width, 3), RGB.
 
     Raises:
@@ -163,7 +178,7 @@ def decoded_plain(content: bytes) -> NDArray[np.uint8]:
 
     found = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if found is None:
-        raise FmaskError("a picture that Pillow reads and OpenCV does not; please report it")
+        raise FmaskError(f"{facts.path}: Pillow reads this picture and OpenCV does not; please report it")
     rgb: NDArray[np.uint8] = cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
     return rgb
 

@@ -21,7 +21,7 @@ from facemask_train.ensemble.augment import render
 from facemask_train.ensemble.clean import Problem
 from facemask_train.ensemble.faces import Edit
 from facemask_train.ensemble.groups import Copy
-from facemask_train.ensemble.pictures import decoded_plain, make_plain
+from facemask_train.ensemble.pictures import decoded_plain, make_plain, read_published
 from facemask_train.ensemble.plan import Output, Planned
 from facemask_train.ensemble.workers import Engine
 from facemask_train.folders import canonical, digest_file
@@ -70,6 +70,7 @@ class Totals:
     taken_over: int
     decided: Any
     pictures: Any
+    manifest: str = ""
 
     @classmethod
     def none(cls) -> Totals:
@@ -112,6 +113,7 @@ def write(
                 table.write_table(pa.Table.from_pylist(rows, schema=schema))
                 rows.clear()
         table.write_table(pa.Table.from_pylist(rows, schema=schema))
+    totals.manifest = digest_file(shop.folder / "manifest.parquet")
     return totals
 
 
@@ -144,7 +146,7 @@ def _make_all(shop: Workshop, jobs: Sequence[_Job]) -> list[tuple[Written, ...]]
 
 def _make(shop: Workshop, planned: Planned, earlier: Sequence[Earlier | None]) -> tuple[Written, ...]:
     record = planned.kept.record
-    source = _Source(shop.sources[record.source] / record.path, planned)
+    source = _Source(shop.sources[record.source], planned)
     return tuple(
         _take_over(shop.folder / output.image, old) or _make_one(shop, source, record.labels, output)
         for output, old in zip(_labelled(shop.folder, planned.outputs), earlier, strict=True)
@@ -173,16 +175,16 @@ def _take_over(image: Path, old: Earlier | None) -> Written | None:
 class _Source:
     """A published picture, read and decoded once for all that is made of it, and only if something is."""
 
-    def __init__(self, path: Path, planned: Planned) -> None:
-        self._path, self._facts = path, planned.facts
+    def __init__(self, files: Path, planned: Planned) -> None:
+        self._files, self._facts = files, planned.facts
 
     @cached_property
     def plain(self) -> bytes:
-        return make_plain(self._path.read_bytes(), self._facts)[0]
+        return make_plain(read_published(self._files, self._facts), self._facts)[0]
 
     @cached_property
     def picture(self) -> NDArray[np.uint8]:
-        return decoded_plain(self.plain)
+        return decoded_plain(self.plain, self._facts)
 
 
 def _make_one(shop: Workshop, source: _Source, labels: Sequence[Label], output: Output) -> Written:
@@ -262,39 +264,63 @@ def label_row(label: Label) -> dict[str, Any]:
     return {"name": label.name, "x_min": x_min, "y_min": y_min, "x_max": x_max, "y_max": y_max}
 
 
-def earlier_pictures(folder: Path) -> dict[str, Earlier]:
-    """Return the pictures of a finished ensemble by their key; none where it is of another kind, or absent."""
-    import pyarrow as pa
+def made_with() -> dict[str, str]:
+    """Return the versions of the packages that the pictures' bytes depend on."""
+    import importlib.metadata
+
+    import cv2
+    import numpy as np
+    import PIL
+
+    return {
+        "albumentations": importlib.metadata.version("albumentations"),  # to import it takes 2 seconds
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+    }
+
+
+def earlier_pictures(folder: Path, card: Mapping[str, Any] | None) -> dict[str, Earlier]:
+    """Return the pictures of the ensemble in a folder by their key.
+
+    Args:
+        card: what that ensemble says of itself. Its pictures count where the manifest is the one that it was finished
+            with, and the packages that made them are those of today.
+    """
     import pyarrow.parquet as pq
 
-    try:
-        rows = pq.read_table(
-            folder / "manifest.parquet", columns=["key", "image", "output_sha256", "edits"]
-        ).to_pylist()
-    except (OSError, KeyError, pa.ArrowException):
+    manifest = folder / "manifest.parquet"
+    if card is None or card.get("made_with") != made_with() or not manifest.is_file():
         return {}
+    if card.get("manifest_digest") != digest_file(manifest):
+        return {}
+    rows = pq.read_table(manifest, columns=["key", "image", "output_sha256", "edits"]).to_pylist()
     return {
         row["key"]: Earlier(folder / row["image"], Written(row["output_sha256"], tuple(row["edits"]))) for row in rows
     }
 
 
 def write_groups(path: Path, copies: Sequence[Copy], images: Mapping[tuple[str, str], str]) -> None:
-    """Write `groups.parquet`: a row for each picture that has a copy, its labels laid over the kept picture.
+    """Write `groups.parquet`: a row for each picture that has a copy, its labels laid over the first that is kept.
+
+    `image` is the picture in the ensemble: a kept one's own, and the first kept one's for those that are not.
 
     Args:
-        images: by source and path, the picture in the ensemble.
+        images: by source and path, the kept pictures in the ensemble.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kept = {
-        copy.group: images.get((copy.member.source, copy.member.path), "") for copy in copies if copy.role == "kept"
-    }
+    own = [images.get((copy.member.source, copy.member.path), "") for copy in copies]
+    first: dict[int, str] = {}
+    for copy, image in zip(copies, own, strict=True):
+        if image:
+            first.setdefault(copy.group, image)
     texts = ("source", "source_image", "sha256", "role", "cause", "image")
     numbers = (("orientation", pa.int64()), ("likeness", pa.float64()), ("labels", pa.list_(_label_type())))
     matches = (("matched", pa.list_(pa.int64())), ("iou", pa.list_(pa.float64())))
     schema = pa.schema([("group", pa.int64()), *((key, pa.string()) for key in texts), *numbers, *matches])
-    rows = [_group_row(copy, kept.get(copy.group, "")) for copy in copies]
+    rows = [_group_row(copy, image or first.get(copy.group, "")) for copy, image in zip(copies, own, strict=True)]
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
 

@@ -103,7 +103,19 @@ def read_source(root: Path, name: str) -> dict[str, Any]:
     found = folders.read_json(path)
     if found is None:
         raise MissingError(f"{path}: no such file: '{name}' is not fetched", next_step=f"fmask fetch {name}")
+    if not isinstance(found.get("digest"), str):
+        raise DataError(f"{path}: expected a digest, found none", next_step=_afresh(path.parent))
     return found
+
+
+def altered(file: Path, found: str) -> DataError:
+    """Make the error for a file of a fetched source that is not as it was fetched."""
+    folder = next((parent for parent in file.parents if (parent / MARKER).is_file()), file.parent)
+    return DataError(f"{file}: expected the file that was fetched, found {found}", next_step=_afresh(folder))
+
+
+def _afresh(folder: Path) -> str:
+    return f"remove {folder}, then: fmask fetch {folder.name}"
 
 
 def fetch(
