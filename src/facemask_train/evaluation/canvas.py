@@ -27,7 +27,7 @@ Colour = tuple[float, float, float]
 REACH = (-2.3, -2.4, 2.3, 2.5)
 """The sheet's left, top, right and bottom, in the face's units."""
 
-_LEAST_SCALE = 72  # pixels of the sheet to a unit, whatever the size of the face
+_FINER, _LEAST, _FINE = 2.0, 36.0, 60.0  # how much finer than the picture a sheet is; its pixels to a unit: least, enough
 BLACK: Colour = (0.0, 0.0, 0.0)
 
 FACE: tuple[Point, ...] = (
@@ -82,11 +82,14 @@ class Sheet:
         """Lay a colour (or (h, w, 3) pixels) over what is there, as much as `area` says."""
         import numpy as np
 
+        inside = _extent(area)
+        part, under, below = area[inside], self.cover[inside], self.rgb[inside]
         over = np.asarray(colour, np.float32)
-        total = area + self.cover * (1 - area)
-        mixed = over * area[..., None] + self.rgb * (self.cover * (1 - area))[..., None]
-        self.rgb[:] = mixed / np.maximum(total, 1e-6)[..., None]
-        self.cover[:] = total
+        over = over[inside] if over.ndim == 3 else over
+        total = part + under * (1 - part)
+        mixed = over * part[..., None] + below * (under * (1 - part))[..., None]
+        self.rgb[inside] = mixed / np.maximum(total, 1e-6)[..., None]
+        self.cover[inside] = total
 
     def shade(self, amount: Array) -> None:
         """Make what has been laid lighter (above 0) or darker (below 0), by this part of itself."""
@@ -107,6 +110,15 @@ class Sheet:
 
         placed = [((x - REACH[0]) * self.scale, (y - REACH[1]) * self.scale) for x, y in points]
         return np.array([[round(x * 16), round(y * 16)] for x, y in placed], np.int32)
+
+
+def _extent(area: Array) -> tuple[slice, slice]:
+    """Return the rows and columns that hold all of an area: most strokes are small."""
+    rows, columns = (area.max(axis=axis) > 1e-3 for axis in (1, 0))
+    if not rows.any():
+        return slice(0, 0), slice(0, 0)
+    top, left = int(rows.argmax()), int(columns.argmax())
+    return slice(top, len(rows) - int(rows[::-1].argmax())), slice(left, len(columns) - int(columns[::-1].argmax()))
 
 
 def curve(points: Sequence[Point], *, closed: bool = True, steps: int = 8) -> list[Point]:
@@ -158,7 +170,8 @@ def blank(picture: Array, box: Box) -> Sheet:
     import cv2
     import numpy as np
 
-    scale = float(max(_LEAST_SCALE, box.width / 2, box.height / 2))
+    unit = max(box.width, box.height) / 2
+    scale = max(unit, _LEAST, min(_FINER * unit, _FINE))
     size = (round((REACH[2] - REACH[0]) * scale), round((REACH[3] - REACH[1]) * scale))
     below = cv2.warpAffine(
         picture, _to_picture(box, scale), size,

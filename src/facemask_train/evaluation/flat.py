@@ -1,4 +1,4 @@
-"""Labels and detections of many pictures as flat arrays, and which of them overlap. Knows pixels and class ids alone."""
+"""Labels and detections of many pictures as flat arrays, and which of them overlap. Knows pixels and ids alone."""
 
 from __future__ import annotations
 
