@@ -27,7 +27,11 @@ Colour = tuple[float, float, float]
 REACH = (-2.3, -2.4, 2.3, 2.5)
 """The sheet's left, top, right and bottom, in the face's units."""
 
-_FINER, _LEAST, _FINE = 2.0, 36.0, 60.0  # how much finer than the picture a sheet is; its pixels to a unit: least, enough
+_FINER, _LEAST, _FINE = (
+    2.0,
+    36.0,
+    60.0,
+)  # how much finer than the picture a sheet is; its pixels to a unit: least, enough
 BLACK: Colour = (0.0, 0.0, 0.0)
 
 FACE: tuple[Point, ...] = (

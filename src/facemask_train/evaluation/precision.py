@@ -164,8 +164,7 @@ def _resampled(ranked: Ranked, weights: Array) -> Array:
     out = np.full((len(ranked.hit), weights.shape[1]), np.nan, np.float32)
     mine = weights[ranked.picture]
     seen = np.cumsum(mine, axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        steps = np.float32(_RECALLS - 1) / labels
+    steps = np.float32(_RECALLS - 1) / np.maximum(labels, 1)
     for row, hit in enumerate(ranked.hit):
         at = np.flatnonzero(hit)
         out[row] = _area(mine[at].cumsum(axis=0), seen[at], steps)
