@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 _CODES = (
     "Exit codes: 0 done, 1 unexpected, 2 a wrong name or value, 3 an input that cannot be used, 4 an earlier stage is"
-    " missing, 5 Kaggle credentials or licence, 6 network, 7 disk or permission, 8 training stopped, 9 a --fail-unless that does not hold,"
-    " 130 interrupted."
+    " missing, 5 Kaggle credentials or licence, 6 network, 7 disk or permission, 8 training stopped, 9 a number that"
+    " was asked for was not reached, 130 interrupted."
 )
 app = typer.Typer(
     no_args_is_help=True,

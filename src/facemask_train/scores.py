@@ -175,7 +175,7 @@ def evaluate_lines(found: Evaluation) -> list[Any]:
         row = {**metrics, "n": found.boxes} if name == "all" else found.per_class[name]
         own = bounds if name == "all" else bounds["per_class"][name]
         mark = " (few)" if row["few"] else ""
-        rows.append((name, f"{row['n']:,}{mark}", *(_with_interval(row[key], own[key]) for key in keys)))
+        rows.append((name, f"{row['n']:,}{mark}", *(_with_interval(row[key], own[key], "\n") for key in keys)))
     title = f"{found.run} on {found.ensemble}, {found.split}: {found.images:,} images, {found.boxes:,} faces"
     shown = table(title, ("class", "n", "mAP 0.5", "mAP 0.5:0.95", "precision", "recall"), rows)
     return [shown, *_few(metrics), *_point(found.operating_point), *_shortcuts(metrics["audit"]), _report(found)]
@@ -204,10 +204,10 @@ def _report(found: Evaluation) -> str:
     return f"report: {found.page} (for a README: {found.report.name})"
 
 
-def _with_interval(value: Any, bounds: Sequence[float] | None) -> str:
+def _with_interval(value: Any, bounds: Sequence[float] | None, gap: str = ", ") -> str:
     if value is None:
         return "-"
-    between = f" ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})" if bounds else ""
+    between = f"{gap}{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}" if bounds else ""
     return f"{100 * value:.1f} %{between}"
 
 
@@ -271,4 +271,4 @@ def _compare_lines(found: Comparison) -> list[Any]:
 
 def _signed(one: Mapping[str, Any]) -> str:
     low, high = one["interval"]
-    return f"{100 * one['difference']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * one['difference']:+.1f}\n{100 * low:+.1f} to {100 * high:+.1f}"

@@ -6,7 +6,7 @@ those still free. They differ in the area under the curve of precision p against
 - COCO (`pycocotools`, the headline here) takes the mean of p at the 101 recalls 0, 0.01, ..., 1, each p being that of
   the first detection that reaches the recall, and 0 above the highest recall reached.
 - The validator puts p = 1 at r = 0, draws straight lines between the detections, and takes the trapezoid rule over
-  the same 101 recalls. With few faces it is the higher one by up to a point or so; with many they meet.
+  the same 101 recalls. On a handful of faces the two are points apart, either way; with many faces they meet.
 
 Crowd regions (COCO's `iscrowd`) do not occur: no source here has them.
 """
