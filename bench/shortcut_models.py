@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import platform
 import sys
@@ -117,6 +118,7 @@ def main() -> None:
     asked.add_argument("work", type=Path)
     asked.add_argument("--pictures", type=int, default=420)
     given = asked.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     root = given.work
     for name in WORLDS:
         if not (root / "own" / name).is_dir():
@@ -132,11 +134,8 @@ def main() -> None:
     told = compare(root, ["balanced", "two-toned"], data="balanced").found["pairs"][0]["shortcut"]
     result = {
         "command": f"python bench/shortcut_models.py WORK --pictures {given.pictures}",
-        "device": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, no GPU",
+        "device": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-        ).stdout.strip(),
         "models": found,
         "two_toned_less_balanced": told,
     }

@@ -150,7 +150,7 @@ def at_confidence(sample: Sample, confidence: float, *, chosen_here: bool = Fals
     """
     import numpy as np
 
-    flattery = _flattery(sample) if chosen_here else {}
+    flattery = _flattery(sample) if chosen_here and sample.classes else {}
     rows = {}
     for name in sample.classes:
         counts = counts_at(sample, name, confidence)

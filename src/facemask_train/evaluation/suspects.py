@@ -14,6 +14,7 @@ from typing import Literal
 
 from facemask_train.detect import Picture
 from facemask_train.evaluation.estimates import Sample
+from facemask_train.evaluation.flat import LEAST_OVERLAP
 from facemask_train.evaluation.mistakes import sort_mistakes
 from facemask_train.records import CLASSES, Corners
 
@@ -65,7 +66,7 @@ def _detected(sample: Sample, pictures: Sequence[Picture]) -> list[Suspect]:
         if kind == 0 and not _outdone(sample, index, label):
             out.append(Suspect(image, "swapped", sure, _corners(flat.labels.box[label]), box, name))
         elif kind == 1:
-            off = 1 - overlap[index, label]
+            off = (1 - overlap[index, label]) / (1 - LEAST_OVERLAP)
             out.append(Suspect(image, "badly placed", sure * off, _corners(flat.labels.box[label]), box, name))
         elif kind == 4:
             out.append(Suspect(image, "overlooked", sure, None, box, name))
