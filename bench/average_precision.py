@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import faster_coco_eval
 import numpy as np
 
 from facemask_train.evaluation.calibration import calibration
@@ -99,7 +100,6 @@ def ours(one: Flat) -> None:
 
 def speed() -> dict[str, Any]:
     one = draw(10_000, 5, 10, np.random.default_rng(0))
-    import faster_coco_eval
 
     def theirs() -> None:
         with contextlib.redirect_stdout(io.StringIO()):

@@ -3,8 +3,8 @@
     python bench/shortcut_models.py WORK [--pictures 420]
 
 Draws two worlds of the sample's kind, with generators of this file's own: in `two-toned` a face whose lower half
-differs in colour from its upper half always wears a mask, and no bare face is two-toned; in `balanced` colour says
-nothing of masks. Trains one model on each with the sample's settings, and a third on `balanced` for a few epochs only.
+differs in colour from its upper half always means a mask, and nothing else does; in `balanced`, the sample's own, colour
+says nothing of masks. Trains one model on each with the sample's settings, and a third on `balanced` for a few epochs only.
 All three are audited on the same test pictures, those of `balanced`. Writes `shortcut_models.json` beside this file.
 """
 
@@ -17,7 +17,6 @@ import os
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -45,20 +44,23 @@ BRIGHT = ((124, 182, 216), (44, 46, 54), (146, 208, 176), (52, 74, 130), (192, 6
 
 
 def two_toned(pen: people.Pen, rng: Random, kind: people.Kind) -> Any:
-    """Draw a person whose lower face has a colour of its own if, and only if, it wears a mask."""
+    """Draw a person of whom only two tones say that there is a mask.
+
+    The lower face of a masked one is a flat colour, without hem, folds or loops; that of a bare one is skin. Nose and
+    mouth are drawn on either as often as not.
+    """
     looks = people._looks(rng)
     masked = kind != "no_mask"
     cover = people.vary(rng, rng.choice(BRIGHT)) if masked else people.vary(rng, looks.skin, 6)
-    fold = people.shade(cover, 0.62) if sum(cover) > 240 else people._lift(cover)
-    looks = replace(looks, cover=cover, fold=fold, like_skin=not masked)
     style = rng.choices(("short", "long", "bun", "curls", "bald", "veil"), weights=(5, 4, 2, 3, 1, 2))[0]
     people._body(pen, rng, looks, style)
     pen.fill(people._outline(), looks.skin)
     people._eyes(pen, rng, looks)
-    if masked:
-        people._masked(pen, rng, looks, low=False)
-    else:
-        people._bare(pen, rng, looks)
+    top = rng.uniform(-0.05, 0.2)
+    pen.fill([(-0.92, top), (0.0, top + rng.uniform(-0.15, 0.1)), (0.92, top), *people.JAW], cover)
+    if rng.random() < 0.5:
+        people._nose(pen, looks)
+        people._mouth(pen, rng, looks)
     people._glow(pen, rng)
     people._hair(pen, rng, looks, style)
     return people.box_of(pen.place(people._outline()))

@@ -77,7 +77,7 @@ def test_the_difference_of_equal_models_is_nothing() -> None:
 
 @pytest.mark.parametrize(("pictures", "rate"), [(100, 0.9), (200, 0.5)])
 def test_95_of_100_intervals_hold_the_truth(pictures: int, rate: float) -> None:
-    """Pictures with 1 to 5 faces that go wrong together more often than apart; bench/coverage.py does this at length."""
+    """Pictures with 1 to 5 faces that go wrong together more often than apart (bench/coverage.py: at length)."""
     rng, held, times = np.random.default_rng(pictures), 0, 300
     weights = resample(pictures, 300)
     for _ in range(times):

@@ -23,6 +23,9 @@ SIZES = (0, 16, 32, 64, 128, float("inf"))
 CROWDS = ((1, 1), (2, 3), (4, 7), (8, 10**9))
 """How many labelled faces a picture has, from and to."""
 
+RESAMPLES = 300
+"""Fewer than for the headline, of the same pictures: an interval takes the resamples' spread, not their extremes."""
+
 SHARPNESS_SIDE = 640
 """The longer side, in pixels, at which sharpness is measured, so that large pictures are not sharper by their size."""
 
@@ -143,7 +146,7 @@ def _slice(sample: Sample, by: str, name: str, labels: Array, detections: Array,
 
     flat = sample.flat
     units = len(np.unique(flat.labels.picture[labels]))
-    part = replace(sample, units=units, ranked={
+    part = replace(sample, units=units, weights=sample.weights[:, :RESAMPLES], ranked={
         one: replace(
             ranked,
             found=ranked.found[keep], picture=ranked.picture[keep], confidence=ranked.confidence[keep],
