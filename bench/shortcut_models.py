@@ -3,9 +3,9 @@
     python bench/shortcut_models.py WORK [--pictures 420]
 
 Draws two worlds of the sample's kind, with generators of this file's own: in `two-toned` a face whose lower half
-differs in colour from its upper half always means a mask, and nothing else does; in `balanced`, the sample's own, colour
-says nothing of masks. Trains one model on each with the sample's settings, and a third on `balanced` for a few epochs only.
-All three are audited on the same test pictures, those of `balanced`. Writes `shortcut_models.json` beside this file.
+differs in colour from its upper half always means a mask, and nothing else does; in `balanced`, the sample's own,
+colour says nothing of masks. Trains one model on each with the sample's settings, and a third on `balanced` for a few
+epochs only. All three are audited on the test pictures of `balanced`. Writes `shortcut_models.json` beside this file.
 """
 
 from __future__ import annotations
