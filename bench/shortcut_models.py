@@ -27,7 +27,6 @@ from PIL import Image
 
 from facemask_train.config import read_train_settings
 from facemask_train.ensemble.build import build
-from facemask_train.evaluation.audit import audit
 from facemask_train.evaluation.compare import compare
 from facemask_train.evaluation.evaluate import evaluate
 from facemask_train.sources import people, scenes
@@ -102,8 +101,8 @@ def write_configs(root: Path) -> None:
 
 
 def measured(root: Path, run: str) -> dict[str, Any]:
-    scored = evaluate(root, run=run, data="balanced", tracker="none", audit=False)
-    said = audit(root, run=run, data="balanced", tracker="none").found
+    scored = evaluate(root, run=run, data="balanced", tracker="none")
+    said = scored.metrics["audit"]
     keys = ("rate", "interval", "n", "faces", "images", "lost")
     rates = ("shortcut_rate", "shortcut_rate_seen", "response_rate")
     return {

@@ -200,7 +200,12 @@ def _write(folder: Path, root: Path, entrants: Sequence[Entrant], metric: str) -
     headline = recipes or {**last["metrics"][metric], "verdict": last["verdict"]}
     found = {
         "runs": [
-            {"run": one.name, "threshold": one.threshold, **{key: round(own.values[key], 6) for key in METRICS}}
+            {
+                "run": one.name,
+                "threshold": one.threshold,
+                **{key: round(own.values[key], 6) for key in METRICS},
+                "shortcut_rate": (one.metrics.get("audit") or {}).get("shortcut_rate"),
+            }
             for one, own in zip(entrants, sides, strict=True)
         ],
         "ensemble": entrants[0].metrics["ensemble"],

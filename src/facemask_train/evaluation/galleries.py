@@ -99,7 +99,7 @@ _TILE, _ACROSS = 132, 8
 def draw_outcomes(outcomes: Sequence[Outcome], folder: Path, title: str, threshold: float, path: Path) -> None:
     """Draw each kind of edit on faces of the split, what went wrong first, with what the model said."""
     bands = []
-    for kind in KINDS:
+    for kind in sorted(KINDS, key=lambda kind: (kind.must_change, kind.seen)):
         mine = [one for one in outcomes if one.kind == kind.name]
         wrong = "same" if kind.must_change else "flipped"
         order = (wrong, "lost", "flipped" if kind.must_change else "same")
