@@ -3,7 +3,7 @@
     python bench/coverage.py [--repeats 500]
 
 Three detectors (good, medium, weak) on pictures that differ in how hard they are, in how many faces they hold, and in
-their mix of classes, so that faces of one picture go wrong together. The truth is the same number on 120,000 pictures.
+their mix of classes, so that faces of one picture go wrong together. The truth is the same number on 400,000 pictures.
 Each repeat draws 50, 100, 500 or 2,000 pictures and computes all intervals as `fmask evaluate` does, on 300 resamples.
 Precision, recall and F1 are asked twice: at the confidence with the best F1 on the drawn pictures themselves (`best`;
 its truth is what this confidence gives on all pictures), and at a fixed one (`fixed`). Writes `coverage.json`.
@@ -30,7 +30,7 @@ from facemask_train.evaluation.intervals import resample
 from facemask_train.records import CLASSES
 
 SIZES = (50, 100, 500, 2000)
-POPULATION = 120_000
+POPULATION = 400_000
 RESAMPLES = 300  # an interval takes their spread, which so many give to 4 % of itself
 GRID = np.linspace(0.02, 0.98, 97)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from facemask_train.evaluation.flat import Flat, Overlaps, overlaps
 from facemask_train.evaluation.intervals import Interval, interval, resample
-from facemask_train.evaluation.precision import Ranked, average_precision, match, rank, resampled
+from facemask_train.evaluation.precision import Ranked, average_precision, coarseness, match, rank, resampled
 from facemask_train.records import CLASSES
 
 if TYPE_CHECKING:
@@ -80,24 +80,28 @@ def average_precisions(sample: Sample) -> Table:
     """Return mAP 0.5 and mAP 0.5:0.95, as COCO defines them."""
     import numpy as np
 
-    rows: dict[str, tuple[Array, Array]] = {}
+    rows: dict[str, tuple[Array, Array, Array]] = {}
     for name in sample.classes:
         areas = average_precision(sample.ranked[name])
         if areas is not None:
-            rows[name] = areas, resampled(sample.ranked[name], sample.weights)
+            ranked = sample.ranked[name]
+            rows[name] = areas, resampled(ranked, sample.weights), coarseness(ranked)
     table: Table = {name: {"map50": NOTHING, "map50_95": NOTHING} for name in ("all", *CLASSES)}
     if rows:
-        means = np.mean([areas for areas, _ in rows.values()], axis=0), _mean([many for _, many in rows.values()])
-        for name, (areas, many) in {**rows, "all": means}.items():
+        each, many, coarse = (list(part) for part in zip(*rows.values(), strict=True))
+        together = np.sqrt(np.square(coarse).sum(axis=0)) / len(rows)
+        for name, row in {**rows, "all": (np.mean(each, axis=0), _mean(many), together)}.items():
+            area, drawn, jumps = row
+            over_all = float(np.sqrt(np.square(jumps).sum())) / len(jumps)
             table[name] = {
-                "map50": _number(areas[0], many[0], sample.units),
-                "map50_95": _number(areas.mean(), many.mean(axis=0), sample.units),
+                "map50": _number(area[0], drawn[0], sample.units, coarse=float(jumps[0])),
+                "map50_95": _number(area.mean(), drawn.mean(axis=0), sample.units, coarse=over_all),
             }
     return table
 
 
-def _number(estimate: Any, many: Array, units: int, bias: float | None = None) -> Number:
-    return Number(float(estimate), interval(float(estimate), many, units, bias=bias))
+def _number(estimate: Any, many: Array, units: int, bias: float | None = None, coarse: float = 0.0) -> Number:
+    return Number(float(estimate), interval(float(estimate), many, units, bias=bias, coarse=coarse))
 
 
 def _mean(rows: list[Array]) -> Array:

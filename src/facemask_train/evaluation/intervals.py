@@ -52,13 +52,16 @@ def student(freedom: int) -> float:
     return z + sum((term / float(v) ** (power + 1) for power, term in enumerate(terms)), 0.0)
 
 
-def interval(estimate: float, resampled: Array, units: int, *, bias: float | None = None) -> Interval | None:
+def interval(
+    estimate: float, resampled: Array, units: int, *, bias: float | None = None, coarse: float = 0.0
+) -> Interval | None:
     """Return the interval of a share (0 to 1).
 
     Args:
         resampled: (b,) the same number of each resample; those that are not numbers are left out.
         units: how many pictures were resampled.
         bias: how much too high the number is; without it, how much the resamples' mean is above the estimate.
+        coarse: what the number jumps about by itself, as a standard deviation.
 
     Returns:
         None where next to no resample has the number.
@@ -69,7 +72,7 @@ def interval(estimate: float, resampled: Array, units: int, *, bias: float | Non
     if len(values) < len(resampled) / 2 or units < 2:
         return None
     bias = float(values.mean()) - estimate if bias is None else bias
-    spread = math.sqrt(float(values.var()) * units / (units - 1) + bias**2)
+    spread = math.sqrt(float(values.var()) * units / (units - 1) + bias**2 + coarse**2)
     variance = estimate * (1 - estimate)
     count = variance / spread**2 if spread > 1e-9 and variance > 1e-9 else float(units)
     low, high = wilson(min(max(estimate - bias, 0.0), 1.0), count, student(units - 1))

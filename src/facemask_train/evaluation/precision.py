@@ -115,6 +115,18 @@ def average_precision(ranked: Ranked, *, rule: Literal["coco", "validator"] = "c
     return np.array([area(row / labels, row / count) if len(row) else 0.0 for row in hits])
 
 
+def coarseness(ranked: Ranked) -> Array:
+    """Return by how much COCO's 101 recalls make an average precision jump about, as a standard deviation: (t,).
+
+    The curve ends between two of the recalls, anywhere: the number is off by up to half a step of the precision there.
+    """
+    import numpy as np
+
+    ends = [(row.sum() / (np.flatnonzero(row)[-1] + 1)) if row.any() else 0.0 for row in ranked.hit]
+    jumps: Array = np.array(ends) / _RECALLS / np.sqrt(12)
+    return jumps
+
+
 def _coco_area(recall: Array, precision: Array) -> float:
     import numpy as np
 
