@@ -13,7 +13,7 @@ import yaml
 
 from worlds import make_root, write
 
-COMMANDS = ("fetch", "build-dataset", "inspect", "diff", "train", "evaluate", "pipeline")
+COMMANDS = ("fetch", "build-dataset", "inspect", "diff", "train", "evaluate", "audit", "compare", "pipeline")
 
 
 def fmask(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -74,6 +74,12 @@ def test_quiet_says_nothing_but_errors(tmp_path: Path) -> None:
         (["train", "--set", "lr0"], 2, "expected KEY=VALUE"),
         (["train", "--tracker", "tensorboard"], 2, "expected wandb or none"),
         (["evaluate"], 4, "fmask train"),
+        (["evaluate", "--fail-unless", "map51>=0.9"], 2, "one of: map50"),
+        (["evaluate", "--fail-unless", "map50=0.9"], 2, "expected NAME>=NUMBER"),
+        (["audit"], 4, "fmask train"),
+        (["audit", "--probe", "nowhere"], 4, "nowhere"),
+        (["compare", "one"], 2, "two different runs"),
+        (["compare", "one", "other"], 4, "no such run"),
         (["pipeline", "--sample", "--version", "5"], 2, "leave one out"),
         (["fetch", "--from", "nowhere"], 4, "nowhere"),
         (["tarin"], 2, "tarin"),

@@ -20,13 +20,17 @@ from facemask_train.detect import Detection, Picture, Validation, validate
 from facemask_train.engine import open_ultralytics
 from facemask_train.errors import DataError, MissingError, StorageError, UsageError
 from facemask_train.evaluation import evaluate as stage
-from facemask_train.evaluation import pictures, report
+from facemask_train.evaluation import galleries, pictures, report
 from facemask_train.evaluation.evaluate import Evaluation, evaluate
-from facemask_train.evaluation.matching import Pair, confusion, iou, misses, most_telling, pairs
+from facemask_train.evaluation.matching import Pair, confusion, misses, most_telling, pairs
 from facemask_train.folders import digest_file, locked, write_json
+from facemask_train.geometry import iou
 from facemask_train.records import CLASSES, Box, Corners, Label
 
-FILES = ["confusion.png", "curves.png", "detections.parquet", "metrics.json", "misses.jpg", "report.md"]
+FILES = [
+    *("confusion.png", "curves.png", "detections.parquet", "metrics.json", "misses.jpg", "pictures.parquet"),
+    *("report.html", "report.md", "suspects.jpg"),
+]
 
 
 def make_run(root: Path, ensemble: Path, name: str = "r", *, finished: str = "2026-01-01", **changed: Any) -> Path:
@@ -52,7 +56,7 @@ def make_run(root: Path, ensemble: Path, name: str = "r", *, finished: str = "20
 
 
 def score(root: Path, **asked: Any) -> Evaluation:
-    return evaluate(root, **{"device": "cpu", "tracker": "none", **asked})
+    return evaluate(root, **{"device": "cpu", "tracker": "none", "audit": False, **asked})
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +70,9 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the pictures blank where a test looks at something else: to draw them takes longer than to score."""
-    for name, where in (("draw_curves", 1), ("draw_confusion", 2), ("draw_misses", 4)):
-        monkeypatch.setattr(pictures, name, lambda *given, where=where: given[where].write_bytes(b""))
+    drawn = ((pictures, "draw_curves", 1), (pictures, "draw_confusion", 2), (galleries, "draw_misses", 4))
+    for module, name, where in (*drawn, (galleries, "draw_suspects", 3)):
+        monkeypatch.setattr(module, name, lambda *given, where=where: given[where].write_bytes(b""))
 
 
 @pytest.fixture
@@ -198,10 +203,13 @@ def test_what_it_says(evaluated: Evaluation) -> None:
 def test_numbers_are_those_of_the_validator(evaluated: Evaluation) -> None:
     root = evaluated.folder.parents[3]
     scored = validate(shapes.trained(), root / "data/ensembles/v5/data.yaml", "test", imgsz=64, device="cpu")
+    own = evaluated.metrics["validator"]
     for key in ("map50", "map50_95", "precision", "recall"):
-        assert getattr(evaluated, key) == pytest.approx(getattr(scored.mean, key), abs=1e-6)
+        assert own[key] == pytest.approx(getattr(scored.mean, key), abs=1e-6)
         for name in CLASSES:
-            assert evaluated.per_class[name][key] == pytest.approx(getattr(scored.per_class[name], key), abs=1e-6)
+            assert own["per_class"][name][key] == pytest.approx(getattr(scored.per_class[name], key), abs=1e-6)
+    assert (evaluated.precision, evaluated.recall) == (own["precision"], own["recall"])
+    assert evaluated.map50 != own["map50"], "COCO's, beside it: the same curve, summed up in another way"
     assert evaluated.map50 > 0
 
 
@@ -229,14 +237,16 @@ def test_detections_can_be_read_by_anybody(evaluated: Evaluation) -> None:
     assert order == sorted(order)
 
 
-@pytest.mark.parametrize(("name", "least"), [("curves.png", 900), ("confusion.png", 900), ("misses.jpg", 1200)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("curves.png", 900), ("confusion.png", 900), ("misses.jpg", 1200), ("suspects.jpg", 1200)]
+)
 def test_pictures_are_pictures(evaluated: Evaluation, name: str, least: int) -> None:
     from PIL import Image
 
     with Image.open(evaluated.folder / name) as opened:
         opened.load()
         assert least <= opened.width <= 1400
-        assert 200 <= opened.height <= 2000
+        assert 140 <= opened.height <= 2000
         assert len(opened.convert("RGB").getcolors(1 << 20) or ()) > 50
         assert not opened.info.get("Software")
 
@@ -262,20 +272,22 @@ def test_report_has_the_reference_table_and_says_what_it_rests_on(evaluated: Eva
         "89",
     ]
     assert "as published" in published[0]
-    assert [row[:2] for row in _rows(text)[6:8]] == [
-        [name, f"{evaluated.per_class[name]['n']} (2)"] for name in CLASSES
-    ]
+    shown = {row[0]: row for row in _rows(text)}
+    for name in CLASSES:
+        assert shown[name][1] == f"{evaluated.per_class[name]['n']} (too few to measure)"
+        low, high = evaluated.intervals["per_class"][name]["recall"]
+        assert shown[name][6].endswith(f"({100 * low:.1f} to {100 * high:.1f})")
     assert "8 pictures with 9 faces: the test split of ensemble v5" in text
-    assert text.count("Too few to measure") == 2
+    assert text.count("Too few to measure") == 2, "of pictures and of faces"
     assert "split by file" in text
-    assert re.findall(r"!\[.+\]\((.+)\)", text) == ["curves.png", "confusion.png", "misses.jpg"]
+    assert re.findall(r"!\[.+\]\((.+)\)", text) == ["curves.png", "confusion.png", "misses.jpg", "suspects.jpg"]
 
 
 def _rows(text: str) -> list[list[str]]:
     lines = [line for line in text.splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert {len(row) for row in rows[:4]} == {9}
-    assert {len(row) for row in rows[4:]} == {7}
+    assert {len(row) for row in rows[4:9]} == {8}
     return rows
 
 
@@ -284,7 +296,7 @@ def _rows(text: str) -> list[list[str]]:
     [
         (100, 72, "test", "same", ""),
         (99, 72, "test", "same", "Too few to measure: 99 pictures"),
-        (100, 71, "test", "same", "fewer than 72 faces"),
+        (100, 71, "test", "same", "with fewer than 72 faces"),
         (100, 72, "val", "same", "best epoch was chosen"),
         (100, 72, "train", "same", "nothing of new ones"),
         (100, 72, "test", "other", "trained on another ensemble, v5 (`other`)"),
@@ -300,7 +312,7 @@ def test_limits_are_said_where_they_hold(
     text = report.page("t", found, run, {"splits": {}, "hash": "same"}, [])
     every = (
         "Too few to measure: 99",
-        "fewer than 72",
+        "with fewer than 72",
         "best epoch was chosen",
         "nothing of new ones",
         "another ensemble",
@@ -417,10 +429,12 @@ def test_class_without_faces_has_no_numbers(tmp_path: Path) -> None:
     found = score(tmp_path)
     assert found.per_class["no_mask"] == {
         **dict.fromkeys(("precision", "recall", "map50", "map50_95")),
+        "f1": None,
         "n": 0,
         "images": 0,
+        "few": True,
     }
-    assert "| no_mask | 0 (2) | 0 | - | - | - | - |" in found.report.read_text()
+    assert "| no_mask | 0 (too few to measure) | 0 | - | - | - | - | - |" in found.report.read_text()
 
 
 # ---- what is refused ----
@@ -502,10 +516,11 @@ def test_numbers_and_pictures_reach_the_runs_own_tracker_run(tmp_path: Path) -> 
     log = wandb_log.read_run(folder)
     assert (log.run_id, log.project) == ("abc123", "masks")
     key = "evaluation/v5-test"
+    pictures_sent = [name for name in FILES if name.endswith((".png", ".jpg"))]
     assert log.summary[f"{key}/metrics/mAP50"] == found.map50
     for name in CLASSES:
         assert log.summary[f"{key}/class/{name}/recall"] == found.per_class[name]["recall"]
-    assert len([name for name in log.files if name.startswith("media/")]) == 3
+    assert len([name for name in log.files if name.startswith("media/")]) == len(pictures_sent)
     assert sorted(path.name for path in found.folder.iterdir()) == FILES
 
 
@@ -528,7 +543,7 @@ root = Path(sys.argv[1])
 scored, checkpoint = pickle.loads((root.parent / "scored.pickle").read_bytes())
 detect.validate = lambda *a, **k: scored
 detect.load_model = lambda *a, **k: (None, checkpoint)
-evaluate(root, weights=root / "given.pt", tracker="none")
+evaluate(root, weights=root / "given.pt", tracker="none", audit=False)
 """
 
 

@@ -21,13 +21,14 @@ FLOORS = [
     ("inspection",),
     ("engine",),
     ("detect",),
+    ("inference",),
     ("training",),
     ("evaluation",),
     ("pipeline",),
-    ("terminal", "summaries", "cli", "__main__"),
+    ("terminal", "options", "scores", "summaries", "cli", "__main__"),
 ]
 HEAVY = ("torch", "torchvision", "ultralytics")
-ABOVE = {"engine", "detect", "training", "evaluation"}
+ABOVE = {"engine", "detect", "inference", "training", "evaluation"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -71,6 +72,8 @@ def test_imports_go_down_the_floors(path: Path) -> None:
                 "sources",
                 "terminal",
                 "summaries",
+                "options",
+                "scores",
                 "cli",
                 "__main__",
             }, f"{path.name} imports {name}"

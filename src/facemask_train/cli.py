@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 unexpected; 2 a wrong name, option, key or value; 3 an input that cannot be used; 4 something
 that an earlier stage makes is missing; 5 Kaggle credentials or licence; 6 network; 7 disk or permission;
-8 training stopped; 130 interrupted.
+8 training stopped; 9 a number that was asked for was not reached; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,18 +14,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facemask_train import __version__, summaries
+from facemask_train import __version__, scores, summaries
+from facemask_train.options import (
+    DEFAULT_ROOT,
+    Config,
+    Debug,
+    Device,
+    EngineOption,
+    From,
+    Json,
+    Maps,
+    Quiet,
+    Root,
+    Sets,
+    Tracker,
+    Workers,
+    engine_named,
+    tracker_named,
+)  # fmt: skip
 from facemask_train.terminal import table, terminal
 
 if TYPE_CHECKING:
     from facemask_train.ensemble.build import Built
-    from facemask_train.evaluation.evaluate import Evaluation
     from facemask_train.sources.fetch import Fetched
     from facemask_train.training.train import Trained
 
 _CODES = (
     "Exit codes: 0 done, 1 unexpected, 2 a wrong name or value, 3 an input that cannot be used, 4 an earlier stage is"
-    " missing, 5 Kaggle credentials or licence, 6 network, 7 disk or permission, 8 training stopped, 130 interrupted."
+    " missing, 5 Kaggle credentials or licence, 6 network, 7 disk or permission, 8 training stopped, 9 a number that"
+    " was asked for was not reached, 130 interrupted."
 )
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,22 +51,6 @@ app = typer.Typer(
     epilog=_CODES,
     help="From Kaggle archives to a scored face-mask detector. Start with: fmask pipeline --sample",
 )
-
-Root = Annotated[Path, typer.Option(help="The folder that holds configs/, data/ and runs/.", show_default="here")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, all else on standard error.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-From = Annotated[Path | None, typer.Option("--from", help="An archive, or a folder of archives as downloaded by hand.")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes; 0: one for each core.")]
-EngineOption = Annotated[str, typer.Option("--engine", help="Where work is done: local, or ray (a cluster).")]
-Maps = Annotated[
-    list[str] | None, typer.Option("--class-map", help="What a source's classes or ids mean: karm1a=0:mask,1:no_mask.")
-]
-Tracker = Annotated[str, typer.Option(help="Where metrics go: wandb, or none.")]
-Device = Annotated[str | None, typer.Option(help="cpu, or a GPU's number; without it the GPU where there is one.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="Any other trainer setting: --set KEY=VALUE.")]
-Config = Annotated[str, typer.Option(help="Settings: the name of a yaml in configs/, or a path.")]
-_DEFAULT_ROOT = Path()
 
 
 def _show_version(wanted: bool) -> None:
@@ -71,7 +72,7 @@ def _top(
 def fetch(
     sources: Annotated[list[str] | None, typer.Argument(help="Names in configs/sources.yaml.")] = None,
     origin: From = None,
-    root: Root = _DEFAULT_ROOT,
+    root: Root = DEFAULT_ROOT,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -96,7 +97,7 @@ def build_dataset(
     ] = False,
     engine: EngineOption = "local",
     workers: Workers = 0,
-    root: Root = _DEFAULT_ROOT,
+    root: Root = DEFAULT_ROOT,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -111,7 +112,7 @@ def build_dataset(
             class_maps=_class_maps(class_map),
             allow_missing=allow_missing,
             repair=repair,
-            engine=_engine(engine, workers),
+            engine=engine_named(engine, workers),
             progress=term.progress,
         )
         term.result(_build_json(built), *_build_tables(built))
@@ -123,7 +124,7 @@ def inspect(
     duplicates: Annotated[
         bool, typer.Option("--duplicates", help="Show the groups of copies in pictures too, the least alike first.")
     ] = False,
-    root: Root = _DEFAULT_ROOT,
+    root: Root = DEFAULT_ROOT,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -140,7 +141,7 @@ def inspect(
 def diff(
     a: Annotated[str, typer.Argument(help="An ensemble: a number (5), a name (v5), or its path.")],
     b: Annotated[str, typer.Argument(help="The ensemble to compare it with.")],
-    root: Root = _DEFAULT_ROOT,
+    root: Root = DEFAULT_ROOT,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -169,7 +170,7 @@ def train(
         bool, typer.Option("--resume", help="Go on with a run that was cut: the one of --name, or the last one.")
     ] = False,
     tracker: Tracker = "wandb",
-    root: Root = _DEFAULT_ROOT,
+    root: Root = DEFAULT_ROOT,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -188,45 +189,11 @@ def train(
                 settings,
                 data=data,
                 name=name,
-                tracker=_tracker(tracker),
+                tracker=tracker_named(tracker),
                 command=_command(),
                 progress=term.progress,
             )
         term.result(_train_json(done), *_train_lines(done))
-
-
-@app.command(epilog="Example: fmask evaluate --split test")
-def evaluate(
-    run: Annotated[str | None, typer.Argument(help="A run's name; without it the one finished last.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Any checkpoint, instead of a run's best.")] = None,
-    data: Annotated[str | None, typer.Option(help="An ensemble's name or path; without it the run's own.")] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
-    batch: Annotated[int, typer.Option(min=1)] = 16,
-    device: Device = None,
-    tracker: Tracker = "wandb",
-    root: Root = _DEFAULT_ROOT,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Score a run's best weights on a split: a table, curves, the confusion matrix, the worst misses."""
-    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.evaluation import evaluate as stage
-
-        found = stage.evaluate(
-            root,
-            run=run,
-            weights=weights,
-            data=data,
-            split=split,
-            imgsz=imgsz,
-            batch=batch,
-            device=device or "",
-            tracker=_tracker(tracker),
-            progress=term.progress,
-        )
-        term.result(_evaluate_json(found), *_evaluate_lines(found))
 
 
 @app.command(epilog="Example: fmask pipeline --sample   (no account, no GPU, no network)")
@@ -244,7 +211,7 @@ def pipeline(
     tracker: Tracker = "wandb",
     engine: EngineOption = "local",
     workers: Workers = 0,
-    root: Root = _DEFAULT_ROOT,
+    root: Root = DEFAULT_ROOT,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -264,8 +231,8 @@ def pipeline(
             _settings(root, name, {"epochs": epochs, "device": device}, sets),
             origin=origin,
             class_maps=_class_maps(class_map),
-            tracker=_tracker(tracker),
-            engine=_engine(engine, workers),
+            tracker=tracker_named(tracker),
+            engine=engine_named(engine, workers),
             command=_command(),
             progress=term.progress,
         )
@@ -273,10 +240,15 @@ def pipeline(
             "fetch": _fetch_json(done.fetched),
             "build-dataset": _build_json(done.built),
             "train": _train_json(done.trained),
-            "evaluate": _evaluate_json(done.evaluated),
+            "evaluate": scores.evaluate_json(done.evaluated),
         }
-        shown = (*_build_tables(done.built), *_train_lines(done.trained), *_evaluate_lines(done.evaluated))
+        shown = (*_build_tables(done.built), *_train_lines(done.trained), *scores.evaluate_lines(done.evaluated))
         term.result(data, _fetch_table(done.fetched), *shown)
+
+
+app.command(epilog="Example: fmask evaluate --split test --fail-unless 'map50>=0.9'")(scores.evaluate)
+app.command(epilog="Example: fmask audit --probe ~/pictures/batmans")(scores.audit)
+app.command(epilog="Example: fmask compare v5-yolov5s v8-yolov5s --data v8")(scores.compare)
 
 
 # ---- from options to settings ----
@@ -296,23 +268,6 @@ def _class_maps(texts: Sequence[str] | None) -> dict[str, Any]:
     from facemask_train.config import class_map
 
     return dict(class_map(text) for text in texts or [])
-
-
-def _tracker(name: str) -> Any:
-    from facemask_train.errors import UsageError
-
-    if name not in ("wandb", "none"):
-        raise UsageError(f"--tracker {name!r}: expected wandb or none", next_step="--tracker none")
-    return name
-
-
-def _engine(kind: str, workers: int) -> Any:
-    from facemask_train.ensemble.workers import Engine
-    from facemask_train.errors import UsageError
-
-    if kind not in ("local", "ray"):
-        raise UsageError(f"--engine {kind!r}: expected local or ray", next_step="--engine local")
-    return Engine(kind, workers)  # type: ignore[arg-type]
 
 
 def _command() -> str:
@@ -383,28 +338,6 @@ def _train_lines(done: Trained) -> list[str]:
 
     pace = f", {done.images_per_second:.1f} images/s" if done.images_per_second else ""
     return [f"run {done.run}: {done.epochs} epochs in {duration(done.seconds)}{pace}; best weights: {done.weights}"]
-
-
-def _evaluate_json(found: Evaluation) -> dict[str, Any]:
-    keys = ("run", "ensemble", "split", "images", "boxes", "map50", "map50_95", "precision", "recall")
-    data = {key: getattr(found, key) for key in keys}
-    return data | {"per_class": {name: dict(row) for name, row in found.per_class.items()}, "report": str(found.report)}
-
-
-def _evaluate_lines(found: Evaluation) -> list[Any]:
-    keys = ("map50", "map50_95", "precision", "recall")
-    mean = {key: getattr(found, key) for key in keys} | {"n": found.boxes}
-    rows = [
-        (name, f"{row['n']:,}", *(_percent(row[key]) for key in keys))
-        for name, row in {"all": mean, **found.per_class}.items()
-    ]
-    title = f"{found.run} on {found.ensemble}, {found.split}: {found.images:,} images, {found.boxes:,} faces"
-    shown = table(title, ("class", "n", "mAP 0.5", "mAP 0.5:0.95", "precision", "recall"), rows)
-    return [shown, f"report: {found.report}", f"pictures: {found.folder / 'misses.jpg'}, {found.folder / 'curves.png'}"]
-
-
-def _percent(value: float | int | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
 
 
 def main() -> None:

@@ -9,7 +9,8 @@
     ├── CredentialsError      5   Kaggle: no token, a refused one, or a licence not yet accepted
     ├── NetworkError          6   no network, no answer, or an answer that is no use (404, 429, 5xx)
     ├── StorageError          7   no space, no permission, or another fmask at work on the folder
-    └── TrainingError         8   training stopped and cannot go on
+    ├── TrainingError         8   training stopped and cannot go on
+    └── GateError             9   a number that was asked for (--fail-unless) was not reached
 
 A message names the file, what was expected and what was found; `next_step` is the command to run next.
 """
@@ -79,6 +80,12 @@ class TrainingError(FmaskError):
     """Training stopped and cannot go on."""
 
     exit_code = 8
+
+
+class GateError(FmaskError):
+    """A condition of `--fail-unless` does not hold."""
+
+    exit_code = 9
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -29,6 +29,7 @@ class Terminal:
     quiet: bool
     bar: Any = None
     task: Any = None
+    told: bool = False
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Move the progress bar (a `records.Progress`)."""
@@ -43,6 +44,7 @@ class Terminal:
         """Print the result: one JSON object, or what a person reads (tables, lines)."""
         if self.bar is not None:
             self.bar.stop()
+        self.told = True
         if self.as_json:
             self.out.write(json.dumps(data, ensure_ascii=False) + "\n")
         elif not self.quiet:
@@ -111,7 +113,7 @@ def _fail(terminal: Terminal, message: str, next_step: str, exit_code: int, *, d
     if debug:
         traceback.print_exc(file=sys.stderr)
     sys.stderr.write(f"error: {message}\n" + (f"next: {next_step}\n" if next_step else ""))
-    if terminal.as_json:
+    if terminal.as_json and not terminal.told:  # one object, whatever happens
         error = {"message": message, "next_step": next_step, "exit_code": exit_code}
         terminal.out.write(json.dumps({"error": error}, ensure_ascii=False) + "\n")
         terminal.out.flush()

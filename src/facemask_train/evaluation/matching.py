@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from facemask_train.detect import Detection, Picture
-from facemask_train.records import CLASSES, Corners, Label
+from facemask_train.geometry import iou
+from facemask_train.records import CLASSES, Label
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,20 +42,6 @@ class Miss:
         if self.pair.detection is not None:
             return self.pair.detection.confidence
         return self.pair.label.box.area if self.pair.label is not None else 0.0
-
-
-def iou(one: Corners, other: Corners) -> float:
-    """Return the intersection over union of two rectangles, 0 where either is empty."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    return both / (_area(one) + _area(other) - both)
-
-
-def _area(corners: Corners) -> float:
-    return (corners[2] - corners[0]) * (corners[3] - corners[1])
 
 
 def pairs(picture: Picture, confidence: float) -> list[Pair]:

@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.detect import Curves, Validation
-from facemask_train.drawing import DETECTED, GREY, INK, LABELLED, font, open_upright, outline
-from facemask_train.evaluation.matching import KINDS, Kind, Miss, most_telling
-from facemask_train.records import CLASSES, Corners
+from facemask_train.drawing import GREY, INK
+from facemask_train.records import CLASSES
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
-    from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
 
 # Colours that people with any colour vision can tell apart (Okabe and Ito's set).
 CLASS_COLOURS = dict(zip(CLASSES, ("#0072b2", "#d55e00"), strict=True))
@@ -129,135 +126,3 @@ def _matrix(axes: Axes, shades: np.ndarray, texts: Sequence[Sequence[str]], titl
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
-
-
-# ---- the page of misses ----
-
-_TILE, _GAP, _COLUMNS, _ROWS = 196, 12, 6, 2  # pixels, pixels, tiles across, tiles down for each kind
-_MARGIN, _CAPTION, _HEADING, _HEADER = 20, 40, 44, 84
-_TITLES: dict[Kind, str] = {
-    "missed": "Missed faces, the largest first",
-    "wrong class": "Wrong class, the most confident first",
-    "false box": "Boxes that answer no labelled face, the most confident first",
-}
-
-
-def draw_misses(found: Sequence[Miss], folder: Path, confidence: float, title: str, path: Path) -> None:
-    """Draw the worst misses as a JPEG: for each kind up to two rows of crops with labelled and detected boxes.
-
-    Args:
-        found: every miss, as `matching.misses` returns them.
-        folder: the ensemble's folder; the pictures' paths are relative to it.
-        confidence: the threshold that made them misses.
-    """
-    from PIL import Image, ImageDraw
-
-    bands = [(kind, most_telling(found, kind, at_most=_COLUMNS * _ROWS)) for kind in KINDS]
-    width = 2 * _MARGIN + _COLUMNS * (_TILE + _GAP) - _GAP
-    height = _HEADER + sum(_band_height(len(shown)) for _, shown in bands) + _MARGIN
-    page = Image.new("RGB", (width, height), "white")
-    _header(ImageDraw.Draw(page), width, title, confidence)
-    top = _HEADER
-    for kind, shown in bands:
-        count = sum(miss.kind == kind for miss in found)
-        _band(page, top, _TITLES[kind], count, [(miss, _tile(miss, folder, confidence)) for miss in shown])
-        top += _band_height(len(shown))
-    page.save(path, "JPEG", quality=88)
-
-
-def _band_height(tiles: int) -> int:
-    return _HEADING + -(-tiles // _COLUMNS) * (_TILE + _CAPTION + _GAP)
-
-
-def _header(draw: ImageDraw, width: int, title: str, confidence: float) -> None:
-    draw.text((_MARGIN, 18), title, fill=INK, font=font(22, bold=True))
-    note = f"detections above confidence {confidence:.2f}, matched at IoU 0.5"
-    draw.text((_MARGIN, 50), note, fill=GREY, font=font(14))
-    x = width - _MARGIN
-    for colour, text in ((DETECTED, "detected"), (LABELLED, "labelled")):
-        x -= round(draw.textlength(text, font=font(14)))
-        draw.text((x, 50), text, fill=INK, font=font(14))
-        draw.rectangle((x - 24, 52, x - 8, 66), outline=INK, width=5)
-        draw.rectangle((x - 23, 53, x - 9, 65), outline=colour, width=3)
-        x -= 48
-
-
-def _band(page: Image, top: int, title: str, count: int, tiles: Sequence[tuple[Miss, Image]]) -> None:
-    from PIL import ImageDraw
-
-    draw = ImageDraw.Draw(page)
-    shown = "none" if not count else f"{count}, the worst {len(tiles)} shown" if len(tiles) < count else str(count)
-    draw.text((_MARGIN, top + 14), f"{title}: {shown}", fill=INK, font=font(15, bold=True))
-    for index, (miss, tile) in enumerate(tiles):
-        x = _MARGIN + index % _COLUMNS * (_TILE + _GAP)
-        y = top + _HEADING + index // _COLUMNS * (_TILE + _CAPTION + _GAP)
-        page.paste(tile, (x, y))
-        draw.text((x, y + _TILE + 4), _caption(miss), fill=INK, font=font(13))
-        stem = _shortened(draw, Path(miss.picture.image).stem)
-        draw.text((x, y + _TILE + 21), stem, fill=GREY, font=font(11))
-
-
-def _caption(miss: Miss) -> str:
-    label, detection = miss.pair.label, miss.pair.detection
-    found = f"{detection.name} {detection.confidence:.2f}" if detection is not None else ""
-    if label is None:
-        return found
-    size = f"{label.name}, {label.box.width:.0f} x {label.box.height:.0f} px"
-    return f"{label.name} taken for {found}" if found else size
-
-
-def _shortened(draw: ImageDraw, text: str) -> str:
-    while draw.textlength(text, font=font(11)) > _TILE:
-        text = text.removesuffix("…")[:-1] + "…"
-    return text
-
-
-def _tile(miss: Miss, folder: Path, confidence: float) -> Image:
-    """Return a square crop around one miss, with its own boxes drawn thick and its neighbours' thin."""
-    from PIL import Image, ImageDraw
-
-    window = _window(miss)
-    tile = open_upright(folder / miss.picture.image).crop(window).resize((_TILE, _TILE), Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(tile)
-    for corners, colour, thick in _boxes(miss, confidence):
-        outline(draw, _on_tile(corners, window), colour, 3 if thick else 1)
-    return tile
-
-
-def _window(miss: Miss) -> tuple[int, int, int, int]:
-    """Return the square around a miss's own boxes: twice as long as they are, 64 px or more, moved into the picture."""
-    boxes = [box for box, _, own in _boxes(miss, confidence=1) if own]
-    x_min, y_min = (min(box[axis] for box in boxes) for axis in (0, 1))
-    x_max, y_max = (max(box[axis] for box in boxes) for axis in (2, 3))
-    side = round(max(64.0, 2 * max(x_max - x_min, y_max - y_min)))
-    left = _inside((x_min + x_max - side) / 2, side, miss.picture.width)
-    top = _inside((y_min + y_max - side) / 2, side, miss.picture.height)
-    return left, top, left + side, top + side
-
-
-def _inside(start: float, side: float, length: int) -> int:
-    """Move a window into the picture; one that is longer than the picture is centred on it."""
-    return round((length - side) / 2 if side >= length else min(max(start, 0), length - side))
-
-
-def _boxes(miss: Miss, confidence: float) -> Iterator[tuple[Corners, str, bool]]:
-    """Yield every labelled box, and every detected one above `confidence`: the miss's own last, on top."""
-    label, detection = miss.pair.label, miss.pair.detection
-    for other in miss.picture.labels:
-        if other is not label:
-            yield other.box.corners, LABELLED, False
-    for answer in miss.picture.detections:
-        if answer is not detection and answer.confidence > confidence:
-            yield answer.corners, DETECTED, False
-    if label is not None:
-        yield label.box.corners, LABELLED, True
-    if detection is not None:
-        yield detection.corners, DETECTED, True
-
-
-def _on_tile(corners: Corners, window: Corners) -> Corners:
-    scale = _TILE / (window[2] - window[0])
-    x_min, y_min, x_max, y_max = (
-        (value - origin) * scale for value, origin in zip(corners, (*window[:2], *window[:2]), strict=True)
-    )
-    return x_min, y_min, x_max, y_max

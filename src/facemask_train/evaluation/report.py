@@ -1,33 +1,20 @@
-"""An evaluation's page in Markdown: the reference's table, the same per class, what was scored, and the limits."""
+"""An evaluation's page in Markdown: the reference's table, numbers with intervals, where it fails, and the limits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from facemask_train.evaluation import words
+from facemask_train.evaluation.words import percent, with_interval
 from facemask_train.records import CLASSES
 
-# A recall of 0.75 over 72 faces has a 95 % interval of 0.1 to either side: with fewer, one number says little.
-ENOUGH_FACES = 72
-ENOUGH_PICTURES = 100
-
-_COLUMNS = (
-    "model", "dataset", "images", "checkpoint", "training time", "mAP 0.5", "mAP 0.5:0.95", "precision", "recall",
-)  # fmt: skip
-_PUBLISHED = (
-    "YOLOv5s, as published (1)", "Face Masks v8", "27,000", "COCO, best epoch 44", "3.5 h on one V100",
-    "94", "53", "93", "89",
-)  # fmt: skip
-_ABOUT_PUBLISHED = (
-    "In percent. (1) The reference project's own figures on its own test split. It rotated before it split, "
-    "and its sources share pictures: they are optimistic, and measured on other pictures than the row above."
-)
-_UNITS = ((3600, 1, "h"), (60, 0, "min"), (1, 0, "s"))
 _FOUR = ("map50", "map50_95", "precision", "recall")
 _ALT = {
     "curves.png": "Precision and recall curves",
     "confusion.png": "Confusion matrix",
     "misses.jpg": "The worst misses",
+    "suspects.jpg": "Suspected label errors",
 }
 
 
@@ -42,101 +29,83 @@ def page(
         card: the ensemble's `ensemble.json`.
         pictures: names of the picture files beside the report.
     """
-    row = (*_who(found, run, card), *(_percent(found[key]) for key in _FOUR))
+    row = (*words.who(found, run, card), *(percent(found[key]) for key in _FOUR))
+    columns = (*words.REFERENCE_COLUMNS, *(words.NUMBERS[key] for key in _FOUR))
     parts = [
         f"# {title}",
-        _table(_COLUMNS, [row, _PUBLISHED]),
-        _ABOUT_PUBLISHED,
-        f"## By class\n\n{_by_class(found)}",
-        f"## What was scored\n\n{_scored(found)}",
-        f"## Limits\n\n{_bullets(_limits(found, run, card))}",
+        table(columns, [row, (*words.PUBLISHED["who"], *words.PUBLISHED["numbers"])]),
+        words.ABOUT_PUBLISHED,
+        f"## With intervals, by class\n\n{_by_class(found)}",
+        f"## Where it fails\n\n{_failures(found)}",
+        f"## Shortcuts\n\n{_shortcuts(found.get('audit'))}",
+        f"## What was scored\n\n{bullets(words.scored(found))}",
+        f"## Limits\n\n{bullets(words.limits(found, run, card))}",
+        *([words.copies(found["agreement_of_copies"])] if found.get("agreement_of_copies") else []),
         *(f"![{_ALT[name]}]({name})" for name in pictures),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _bullets(lines: Sequence[str]) -> str:
+def bullets(lines: Sequence[str]) -> str:
+    """Return a Markdown list."""
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _who(found: Mapping[str, Any], run: Mapping[str, Any], card: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return model, dataset, images, checkpoint and training time. The images are those of the whole ensemble."""
-    images = f"{sum(card['splits'].values()):,}"
-    if run["kind"] == "weights":
-        return found["model"], found["ensemble"], images, run["weights"]["file"], "not known"
-    start = str(run["settings"]["weights"]).replace("\\", "/").rpartition("/")[2]
-    epochs = run.get("epochs")
-    checkpoint = f"{start}, best of {epochs} epochs" if epochs else start
-    return found["model"], found["ensemble"], images, checkpoint, _time(run)
-
-
-def _time(run: Mapping[str, Any]) -> str:
-    """Return the training time in the words of the published table: `3.5 h on one V100`."""
-    seconds = run.get("seconds")
-    if not seconds:
-        return "not known"
-    length = next((f"{seconds / unit:.{digits}f} {name}" for unit, digits, name in _UNITS if seconds >= unit), "< 1 s")
-    return f"{length} on {'a CPU' if run['device'] == 'cpu' else 'one ' + run['device']}"
-
-
 def _by_class(found: Mapping[str, Any]) -> str:
-    header = ("class", "faces (n)", "pictures", "mAP 0.5", "mAP 0.5:0.95", "precision", "recall")
+    header = ("class", "faces (n)", "pictures", *words.NUMBERS.values())
+    whole = {**found, "n": found["boxes"]}
     rows = []
-    for name in CLASSES:
-        score = found["per_class"][name]
-        mark = "" if score["n"] >= ENOUGH_FACES else " (2)"
-        rows.append((name, f"{score['n']}{mark}", str(score["images"]), *(_percent(score[key]) for key in _FOUR)))
-    few = any(found["per_class"][name]["n"] < ENOUGH_FACES for name in CLASSES)
-    note = f"\n\n(2) Too few to measure: with fewer than {ENOUGH_FACES} faces, one number says little." if few else ""
-    return _table(header, rows) + note
+    for name in ("all", *CLASSES):
+        row = whole if name == "all" else found["per_class"][name]
+        bounds = found["intervals"] if name == "all" else found["intervals"]["per_class"][name]
+        mark = " (too few to measure)" if row["few"] else ""
+        numbers = (with_interval(row[key], bounds[key]) for key in words.NUMBERS)
+        rows.append((name, f"{row['n']}{mark}", str(row["images"]), *numbers))
+    point = found["operating_point"]
+    numbers = (f"{key} {with_interval(point[key], point['intervals'][key])}" for key in ("precision", "recall", "f1"))
+    return (
+        f"{table(header, rows)}\n\nIn percent, with intervals at 95 %. At the operating point (confidence "
+        f"{point['threshold']:.3f}): {', '.join(numbers)}."
+    )
 
 
-def _scored(found: Mapping[str, Any]) -> str:
-    inputs, missed = found["inputs"], found["misses"]
-    return _bullets(
+def _failures(found: Mapping[str, Any]) -> str:
+    kinds = [(name, str(one["count"]), f"{100 * one['cost']:.1f}") for name, one in found["mistakes"].items()]
+    slices = [
+        (
+            one["by"], one["name"], str(one["images"]), f"{one['n']}{' (too few)' if one['few'] else ''}",
+            with_interval(one["map50"], one["intervals"]["map50"]),
+            with_interval(one["recall"], one["intervals"]["recall"]),
+        )
+        for one in found["slices"]
+    ]  # fmt: skip
+    error = found["calibration"]["error"]
+    return "\n\n".join(
         [
-            f"{found['images']} pictures with {found['boxes']} faces: the {found['split']} split of ensemble "
-            f"{found['ensemble']} (`{inputs['ensemble']['hash'][:12]}`).",
-            f"Weights `{inputs['weights'][:12]}`, pictures at {inputs['imgsz']} px, batch {inputs['batch']}.",
-            "The validator of the `ultralytics` package with its default settings: detections from confidence "
-            f"{inputs['lowest_confidence']}, non-maximum suppression at IoU {inputs['suppression_iou']}.",
-            f"Precision and recall stand at confidence {found['confidence']:.3f}, where the mean F1 of the classes "
-            "is best on these same pictures. The means leave out a class without labelled faces.",
-            f"Above that confidence, matched at IoU {found['match_iou']} whatever the class: "
-            f"{missed['missed']} faces missed, {missed['wrong class']} given the wrong class, "
-            f"{missed['false box']} boxes that answer no labelled face (a second box on a face is one).",
+            table(("mistake", "count", "points of mAP 0.5 that it costs"), kinds),
+            table(("slice by", "slice", "pictures", "faces", "mAP 0.5", "recall"), slices),
+            f"Expected calibration error: {percent(error)} points, over {found['calibration']['n']:,} detections from "
+            f"confidence {found['calibration']['from']}. Pictures with a suspected label error: "
+            f"{len(found['suspects'])}.",
         ]
     )
 
 
-def _limits(found: Mapping[str, Any], run: Mapping[str, Any], card: Mapping[str, Any]) -> list[str]:
-    limits = []
-    if found["images"] < ENOUGH_PICTURES:
-        limits.append(f"Too few to measure: {found['images']} pictures; {ENOUGH_PICTURES} or more say something.")
-    if found["split"] == "train":
-        limits.append("These are pictures that models are trained on: the numbers say nothing of new ones.")
-    if found["split"] == "val":
-        limits.append("The best epoch was chosen on a validation split: on it, numbers are a little too good.")
-    if (run.get("ensemble") or {}).get("hash") != card["hash"]:
-        limits.append(f"{_trained_on(run)}: pictures that the model was trained on may be among those scored.")
-    if card.get("split_by", "file") == "file":
-        limits.append(
-            "The ensemble was split by file: near-duplicates of a scored picture may be among the training pictures."
+def _shortcuts(audit: Mapping[str, Any] | None) -> str:
+    if audit is None:
+        return "Not asked: `fmask audit`."
+    rows = [
+        (
+            one["kind"], one["faces_of"], "yes" if one["must_change"] else "no", "yes" if one["seen"] else "no",
+            str(one["n"]), words.rate(one), str(one["lost"]),
         )
-    return [*limits, "No intervals yet: read small differences as none."]
-
-
-def _trained_on(run: Mapping[str, Any]) -> str:
-    ensemble = run.get("ensemble")
-    if not ensemble:
-        return "It is not known what these weights were trained on"
-    return f"The run was trained on another ensemble, {ensemble['name']} (`{ensemble['hash'][:12]}`)"
+        for one in audit["kinds"]
+    ]  # fmt: skip
+    header = ("edit", "faces", "must change", "training may know it", "n", "flipped", "lost")
+    return f"{words.headline_of(audit)}\n\n{table(header, rows)}"

@@ -1,0 +1,158 @@
+"""How often the 95 % intervals hold the truth, on simulated detectors whose truth is known.
+
+    python bench/coverage.py [--repeats 500]
+
+Three detectors (good, medium, weak) on pictures that differ in how hard they are, in how many faces they hold, and in
+their mix of classes, so that faces of one picture go wrong together. The truth is the same number on 400,000 pictures.
+Each repeat draws 50, 100, 500 or 2,000 pictures and computes all intervals as `fmask evaluate` does, on 300 resamples.
+Precision, recall and F1 are asked twice: at the confidence with the best F1 on the drawn pictures themselves (`best`;
+its truth is what this confidence gives on all pictures), and at a fixed one (`fixed`). Writes `coverage.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facemask_train.evaluation.estimates import Sample, at_confidence, average_precisions, counts_at, prepare, rates
+from facemask_train.evaluation.flat import Faces, Flat
+from facemask_train.evaluation.intervals import resample
+from facemask_train.records import CLASSES
+
+SIZES = (50, 100, 500, 2000)
+POPULATION = 400_000
+RESAMPLES = 300  # an interval takes their spread, which so many give to 4 % of itself
+GRID = np.linspace(0.02, 0.98, 97)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A detector: how sure it is of what is right, how often it misses, swaps the class, and sees what is not there."""
+
+    sure: float
+    miss: float
+    swap: float
+    false: float
+
+
+DETECTORS = {
+    "good": Kind(3.0, 0.02, 0.02, 0.15),
+    "medium": Kind(1.2, 0.10, 0.08, 0.6),
+    "weak": Kind(-0.3, 0.3, 0.15, 1.5),
+}
+
+
+def draw(pictures: int, kind: Kind, rng: np.random.Generator) -> Flat:
+    """Draw pictures with their labels and this detector's detections; no two faces of a picture overlap."""
+    hard, mix = rng.normal(0, 0.7, pictures), rng.beta(2, 2, pictures)
+    place = np.repeat(np.arange(pictures), rng.geometric(0.35, pictures))
+    count = len(place)
+    counts = np.bincount(place, minlength=pictures)
+    left = (np.arange(count) - np.repeat(np.cumsum(counts) - counts, counts)) * 200.0
+    box = np.stack([left, 0 * left, left + 100, 0 * left + 100], axis=1)
+    name = (rng.random(count) > mix[place]).astype(np.int64)
+    seen = rng.random(count) > 1 / (1 + np.exp(np.log((1 - kind.miss) / kind.miss) - hard[place]))
+    wrong = rng.random(count) < kind.swap
+    quality = np.clip(0.78 + 0.04 * kind.sure - 0.05 * hard[place] + rng.normal(0, 0.1, count), 0.2, 0.999)
+    shift = (1 - quality) / (1 + quality) * 100
+    moved = box + np.stack([shift, 0 * shift, shift, 0 * shift], axis=1)
+    sure = 1 / (1 + np.exp(-(kind.sure - hard[place] + rng.normal(0, 1, count) - 1.5 * wrong)))
+    extra = np.repeat(np.arange(pictures), rng.poisson(kind.false * np.exp(hard - 0.25), pictures))
+    away = 5e4 + np.arange(len(extra)) * 200.0
+    beside = np.stack([away, 0 * away, away + 100, 0 * away + 100], axis=1)
+    unsure = 1 / (1 + np.exp(-(-1.0 + rng.normal(0, 1.2, len(extra)))))
+    where, boxes = np.r_[place[seen], extra], np.concatenate([moved[seen], beside])
+    which = np.r_[np.where(wrong, 1 - name, name)[seen], rng.integers(0, 2, len(extra))]
+    confidence = np.r_[sure[seen], unsure]
+    order = np.lexsort((-confidence, where))
+    found = Faces(where[order], which[order], boxes[order], confidence[order])
+    return Flat(pictures, Faces(place, name, box, np.ones(count)), found)
+
+
+def at(sample: Sample, confidence: float) -> dict[str, tuple[float, float, float]]:
+    """Return precision, recall and F1 by class and for all, without intervals."""
+    found = {}
+    for name in CLASSES:
+        counts = counts_at(sample, name, confidence)
+        values = rates(*(np.asarray(part.sum(), float) for part in (counts.hits, counts.found, counts.labels)))
+        found[name] = tuple(float(value) for value in values)
+    found["all"] = tuple(float(np.mean([found[name][i] for name in CLASSES])) for i in range(3))
+    return found  # type: ignore[return-value]
+
+
+def truth(kind: Kind) -> dict[str, Any]:
+    """Return every number on the whole population, at each confidence of a grid."""
+    sample = prepare(draw(POPULATION, kind, np.random.default_rng(12345)), np.ones((POPULATION, 1), np.float32))
+    areas = average_precisions(sample)
+    along = [at(sample, confidence) for confidence in GRID]
+    best = int(np.argmax([row["all"][2] for row in along]))
+    return {
+        "areas": {name: {key: number.value for key, number in row.items()} for name, row in areas.items()},
+        "along": along,
+        "fixed": float(GRID[best]),
+    }
+
+
+def repeat(asked: tuple[str, int, int, dict[str, Any]]) -> dict[str, bool | None]:
+    """Draw one sample, and say of each interval if it holds the truth."""
+    name, pictures, seed, known = asked
+    flat = draw(pictures, DETECTORS[name], np.random.default_rng([seed, pictures]))
+    sample = prepare(flat, resample(pictures, RESAMPLES, seed=seed + 1))
+    held: dict[str, bool | None] = {}
+    for of, row in average_precisions(sample).items():
+        for key, number in row.items():
+            held[f"{key} {of}"] = _holds(number.interval, known["areas"][of][key])
+    best = int(np.argmax([at(sample, confidence)["all"][2] for confidence in GRID]))
+    for how, place in (("best", best), ("fixed", int(np.argmin(abs(GRID - known["fixed"]))))):
+        table = at_confidence(sample, float(GRID[place]), chosen_here=how == "best")
+        for of, row in table.items():
+            for index, key in enumerate(("precision", "recall", "f1")):
+                held[f"{key} {how} {of}"] = _holds(row[key].interval, known["along"][place][of][index])
+    return held
+
+
+def _holds(interval: tuple[float, float] | None, value: float) -> bool | None:
+    return None if interval is None else interval[0] <= value <= interval[1]
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("--repeats", type=int, default=500)
+    repeats = asked.parse_args().repeats
+    coverage: dict[str, dict[str, dict[str, float]]] = {}
+    for name, kind in DETECTORS.items():
+        known = truth(kind)
+        coverage[name] = {}
+        for pictures in SIZES:
+            with ProcessPoolExecutor() as pool:
+                rows = list(pool.map(repeat, [(name, pictures, seed, known) for seed in range(repeats)], chunksize=8))
+            coverage[name][str(pictures)] = {
+                key: round(float(np.mean([row[key] for row in rows if row[key] is not None])), 3) for key in rows[0]
+            }
+            shown = {key: value for key, value in coverage[name][str(pictures)].items() if key.endswith(" all")}
+            sys.stderr.write(f"{name}, {pictures} pictures: {shown}\n")
+    result = {
+        "command": f"python bench/coverage.py --repeats {repeats}",
+        "device": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
+        "date": datetime.now(UTC).date().isoformat(),
+        "level": 0.95,
+        "repeats": repeats,
+        "resamples": RESAMPLES,
+        "standard_error_of_a_coverage": round((0.95 * 0.05 / repeats) ** 0.5, 4),
+        "coverage": coverage,
+    }
+    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

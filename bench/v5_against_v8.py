@@ -1,0 +1,189 @@
+"""v5-like against v8-like data: the same checkpoint, the same number of pictures seen, the same test pictures.
+
+    python bench/v5_against_v8.py WORK --archives DIR --weights yolov5n-face.pt
+
+Builds both ensembles from the sources that are there, split 60 / 20 / 20; trains a model on each until it has seen
+`--seen` pictures; evaluates and audits both on the test pictures of the v5-like one; compares them; and asks both about
+a caped, cowled figure (`hero.py`), side by side. Writes `v5_against_v8.json`, `v5_against_v8.md` and
+`docs/figure-1.jpg`. Stages that are finished are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image, ImageDraw
+
+from facemask_train.config import config_file, read_train_settings, read_yaml
+from facemask_train.drawing import DETECTED, GREY, INK, font, outline
+from facemask_train.ensemble.build import build
+from facemask_train.evaluation.compare import compare
+from facemask_train.evaluation.evaluate import Evaluation, evaluate
+from facemask_train.evaluation.report import table
+from facemask_train.evaluation.shortcuts import on_face, recoded
+from facemask_train.evaluation.words import headline_of, rate, with_interval
+from facemask_train.inference import load_detector
+from facemask_train.sources.fetch import fetch
+from facemask_train.training.train import train
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hero import draw_hero
+
+SPLIT = {"train": 0.6, "val": 0.2, "test": 0.2}
+SIDES = ("v5", "v8")
+RATES = {"unseen shortcuts": "shortcut_rate", "seen shortcuts": "shortcut_rate_seen", "response": "response_rate"}
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def options() -> argparse.Namespace:
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("work", type=Path)
+    asked.add_argument("--archives", type=Path, required=True, help="where the Kaggle archives are")
+    asked.add_argument("--weights", type=Path, required=True, help="the checkpoint that both start from")
+    asked.add_argument("--sources", nargs="+", default=["andrewmvd", "aditya276"])
+    asked.add_argument("--seen", type=int, default=9000, help="how many pictures each model sees in training")
+    asked.add_argument("--imgsz", type=int, default=320)
+    asked.add_argument("--batch", type=int, default=16)
+    asked.add_argument("--device", default="cpu")
+    return asked.parse_args()
+
+
+def write_recipe(root: Path, side: str, sources: list[str]) -> str:
+    """Write the shipped recipe with another split, and without the sources that are not here."""
+    name = f"bench-{side}"
+    own = read_yaml(config_file(root, f"ensembles/{side}.yaml"))
+    wanted = [source for source in own["sources"] if source in sources]
+    recipe = {**own, "name": name, "sources": wanted, "split": SPLIT}
+    path = root / "configs" / "ensembles" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    return name
+
+
+def train_side(given: argparse.Namespace, name: str, pictures: int) -> str:
+    """Train until so many pictures have been seen, unless this run is finished already."""
+    epochs = max(1, round(given.seen / pictures))
+    run = f"{name}-{given.imgsz}-{epochs}"
+    if not (given.work / "runs" / run / "weights" / "best.pt").is_file():
+        changes = {"weights": str(given.weights.resolve()), "epochs": epochs, "patience": epochs, "imgsz": given.imgsz}
+        changes |= {"batch": given.batch, "device": given.device, "workers": 0, "nbs": given.batch, "warmup_epochs": 1}
+        train(given.work, read_train_settings(given.work, "train", changes), data=name, name=run, tracker="none")
+    return run
+
+
+def ask_about_the_hero(given: argparse.Namespace, found: dict[str, Evaluation]) -> dict[str, dict[str, Any]]:
+    """Draw what each model says of the figure, side by side, and return it."""
+    hero = draw_hero()
+    picture = recoded(hero.picture)
+    height, width = picture.shape[:2]
+    page = Image.new("RGB", (len(found) * (width + 20) + 20, height + 130), "white")
+    draw, told = ImageDraw.Draw(page), {}
+    for index, (side, one) in enumerate(found.items()):
+        threshold = float(one.operating_point["threshold"])
+        weights = given.work / "runs" / one.run / "weights" / "best.pt"
+        detector = load_detector(weights, imgsz=given.imgsz, device=given.device)
+        (answers,) = detector.answers([picture], confidence=0.05)
+        best = on_face(hero.face, answers)
+        sure = best is not None and best.confidence > threshold
+        said = "no face found" if best is None else f"{best.name} {best.confidence:.2f}"
+        if best is not None and not sure:
+            said = f"nothing above {threshold:.2f} ({said})"
+        left = 20 + index * (width + 20)
+        page.paste(Image.fromarray(picture), (left, 70))
+        if best is not None:
+            box = tuple(value + shift for value, shift in zip(best.corners, (left, 70) * 2, strict=True))
+            outline(draw, box, DETECTED, 4)  # type: ignore[arg-type]
+        draw.text((left, 16), f"trained on {side}-like data: {said}", fill=INK, font=font(22, bold=True))
+        shortcut = one.metrics["audit"]["shortcut_rate"]
+        unit = " %" if shortcut["measurable"] else ""
+        note = f"shortcut rate, unseen edits: {rate(shortcut)}{unit}; n = {shortcut['n']}"
+        draw.text((left, height + 82), note, fill=GREY, font=font(18))
+        told[side] = {"answer": None if best is None else asdict(best), "above_the_threshold": sure}
+    DOCS.mkdir(exist_ok=True)
+    page.resize((page.width * 2 // 3, page.height * 2 // 3), Image.Resampling.LANCZOS).save(
+        DOCS / "figure-1.jpg", quality=86
+    )
+    return told
+
+
+def as_markdown(result: dict[str, Any]) -> str:
+    """Return the table for the README."""
+    header = ("trained on", "pictures seen", "mAP 0.5", "mAP 0.5:0.95", "recall", *(f"{name} (n)" for name in RATES))
+    rows = []
+    for side, one in result["models"].items():
+        numbers = [with_interval(one[key], one["intervals"][key]) for key in ("map50", "map50_95", "recall")]
+        rates = [f"{rate(one[key])} ({one[key]['n']})" for key in RATES.values()]
+        rows.append((f"{side}-like", f"{one['seen']:,}", *numbers, *rates))
+    few = f"On {result['images']} test pictures with {result['boxes']} faces, in percent, with 95 % intervals."
+    said = [f"{side}: {one['audit']}" for side, one in result["models"].items()]
+    return "\n\n".join([table(header, rows), few, result["verdict"], *said]) + "\n"
+
+
+def main() -> None:
+    given = options()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    began, root = time.monotonic(), given.work
+    fetch(root, given.sources, origin=given.archives)
+    names = {side: write_recipe(root, side, given.sources) for side in SIDES}
+    cards = {side: build(root, name).card for side, name in names.items()}
+    pictures = {side: int(card["splits"]["train"]) for side, card in cards.items()}
+    trained = {side: train_side(given, names[side], pictures[side]) for side in SIDES}
+    exam = names["v5"]
+    scored = {
+        side: evaluate(root, run=run, data=exam, device=given.device, tracker="none") for side, run in trained.items()
+    }
+    told = ask_about_the_hero(given, scored)
+    compared = compare(root, [trained[side] for side in SIDES], data=exam).found
+    models = {}
+    for side, one in scored.items():
+        keys = ("map50", "map50_95", "precision", "recall")
+        audit = one.metrics["audit"]
+        epochs = json.loads((root / "runs" / one.run / "run.json").read_text())["settings"]["epochs"]
+        models[side] = {
+            **{key: getattr(one, key) for key in keys},
+            "intervals": {key: one.intervals[key] for key in keys},
+            "few": one.metrics["few"],
+            "train_pictures": pictures[side],
+            "epochs": epochs,
+            "seen": epochs * pictures[side],
+            **{
+                key: audit[key]
+                for key in ("shortcut_rate", "shortcut_rate_seen", "response_rate", "shortcut_rate_by_class")
+            },
+            "audit": headline_of(audit),
+            "hero": told[side],
+        }
+    first = next(iter(scored.values()))
+    result = {
+        "command": f"python bench/v5_against_v8.py WORK --archives DIR --weights {given.weights.name} "
+        f"--seen {given.seen} --imgsz {given.imgsz} --batch {given.batch}",
+        "device": f"{os.cpu_count()} cores, {platform.machine()}, {given.device}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "minutes": round((time.monotonic() - began) / 60, 1),
+        "images": first.images,
+        "boxes": first.boxes,
+        "models": models,
+        "difference": compared["difference"],
+        "interval": compared["interval"],
+        "verdict": compared["verdict"],
+        "shortcut_difference": compared["pairs"][0]["shortcut"],
+    }
+    here = Path(__file__)
+    here.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+    here.with_suffix(".md").write_text(as_markdown(result))
+    sys.stdout.write(as_markdown(result))
+
+
+if __name__ == "__main__":
+    main()

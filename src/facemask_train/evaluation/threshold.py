@@ -1,0 +1,67 @@
+"""The confidence from which a detection counts: chosen on the validation split, never on the pictures scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from facemask_train import detect
+from facemask_train.evaluation.subject import Exam, Model, Setup
+from facemask_train.folders import read_json
+
+DEFAULT = 0.25
+"""What is taken where nothing can be chosen: the `ultralytics` package's own for predictions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A confidence, and who chose it: the best F1 on `val`, the `user`, or nobody (the package's `default`)."""
+
+    value: float
+    chosen: Literal["val", "user", "default"]
+
+
+def inputs(model: Model, exam: Exam, setup: Setup) -> dict[str, Any]:
+    """Return all that decides a split's detections. The batch is among them: its pictures are padded to one shape."""
+    return {
+        "weights": model.digest,
+        "ensemble": {"name": exam.card["name"], "hash": exam.card["hash"]},
+        "split": exam.split,
+        "imgsz": setup.imgsz,
+        "batch": setup.batch,
+        "lowest_confidence": detect.CONFIDENCE,
+        "suppression_iou": detect.IOU,
+        "detections_per_image": detect.MAX_DETECTIONS,
+    }
+
+
+def choose(model: Model, exam: Exam, setup: Setup, given: float | None) -> Threshold:
+    """Return the user's confidence, or the one with the best mean F1 on the ensemble's validation split.
+
+    The validation split is scored for it, unless an evaluation of this model on this ensemble says it already.
+    """
+    if given is not None:
+        return Threshold(given, "user")
+    known = _known(model, exam, setup)
+    if known is not None:
+        return known
+    val = exam.of("val")
+    if val is None:
+        return Threshold(DEFAULT, "default")
+    scored = detect.validate(model.weights, val.folder / "data.yaml", "val", **setup.options)
+    return Threshold(round(scored.confidence, 6), "val")
+
+
+def _known(model: Model, exam: Exam, setup: Setup) -> Threshold | None:
+    """Return what an evaluation of this model on any split of this ensemble has chosen on val."""
+    for path in sorted((model.folder / "evaluation").glob(f"{exam.card['name']}-*/metrics.json")):
+        found = read_json(path) or {}
+        point, said = found.get("operating_point") or {}, found.get("inputs") or {}
+        if point.get("chosen") == "val" and _same(said, inputs(model, exam, setup)):
+            return Threshold(float(point["threshold"]), "val")
+    return None
+
+
+def _same(said: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return all(said.get(key) == value for key, value in wanted.items() if key != "split")
