@@ -17,7 +17,7 @@ from facemask_train.config import Duplicates
 from facemask_train.ensemble import duplicates
 from facemask_train.ensemble.duplicates import Pair, find_candidates, find_pairs, groups_of
 from facemask_train.ensemble.fingerprints import ORIENTATIONS, SIDE, fingerprint, oriented, turned, words
-from facemask_train.ensemble.likeness import UNJUDGED, likeness
+from facemask_train.ensemble.likeness import has_structure
 from facemask_train.ensemble.workers import Engine
 from facemask_train.errors import UsageError
 from facemask_train.geometry import inverse
@@ -150,9 +150,13 @@ def test_near_uniform_pictures_are_the_same_only_with_the_same_bytes() -> None:
     assert (pair.first, pair.second, pair.same, pair.orientation) == (3, 12, True, 0)
 
 
-def test_two_thumbnails_without_structure_are_not_judged() -> None:
-    flat = np.full((SIDE, SIDE), 120, np.uint8)
-    assert likeness(flat, flat) == UNJUDGED
+def test_what_has_no_structure_is_not_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not any(fingerprint(grey(wall(seed))).hash.strip(b"\0") for seed in range(6))
+    assert all(has_structure(cv2.resize(grey(scene.picture), (SIDE, SIDE))) for scene in scenes())
+    searched: list[int] = []
+    monkeypatch.setattr(duplicates, "find_candidates", lambda hashes, distance: searched.append(len(hashes)) or [])
+    pairs_of([wall(1), scenes()[0].picture, wall(2), scenes()[1].picture])
+    assert searched == [2]
 
 
 def test_equal_pictures_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from facemask_train.ensemble.fingerprints import Bits
 
-CATALOGUE_VERSION = 2
+CATALOGUE_VERSION = 3
 """Raised by hand when examining a file gives something else than before."""
 
 MARKER = "catalogue.json"
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 class Catalogue:
     """A source's pictures in the order of their paths: facts, hashes (n, 4), thumbnails (n, SIDE, SIDE).
 
-    A picture that cannot be used has an empty hash and thumbnail.
+    A picture that cannot be used has an empty hash and thumbnail, one without structure an empty hash.
     """
 
     facts: tuple[Facts, ...]

@@ -101,7 +101,8 @@ def find_pairs(
     twins: dict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
         twins[digest].append(index)
-    firsts = [indices[0] for indices in twins.values()]
+    compared = hashes.any(axis=1).tolist()  # what has no structure is the same as its equals alone
+    firsts = [indices[0] for indices in twins.values() if compared[indices[0]]]
     candidates = [
         Candidate(firsts[one.first], firsts[one.second], one.orientation)
         for one in find_candidates(hashes[firsts], settings.distance)

@@ -12,6 +12,8 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from facemask_train.ensemble.likeness import has_structure
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -32,7 +34,10 @@ _MIDDLE = (5, 5)  # the one frequency of the first ten diagonals that has no pla
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """One picture's hash (32 bytes) and thumbnail (SIDE * SIDE bytes, row by row)."""
+    """One picture's hash (32 bytes) and thumbnail (SIDE * SIDE bytes, row by row).
+
+    The hash is empty (all zero) where there is too little structure to compare: near-uniform pictures are all alike.
+    """
 
     hash: bytes
     thumbnail: bytes
@@ -43,7 +48,7 @@ def fingerprint(picture: NDArray[np.uint8]) -> Fingerprint:
     import cv2
 
     small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return Fingerprint(_signs(small).tobytes(), small.tobytes())
+    return Fingerprint(_signs(small).tobytes() if has_structure(small) else bytes(BITS // 8), small.tobytes())
 
 
 def _signs(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint8]:

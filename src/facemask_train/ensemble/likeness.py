@@ -28,23 +28,20 @@ _TEXTURED = 0.08  # share of the windows that need structure before likeness mea
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How alike two pictures are, from -1 to 1: at the `worst` window and on the `mean`.
-
-    Both are -1 where there is too little structure to tell: near-uniform pictures are all alike.
-    """
+    """How alike two pictures are, from -1 to 1: at the `worst` window and on the `mean`."""
 
     worst: float
     mean: float
 
 
-UNJUDGED = Likeness(-1.0, -1.0)
+def has_structure(thumbnail: NDArray[np.uint8]) -> bool:
+    """Say if a thumbnail, (side, side), has enough structure for likeness to mean anything."""
+    return _texture(_smooth(thumbnail)) >= _TEXTURED
 
 
 def likeness(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Likeness:
-    """Compare two thumbnails, (side, side), that are in the same orientation."""
+    """Compare two thumbnails, (side, side), that are in the same orientation and have structure."""
     one, other = _smooth(first), _smooth(second)
-    if min(_texture(one), _texture(other)) < _TEXTURED:
-        return UNJUDGED
     found = _compare(one, other)
     return found if found.worst > 0.9 else max(found, _compare(one, _laid_over(one, other)), key=_mean)
 
