@@ -17,6 +17,7 @@ FLOORS = [
     ("errors",),
     ("records", "folders", "config"),
     ("geometry", "drawing", "pages", "sources", "formats"),
+    ("augmentation",),
     ("ensemble",),
     ("inspection",),
     ("engine",),

@@ -98,11 +98,13 @@ def find_pairs(
         thumbnail: gives a picture's, (SIDE, SIDE), by its index.
         digests: n sha256 of the files.
     """
+    import numpy as np
+
     twins: dict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
         twins[digest].append(index)
-    compared = hashes.any(axis=1).tolist()  # what has no structure is the same as its equals alone
-    firsts = [indices[0] for indices in twins.values() if compared[indices[0]]]
+    flat = set(np.flatnonzero(~np.any(hashes, axis=1)).tolist())  # without structure: the same as equals alone
+    firsts = [indices[0] for indices in twins.values() if indices[0] not in flat]
     candidates = [
         Candidate(firsts[one.first], firsts[one.second], one.orientation)
         for one in find_candidates(hashes[firsts], settings.distance)

@@ -1,4 +1,4 @@
-"""From the plan to files: pictures, labels and tables, one source picture after the other, in any number of processes.
+"""From the plan to files: pictures and labels, one source picture after the other, in any number of processes.
 
 Pictures of an earlier build of the same ensemble that would come out the same are taken over, once their bytes are seen
 to be whole.
@@ -11,43 +11,27 @@ import os
 import shutil
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from facemask_train.augmentation.augment import render
+from facemask_train.augmentation.faces import Edit
 from facemask_train.config import Augment
-from facemask_train.ensemble.augment import render
-from facemask_train.ensemble.clean import Problem
-from facemask_train.ensemble.faces import Edit
-from facemask_train.ensemble.groups import Copy
 from facemask_train.ensemble.pictures import decoded_plain, make_plain, read_published
 from facemask_train.ensemble.plan import Output, Planned
+from facemask_train.ensemble.tables import Earlier, Written, manifest_row, manifest_schema
 from facemask_train.ensemble.workers import Engine
 from facemask_train.folders import canonical, digest_file
 from facemask_train.formats import yolo
-from facemask_train.records import CLASSES, SPLITS, Label, Progress
+from facemask_train.records import SPLITS, Label, Progress
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 _ROWS = 2048  # manifest rows that are held at a time
-
-
-class Written(NamedTuple):
-    """What became of one output: the sha256 of its picture, and what was done to its faces."""
-
-    sha256: str
-    edits: tuple[str, ...]
-    taken_over: bool = False
-
-
-class Earlier(NamedTuple):
-    """A picture of an earlier build that would come out the same."""
-
-    image: Path
-    written: Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +84,13 @@ def write(
     waiting: deque[Planned] = deque()  # what processes are at work on, so that the plan is never held whole
     jobs = (_job(planned, earlier, waiting) for planned in plan)
     results = engine.spread(partial(_make_all, shop), jobs, count, what="write", progress=progress)
-    totals, rows, schema = Totals.none(), [], _manifest_schema()
+    totals, rows, schema = Totals.none(), [], manifest_schema()
     with pq.ParquetWriter(shop.folder / "manifest.parquet", schema) as table:
         for result in results:
             planned = waiting.popleft()
             totals.images[planned.kept.split] += 1
             for output, made in zip(planned.outputs, result, strict=True):
-                rows.append(_row(planned, output))
+                rows.append(manifest_row(planned, output))
                 _add_up(totals, rows[-1], made)
                 rows[-1] |= {"output_sha256": made.sha256, "edits": list(made.edits)}
             if len(rows) >= _ROWS:
@@ -206,155 +190,3 @@ def _jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:
 def _in_words(edit: Edit) -> str:
     """Return what became of a face as the manifest has it: `3 beard done`, `0 cap unjudgeable`, `1 - too-small`."""
     return f"{edit.label} {edit.kind or '-'} {(edit.reason or 'done').replace(' ', '-')}"
-
-
-# ---- tables ----
-
-
-def _manifest_schema() -> Any:
-    import pyarrow as pa
-
-    texts = (
-        "image",
-        "split",
-        "source",
-        "source_image",
-        "sha256",
-        "family",
-        "copy",
-        "operation",
-        "key",
-        "output_sha256",
-    )
-    return pa.schema(
-        [(key, pa.string()) for key in texts]
-        + [("width", pa.int64()), ("height", pa.int64()), ("labels", pa.list_(_label_type()))]
-        + [("edits", pa.list_(pa.string()))]
-    )
-
-
-def _label_type() -> Any:
-    import pyarrow as pa
-
-    return pa.struct([("name", pa.string()), *((key, pa.float64()) for key in ("x_min", "y_min", "x_max", "y_max"))])
-
-
-def _row(planned: Planned, output: Output) -> dict[str, Any]:
-    """Return an output's manifest row as far as it is decided before anything is made."""
-    record = planned.kept.record
-    return {
-        "image": output.image,
-        "split": planned.kept.split,
-        "source": record.source,
-        "source_image": record.path,
-        "sha256": record.sha256,
-        "family": planned.kept.family[:16],
-        "copy": output.copy,
-        "operation": output.operation,
-        "key": output.key,
-        "width": output.width,
-        "height": output.height,
-        "labels": [label_row(label) for label in output.labels],
-    }
-
-
-def label_row(label: Label) -> dict[str, Any]:
-    """Return a label as the tables have it, in pixels."""
-    x_min, y_min, x_max, y_max = (round(corner, 4) for corner in label.box.corners)
-    return {"name": label.name, "x_min": x_min, "y_min": y_min, "x_max": x_max, "y_max": y_max}
-
-
-def made_with() -> dict[str, str]:
-    """Return the versions of the packages that the pictures' bytes depend on."""
-    import importlib.metadata
-
-    import cv2
-    import numpy as np
-    import PIL
-
-    return {
-        "albumentations": importlib.metadata.version("albumentations"),  # to import it takes 2 seconds
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-        "pillow": PIL.__version__,
-    }
-
-
-def earlier_pictures(folder: Path, card: Mapping[str, Any] | None) -> dict[str, Earlier]:
-    """Return the pictures of the ensemble in a folder by their key.
-
-    Args:
-        card: what that ensemble says of itself. Its pictures count where the manifest is the one that it was finished
-            with, and the packages that made them are those of today.
-    """
-    import pyarrow.parquet as pq
-
-    manifest = folder / "manifest.parquet"
-    if card is None or card.get("made_with") != made_with() or not manifest.is_file():
-        return {}
-    if card.get("manifest_digest") != digest_file(manifest):
-        return {}
-    rows = pq.read_table(manifest, columns=["key", "image", "output_sha256", "edits"]).to_pylist()
-    return {
-        row["key"]: Earlier(folder / row["image"], Written(row["output_sha256"], tuple(row["edits"]))) for row in rows
-    }
-
-
-def write_groups(path: Path, copies: Sequence[Copy], images: Mapping[tuple[str, str], str]) -> None:
-    """Write `groups.parquet`: a row for each picture that has a copy, its labels laid over the first that is kept.
-
-    `image` is the picture in the ensemble: a kept one's own, and the first kept one's for those that are not.
-
-    Args:
-        images: by source and path, the kept pictures in the ensemble.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    own = [images.get((copy.member.source, copy.member.path), "") for copy in copies]
-    first: dict[int, str] = {}
-    for copy, image in zip(copies, own, strict=True):
-        if image:
-            first.setdefault(copy.group, image)
-    texts = ("source", "source_image", "sha256", "role", "cause", "image")
-    numbers = (("orientation", pa.int64()), ("likeness", pa.float64()), ("labels", pa.list_(_label_type())))
-    matches = (("matched", pa.list_(pa.int64())), ("iou", pa.list_(pa.float64())))
-    schema = pa.schema([("group", pa.int64()), *((key, pa.string()) for key in texts), *numbers, *matches])
-    rows = [_group_row(copy, image or first.get(copy.group, "")) for copy, image in zip(copies, own, strict=True)]
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
-
-
-def _group_row(copy: Copy, image: str) -> dict[str, Any]:
-    return {
-        "group": copy.group,
-        "source": copy.member.source,
-        "source_image": copy.member.path,
-        "sha256": copy.member.sha256,
-        "role": copy.role,
-        "cause": copy.cause,
-        "image": image,
-        "orientation": copy.orientation,
-        "likeness": round(copy.likeness, 4),
-        "labels": [label_row(label) for label in copy.labels],
-        "matched": list(copy.matched),
-        "iou": [round(overlap, 4) for overlap in copy.overlaps],
-    }
-
-
-def write_problems(path: Path, problems: Sequence[Problem]) -> None:
-    """Write `problems.parquet`: a row for everything that was repaired, merged or refused."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    fields = [(name, pa.int64() if name == "number" else pa.string()) for name in Problem.__dataclass_fields__]
-    rows = [asdict(problem) for problem in problems]
-    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(fields)), path)
-
-
-def write_data_yaml(path: Path, splits: Mapping[str, int]) -> None:
-    """Write what a YOLO tool is pointed at; without `path`, since the loader takes the yaml's own folder."""
-    import yaml
-
-    data = {split: f"images/{split}" for split in SPLITS if splits[split]}
-    text = yaml.safe_dump(data | {"names": dict(enumerate(CLASSES))}, sort_keys=False)
-    path.write_text(text, encoding="utf-8", newline="\n")

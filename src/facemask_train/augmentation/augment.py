@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from facemask_train.augmentation import faces
+from facemask_train.augmentation.faces import Edit
 from facemask_train.config import Blur, Compression, Light, Noise, Scale, Step, Transform, Turn, Weather
-from facemask_train.ensemble import faces
-from facemask_train.ensemble.faces import Edit
 from facemask_train.folders import digest_data
 from facemask_train.geometry import laid_over
 from facemask_train.records import Box, Label

@@ -11,10 +11,10 @@ import math
 from random import Random
 from typing import TYPE_CHECKING
 
-from facemask_train.ensemble.face_crop import MIN_FLESH, Face, step, to_lab, to_rgb
+from facemask_train.augmentation.face_crop import MIN_FLESH, Face, step, to_lab, to_rgb
 
 if TYPE_CHECKING:
-    from facemask_train.ensemble.face_crop import Field, Picture
+    from facemask_train.augmentation.face_crop import Field, Picture
 
 Colour = tuple[int, int, int]
 

@@ -6,11 +6,11 @@ import math
 from random import Random
 from typing import TYPE_CHECKING
 
-from facemask_train.ensemble.face_crop import MIN_FLESH, MOUTH, Face, rounded, step, to_lab
-from facemask_train.ensemble.face_relief import Drawn, blended
+from facemask_train.augmentation.face_crop import MIN_FLESH, MOUTH, Face, rounded, step, to_lab
+from facemask_train.augmentation.face_relief import Drawn, blended
 
 if TYPE_CHECKING:
-    from facemask_train.ensemble.face_crop import Field, Window
+    from facemask_train.augmentation.face_crop import Field, Window
 
 HAIRS: tuple[tuple[int, int, int], ...] = (
     (24, 20, 19), (38, 30, 27), (58, 40, 30), (84, 58, 40), (120, 82, 52), (150, 108, 66), (176, 138, 92),

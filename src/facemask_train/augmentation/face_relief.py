@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from facemask_train.ensemble.face_crop import Face, rounded, step
+from facemask_train.augmentation.face_crop import Face, rounded, step
 
 if TYPE_CHECKING:
-    from facemask_train.ensemble.face_crop import Field, Picture, Window
+    from facemask_train.augmentation.face_crop import Field, Picture, Window
 
 Point = tuple[float, float]
 Drawn = tuple["Picture", "Field"]

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
+from facemask_train.augmentation import face_beard, face_covers, face_tones
+from facemask_train.augmentation.face_crop import Face, Margins, crop_face
+from facemask_train.augmentation.face_relief import Drawn
 from facemask_train.config import FaceKind, Faces
-from facemask_train.ensemble import face_beard, face_covers, face_tones
-from facemask_train.ensemble.face_crop import Face, Margins, crop_face
-from facemask_train.ensemble.face_relief import Drawn
 from facemask_train.records import Box, Label
 
 if TYPE_CHECKING:
-    from facemask_train.ensemble.face_crop import Field, Picture, Window
+    from facemask_train.augmentation.face_crop import Field, Picture, Window
 
 BARE_ONLY: tuple[FaceKind, ...] = ("recolour", "relight", "beard", "hand", "cup")
 MASKED_ONLY: tuple[FaceKind, ...] = ("tint",)

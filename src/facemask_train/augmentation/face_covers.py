@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from facemask_train.ensemble.face_crop import MOUTH, Face, to_rgb
-from facemask_train.ensemble.face_relief import Drawn, Point, Relief, laid, lathe, limbs, over, plane, uneven
+from facemask_train.augmentation.face_crop import MOUTH, Face, to_rgb
+from facemask_train.augmentation.face_relief import Drawn, Point, Relief, laid, lathe, limbs, over, plane, uneven
 
 if TYPE_CHECKING:
-    from facemask_train.ensemble.face_crop import Field
+    from facemask_train.augmentation.face_crop import Field
 
 Colour = tuple[int, int, int]
 Profile = list[Point]

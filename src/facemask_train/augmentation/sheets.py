@@ -9,8 +9,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from facemask_train import drawing
+from facemask_train.augmentation import augment, faces
 from facemask_train.config import FaceKind, Transform
-from facemask_train.ensemble import augment, faces
 from facemask_train.folders import write_bytes
 from facemask_train.records import Label
 

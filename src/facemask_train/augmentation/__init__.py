@@ -1,0 +1,1 @@
+"""What an augmented copy of a picture is: exact turns, pixel steps, edits of labelled faces. Knows no ensemble."""
