@@ -22,14 +22,16 @@ from typing import Any
 
 import numpy as np
 
-from facemask_train.config import Duplicates, Recipe, parse
+from facemask_train.config import parse
+from facemask_train.ensemble.agreement import Member
 from facemask_train.ensemble.duplicates import find_pairs
 from facemask_train.ensemble.fingerprints import SIDE, oriented, turned
-from facemask_train.ensemble.groups import Member, decide
+from facemask_train.ensemble.groups import decide
 from facemask_train.ensemble.pictures import Facts
 from facemask_train.ensemble.plan import make_plan
 from facemask_train.ensemble.workers import Engine
 from facemask_train.geometry import inverse
+from facemask_train.recipe import Duplicates, Recipe
 from facemask_train.records import Box, Label, Record
 
 SIZES = (10_000, 100_000, 1_000_000)

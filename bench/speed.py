@@ -51,7 +51,7 @@ from pathlib import Path
 import albumentations as A
 import cv2
 import pandas as pd
-from facemask_train.config import read_recipe
+from facemask_train.recipe import read_recipe
 from facemask_train.augmentation.augment import render
 from facemask_train.formats import yolo
 from facemask_train.records import Box, Label

@@ -77,7 +77,9 @@ def train_side(given: argparse.Namespace, name: str, pictures: int) -> str:
     run = f"{name}-{given.imgsz}-{epochs}"
     if not (given.work / "runs" / run / "weights" / "best.pt").is_file():
         changes = {"weights": str(given.weights.resolve()), "epochs": epochs, "patience": epochs, "imgsz": given.imgsz}
-        changes |= {"batch": given.batch, "device": given.device, "workers": 0, "nbs": given.batch, "warmup_epochs": 1}
+        # of whatever length, a sixth of the epochs warms up, and the last third goes without mosaic
+        changes |= {"batch": given.batch, "device": given.device, "workers": 0}
+        changes |= {"warmup_epochs": max(1, round(epochs / 6)), "close_mosaic": max(1, round(epochs / 3))}
         train(given.work, read_train_settings(given.work, "train", changes), data=name, name=run, tracker="none")
     return run
 

@@ -21,7 +21,7 @@ from PIL import Image
 from facemask_train.augmentation import augment
 from facemask_train.augmentation.augment import Shape, render, seed_of, shape_of
 from facemask_train.augmentation.sheets import examples_of, transform_sheet
-from facemask_train.config import Augment, Transform
+from facemask_train.recipe import Augment, Transform
 from facemask_train.records import Box, Label
 from facemask_train.sources.scenes import draw_scene
 

@@ -16,13 +16,13 @@ import yaml
 from PIL import Image
 
 from crash import every_death, tree
-from facemask_train.config import Split
 from facemask_train.ensemble.build import build
 from facemask_train.ensemble.split import split_of
 from facemask_train.ensemble.versions import find_ensemble
 from facemask_train.ensemble.workers import Engine
 from facemask_train.errors import ClassMapError, DataError, MissingError, UsageError
 from facemask_train.formats import yolo
+from facemask_train.recipe import Split
 from facemask_train.sources.fetch import fetch
 from worlds import HEIGHT, WIDTH, make_root, picture, write
 

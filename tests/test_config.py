@@ -7,17 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from facemask_train.config import (
-    Recipe,
-    class_map,
-    config_file,
-    parse,
-    read_recipe,
-    read_sources,
-    read_train_settings,
-    set_option,
-)
+from facemask_train.config import class_map, config_file, parse, read_sources, read_train_settings, set_option
 from facemask_train.errors import MissingError, UsageError
+from facemask_train.recipe import Recipe, read_recipe
 
 
 def test_what_ships_is_right(tmp_path: Path) -> None:

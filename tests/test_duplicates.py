@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copies import copy_of, encoded, moment, wall
-from facemask_train.config import Duplicates
 from facemask_train.ensemble import duplicates
 from facemask_train.ensemble.duplicates import Pair, find_candidates, find_pairs, groups_of
 from facemask_train.ensemble.fingerprints import ORIENTATIONS, SIDE, fingerprint, oriented, turned, words
@@ -21,6 +20,7 @@ from facemask_train.ensemble.likeness import has_structure
 from facemask_train.ensemble.workers import Engine
 from facemask_train.errors import UsageError
 from facemask_train.geometry import inverse
+from facemask_train.recipe import Duplicates
 from facemask_train.sources.scenes import Scene, draw_scene
 
 ALONE = Engine(workers=1)

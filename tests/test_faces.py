@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from facemask_train.augmentation import faces
 from facemask_train.augmentation.face_crop import BROWS, crop_face, step, to_lab, to_rgb
 from facemask_train.augmentation.faces import Edit, edit_face, edit_faces, kinds_for, spoilt, survival, unfit
-from facemask_train.config import Faces
+from facemask_train.recipe import Faces
 from facemask_train.records import Box, Label
 from facemask_train.sources.people import Pen, draw_person
 

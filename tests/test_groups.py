@@ -5,10 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facemask_train.config import Recipe, Split, parse
+from facemask_train.config import parse
+from facemask_train.ensemble.agreement import Member
 from facemask_train.ensemble.duplicates import Pair
-from facemask_train.ensemble.groups import Decisions, Member, decide
+from facemask_train.ensemble.groups import Decisions, decide
 from facemask_train.ensemble.split import families, published_split
+from facemask_train.recipe import Recipe, Split
 from facemask_train.records import Box, Label, Record
 
 TRAIN, VAL, TEST = "0" * 64, "b" * 64, "f" * 64  # contents that fall into each split of 0.5 / 0.25 / 0.25

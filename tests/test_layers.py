@@ -16,6 +16,7 @@ PACKAGE = Path(facemask_train.__file__).parent
 FLOORS = [
     ("errors",),
     ("records", "folders", "config"),
+    ("recipe",),
     ("geometry", "drawing", "pages", "sources", "formats"),
     ("augmentation",),
     ("ensemble",),

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from facemask_train.config import read_recipe
 from facemask_train.ensemble.build import build
+from facemask_train.recipe import read_recipe
 from facemask_train.sources.fetch import fetch
 from facemask_train.sources.sample import write_archive
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from facemask_train.config import TrackerKind, TrainSettings, read_recipe
+from facemask_train.config import TrackerKind, TrainSettings
 from facemask_train.ensemble.build import Built, ClassMaps, build
 from facemask_train.ensemble.workers import Engine
 from facemask_train.evaluation.evaluate import Evaluation, evaluate
+from facemask_train.recipe import read_recipe
 from facemask_train.records import Progress, no_progress
 from facemask_train.sources.fetch import Fetched, fetch
 from facemask_train.training import runs

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from facemask_train.augmentation import faces
 from facemask_train.augmentation.faces import Edit
-from facemask_train.config import Blur, Compression, Light, Noise, Scale, Step, Transform, Turn, Weather
 from facemask_train.folders import digest_data
 from facemask_train.geometry import laid_over
+from facemask_train.recipe import Blur, Compression, Light, Noise, Scale, Step, Transform, Turn, Weather
 from facemask_train.records import Box, Label
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from facemask_train.augmentation import face_beard, face_covers, face_tones
 from facemask_train.augmentation.face_crop import Face, Margins, crop_face
 from facemask_train.augmentation.face_relief import Drawn
-from facemask_train.config import FaceKind, Faces
+from facemask_train.recipe import FaceKind, Faces
 from facemask_train.records import Box, Label
 
 if TYPE_CHECKING:

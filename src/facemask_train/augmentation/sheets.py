@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from facemask_train import drawing
 from facemask_train.augmentation import augment, faces
-from facemask_train.config import FaceKind, Transform
 from facemask_train.folders import write_bytes
+from facemask_train.recipe import FaceKind, Transform
 from facemask_train.records import Label
 
 if TYPE_CHECKING:

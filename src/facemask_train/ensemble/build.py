@@ -10,12 +10,13 @@ from typing import Any
 
 from facemask_train.augmentation import augment
 from facemask_train.augmentation.sheets import examples_of, transform_sheet
-from facemask_train.config import Augment, Recipe, Source, Split, Target, pick_source, read_recipe, read_sources
+from facemask_train.config import Source, Target, pick_source, read_sources
+from facemask_train.ensemble.agreement import Member
 from facemask_train.ensemble.card import make_card
 from facemask_train.ensemble.catalogue import CATALOGUE_VERSION, catalogue
 from facemask_train.ensemble.duplicates import Pair, find_pairs
 from facemask_train.ensemble.gather import Gathered, check_books, gather
-from facemask_train.ensemble.groups import Decisions, Member, decide
+from facemask_train.ensemble.groups import Decisions, decide
 from facemask_train.ensemble.pictures import Facts, decoded_plain, make_plain, read_published
 from facemask_train.ensemble.plan import WRITE_VERSION, make_plan, original_image
 from facemask_train.ensemble.split import published_split
@@ -25,6 +26,7 @@ from facemask_train.ensemble.workers import Engine
 from facemask_train.ensemble.write import Totals, Workshop, write
 from facemask_train.errors import DataError, FmaskError, MissingError, StorageError, UsageError
 from facemask_train.folders import locked, read_json, recover, replacing, write_json
+from facemask_train.recipe import Augment, Recipe, Split, read_recipe
 from facemask_train.records import SPLITS, Label, Progress, Record, no_progress
 from facemask_train.sources.fetch import read_source, source_folder
 

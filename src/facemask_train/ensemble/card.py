@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from facemask_train.config import Prefer, Recipe, Split
 from facemask_train.ensemble.gather import Gathered, Tally
 from facemask_train.ensemble.groups import Decisions, Kept
 from facemask_train.ensemble.split import published_split
 from facemask_train.ensemble.tables import made_with
 from facemask_train.ensemble.write import Totals
 from facemask_train.folders import digest_data
+from facemask_train.recipe import Prefer, Recipe, Split
 from facemask_train.records import CLASSES, SPLITS
 
 _ENOUGH = 3000  # pictures a class: the reference project's advice for a detector like this

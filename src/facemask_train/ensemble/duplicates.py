@@ -9,7 +9,7 @@ grow too many, through an index (faiss). Then a second measure, of another kind,
 Kin stay apart as pictures, and share a split. Where there is too little structure to tell (a wall, a sky), only equal
 bytes make a pair. Knows no label and no file.
 
-How the thresholds of `config.Duplicates` were found (`bench/duplicates.py`, on real pictures): of copies cropped by up
+How the thresholds of `recipe.Duplicates` were found (`bench/duplicates.py`, on real pictures): of copies cropped by up
 to 2 % a side, rescaled to a quarter and re-encoded at quality 30, all at once, all are within 12 of the 64 signs, and
 more than 99 % meet the whole condition on the signs (see `_close`); of pictures that are no copies, 1 pair in 100,000.
 The worst window of such a copy correlates by 0.84 and more in 99.5 %; where one face of 1 to 2 % of the picture has
@@ -23,11 +23,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from facemask_train.config import Duplicates
 from facemask_train.ensemble.fingerprints import ORIENTATIONS, oriented, turned
 from facemask_train.ensemble.likeness import Likeness, likeness
 from facemask_train.ensemble.workers import Engine
 from facemask_train.errors import UsageError
+from facemask_train.recipe import Duplicates
 from facemask_train.records import Progress, no_progress
 
 if TYPE_CHECKING:

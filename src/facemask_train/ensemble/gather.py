@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facemask_train import formats
-from facemask_train.config import Recipe, Source
+from facemask_train.config import Source
 from facemask_train.ensemble.catalogue import Catalogue
 from facemask_train.ensemble.class_sheet import class_sheet
 from facemask_train.ensemble.clean import UNKNOWN, Problem, Rules, clean
 from facemask_train.ensemble.groups import Fate
 from facemask_train.errors import ClassMapError, FmaskError
+from facemask_train.recipe import Recipe
 from facemask_train.records import CLASSES, WORN_INCORRECTLY, Reading, Record, Row
 from facemask_train.sources.fetch import altered, source_folder
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from facemask_train.augmentation.augment import seed_of, shape_of
-from facemask_train.config import Augment
 from facemask_train.ensemble.groups import Kept
 from facemask_train.ensemble.pictures import Facts, plain_extension
 from facemask_train.folders import digest_data
+from facemask_train.recipe import Augment
 from facemask_train.records import Label
 
 WRITE_VERSION = 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from facemask_train.config import Split
+from facemask_train.recipe import Split
 from facemask_train.records import SPLITS
 
 if TYPE_CHECKING:

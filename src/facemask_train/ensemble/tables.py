@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from facemask_train.ensemble.agreement import Copy
 from facemask_train.ensemble.clean import Problem
-from facemask_train.ensemble.groups import Copy
 from facemask_train.ensemble.plan import Output, Planned
 from facemask_train.folders import digest_file
 from facemask_train.records import CLASSES, SPLITS, Label

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from facemask_train.augmentation.augment import render
 from facemask_train.augmentation.faces import Edit
-from facemask_train.config import Augment
 from facemask_train.ensemble.pictures import decoded_plain, make_plain, read_published
 from facemask_train.ensemble.plan import Output, Planned
 from facemask_train.ensemble.tables import Earlier, Written, manifest_row, manifest_schema
 from facemask_train.ensemble.workers import Engine
 from facemask_train.folders import canonical, digest_file
 from facemask_train.formats import yolo
+from facemask_train.recipe import Augment
 from facemask_train.records import SPLITS, Label, Progress
 
 if TYPE_CHECKING:
