@@ -151,7 +151,7 @@ def main() -> None:
         "standard_error_of_a_coverage": round((0.95 * 0.05 / repeats) ** 0.5, 4),
         "coverage": coverage,
     }
-    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+    (Path(__file__).parent / "results" / f"{Path(__file__).stem}.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

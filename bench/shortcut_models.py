@@ -5,7 +5,7 @@
 Draws two worlds of the sample's kind, with generators of this file's own: in `two-toned` a face whose lower half
 differs in colour from its upper half always means a mask, and nothing else does; in `balanced`, the sample's own,
 colour says nothing of masks. Trains one model on each with the sample's settings, and a third on `balanced` for a few
-epochs only. All three are audited on the test pictures of `balanced`. Writes `shortcut_models.json` beside this file.
+epochs only. All three are audited on the test pictures of `balanced`. Writes `results/shortcut_models.json`.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def main() -> None:
         "models": found,
         "two_toned_less_balanced": told,
     }
-    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+    (Path(__file__).parent / "results" / f"{Path(__file__).stem}.json").write_text(json.dumps(result, indent=2) + "\n")
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
 
 

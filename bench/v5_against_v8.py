@@ -4,7 +4,7 @@
 
 Builds both ensembles from the sources that are there, split 60 / 20 / 20; trains a model on each until it has seen
 `--seen` pictures; evaluates and audits both on the test pictures of the v5-like one; compares them; and asks both about
-a caped, cowled figure (`hero.py`), side by side. Writes `v5_against_v8.json`, `v5_against_v8.md` and
+a caped, cowled figure (`hero.py`), side by side. Writes `results/v5_against_v8.json` and `.md`, and
 `docs/figure-1.jpg`. Stages that are finished are not repeated.
 """
 
@@ -181,7 +181,7 @@ def main() -> None:
         "verdict": compared["verdict"],
         "shortcut_difference": compared["pairs"][0]["shortcut"],
     }
-    here = Path(__file__)
+    here = Path(__file__).parent / "results" / Path(__file__).name
     here.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
     here.with_suffix(".md").write_text(as_markdown(result))
     sys.stdout.write(as_markdown(result))
