@@ -49,6 +49,7 @@ def _copy(step: dict) -> dict:
         ({"sources": ["a", "a"]}, "a source is named once"),
         ({"sources": ["a"], "worn_incorrectly": "drop"}, "worn_incorrectly"),
         ({"sources": ["a"], "name": "../v5"}, "name"),
+        ({"sources": ["a"], "split": "published", "conflicts": {"prefer": "a"}}, "leave one out"),
         ({"sources": ["a"], "name": "v" * 101}, "name"),
         (_copy({"scale": {"factor": [0, 1]}}), "greater than or equal to 0.1"),
         (_copy({"scale": {"factor": [1, 1000]}}), "less than or equal to 4"),

@@ -227,6 +227,10 @@ class Recipe(Settings):
     def _agrees_with_itself(self) -> Self:
         if isinstance(self.conflicts, Prefer) and self.conflicts.prefer not in self.sources:
             raise ValueError(f"conflicts: prefer names one of {list(self.sources)}, found {self.conflicts.prefer!r}")
+        if isinstance(self.conflicts, Prefer) and self.split == "published":
+            raise ValueError(
+                "conflicts: prefer merges copies, and split: published keeps each where it is: leave one out"
+            )
         if self.leaks == "keep" and self.split != "published":
             raise ValueError("leaks: keep goes with split: published; any other split has none")
         return self
