@@ -26,11 +26,12 @@ FLOORS = [
     ("inference",),
     ("training",),
     ("evaluation",),
+    ("use",),
     ("pipeline",),
     ("terminal", "options", "scores", "summaries", "cli", "__main__"),
 ]
 HEAVY = ("torch", "torchvision", "ultralytics")
-ABOVE = {"engine", "detect", "inference", "training", "evaluation"}
+ABOVE = {"engine", "detect", "inference", "training", "evaluation", "use"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
