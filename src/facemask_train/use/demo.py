@@ -79,24 +79,45 @@ def serve(
     detector = load_detector(model.weights, imgsz=model.imgsz(imgsz), device=device)
     chosen = measured.confidence if confidence is None else confidence
     served = demo_page.Served(detector, statement(model, measured), chosen)
+    site = Site(
+        f"http://{_in_url(host)}:{port}/", host, port, model.folder.name, model.weights, chosen, detector.imgsz,
+        host not in _LOCAL,
+    )  # fmt: skip
+    serve_page(served, host, port, limits, told=lambda: _tell(site, told), stop=stop)
+
+
+def _tell(site: Site, told: Callable[[Site], None]) -> None:
+    if site.everyone:
+        _log.warning(
+            "%s is open to every machine that reaches this one: anyone there can use the page, and what they send "
+            "crosses the network unencrypted", site.url,
+        )  # fmt: skip
+    told(site)
+
+
+def serve_page(
+    served: demo_page.Served,
+    host: str,
+    port: int,
+    limits: uploads.Limits,
+    *,
+    told: Callable[[], None] = lambda: None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Serve a page of a model that is loaded, until Ctrl-C, SIGTERM, or `stop`.
+
+    Args:
+        told: called once, when the page answers.
+    """
+    stop = stop or threading.Event()
     with _own_folder() as folder, _ended_by_signals(stop):
         page = demo_page.build(served, limits)
-        demo_page.warm_up(detector)
+        demo_page.warm_up(served.detector)
         _launch(page, host, port, limits)
-        site = Site(
-            f"http://{_in_url(host)}:{port}/", host, port, model.folder.name, model.weights, chosen, detector.imgsz,
-            host not in _LOCAL,
-        )  # fmt: skip
-        if site.everyone:
-            _log.warning(
-                "%s is open to every machine that reaches this one: anyone there can use the page, and what they send "
-                "crosses the network unencrypted", site.url,
-            )  # fmt: skip
-        told(site)
+        told()
         try:
             while not stop.wait(_TICK):
                 uploads.sweep(folder, _FORGOTTEN)
-                demo_page.forget(page)
         finally:
             page.close(verbose=False)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from facemask_train.config import read_sources
 from facemask_train.ensemble.versions import read_ensemble
-from facemask_train.errors import DataError, MissingError, UsageError
+from facemask_train.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.evaluation.audit import labels_of
 from facemask_train.evaluation.subject import Exam, Model, find_exam, find_model, open_exam, warn_of_another_ensemble
 from facemask_train.folders import digest_file, locked, read_json, recover, replacing, write_json
@@ -27,7 +27,9 @@ EXPORT_VERSION = 1
 
 MARKER, CARD = "export.json", "README.md"
 FORMATS = ("onnx", "openvino")
+SPACE = "space"
 PYTORCH = "pytorch"
+HEADER = ("file", "MB", "ms a picture", "10th to 90th", "mAP 0.5:0.95", "box error, px")
 _PACKAGES = ("torch", "onnx", "onnxruntime", "openvino")
 _log = logging.getLogger(__name__)
 
@@ -71,12 +73,12 @@ def export(
         DataError: a checkpoint that cannot be used, or an export that does not answer as PyTorch does.
     """
     model = find_model(root, run, weights)
-    exam = _exam(root, model, data, split)
+    exam = find_checked(root, model, data, split)
     warn_of_another_ensemble(model, exam)
     folder = target if target is not None else model.folder / "export"
     with locked(folder):
         recover(folder)
-        inputs = _inputs(model, exam, model.imgsz(imgsz), nms)
+        inputs = inputs_of(model, exam, model.imgsz(imgsz), nms=nms)
         known = _known(folder)
         there = known["formats"] if known is not None and known["inputs"] == inputs else []
         if known is not None and set(formats) <= set(there) and _whole(folder, known):
@@ -88,7 +90,30 @@ def export(
     return Export(folder, found, up_to_date=False)
 
 
-def _exam(root: Path, model: Model, data: str | None, split: str | None) -> Exam:
+def asked_for(formats: Sequence[str], target: Path | None, nms: str) -> tuple[list[str], bool]:
+    """Return which of `FORMATS` are asked for, and if a Space is.
+
+    Raises:
+        UsageError: there is no such format or place for suppression, or one folder is to hold models and a Space.
+    """
+    for name in formats:
+        if name not in (*FORMATS, SPACE):
+            known = (*FORMATS, SPACE)
+            raise UsageError(
+                f"--format {name}: expected one of {', '.join(known)}{nearest(name, known)}", next_step="--format onnx"
+            )
+    if nms not in ("inside", "outside"):
+        raise UsageError(f"--nms {nms}: expected inside or outside", next_step="--nms inside")
+    models = [name for name in FORMATS if name in formats]
+    if models and SPACE in formats and target is not None:
+        raise UsageError(
+            f"{target}: one folder cannot hold both models and a Space", next_step="leave the folder out, or ask twice"
+        )
+    return models, SPACE in formats
+
+
+def find_checked(root: Path, model: Model, data: str | None, split: str | None) -> Exam:
+    """Return what an export is checked on: the split that is asked for, else test, else val where test has no face."""
     folder = find_exam(root, model, data)
     if split is not None:
         return open_exam(folder, split)
@@ -96,7 +121,7 @@ def _exam(root: Path, model: Model, data: str | None, split: str | None) -> Exam
     return open_exam(folder, "test" if sum(card["faces"].get("test", {}).values()) else "val")
 
 
-def _inputs(model: Model, exam: Exam, imgsz: int, nms: bool) -> dict[str, Any]:
+def inputs_of(model: Model, exam: Exam, imgsz: int, *, nms: bool) -> dict[str, Any]:
     """Return all that decides what an export holds, but for its formats and the machine's speed."""
     evaluations = {path.parent.name: digest_file(path) for path in _evaluations(model)}
     return {
@@ -112,7 +137,9 @@ def _inputs(model: Model, exam: Exam, imgsz: int, nms: bool) -> dict[str, Any]:
 
 
 def _evaluations(model: Model) -> list[Path]:
-    return sorted((model.folder / "evaluation").glob("[!.]*/metrics.json"))
+    """Return where the evaluations of these very weights are."""
+    paths = sorted((model.folder / "evaluation").glob("[!.]*/metrics.json"))
+    return [path for path in paths if ((read_json(path) or {}).get("inputs") or {}).get("weights") == model.digest]
 
 
 def _packages() -> dict[str, str]:
@@ -163,19 +190,26 @@ def _write(
     """Write the models, check them, and write the card and `export.json`, that last."""
     files = convert(folder, model, exam, formats, imgsz=inputs["imgsz"], nms=inputs["nms"])
     models = check(model, exam, files, imgsz=inputs["imgsz"], progress=progress)
-    found = {
+    found = told(model, exam, inputs, formats, models)
+    card = model_card(story(root, model, inputs["imgsz"], found))
+    (folder / CARD).write_text(card, encoding="utf-8", newline="\n")
+    write_json(folder / MARKER, found)
+    return found
+
+
+def told(
+    model: Model, exam: Exam, inputs: Mapping[str, Any], formats: Sequence[str], models: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return what `export.json` says."""
+    return {
         "run": model.folder.name,
         "formats": list(formats),
-        "models": models,
+        "models": list(models),
         "images": exam.images,
         "machine": machine(),
         "tolerance": {"map50_95": parity.MAP_TOLERANCE, "box": parity.BOX_TOLERANCE, "lost": parity.LOST_TOLERANCE},
         "inputs": dict(inputs),
     }
-    card = model_card(story(root, model, inputs["imgsz"], found))
-    (folder / CARD).write_text(card, encoding="utf-8", newline="\n")
-    write_json(folder / MARKER, found)
-    return found
 
 
 def convert(
