@@ -18,10 +18,10 @@ from typing import Any
 
 from facemask_train.detect import CONFIDENCE, IOU, MAX_DETECTIONS, load_model
 from facemask_train.records import CLASSES
+from facemask_train.use.light import FOUND, STRIDE
 
 OPSET = 18
-STRIDE = 32
-_RAW, _FOUND = "output0", "detections"
+_RAW = "output0"
 
 
 def to_onnx(weights: Path, target: Path, *, imgsz: int, nms: bool, about: Mapping[str, str]) -> None:
@@ -92,7 +92,7 @@ def _readable(imgsz: int, nms: bool) -> dict[str, str]:
         "stride": str(STRIDE),
         "imgsz": str([imgsz, imgsz]),
         "names": str(dict(enumerate(CLASSES))),
-        "args": str({"nms": nms, "dynamic": True}),
+        "args": str({"nms": nms, "dynamic": True, "conf": CONFIDENCE, "iou": IOU}),
     }
 
 
@@ -105,17 +105,15 @@ def _suppress(model: Any) -> None:
     from onnx import TensorProto, helper
 
     graph = model.graph
-    numbers = {
-        "zero": 0, "one": 1, "four": 4, "last": -1, "many": 2**31, "most": MAX_DETECTIONS, "classes": len(CLASSES)
-    }  # fmt: skip
-    for name, value in numbers.items():
-        graph.initializer.append(helper.make_tensor(f"nms.{name}", TensorProto.INT64, [1], [value]))
+    whole = {"zero": 0, "one": 1, "four": 4, "last": -1, "many": 2**31, "most": MAX_DETECTIONS, "classes": len(CLASSES)}
+    for name, number in whole.items():
+        graph.initializer.append(helper.make_tensor(f"nms.{name}", TensorProto.INT64, [1], [number]))
     for name, value in {"overlap": IOU, "least": CONFIDENCE, "half": 0.5}.items():
         graph.initializer.append(helper.make_tensor(f"nms.{name}", TensorProto.FLOAT, [1], [value]))
     graph.initializer.append(helper.make_tensor("nms.rows", TensorProto.INT64, [2], [0, -1]))
     graph.node.extend(_nodes())
     del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info(_FOUND, TensorProto.FLOAT, ["batch", "found", 6]))
+    graph.output.append(helper.make_tensor_value_info(FOUND, TensorProto.FLOAT, ["batch", "found", 6]))
 
 
 def _nodes() -> list[Any]:
@@ -149,9 +147,9 @@ def _nodes() -> list[Any]:
         node("Unsqueeze", "confidence last", "sure"),
         node("Cast", "class", "number", to=TensorProto.FLOAT),
         node("Unsqueeze", "number last", "name"),
-        node("Concat", "low high sure name", _FOUND, axis=2),
+        node("Concat", "low high sure name", FOUND, axis=2),
     ]
 
 
 def _named(values: Sequence[str]) -> list[str]:
-    return [one if one in (_RAW, _FOUND) else f"nms.{one}" for one in values]
+    return [one if one in (_RAW, FOUND) else f"nms.{one}" for one in values]

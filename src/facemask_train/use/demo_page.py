@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from facemask_train.detect import Detection
+from facemask_train.detect import Asked, Detection
 from facemask_train.errors import DataError
 from facemask_train.use import parts, uploads
 from facemask_train.use.statement import Statement
@@ -23,8 +23,6 @@ from facemask_train.use.tally import Tally, above, count, one_each
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from facemask_train.inference import Detector
 
 LOWEST = 0.05
 """The lowest confidence that the model is asked for, and that the threshold can be set to."""
@@ -43,7 +41,7 @@ _NOTHING = "There is nothing to count here: send a picture first (what was found
 class Served:
     """What the page is about: a loaded model, what is known of it, and the threshold to start from."""
 
-    detector: Detector
+    detector: Asked
     said: Statement
     confidence: float
 
@@ -392,7 +390,7 @@ def forget(page: Any, idle: float = IDLE, closed: float = CLOSED) -> None:
                 holder.time_last_used.pop(key, None)
 
 
-def warm_up(detector: Detector) -> None:
+def warm_up(detector: Asked) -> None:
     """Ask the model once about nothing: the first answer of a process takes longer than the others."""
     import numpy as np
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.config import read_sources
+from facemask_train.detect import Asked
 from facemask_train.ensemble.versions import read_ensemble
 from facemask_train.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.evaluation.audit import labels_of
@@ -189,7 +190,9 @@ def _write(
 ) -> dict[str, Any]:
     """Write the models, check them, and write the card and `export.json`, that last."""
     files = convert(folder, model, exam, formats, imgsz=inputs["imgsz"], nms=inputs["nms"])
-    models = check(model, exam, files, imgsz=inputs["imgsz"], progress=progress)
+    files = {PYTORCH: model.weights, **files}
+    backends = {name: load_detector(path, imgsz=inputs["imgsz"], device="cpu") for name, path in files.items()}
+    models = check(model, exam, backends, files, imgsz=inputs["imgsz"], progress=progress)
     found = told(model, exam, inputs, formats, models)
     card = model_card(story(root, model, inputs["imgsz"], found))
     (folder / CARD).write_text(card, encoding="utf-8", newline="\n")
@@ -234,15 +237,22 @@ def convert(
 
 
 def check(
-    model: Model, exam: Exam, files: Mapping[str, Path], *, imgsz: int, progress: Progress = no_progress
+    model: Model,
+    exam: Exam,
+    backends: Mapping[str, Asked],
+    files: Mapping[str, Path],
+    *,
+    imgsz: int,
+    progress: Progress = no_progress,
 ) -> list[dict[str, Any]]:
-    """Ask PyTorch and each exported file about the same pictures; return a row for each of them.
+    """Ask a model in several backends, PyTorch among them, about the same pictures; return a row for each.
+
+    Args:
+        files: where each backend's file is.
 
     Raises:
-        DataError: an exported model does not answer as PyTorch does.
+        DataError: a backend does not answer as PyTorch does.
     """
-    paths = {PYTORCH: model.weights, **files}
-    backends = {name: load_detector(path, imgsz=imgsz, device="cpu") for name, path in paths.items()}
     answers = parity.ask(backends, exam.folder, labels_of(exam), progress=progress)
     reference = answers[PYTORCH].pictures
     rows = []
@@ -250,7 +260,7 @@ def check(
         apart = parity.compare(reference, said.pictures, imgsz=imgsz)
         if not apart.close:
             raise _refused(name, model, exam, apart)
-        rows.append(_row(name, paths[name], said, None if name == PYTORCH else apart))
+        rows.append(_row(name, files[name], said, None if name == PYTORCH else apart))
     return rows
 
 

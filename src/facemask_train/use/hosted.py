@@ -8,8 +8,8 @@ from typing import Any
 
 from facemask_train.errors import MissingError
 from facemask_train.folders import read_json
-from facemask_train.inference import load_detector
 from facemask_train.use import demo, demo_page, uploads
+from facemask_train.use.light import load_light
 from facemask_train.use.statement import Statement
 
 MARKER, WEIGHTS = "space.json", "model.onnx"
@@ -26,7 +26,7 @@ def serve(folder: Path) -> None:
     about = read_json(folder / MARKER)
     if about is None:
         raise MissingError(f"{folder}: expected a Space, found no {MARKER}", next_step="fmask export --format space")
-    everywhere = "0.0.0.0" if "SPACE_ID" in os.environ else demo.HOST  # noqa: S104
+    everywhere = "0.0.0.0" if "SPACE_ID" in os.environ else demo.HOST
     host = os.environ.get("GRADIO_SERVER_NAME", everywhere)
     port = demo.free_port(host, int(os.environ.get("GRADIO_SERVER_PORT", demo.PORT)))
     demo.serve_page(served(folder, about), host, port, uploads.Limits())
@@ -38,5 +38,5 @@ def served(folder: Path, about: dict[str, Any]) -> demo_page.Served:
     statement = Statement(
         said["model"], said["warning"], tuple((q, a) for q, a in said["facts"]), tuple(said["limits"])
     )
-    detector = load_detector(folder / WEIGHTS, imgsz=int(about["imgsz"]), device="cpu")
+    detector = load_light(folder / WEIGHTS, imgsz=int(about["imgsz"]))
     return demo_page.Served(detector, statement, float(about["confidence"]))

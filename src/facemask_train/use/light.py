@@ -1,6 +1,6 @@
 """A detector with nothing but ONNX Runtime, OpenCV and numpy, for a file of `fmask export` with suppression inside.
 
-It answers as `inference.Detector` does, to the last pixel, and is what a Space asks: without torch it starts in seconds.
+It answers as `inference.Detector` does, and is what a Space asks: without torch that starts in seconds.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
+
+FOUND = "detections"
+"""What the output of such a file is called."""
 
 STRIDE = 32
 _GREY = (114, 114, 114)
@@ -110,8 +113,8 @@ def load_light(path: Path, *, imgsz: int) -> LightDetector:
     except Exception as error:  # the runtime has an error class of its own for each way in which a file is no model
         raise DataError(f"{path}: expected an ONNX model; {error}", next_step="fmask export --format space") from error
     names = [one.name for one in session.get_outputs()]
-    if names != ["detections"]:
+    if names != [FOUND]:
         raise DataError(
-            f"{path}: expected one output, detections; found {', '.join(names)}", next_step="fmask export --nms inside"
+            f"{path}: expected one output, {FOUND}; found {', '.join(names)}", next_step="fmask export --nms inside"
         )
     return LightDetector(session, imgsz)

@@ -120,7 +120,8 @@ def _head(story: Story) -> str:
         tags=list(TAGS),
         datasets=[one.get("handle") or name for name, one in story.sources.items()] or None,
         metrics=["map", "precision", "recall"],
-        **({"model_name": story.name, "eval_results": results} if results else {}),
+        model_name=story.name if results else None,
+        eval_results=results or None,
     )
     return f"---\n{data.to_yaml()}\n---"
 
@@ -162,7 +163,7 @@ def limits(story: Story) -> list[str]:
         "Not measured: how it does on pictures of another kind than those scored (surveillance, night, crowds).",
         "Masks of a kind or colour that the sources do not have, and other things worn over nose and mouth, may be "
         "named either way; see the shortcuts.",
-        "Small faces are missed more often: see the slices by face size.",
+        "Look at the slices by face size before counting small faces: they are the ones that detectors miss.",
     ]
     return [*known, *fixed]
 
@@ -181,7 +182,7 @@ def _recipe(story: Story) -> Mapping[str, Any]:
 
 
 def _sources(story: Story) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, one in ((story.ensemble or {}).get("sources") or {}).items():
         known = story.sources.get(name, {})
         faces = sum(tally["kept"] for tally in one["boxes"].values())
@@ -233,7 +234,7 @@ def commands(story: Story) -> list[str]:
     return [
         *fetch,
         f"fmask build-dataset --version {shlex.quote(name)}",
-        f"fmask train --data {shlex.quote(name)} {' '.join(options)}",
+        f"fmask train --name {shlex.quote(story.name)} --data {shlex.quote(name)} {' '.join(options)}",
         *(
             f"fmask evaluate {shlex.quote(story.name)} --data {shlex.quote(one['ensemble'])} --split {one['split']}"
             for one in story.evaluations

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from facemask_train.detect import CONFIDENCE, Detection, Picture
+from facemask_train.detect import CONFIDENCE, Asked, Detection, Picture
 from facemask_train.evaluation.flat import flatten, overlaps
 from facemask_train.evaluation.precision import average_precision, match, rank
-from facemask_train.geometry import iou
 from facemask_train.records import CLASSES, Label, Progress, no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
 MAP_TOLERANCE = 0.002
 """How far mAP 0.5:0.95 may be from PyTorch's, either way: 0.2 points."""
 
-BOX_TOLERANCE = 1.0
+BOX_TOLERANCE = 0.1
 """How far a corner may be from PyTorch's, in pixels of the picture that the network sees."""
 
 LOST_TOLERANCE = 0.002
@@ -31,14 +28,8 @@ LOST_TOLERANCE = 0.002
 COMPARED_FROM = 0.05
 """The confidence from which boxes are held against each other."""
 
-_SAME = 0.5  # the overlap from which two backends speak of the same box
+_SAME = 4.0  # pixels, as the network sees them: what is further away is another box
 _WARM_UP = 3  # pictures that are asked before time is taken
-
-
-class Asked(Protocol):
-    """A model in one backend, as `inference.Detector` is."""
-
-    def answers(self, pictures: Iterable[Any], *, confidence: float) -> Iterator[tuple[Detection, ...]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,24 +122,28 @@ def compare(reference: Sequence[Picture], other: Sequence[Picture], *, imgsz: in
     boxes, lost, error, shown, unsure = 0, 0, 0.0, 0.0, 0.0
     for one, two in zip(reference, other, strict=True):
         scale = imgsz / max(one.width, one.height)
-        for detection in (face for face in one.detections if face.confidence >= COMPARED_FROM):
+        for face in (found for found in one.detections if found.confidence >= COMPARED_FROM):
             boxes += 1
-            partner = _partner(detection, two.detections)
-            if partner is None:
+            partner = _nearest(face, two.detections)
+            if partner is None or _apart(partner, face) * scale > _SAME:
                 lost += 1
                 continue
-            apart = max(abs(a - b) for a, b in zip(detection.corners, partner.corners, strict=True))
+            apart = _apart(partner, face)
             error, shown = max(error, apart * scale), max(shown, apart)
-            unsure = max(unsure, abs(detection.confidence - partner.confidence))
+            unsure = max(unsure, abs(face.confidence - partner.confidence))
     difference = map50_95(other) - map50_95(reference)
     return Parity(difference, boxes, error, shown, unsure, lost)
 
 
-def _partner(face: Detection, others: Sequence[Detection]) -> Detection | None:
-    """Return the box of the same class that lies on a face best, if one lies on it at all."""
+def _nearest(face: Detection, others: Sequence[Detection]) -> Detection | None:
+    """Return the box of the same class that is nearest to a face's."""
     same = (one for one in others if one.name == face.name)
-    best = max(same, key=lambda one: iou(one.corners, face.corners), default=None)
-    return best if best is not None and iou(best.corners, face.corners) >= _SAME else None
+    return min(same, key=lambda one: _apart(one, face), default=None)
+
+
+def _apart(one: Detection, other: Detection) -> float:
+    """Return how far two boxes are apart: the largest distance of a side, in pixels."""
+    return max(abs(a - b) for a, b in zip(one.corners, other.corners, strict=True))
 
 
 def spread(seconds: Sequence[float]) -> tuple[float, float, float]:

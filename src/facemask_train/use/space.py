@@ -13,13 +13,16 @@ from typing import Any
 
 import yaml
 
+from facemask_train.detect import Asked
 from facemask_train.errors import DataError, MissingError, UsageError
 from facemask_train.evaluation.subject import Exam, Model, find_model, warn_of_another_ensemble
 from facemask_train.folders import digest_data, locked, read_json, recover, replacing, write_json
+from facemask_train.inference import load_detector
 from facemask_train.records import Progress, no_progress
 from facemask_train.training.runs import code_version
 from facemask_train.use import export
 from facemask_train.use.hosted import MARKER, WEIGHTS
+from facemask_train.use.light import load_light
 from facemask_train.use.modelcard import TEMPLATES, model_card, render
 from facemask_train.use.statement import known, statement
 
@@ -94,7 +97,10 @@ def _write(
 ) -> None:
     imgsz = inputs["imgsz"]
     files = export.convert(folder, model, exam, ["onnx"], imgsz=imgsz, nms=True)
-    rows = export.check(model, exam, files, imgsz=imgsz, progress=progress)
+    files = {export.PYTORCH: model.weights, **files}
+    torch = load_detector(model.weights, imgsz=imgsz, device="cpu")
+    backends: dict[str, Asked] = {export.PYTORCH: torch, "onnx": load_light(files["onnx"], imgsz=imgsz)}
+    rows = export.check(model, exam, backends, files, imgsz=imgsz, progress=progress)
     files["onnx"].replace(folder / WEIGHTS)
     measured = known(model)
     said = statement(model, measured)
