@@ -7,6 +7,7 @@ page gets pictures as data in itself, so the server writes none. Knows no run an
 from __future__ import annotations
 
 import base64
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.detect import Detection
-from facemask_train.errors import DataError
+from facemask_train.errors import FmaskError
 from facemask_train.use import parts, uploads
 from facemask_train.use.statement import Statement
 from facemask_train.use.tally import Tally, above, count, one_each
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from facemask_train.inference import Detector
+
+_log = logging.getLogger(__name__)
 
 LOWEST = 0.05
 """The lowest confidence that the model is asked for, and that the threshold can be set to."""
@@ -90,6 +93,14 @@ def examples() -> list[tuple[NDArray[Any], Tally]]:
 # ---- what each tab answers ----
 
 
+def _told(error: Exception) -> str:
+    """Return what a visitor is told of an error: what is theirs to mend, and never a traceback."""
+    if isinstance(error, FmaskError):
+        return str(error)
+    _log.error("an answer failed", exc_info=error)
+    return "Something went wrong here; it is not your file's fault. Try once more."
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What the page's events call. Each returns the updates of a panel: picture, counts, what was found."""
@@ -104,9 +115,9 @@ class Answers:
             return (*_refused("No file came with this. Choose a picture."), None)
         try:
             picture = uploads.read_picture(uploads.take(Path(path)), self.limits)
-        except DataError as error:
-            return (*_refused(str(error)), None)
-        return (*self._answer(picture, threshold, "Your picture"), None)
+            return (*self._answer(picture, threshold, "Your picture"), None)
+        except Exception as error:  # noqa: BLE001 - the page's last line of defence
+            return (*_refused(_told(error)), None)
 
     def example(self, threshold: float, number: int) -> tuple[Any, ...]:
         picture, true = self.drawn[number % len(self.drawn)]
@@ -118,9 +129,9 @@ class Answers:
             return _unchanged()
         try:
             picture = uploads.read_picture(taken, self.limits)
-        except DataError as error:
-            return _refused(str(error))
-        return self._answer(picture, threshold, "A frame of your webcam", side=_FRAME_SIDE)
+            return self._answer(picture, threshold, "A frame of your webcam", side=_FRAME_SIDE)
+        except Exception as error:  # noqa: BLE001 - the page's last line of defence
+            return _refused(_told(error))
 
     def _answer(self, picture: NDArray[Any], threshold: float, alt: str, **how: Any) -> tuple[Any, ...]:
         import gradio as gr
@@ -143,8 +154,8 @@ class Answers:
                 alt = f"Your video at {parts.clock(frame.time)}"
                 pictures.append(parts.shown(frame.picture, alt, side=_FRAME_SIDE))
                 yield _working(f"{len(seen)} frames looked at, now at {parts.clock(frame.time)}.")
-        except DataError as error:
-            yield (*_refused(str(error)), None)
+        except Exception as error:  # noqa: BLE001 - the page's last line of defence
+            yield (*_refused(_told(error)), None)
             return
         finally:
             uploads.discard(Path(path))
@@ -188,8 +199,8 @@ def summed(seen: Sequence[Seen], threshold: float) -> str:
     tallies = [count(one.above(threshold)) for one in seen]
     total = Tally(sum(one.mask for one in tallies), sum(one.no_mask for one in tallies))
     said = (
-        f"{total.faces} sightings in {len(seen)} frames above confidence {threshold:.2f}. A person who stays in view is "
-        "counted in each frame. The rate is uncorrected: faces that the model missed or misread are not made good."
+        f"{total.faces} sightings in {len(seen)} frames above confidence {threshold:.2f}. A person who stays in view "
+        "is counted in each frame. The rate is uncorrected: faces that the model missed or misread are not made good."
     )
     return parts.totals(total, said) + parts.chart([one.time for one in seen], tallies)
 

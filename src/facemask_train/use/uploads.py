@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from facemask_train.ensemble.pictures import as_rgb
 from facemask_train.errors import DataError
 
 if TYPE_CHECKING:
@@ -89,12 +90,13 @@ def read_picture(content: bytes, limits: Limits) -> NDArray[Any]:
     import numpy as np
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    Image.MAX_IMAGE_PIXELS = None  # the size is judged here, with the visitor's limit and in the visitor's words
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO")) as image:
+            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")) as image:
                 _check_size(image.size, limits)
-                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+                return np.asarray(as_rgb(ImageOps.exif_transpose(image)))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise DataError("This file is no picture that can be read.") from error
 
