@@ -38,6 +38,17 @@ class Frame(NamedTuple):
 # ---- from the disk ----
 
 
+def inside(folder: Path, path: str | None) -> Path:
+    """Return where an upload lies.
+
+    Raises:
+        DataError: there is none, or it lies elsewhere (a request that no page of ours makes).
+    """
+    if not path or not Path(path).resolve().is_relative_to(folder.resolve()):
+        raise DataError("No file came with this. Choose one.")
+    return Path(path)
+
+
 def take(path: Path) -> bytes:
     """Return an upload's content, and leave nothing of it on the disk.
 
@@ -58,6 +69,14 @@ def discard(path: Path) -> None:
     try:
         path.parent.rmdir()
     except OSError:  # somebody else's upload of the same content is in it
+        return
+
+
+def discard_inside(folder: Path, path: str | None) -> None:
+    """Remove an upload, if it is one."""
+    try:
+        discard(inside(folder, path))
+    except DataError:
         return
 
 
