@@ -23,6 +23,7 @@ FLOORS = [
     ("inspection",),
     ("engine",),
     ("detect",),
+    ("backends",),
     ("inference",),
     ("training",),
     ("evaluation",),
@@ -31,7 +32,7 @@ FLOORS = [
     ("terminal", "options", "scores", "uses", "summaries", "cli", "__main__"),
 ]
 HEAVY = ("torch", "torchvision", "ultralytics")
-ABOVE = {"engine", "detect", "inference", "training", "evaluation", "use"}
+ABOVE = {"engine", "detect", "backends", "inference", "training", "evaluation", "use"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
