@@ -96,7 +96,7 @@ def _grey(image: Image) -> NDArray[np.uint8]:
     from PIL import ImageOps
 
     upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
-    plain = upright if upright.mode in ("RGB", "L") and "transparency" not in image.info else _rgb(upright)
+    plain = upright if upright.mode in ("RGB", "L") and "transparency" not in image.info else as_rgb(upright)
     return np.asarray(plain.convert("L"))
 
 
@@ -195,7 +195,7 @@ def _redrawn(content: bytes, *, lossy: bool) -> tuple[bytes, str]:
     with Image.open(io.BytesIO(content)) as image:
         image.load()
         upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
-        plain = _rgb(upright)
+        plain = as_rgb(upright)
     stream = io.BytesIO()
     if lossy:  # the one case of a second JPEG generation: an EXIF turn, or CMYK
         plain.save(stream, "JPEG", quality=95, subsampling=0)
@@ -204,7 +204,7 @@ def _redrawn(content: bytes, *, lossy: bool) -> tuple[bytes, str]:
     return stream.getvalue(), ".png"
 
 
-def _rgb(image: Image) -> Image:
+def as_rgb(image: Image) -> Image:
     """Return 8-bit RGB; what is transparent shows white, as a viewer would show it."""
     from PIL import Image as Module
 

@@ -20,12 +20,12 @@ from facemask_train.errors import MissingError, UsageError
 from facemask_train.evaluation.subject import find_model
 from facemask_train.inference import load_detector
 from facemask_train.use import demo_page, uploads
+from facemask_train.use.demo_answers import Served
 from facemask_train.use.statement import known, statement
 
 HOST, PORT = "127.0.0.1", 7860
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _TICK = 5.0
-_FORGOTTEN = 120.0
 _SESSIONS = 100
 _WAITING = 64
 _log = logging.getLogger(__name__)
@@ -72,13 +72,13 @@ def serve(
         DataError: the checkpoint cannot be used.
     """
     _need_gradio()
-    limits, stop = limits or uploads.Limits(), stop or threading.Event()
+    limits = limits or uploads.Limits()
     port = free_port(host, port)
     model = find_model(root, run, weights)
     measured = known(model)
     detector = load_detector(model.weights, imgsz=model.imgsz(imgsz), device=device)
     chosen = measured.confidence if confidence is None else confidence
-    served = demo_page.Served(detector, statement(model, measured), chosen)
+    served = Served(detector, statement(model, measured), chosen)
     site = Site(
         f"http://{_in_url(host)}:{port}/", host, port, model.folder.name, model.weights, chosen, detector.imgsz,
         host not in _LOCAL,
@@ -96,7 +96,7 @@ def _tell(site: Site, told: Callable[[Site], None]) -> None:
 
 
 def serve_page(
-    served: demo_page.Served,
+    served: Served,
     host: str,
     port: int,
     limits: uploads.Limits,
@@ -104,20 +104,16 @@ def serve_page(
     told: Callable[[], None] = lambda: None,
     stop: threading.Event | None = None,
 ) -> None:
-    """Serve a page of a model that is loaded, until Ctrl-C, SIGTERM, or `stop`.
-
-    Args:
-        told: called once, when the page answers.
-    """
+    """Serve the page of a model that is loaded, until Ctrl-C, SIGTERM, or `stop`; `told` is called when it answers."""
     stop = stop or threading.Event()
     with _own_folder() as folder, _ended_by_signals(stop):
-        page = demo_page.build(served, limits)
-        demo_page.warm_up(served.detector)
+        page = demo_page.build(served, limits, folder)
         _launch(page, host, port, limits)
         told()
         try:
             while not stop.wait(_TICK):
-                uploads.sweep(folder, _FORGOTTEN)
+                uploads.sweep(folder, demo_page.WAITING)
+                demo_page.forget(page)
         finally:
             page.close(verbose=False)
 

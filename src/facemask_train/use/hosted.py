@@ -8,7 +8,8 @@ from typing import Any
 
 from facemask_train.errors import MissingError
 from facemask_train.folders import read_json
-from facemask_train.use import demo, demo_page, uploads
+from facemask_train.use import demo, uploads
+from facemask_train.use.demo_answers import Served
 from facemask_train.use.light import load_light
 from facemask_train.use.statement import Statement
 
@@ -32,11 +33,11 @@ def serve(folder: Path) -> None:
     demo.serve_page(served(folder, about), host, port, uploads.Limits())
 
 
-def served(folder: Path, about: dict[str, Any]) -> demo_page.Served:
+def served(folder: Path, about: dict[str, Any]) -> Served:
     """Return what the page is about, as the Space's own files say."""
     said = about["statement"]
     statement = Statement(
         said["model"], said["warning"], tuple((q, a) for q, a in said["facts"]), tuple(said["limits"])
     )
     detector = load_light(folder / WEIGHTS, imgsz=int(about["imgsz"]))
-    return demo_page.Served(detector, statement, float(about["confidence"]))
+    return Served(detector, statement, float(about["confidence"]))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TEMPLATE = "demo.html"
-_SIDE = 1280
+SIDE = 1280
 _NAMED = 25  # with more faces than this, labels would hide each other: they are then for screen readers alone
 _CHART = (600, 150)
 
@@ -26,7 +26,7 @@ Size = tuple[int, int]
 """Width and height of a picture, in pixels."""
 
 
-def shown(picture: NDArray[Any], alt: str, *, side: int = _SIDE) -> str:
+def shown(picture: NDArray[Any], alt: str, *, side: int = SIDE) -> str:
     """Return a picture (h, w, 3; RGB) as an element that holds it, reduced to `side` pixels at most."""
     from PIL import Image
 
@@ -47,6 +47,7 @@ def _box(one: Detection, size: Size) -> dict[str, Any]:
     return {
         "name": one.name,
         "said": f"{'mask' if one.name == 'mask' else 'no mask'} {100 * one.confidence:.0f} %",
+        "late": x_min * across > 70,  # no room for a label to its right
         "low": y_min * down < 8,  # no room for a label above the box
         "left": f"{x_min * across:.2f}",
         "top": f"{y_min * down:.2f}",
@@ -55,13 +56,22 @@ def _box(one: Detection, size: Size) -> dict[str, Any]:
     }
 
 
-def counted(tally: Tally, threshold: float) -> str:
+def counted(tally: Tally, threshold: float, aside: str = "") -> str:
     """Return the counts and the rate of one picture."""
-    return totals(tally, in_words(tally, threshold))
+    return _totals(tally, f"{in_words(tally, threshold)} {aside}".strip())
 
 
-def totals(tally: Tally, said: str) -> str:
-    """Return counts and their rate, with a sentence of one's own."""
+def over_time(times: Sequence[float], tallies: Sequence[Tally], threshold: float) -> str:
+    """Return the counts of a video's sampled frames (at these times, in seconds): summed, and over time."""
+    total = Tally(sum(one.mask for one in tallies), sum(one.no_mask for one in tallies))
+    said = (
+        f"{total.faces} sightings in {len(tallies)} frames above confidence {threshold:.2f}. A person who stays in "
+        "view is counted in each frame. The rate is uncorrected: faces that the model missed or misread are not made good."
+    )
+    return _totals(total, said) + chart(times, tallies)
+
+
+def _totals(tally: Tally, said: str) -> str:
     rate = "-" if tally.rate is None else f"{100 * tally.rate:.0f} %"
     return _macro("tally", tally.mask, tally.no_mask, rate, said)
 

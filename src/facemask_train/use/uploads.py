@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from facemask_train.ensemble.pictures import as_rgb
 from facemask_train.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,6 +38,17 @@ class Frame(NamedTuple):
 # ---- from the disk ----
 
 
+def inside(folder: Path, path: str | None) -> Path:
+    """Return where an upload lies.
+
+    Raises:
+        DataError: there is none, or it lies elsewhere (a request that no page of ours makes).
+    """
+    if not path or not Path(path).resolve().is_relative_to(folder.resolve()):
+        raise DataError("No file came with this. Choose one.")
+    return Path(path)
+
+
 def take(path: Path) -> bytes:
     """Return an upload's content, and leave nothing of it on the disk.
 
@@ -57,6 +69,14 @@ def discard(path: Path) -> None:
     try:
         path.parent.rmdir()
     except OSError:  # somebody else's upload of the same content is in it
+        return
+
+
+def discard_inside(folder: Path, path: str | None) -> None:
+    """Remove an upload, if it is one."""
+    try:
+        discard(inside(folder, path))
+    except DataError:
         return
 
 
@@ -89,12 +109,13 @@ def read_picture(content: bytes, limits: Limits) -> NDArray[Any]:
     import numpy as np
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    Image.MAX_IMAGE_PIXELS = None  # the size is judged here, with the visitor's limit and in the visitor's words
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO")) as image:
+            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")) as image:
                 _check_size(image.size, limits)
-                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+                return np.asarray(as_rgb(ImageOps.exif_transpose(image)))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise DataError("This file is no picture that can be read.") from error
 
