@@ -27,10 +27,13 @@ from facemask_train.use.modelcard import TEMPLATES, model_card, render
 from facemask_train.use.statement import known, statement
 
 PACKAGE = Path(__file__).parents[1]
-NEEDS = ("gradio", "jinja2", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic", "pyyaml")
-"""What the page needs: no torch, so a Space starts in seconds and fits the smallest machine."""
+NEEDS = ("gradio", "jinja2", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyyaml")
+"""What the page needs: no torch, so a Space starts in seconds and fits the smallest machine.
 
-_LINUX = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"}
+What Gradio needs in turn (pydantic, which fmask uses too, among it) is left to its own bounds: Hugging Face installs it
+with extras of its own choice, which refuse some of the newest versions that are fine elsewhere.
+"""
+
 _log = logging.getLogger(__name__)
 
 
@@ -154,37 +157,9 @@ def _copy_licence(target: Path) -> None:
     raise DataError(f"{PACKAGE}: expected the LICENSE of fmask, found none", next_step="install facemask-train again")
 
 
-# ---- what it needs ----
-
-
 def requirements() -> list[str]:
-    """Return what the page needs, with all that this needs in turn, at the versions that are installed here.
-
-    Markers are judged for Linux, which is what a Space runs on; the Python version is this one's.
-
-    Raises:
-        MissingError: a package is not installed.
-    """
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    found: dict[str, str] = {}
-    open_ones = [Requirement(name) for name in NEEDS]
-    while open_ones:
-        one = open_ones.pop()
-        name = canonicalize_name(one.name)
-        key = f"{name}[{','.join(sorted(one.extras))}]" if one.extras else name
-        if key in found:
-            continue
-        found[key] = version(one.name)
-        for text in metadata.requires(one.name) or ():
-            needed = Requirement(text)
-            if needed.marker is None or any(
-                needed.marker.evaluate({**_LINUX, "extra": extra}) for extra in ("", *one.extras)
-            ):
-                open_ones.append(needed)
-    pins = {key.partition("[")[0]: value for key, value in found.items()}
-    return [f"{name}=={pins[name]}" for name in sorted(pins)]
+    """Return what the page needs, at the versions that are installed here."""
+    return [f"{name}=={version(name)}" for name in NEEDS]
 
 
 def version(name: str) -> str:
