@@ -76,6 +76,7 @@ def model_card(story: Story) -> str:
         digest=story.digest,
         trained=story.trained,
         run=story.run,
+        version=_version(story.run),
         ensemble=story.ensemble,
         sources=_sources(story),
         splits=_splits(story.ensemble),
@@ -174,6 +175,11 @@ def _card_of(story: Story, found: Mapping[str, Any]) -> Mapping[str, Any]:
     if story.ensemble is not None and story.ensemble["hash"] == scored["hash"]:
         return {**story.ensemble, "notes": ()}  # they stand under "Trained on"
     return {"hash": scored["hash"], "split_by": "not known"}
+
+
+def _version(run: Mapping[str, Any]) -> str:
+    version = (run.get("code") or {}).get("version")
+    return f" {version}" if version else ""
 
 
 def _recipe(story: Story) -> Mapping[str, Any]:

@@ -25,8 +25,8 @@ BOX_TOLERANCE = 0.1
 LOST_TOLERANCE = 0.002
 """Which share of PyTorch's boxes may have no box of their class on them: suppression can tip over at a tie."""
 
-COMPARED_FROM = 0.05
-"""The confidence from which boxes are held against each other."""
+SUREST = 20
+"""How many boxes of a picture are held against each other: the most confident, however sure that is."""
 
 _SAME = 4.0  # pixels, as the network sees them: what is further away is another box
 _WARM_UP = 3  # pictures that are asked before time is taken
@@ -122,7 +122,7 @@ def compare(reference: Sequence[Picture], other: Sequence[Picture], *, imgsz: in
     boxes, lost, error, shown, unsure = 0, 0, 0.0, 0.0, 0.0
     for one, two in zip(reference, other, strict=True):
         scale = imgsz / max(one.width, one.height)
-        for face in (found for found in one.detections if found.confidence >= COMPARED_FROM):
+        for face in one.detections[:SUREST]:
             boxes += 1
             partner = _nearest(face, two.detections)
             if partner is None or _apart(partner, face) * scale > _SAME:
