@@ -23,7 +23,6 @@ import shapes
 from facemask_train.errors import MissingError, UsageError
 from facemask_train.inference import load_detector
 from facemask_train.use import hosted, parity, space
-from facemask_train.use.demo_answers import LOWEST
 from facemask_train.use.statement import Statement
 from facemask_train.use.tally import above, count, in_words, one_each
 from test_evaluate import make_run, score
@@ -181,11 +180,10 @@ def test_it_starts_from_its_own_folder_in_a_fresh_environment_and_counts(
     assert "No module named 'torch'" in held.stderr
     copied = shutil.copytree(folder, tmp_path / "anywhere")
     own = load_detector(shapes.trained(), imgsz=64, device="cpu")
-    threshold = json.loads((folder / "space.json").read_text())["confidence"]
-    faces = 0
+    threshold, faces = 0.002, 0  # it has hardly learnt
     with started(python, copied, tmp_path) as url:
         for image in sorted((root / "data/ensembles/v5/images/test").iterdir()):
-            (found,) = own.answers([parity.read(image)], confidence=min(LOWEST, threshold))
+            (found,) = own.answers([parity.read(image)], confidence=threshold)
             wanted = count(above(one_each(found), threshold))
             assert in_words(wanted, threshold) in ask(url, image, threshold)
             faces += wanted.faces
