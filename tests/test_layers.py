@@ -29,7 +29,7 @@ FLOORS = [
     ("evaluation",),
     ("use",),
     ("pipeline",),
-    ("terminal", "options", "scores", "summaries", "cli", "__main__"),
+    ("terminal", "options", "scores", "uses", "summaries", "cli", "__main__"),
 ]
 HEAVY = ("torch", "torchvision", "ultralytics")
 ABOVE = {"engine", "detect", "backends", "inference", "training", "evaluation", "use"}
@@ -78,6 +78,7 @@ def test_imports_go_down_the_floors(path: Path) -> None:
                 "summaries",
                 "options",
                 "scores",
+                "uses",
                 "cli",
                 "__main__",
             }, f"{path.name} imports {name}"

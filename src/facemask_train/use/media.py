@@ -229,7 +229,7 @@ def _decoded(source: Source, stream: Any, max_pixels: int) -> Frame | Problem:
 
 
 def _why(error: BaseException) -> str:
-    told = str(error)
+    told = (error.strerror if isinstance(error, OSError) else None) or str(error)  # without the path of this machine
     if "cannot identify" in told:
         return "not a picture, or of a kind that is not read"
     if "truncated" in told.lower():
@@ -247,11 +247,30 @@ def _taken(image: Any) -> datetime | None:
         return None
 
 
-def _video(source: Source, every: float | None, max_pixels: int) -> Iterator[Frame | Problem]:
+def open_video(path: Path) -> Any:
+    """Return OpenCV's reader of a video, silenced, opened or not. Whoever asks for it releases it."""
     import cv2
 
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # it writes to the terminal by itself
-    capture = cv2.VideoCapture(str(source.path), cv2.CAP_FFMPEG)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+
+
+def frame_rate(path: Path) -> float:
+    """Return a video's frames a second; 25 where it does not say."""
+    import cv2
+
+    capture = open_video(path)
+    try:
+        return _rate(capture.get(cv2.CAP_PROP_FPS))
+    finally:
+        capture.release()
+
+
+def _video(source: Source, every: float | None, max_pixels: int) -> Iterator[Frame | Problem]:
+    import cv2
+
+    capture = open_video(source.path)
     try:
         width, height = (capture.get(key) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         if not capture.isOpened():
@@ -285,7 +304,9 @@ def _shown(source: Source, capture: Any, every: float | None) -> Iterator[Frame 
 
 
 def _time(stamp: float, index: int, rate: float) -> float:
-    """Return a frame's time in seconds: the container's own, or else counted; 25 a second where nothing is said."""
-    if stamp > 0 or index == 0:
-        return max(round(stamp, 6), 0.0)
-    return round(index / (rate if 0 < rate < 1000 else 25), 6)
+    """Return a frame's time in seconds: the container's own, or else counted."""
+    return round(index / _rate(rate), 6) if stamp <= 0 and index else max(round(stamp, 6), 0.0)
+
+
+def _rate(said: float) -> float:
+    return said if 0 < said < 1000 else 25.0
