@@ -5,8 +5,11 @@ A cover is one flat colour. Pixelation and blur leave a face's blocks behind, fr
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from facemask_train.detect import Detection
@@ -17,8 +20,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-DOUBTFUL = 0.05
+DOUBTFUL = 0.01
 """The confidence from which a box is covered: far below where it counts as a face."""
+
+LARGER = 2
+"""How much larger pictures are shown to the model a second time, for the faces that are too small the first time."""
 
 MARGIN = 0.25
 """How much wider a cover is than its box, as a share of the box, on each side: a box ends at the chin and the brow."""
@@ -30,7 +36,8 @@ _COLOUR = (107, 114, 128)
 _LEAST = 2  # pixels of margin, for the smallest faces
 _HELD = 16  # frames that wait for what comes after them
 
-Answered = tuple[Frame, tuple[Detection, ...]]
+Looked = tuple[Frame, tuple[Detection, ...], tuple[Corners, ...]]
+"""A frame, what counts as found in it, and the boxes to cover."""
 
 
 def cover(pixels: NDArray[np.uint8], boxes: Iterable[Corners]) -> NDArray[np.uint8]:
@@ -44,32 +51,30 @@ def cover(pixels: NDArray[np.uint8], boxes: Iterable[Corners]) -> NDArray[np.uin
 
 def enlarged(box: Corners) -> tuple[int, int, int, int]:
     """Return the pixels that a box's cover takes, whole ones: left, top, right, bottom (the last two are outside)."""
-    import math
-
     x_min, y_min, x_max, y_max = box
     across, down = (max(MARGIN * side, _LEAST) for side in (x_max - x_min, y_max - y_min))
     return math.floor(x_min - across), math.floor(y_min - down), math.ceil(x_max + across), math.ceil(y_max + down)
 
 
-def lasting(answered: Iterable[Answered]) -> Iterator[tuple[Frame, tuple[Detection, ...], tuple[Corners, ...]]]:
-    """Yield each frame with its detections and the boxes to cover: also those of the frames around it in time."""
-    held: deque[Answered] = deque()
-    past: list[Answered] = []
-    for frame, found in answered:
-        while held and (_apart(held[0][0], frame) or len(held) == _HELD):
+def lasting(looked: Iterable[Looked]) -> Iterator[Looked]:
+    """Yield each frame with the boxes to cover in it: also those of the frames around it in time."""
+    held: deque[Looked] = deque()
+    past: list[Looked] = []
+    for one in looked:
+        while held and (_apart(held[0][0], one[0]) or len(held) == _HELD):
             yield _released(held, past)
-        held.append((frame, found))
+        held.append(one)
     while held:
         yield _released(held, past)
 
 
-def _released(held: deque[Answered], past: list[Answered]) -> tuple[Frame, tuple[Detection, ...], tuple[Corners, ...]]:
-    frame, found = held.popleft()
+def _released(held: deque[Looked], past: list[Looked]) -> Looked:
+    """Take the first of the frames that are held, with the boxes of those near it; it joins the past."""
+    frame, found, boxes = held.popleft()
     past[:] = [one for one in past if not _apart(one[0], frame)]
-    around: Sequence[Answered] = [*past, *(one for one in held if not _apart(frame, one[0]))]
-    boxes = [one.corners for _, others in [(frame, found), *around] for one in others]
-    past.append((_without_pixels(frame), found))
-    return frame, found, tuple(boxes)
+    around = [*past, *(one for one in held if not _apart(frame, one[0]))]
+    past.append((replace(frame, pixels=frame.pixels[:0].copy()), (), boxes))
+    return frame, found, tuple(itertools.chain(boxes, *(others for _, _, others in around)))
 
 
 def _apart(one: Frame, other: Frame) -> bool:
@@ -77,7 +82,3 @@ def _apart(one: Frame, other: Frame) -> bool:
     if one.name != other.name or one.time is None or other.time is None:
         return True
     return abs(one.time - other.time) > LASTING
-
-
-def _without_pixels(frame: Frame) -> Frame:
-    return Frame(frame.source, frame.name, frame.index, frame.time, frame.taken, frame.pixels[:0])

@@ -254,10 +254,11 @@ def _written(
     read = _readable(media.frames(sources, every=wish.every), sources, problems, progress)
     lowest = min(confidence, hide.DOUBTFUL) if wish.anonymize else confidence
     answered = _answered(detector, read, lowest, batch)
+    looked = hide.lasting(_again(detector, answered, batch)) if wish.anonymize else _bare(answered)
     with ExitStack() as stack:
         tables = stack.enter_context(Tables(folder, names, wish.save))
         pictures = stack.enter_context(Pictures(folder, names, _rates(wish))) if "pictures" in wish.save else None
-        for frame, found, boxes in hide.lasting(answered) if wish.anonymize else _bare(answered):
+        for frame, found, boxes in looked:
             faces = _faces(found, confidence)
             tables.add(frame, faces)
             tally.add(frame, faces)
@@ -296,8 +297,26 @@ def _answered(detector: Detector, read: Iterable[Frame], confidence: float, batc
         yield asked.popleft(), found
 
 
-def _bare(answered: Answers) -> Iterator[tuple[Frame, tuple[Detection, ...], tuple[Corners, ...]]]:
+def _bare(answered: Answers) -> Iterator[hide.Looked]:
     return ((frame, found, ()) for frame, found in answered)
+
+
+def _again(detector: Detector, answered: Answers, batch: int) -> Iterator[hide.Looked]:
+    """Add the boxes to cover: all that was found, and what a second, larger look finds where the model allows one."""
+    if detector.backend.size is not None:
+        yield from ((frame, found, tuple(one.corners for one in found)) for frame, found in answered)
+        return
+    first: deque[tuple[Detection, ...]] = deque()
+
+    def kept() -> Iterator[Frame]:
+        for frame, found in answered:
+            first.append(found)
+            yield frame
+
+    larger = replace(detector, imgsz=hide.LARGER * detector.imgsz)
+    for frame, also in _answered(larger, kept(), hide.DOUBTFUL, batch):
+        found = first.popleft()
+        yield frame, found, tuple(one.corners for one in (*found, *also))
 
 
 def _faces(found: Sequence[Detection], confidence: float) -> tuple[Detection, ...]:
