@@ -22,6 +22,7 @@ COMMANDS = (
     "evaluate",
     "audit",
     "compare",
+    "predict",
     "demo",
     "export",
     "pipeline",

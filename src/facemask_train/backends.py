@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.config import read_yaml
-from facemask_train.detect import load_model
+from facemask_train.detect import CONFIDENCE, load_model
 from facemask_train.engine import cores, open_ultralytics, use_all_cores
 from facemask_train.errors import DataError, MissingError, UsageError
 from facemask_train.records import CLASSES
@@ -226,4 +226,6 @@ def _least(told: Mapping[str, Any]) -> float:
     if not (settings.get("nms") or told.get("end2end")):
         return 0.0
     said = told.get("conf", settings.get("conf"))
-    return float(said) if isinstance(said, (int, float)) else EXPORTED_CONFIDENCE
+    if isinstance(said, (int, float)):
+        return float(said)
+    return CONFIDENCE if "fmask" in str(told.get("description")) else EXPORTED_CONFIDENCE

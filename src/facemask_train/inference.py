@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     Picture = NDArray[Any]
 
-SAME_FACE = 0.6
-"""Two boxes that overlap so far (IoU) are of one face."""
+SAME_FACE = 0.5
+"""The overlap (IoU) from which two boxes are answers about one face; the evaluation matches at the same."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from facemask_train.ensemble.pictures import as_rgb
+from facemask_train.ensemble.pictures import plain_rgb
 from facemask_train.errors import DataError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def read_picture(content: bytes, limits: Limits) -> NDArray[Any]:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")) as image:
                 _check_size(image.size, limits)
-                return np.asarray(as_rgb(ImageOps.exif_transpose(image)))
+                return np.asarray(plain_rgb(ImageOps.exif_transpose(image)))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise DataError("This file is no picture that can be read.") from error
 
