@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from facemask_train.detect import Asked, Detection
 from facemask_train.errors import FmaskError
+from facemask_train.inference import one_per_face
 from facemask_train.use import parts, uploads
 from facemask_train.use.statement import Statement
-from facemask_train.use.tally import Tally, above, count, one_each
+from facemask_train.use.tally import Tally, above, count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,7 +93,7 @@ class Asker:
         """Return what is found in a picture (h, w, 3; RGB)."""
         with self._lock:
             answers = next(iter(self._served.detector.answers([picture], confidence=self._served.lowest)))
-        return Seen((picture.shape[1], picture.shape[0]), one_each(answers), time)
+        return Seen((picture.shape[1], picture.shape[0]), one_per_face(answers), time)
 
     def warm_up(self) -> None:
         """Ask about nothing: the first answer of a process takes longer than the others."""

@@ -33,7 +33,7 @@ def shown(picture: NDArray[Any], alt: str, *, side: int = SIDE) -> str:
     image = Image.fromarray(picture)
     image.thumbnail((side, side))
     embedded = pages.embed(image, alt)
-    return _macro("picture", embedded.uri, embedded.width, embedded.height, alt)
+    return _macro("picture", embedded.uri, embedded.width, embedded.height, f"{image.width / image.height:.4f}", alt)
 
 
 def boxes(faces: Sequence[Detection], size: Size) -> str:
@@ -66,7 +66,8 @@ def over_time(times: Sequence[float], tallies: Sequence[Tally], threshold: float
     total = Tally(sum(one.mask for one in tallies), sum(one.no_mask for one in tallies))
     said = (
         f"{total.faces} sightings in {len(tallies)} frames above confidence {threshold:.2f}. A person who stays in "
-        "view is counted in each frame. The rate is uncorrected: faces that the model missed or misread are not made good."
+        "view is counted in each frame. The rate is uncorrected: faces that the model missed or misread are not made "
+        "good."
     )
     return _totals(total, said) + chart(times, tallies)
 

@@ -1,4 +1,4 @@
-"""Faces counted in one picture: one answer for each face, the share that wears a mask, and that in words.
+"""Faces counted in one picture, the share of them that wears a mask, and that in words.
 
 Knows no model and no page. The share is as counted: nothing corrects it for faces that were missed or misread.
 """
@@ -9,10 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from facemask_train.detect import Detection
-from facemask_train.geometry import iou
-
-SAME_FACE = 0.5
-"""The overlap from which two boxes are answers about one face; the evaluation matches at the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +26,6 @@ class Tally:
     def rate(self) -> float | None:
         """The share with a mask, 0 to 1; None where no face was found."""
         return self.mask / self.faces if self.faces else None
-
-
-def one_each(detections: Iterable[Detection]) -> tuple[Detection, ...]:
-    """Return one answer for each face: of boxes that lie on each other, whatever their classes, the surest.
-
-    What is left above a threshold is the same, whether the threshold is applied before or after.
-    """
-    kept: list[Detection] = []
-    for one in sorted(detections, key=lambda found: (-found.confidence, found.name, found.corners)):
-        if all(iou(one.corners, other.corners) < SAME_FACE for other in kept):
-            kept.append(one)
-    return tuple(kept)
 
 
 def above(faces: Iterable[Detection], threshold: float) -> tuple[Detection, ...]:
