@@ -99,13 +99,35 @@ def test_boxes_lie_inside_their_pictures(untrained_model: Path) -> None:
             assert 0 <= one.corners[1] <= one.corners[3] <= height
 
 
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
-def test_threads_may_ask_at_once(kind: str, exports: dict[str, Path]) -> None:
-    detector = load_detector(exports[kind])
+@pytest.mark.parametrize("kind", ["pytorch", "onnx", "openvino"])
+def test_threads_may_ask_at_once(kind: str, untrained_model: Path, exports: dict[str, Path]) -> None:
+    detector = load_detector(exports.get(kind, untrained_model))
     expected = list(detector.answers(PICTURES))
     with ThreadPoolExecutor(4) as pool:
         for answers in pool.map(lambda _: list(detector.answers(PICTURES)), range(8)):
             same(expected, answers)
+
+
+@pytest.mark.parametrize("kind", ["pytorch", "onnx", "openvino"])
+def test_several_streams_answer_as_one_does_and_in_order(
+    kind: str, untrained_model: Path, exports: dict[str, Path]
+) -> None:
+    weights = exports.get(kind, untrained_model)
+    same(ask(weights), ask(weights, streams=3, batch=1))
+
+
+def test_streams_ask_little_ahead(untrained_model: Path) -> None:
+    given_out = []
+
+    def pictures() -> Any:
+        for index in range(50):
+            given_out.append(index)
+            yield PICTURES[0]
+
+    answers = load_detector(untrained_model, streams=2).answers(pictures(), batch=1)
+    assert next(answers)
+    assert len(given_out) <= 5
+    answers.close()  # type: ignore[attr-defined]
 
 
 def test_the_size_is_the_models_own_unless_asked(untrained_model: Path, exports: dict[str, Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,19 @@ def scene(seed: int, height: int, width: int) -> NDArray[np.uint8]:
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def write_model(path: Path, *, imgsz: int, kind: str = "yolov5n", share: float = 0.05) -> None:
-    """Write a checkpoint of two classes whose confidence is above 0.25 for about a `share` of the anchors."""
+def write_model(
+    path: Path,
+    *,
+    imgsz: int,
+    kind: str = "yolov5n",
+    share: float = 0.05,
+    pictures: Sequence[NDArray[np.uint8]] | None = None,
+) -> None:
+    """Write a checkpoint of two classes whose confidence is above 0.25 for about a `share` of all its answers.
+
+    Args:
+        pictures: on which it is so: (imgsz, imgsz, 3) each; scenes where left out.
+    """
     import torch
 
     from facemask_train.engine import open_ultralytics
@@ -30,10 +42,11 @@ def write_model(path: Path, *, imgsz: int, kind: str = "yolov5n", share: float =
     torch.manual_seed(0)
     model = DetectionModel(f"{kind}.yaml", nc=2, verbose=False)
     model.names = {0: "mask", 1: "no_mask"}
-    pictures = torch.from_numpy(np.stack([scene(seed, imgsz, imgsz) for seed in range(4)])).permute(0, 3, 1, 2) / 255
-    _settle(model, pictures)
+    shown = pictures or [scene(seed, imgsz, imgsz) for seed in range(4)]
+    tensor = torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2) / 255
+    _settle(model, tensor)
     with torch.inference_mode():
-        scores = model.eval()(pictures)[0][:, 4:].flatten().logit()
+        scores = model.eval()(tensor)[0][:, 4:].flatten().logit()
     spread, least = 1.5 / float(scores.std()), float(scores.quantile(1 - share))
     for branch in model.model[-1].cv3:
         last = branch[-1]

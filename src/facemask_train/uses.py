@@ -47,7 +47,7 @@ def predict(
         typer.Option(min=0.001, help="Seconds between the frames taken of a video; without it each frame."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder to write; without it one below the run's.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Pictures at once; 4 on a CPU, 16 on a GPU.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Pictures at once; 1 on a CPU, 16 on a GPU.")] = None,
     precision: Annotated[
         str, typer.Option(help="float32, or bfloat16: faster where the processor has it, and less exact.")
     ] = "float32",

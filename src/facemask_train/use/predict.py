@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.detect import Detection
-from facemask_train.errors import DataError, MissingError, UsageError, nearest
-from facemask_train.evaluation.subject import Model, find_model
-from facemask_train.evaluation.threshold import DEFAULT, Threshold, chosen
+from facemask_train.engine import cores
+from facemask_train.errors import DataError, UsageError, nearest
+from facemask_train.evaluation.threshold import Threshold
 from facemask_train.folders import digest_data, digest_file, locked, read_json, replacing, write_json
 from facemask_train.inference import Detector, load_detector, one_per_face
 from facemask_train.records import CLASSES, Corners, Progress, no_progress
 from facemask_train.training import runs
 from facemask_train.use import hide, media
+from facemask_train.use.asked import Asked, find_asked, threshold
 from facemask_train.use.media import Frame, Problem, Source
 from facemask_train.use.writers import KINDS, Pictures, Tables
 
@@ -27,7 +28,8 @@ PREDICT_VERSION = 1
 
 MARKER = "predictions.json"
 DEFAULT_SAVE = ("pictures", "csv")
-_BATCH, _BATCH_GPU = 4, 16  # on a CPU more at once is no faster, and takes memory
+_BATCH, _BATCH_GPU = 1, 16  # on a CPU more at once is no faster, and takes memory
+_STREAMS = 4  # pictures that are asked about at once on a CPU: one thread for each is faster than all for one
 _LABEL = 40  # letters of the folder's name
 
 Answers = Iterable[tuple[Frame, tuple[Detection, ...]]]
@@ -46,16 +48,6 @@ class Wish:
     save: Sequence[str] = DEFAULT_SAVE
     anonymize: bool = False
     every: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The model that answers: what it is called, its file, its digest, and its run where one made it."""
-
-    name: str
-    weights: Path
-    digest: str
-    run: Model | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +89,20 @@ def predict(
         DataError: the model cannot be used, or not one picture can be read.
     """
     wish = _checked(wish or Wish())
-    asked = _model(root, run, weights)
+    asked = find_asked(root, run, weights)
     sources = _sources(arguments, out)
-    size = imgsz or (asked.run.imgsz() if asked.run is not None and asked.weights.suffix == ".pt" else None)
-    detector = load_detector(asked.weights, imgsz=size, device=device, precision=precision)
-    point = _threshold(asked, detector.imgsz, confidence)
-    inputs = _inputs(asked, detector, sources, wish, point, precision)
+    streams = 1 if _on_gpu(device) else min(cores(), _STREAMS)
+    size = asked.imgsz(imgsz)
+    detector = load_detector(asked.weights, imgsz=size, device=device, precision=precision, streams=streams)
+    point = threshold(asked, detector.imgsz, confidence)
+    many = batch or (_BATCH if str(detector.backend.device) == "cpu" else _BATCH_GPU)
+    inputs = _inputs(asked, detector, sources, wish, point, precision) | {"batch": many}  # rounding goes by it
     folder = out or _default_folder(root, asked, arguments, inputs)
     _check_answers_low(detector, point, wish)
     with locked(folder):
         known = _known(folder, inputs)
         if known is not None:
             return Predicted(folder, known, up_to_date=True)
-        many = batch or (_BATCH if str(detector.backend.device) == "cpu" else _BATCH_GPU)
         with replacing(folder) as partial:
             told = _written(partial, detector, sources, wish, point.value, batch=many, progress=progress)
             found = {"inputs": inputs, "model": asked.name, "confidence_chosen": point.chosen, **told}
@@ -118,6 +111,13 @@ def predict(
 
 
 # ---- what is asked ----
+
+
+def _on_gpu(device: str) -> bool:
+    """Tell whether the model will be on a GPU."""
+    import torch
+
+    return device not in ("", "cpu") or (device == "" and torch.cuda.is_available())
 
 
 def _checked(wish: Wish) -> Wish:
@@ -131,44 +131,6 @@ def _checked(wish: Wish) -> Wish:
             "--anonymize without pictures: nothing would be written that shows a face", next_step="--save pictures"
         )
     return replace(wish, save=tuple(kind for kind in KINDS if kind in wish.save))
-
-
-def _model(root: Path, run: str | None, weights: Path | None) -> Asked:
-    if weights is None:
-        found = find_model(root, run, None)
-        return Asked(found.folder.name, found.weights, found.digest, found)
-    if run is not None:
-        raise UsageError("a run and weights were both given: expected one of them", next_step="leave one out")
-    if not weights.exists():
-        raise MissingError(
-            f"{weights}: no such file", next_step="check the path; fmask train and fmask export make one"
-        )
-    behind = _run_behind(weights)
-    digest = _digest(weights)
-    name = behind.folder.name if behind is not None else f"{weights.resolve().stem}-{digest[:8]}"
-    return Asked(name, weights, digest, behind)
-
-
-def _run_behind(weights: Path) -> Model | None:
-    """Return the run whose best weights these are, or were exported from."""
-    for folder in weights.resolve().parents[:4]:
-        best = folder / "weights" / "best.pt"
-        if (folder / runs.MARKER).is_file() and best.is_file():
-            same = weights.suffix != ".pt" or best.samefile(weights)
-            return Model(folder, runs.read_run(folder), best, digest_file(best)) if same else None
-    return None
-
-
-def _digest(weights: Path) -> str:
-    if weights.is_file():
-        return digest_file(weights)
-    return digest_data([digest_file(path) for path in sorted(weights.glob("*")) if path.suffix in (".xml", ".bin")])
-
-
-def _threshold(asked: Asked, imgsz: int, confidence: float | None) -> Threshold:
-    if confidence is not None:
-        return Threshold(confidence, "user")
-    return Threshold(DEFAULT, "default") if asked.run is None else chosen(asked.run, imgsz)
 
 
 def _sources(arguments: Sequence[str], out: Path | None) -> tuple[Source, ...]:
