@@ -21,10 +21,10 @@ import yaml
 
 import shapes
 from facemask_train.errors import MissingError, UsageError
-from facemask_train.inference import load_detector
+from facemask_train.inference import load_detector, one_per_face
 from facemask_train.use import hosted, parity, space
 from facemask_train.use.statement import Statement
-from facemask_train.use.tally import above, count, in_words, one_each
+from facemask_train.use.tally import above, count, in_words
 from test_evaluate import make_run, score
 
 
@@ -184,7 +184,7 @@ def test_it_starts_from_its_own_folder_in_a_fresh_environment_and_counts(
     with started(python, copied, tmp_path) as url:
         for image in sorted((root / "data/ensembles/v5/images/test").iterdir()):
             (found,) = own.answers([parity.read(image)], confidence=threshold)
-            wanted = count(above(one_each(found), threshold))
+            wanted = count(above(one_per_face(found), threshold))
             assert in_words(wanted, threshold) in ask(url, image, threshold)
             faces += wanted.faces
     assert faces
