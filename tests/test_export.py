@@ -24,6 +24,7 @@ from facemask_train.use import export as stage
 from facemask_train.use.export import Export, export
 from facemask_train.use.light import Placed, load_light
 from test_evaluate import make_run, score
+from worlds import write
 
 
 @dataclass(frozen=True)
@@ -274,12 +275,27 @@ def test_an_export_that_lost_a_file_is_made_again(world: World, tmp_path: Path) 
     assert (tmp_path / "e/r_openvino_model").is_dir()
 
 
-def test_a_folder_of_somebody_elses_is_not_replaced(world: World, tmp_path: Path) -> None:
-    (tmp_path / "e").mkdir()
-    (tmp_path / "e/thesis.txt").write_text("years of work")
+@pytest.mark.parametrize(
+    "files", [{"e/thesis.txt": "years of work"}, {"e": "a file"}, {"e/export.json": '{"of": "another tool"}'}]
+)
+def test_what_is_somebody_elses_is_not_replaced(world: World, files: dict[str, str], tmp_path: Path) -> None:
+    write(tmp_path, dict(files))
     with pytest.raises(UsageError, match=r"e: expected a new or empty folder"):
         export(world.root, target=tmp_path / "e")
-    assert (tmp_path / "e/thesis.txt").read_text() == "years of work"
+    assert {name: (tmp_path / name).read_text() for name in files} == files
+
+
+def test_the_folder_that_one_is_in_is_not_replaced(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="cannot replace the folder that you are in"):
+        export(world.root, target=Path())
+
+
+def test_a_size_that_no_network_takes_is_rounded_up(world: World, tmp_path: Path) -> None:
+    made = export(world.root, formats=["onnx"], target=tmp_path / "e", imgsz=70)
+    assert made.found["inputs"]["imgsz"] == 96
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from facemask_train.inference import load_detector
 from facemask_train.records import Progress, no_progress
 from facemask_train.use import parity
 from facemask_train.use.convert import to_onnx, to_openvino
+from facemask_train.use.light import STRIDE
 from facemask_train.use.modelcard import Story, model_card
 from facemask_train.use.parity import Answers, Parity
 
@@ -66,7 +67,7 @@ def export(
         run, weights, data: as in `evaluate`.
         formats: of `FORMATS`.
         nms: leave only what survives non-maximum suppression, inside the file.
-        imgsz: picture size in pixels; without it, the run's.
+        imgsz: picture size in pixels, rounded up to a multiple of 32; without it, the run's.
         split: what it is checked on; without it test, or val where test has no faces.
 
     Raises:
@@ -76,11 +77,11 @@ def export(
     model = find_model(root, run, weights)
     exam = find_checked(root, model, data, split)
     warn_of_another_ensemble(model, exam)
-    folder = target if target is not None else model.folder / "export"
+    folder = (target if target is not None else model.folder / "export").resolve()
     with locked(folder):
         recover(folder)
-        inputs = inputs_of(model, exam, model.imgsz(imgsz), nms=nms)
-        known = _known(folder)
+        inputs = inputs_of(model, exam, rounded_up(model.imgsz(imgsz)), nms=nms)
+        known = earlier(folder, MARKER)
         there = known["formats"] if known is not None and known["inputs"] == inputs else []
         if known is not None and set(formats) <= set(there) and _whole(folder, known):
             _log.info("%s: up to date", folder)
@@ -160,15 +161,29 @@ def _packages() -> dict[str, str]:
         ) from error
 
 
-def _known(folder: Path) -> dict[str, Any] | None:
-    """Return what the last export into this folder says; one that holds anything else is not to be replaced."""
-    known = read_json(folder / MARKER)
-    if known is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+def earlier(folder: Path, marker: str) -> dict[str, Any] | None:
+    """Return what an earlier export into this folder says; a folder that holds anything else is not to be replaced.
+
+    Raises:
+        UsageError: it holds something else, is a file, or is where the command was started.
+    """
+    if folder == Path.cwd():
+        raise UsageError(f"{folder}: cannot replace the folder that you are in", next_step="name another folder")
+    known = read_json(folder / marker) if folder.is_dir() else None
+    if known is not None and "inputs" in known:
+        return known
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(
-            f"{folder}: expected a new or empty folder, or an earlier export; found other files, and no {MARKER}",
+            f"{folder}: expected a new or empty folder, or an earlier export; found something else, and no {marker} of "
+            "fmask",
             next_step="name another folder",
         )
-    return known
+    return None
+
+
+def rounded_up(imgsz: int) -> int:
+    """Return the picture size that a network can take: the next multiple of its stride."""
+    return -(-imgsz // STRIDE) * STRIDE
 
 
 def _whole(folder: Path, known: Mapping[str, Any]) -> bool:

@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from facemask_train.detect import Asked
-from facemask_train.errors import DataError, MissingError, UsageError
+from facemask_train.errors import DataError, MissingError
 from facemask_train.evaluation.subject import Exam, Model, find_model, warn_of_another_ensemble
-from facemask_train.folders import digest_data, locked, read_json, recover, replacing, write_json
+from facemask_train.folders import digest_data, locked, recover, replacing, write_json
 from facemask_train.inference import load_detector
 from facemask_train.records import Progress, no_progress
 from facemask_train.training.runs import code_version
@@ -66,8 +66,8 @@ def write(
     model = find_model(root, run, weights)
     exam = export.find_checked(root, model, data, split)
     warn_of_another_ensemble(model, exam)
-    folder = target if target is not None else model.folder / "space"
-    inputs = _inputs(model, exam, model.imgsz(imgsz))
+    folder = (target if target is not None else model.folder / "space").resolve()
+    inputs = _inputs(model, exam, export.rounded_up(model.imgsz(imgsz)))
     with locked(folder):
         recover(folder)
         if _finished(folder, inputs):
@@ -85,13 +85,7 @@ def _inputs(model: Model, exam: Exam, imgsz: int) -> dict[str, Any]:
 
 
 def _finished(folder: Path, inputs: Mapping[str, Any]) -> bool:
-    """Say if an equal Space is there; a folder that holds anything else is not to be replaced."""
-    found = read_json(folder / MARKER)
-    if found is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(
-            f"{folder}: expected a new or empty folder, or an earlier Space; found other files, and no {MARKER}",
-            next_step="name another folder",
-        )
+    found = export.earlier(folder, MARKER)
     return found is not None and found["inputs"] == inputs and (folder / WEIGHTS).is_file()
 
 
