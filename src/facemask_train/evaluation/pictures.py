@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.detect import Curves, Validation
-from facemask_train.drawing import GREY, INK
+from facemask_train.drawing import CLASS_COLOURS, GREY, INK, chart_style
 from facemask_train.records import CLASSES
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
-
-# Colours that people with any colour vision can tell apart (Okabe and Ito's set).
-CLASS_COLOURS = dict(zip(CLASSES, ("#0072b2", "#d55e00"), strict=True))
-_STYLE: Any = {
-    "font.size": 10.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 11.0,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "grid.color": "#e5e7eb",
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "text.color": INK,
-    "legend.frameon": False,
-}
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """Draw in the same style wherever it runs: a user's own matplotlib settings are put aside."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
-        yield
 
 
 def draw_curves(validation: Validation, path: Path) -> None:
@@ -51,7 +20,7 @@ def draw_curves(validation: Validation, path: Path) -> None:
     from matplotlib.figure import Figure
 
     curves = validation.curves
-    with _style():
+    with chart_style():
         figure = Figure(figsize=(10, 3.9), dpi=120, layout="constrained")
         left, right = figure.subplots(1, 2)
         _precision_recall(left, validation)
@@ -97,7 +66,7 @@ def draw_confusion(counts: np.ndarray, confidence: float, path: Path) -> None:
 
     rows = counts.sum(axis=1, keepdims=True)
     shares = counts / rows.clip(min=1)
-    with _style():
+    with chart_style():
         figure = Figure(figsize=(9, 3.9), dpi=120, layout="constrained")
         left, right = figure.subplots(1, 2)
         _matrix(left, shares, [[str(value) for value in row] for row in counts], "Counts")
