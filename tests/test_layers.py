@@ -28,7 +28,8 @@ FLOORS = [
     ("evaluation",),
     ("use",),
     ("pipeline",),
-    ("terminal", "options", "scores", "summaries", "cli", "__main__"),
+    ("history",),
+    ("textchart", "terminal", "live", "options", "scores", "summaries", "listing", "cli", "__main__"),
 ]
 HEAVY = ("torch", "torchvision", "ultralytics")
 ABOVE = {"engine", "detect", "inference", "training", "evaluation", "use"}
@@ -73,7 +74,10 @@ def test_imports_go_down_the_floors(path: Path) -> None:
                 "folders",
                 "config",
                 "sources",
+                "textchart",
                 "terminal",
+                "live",
+                "listing",
                 "summaries",
                 "options",
                 "scores",

@@ -115,8 +115,10 @@ def _panel(axes: Axes, title: str, epochs: Sequence[float], lines: Sequence[_Lin
     from matplotlib.ticker import MaxNLocator
 
     for line in lines:
-        marker = "o" if len(epochs) == 1 else ""
-        axes.plot(epochs, line.values, line.style, marker=marker, color=line.colour, linewidth=1.8, label=line.name)
+        points = [(x, y) for x, y in zip(epochs, line.values, strict=True) if math.isfinite(y)]  # some may have no score
+        marker = "o" if len(points) == 1 else ""
+        x, y = zip(*points, strict=True) if points else ((), ())
+        axes.plot(x, y, line.style, marker=marker, color=line.colour, linewidth=1.8, label=line.name)
     named = [line for line in lines if line.name]
     axes.set_title(title, pad=22)
     if named:
@@ -126,8 +128,9 @@ def _panel(axes: Axes, title: str, epochs: Sequence[float], lines: Sequence[_Lin
     if title.endswith("%"):
         axes.set_ylim(0, 100)
     elif values and min(values) >= 0:
-        axes.set_ylim(bottom=0, top=None if any(values) else 1)
-    axes.margins(x=0.02)
+        axes.set_ylim(0, 1.05 * max(values) or 1)
+    room = max(0.02 * (epochs[-1] - epochs[0]), 0.2)
+    axes.set_xlim(epochs[0] - room, epochs[-1] + room)
     axes.set_xlabel("epoch", labelpad=1)
 
 
