@@ -53,11 +53,11 @@ def draw(folder: Path) -> list[Path]:
 def png(name: str, rows: Sequence[Row]) -> bytes:
     """Return the curves of a run that has one row or more, as a PNG."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     best, stream = best_row(rows), io.BytesIO()
     with chart_style():
-        figure = Figure(figsize=(16, 7.4), dpi=100, layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # type: ignore[union-attr]
+        figure = Figure(figsize=(16, 7.4), dpi=100, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
         figure.suptitle(f"{name}\n", x=0.008, ha="left", fontsize=15, fontweight="bold")
         figure.text(0.008, 0.938, _headline(rows, best), va="top", fontsize=10.5, color=GREY)
         panels = _panels(rows)
@@ -101,7 +101,10 @@ def _panels(rows: Sequence[Row]) -> dict[str, list[_Line]]:
     return losses | {
         "Learning rate": [_Line("", column("lr/pg0"))],
         "mAP, %": [_Line("0.5", scores("mAP50")), _Line("0.5:0.95", scores("mAP50-95"), _FIRST, "--")],
-        "Precision and recall, %": [_Line("precision", scores("precision")), _Line("recall", scores("recall"), _SECOND)],
+        "Precision and recall, %": [
+            _Line("precision", scores("precision")),
+            _Line("recall", scores("recall"), _SECOND),
+        ],
         "AP 0.5 (dashed: 0.5:0.95), %": classes,
         "Seconds an epoch": [_Line("", seconds_each(rows))],
     }
@@ -115,7 +118,9 @@ def _panel(axes: Axes, title: str, epochs: Sequence[float], lines: Sequence[_Lin
     from matplotlib.ticker import MaxNLocator
 
     for line in lines:
-        points = [(x, y) for x, y in zip(epochs, line.values, strict=True) if math.isfinite(y)]  # some may have no score
+        points = [
+            (x, y) for x, y in zip(epochs, line.values, strict=True) if math.isfinite(y)
+        ]  # some may have no score
         marker = "o" if len(points) == 1 else ""
         x, y = zip(*points, strict=True) if points else ((), ())
         axes.plot(x, y, line.style, marker=marker, color=line.colour, linewidth=1.8, label=line.name)

@@ -1,4 +1,4 @@
-"""What a run's `results.csv` holds: one row for each finished epoch, with its losses, rates and metrics. Knows no torch."""
+"""What a run's `results.csv` holds: a row for each finished epoch, with losses, rates and metrics. Knows no torch."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def metric(row: Row, name: str, kind: str = "") -> float:
 
 
 def best_row(rows: Sequence[Row]) -> Row | None:
-    """Return the epoch whose weights are `best.pt`: the best mAP50-95, the last among equals; None where none has one."""
+    """Return the epoch whose weights are `best.pt`: the best mAP50-95, the last among equals; None where none has it."""
     measured = [row for row in rows if math.isfinite(metric(row, "mAP50-95"))]
     return max(reversed(measured), key=lambda row: metric(row, "mAP50-95"), default=None)
 

@@ -15,7 +15,7 @@ from facemask_train.ensemble.versions import find_ensemble, read_ensemble
 from facemask_train.errors import DataError, FmaskError, TrainingError, UsageError
 from facemask_train.folders import locked, storage_errors
 from facemask_train.records import Progress, no_progress
-from facemask_train.training import runs
+from facemask_train.training import curves, runs
 from facemask_train.training.checkpoints import check_extra, resolve
 from facemask_train.training.hooks import Run, callbacks, log_row
 from facemask_train.training.pictures import draw_batches
@@ -295,6 +295,7 @@ def _close(run: Run, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
     run.tracker.summary({f"best/{key}": value for key, value in scores.items()})
     pictures = draw_batches(scored.pictures, data.parent, scored.confidence, run.folder)
     run.tracker.pictures("validation", pictures, step=len(rows))
+    run.tracker.pictures("curves", curves.draw(run.folder), step=len(rows))
     run.tracker.artifact(f"{run.folder.name}-best", "model", {"best.pt": best}, aliases=("best",), metadata=scores)
     return {
         "epochs": len(rows),
