@@ -58,14 +58,14 @@ class Past:
     @property
     def best(self) -> dict[str, float | None]:
         """The four metrics of the best epoch on the validation split: as `run.json` has them, else `results.csv`."""
-        row = best_row(self.rows) or {}
-        return {
-            name: _number(self.part("best").get(f"metrics/{name}")) or _number(metric(row, name)) for name in METRICS
-        }
+        row, said = best_row(self.rows) or {}, self.part("best")
+        scored = {name: _number(said.get(f"metrics/{name}")) for name in METRICS}
+        return {name: _number(metric(row, name)) if value is None else value for name, value in scored.items()}
 
     @property
     def seconds(self) -> float | None:
-        return _number(self.about.get("seconds")) or (_number(self.rows[-1].get("time")) if self.rows else None)
+        found = _number(self.about.get("seconds"))
+        return _number(self.rows[-1].get("time")) if found is None and self.rows else found
 
     @property
     def when(self) -> str:
@@ -129,7 +129,8 @@ def _whole(value: Any) -> int | None:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if real and math.isfinite(value) else None
 
 
 # ---- as JSON ----

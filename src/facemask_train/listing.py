@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from facemask_train.options import DEFAULT_ROOT, Debug, Json, Quiet, Root
-from facemask_train.terminal import Fitted, table, terminal
+from facemask_train.terminal import Fitted, terminal
 
 if TYPE_CHECKING:
     from facemask_train.history import Past
@@ -77,13 +77,16 @@ def listed(found: Sequence[Past], root: Path) -> list[Any]:
         ("state", [past.state for past in found], 0),
         ("data", [_data(past) for past in found], 1),
         ("weights", [past.weights or "-" for past in found], 5),
-        ("epochs", [f"{past.epochs}/{past.asked or '-'}" for past in found], 1),
-        *((said, [_percent(past.best[key]) for past in found], 2 + (key in ("precision", "recall"))) for key, said in _NAMES.items()),
+        ("epochs", [f"{past.epochs}/{past.asked}" if past.asked else "-" for past in found], 1),
+        *(
+            (said, [_percent(past.best[key]) for past in found], 3 if key in ("precision", "recall") else 2)
+            for key, said in _NAMES.items()
+        ),
         ("test mAP 0.5", [_tested(past) for past in found], 4),
         ("device", [str(past.about.get("device") or "-") for past in found], 7),
         ("took", [_took(past) for past in found], 6),
         ("date", [past.when[:10] or "-" for past in found], 5),
-    ]  # fmt: skip
+    ]
     problems = [f"problem: {problem}" for past in found for problem in past.problems]
     return [Fitted("Runs, the newest first; best epoch on val, in percent", columns), *problems]
 
@@ -125,7 +128,7 @@ def shown(past: Past) -> list[Any]:
     """Return a run as a person reads it, from what it is to its curves."""
     picture = _picture(past)
     return [
-        f"{past.name}: {past.state}, {past.epochs} of {past.asked or '-'} epochs, {_took(past)}",
+        f"{past.name}: {past.state}" + (f", {past.epochs} of {past.asked} epochs, {_took(past)}" if past.asked else ""),
         *(f"problem: {problem}" for problem in past.problems),
         *_facts(past),
         *_by_class(past),
@@ -139,7 +142,8 @@ def _facts(past: Past) -> list[str]:
     """Return what it was trained on and how: each line a key and its value."""
     ensemble, images = past.part("ensemble"), past.part("ensemble").get("images")
     counts = ", ".join(f"{split} {count}" for split, count in images.items()) if isinstance(images, Mapping) else ""
-    facts = {"data": f"{ensemble.get('name', '-')} ({counts}), hash {str(ensemble.get('hash') or '-')[:12]}"}
+    data = f"{ensemble.get('name', '-')} ({counts}), hash {str(ensemble.get('hash') or '-')[:12]}" if ensemble else ""
+    facts = {"data": data}
     facts |= {key: str(past.about[key]) for key in _LINEAGE if past.about.get(key) not in (None, "")}
     facts |= {"tracker": _pairs(past.part("tracker")), "code": _pairs(past.part("code"))}
     facts |= {"packages": _pairs(past.part("packages")), "not by default": _pairs(_changed(past.part("settings")))}
@@ -174,9 +178,12 @@ def _by_class(past: Past) -> list[Any]:
     best = best_row(past.rows)
     if best is None:
         return []
-    rows = [("all", *(_percent(past.best[key]) for key in _NAMES))]
-    rows += [(kind, *(_percent(metric(best, key, kind)) for key in _NAMES)) for kind in kinds(past.rows)]
-    return [table(f"Epoch {best['epoch']:.0f}, the best, on val, in percent", ("", *_NAMES.values()), rows)]
+    classes = kinds(past.rows)
+    columns: list[tuple[str, list[str], int]] = [("class", ["all", *classes], 0)]
+    for rank, (key, said) in enumerate(_NAMES.items()):
+        cells = [_percent(past.best[key]), *(_percent(metric(best, key, kind)) for kind in classes)]
+        columns.append((said, cells, rank))
+    return [Fitted(f"Epoch {best['epoch']:.0f}, the best, on val, in percent", columns)]
 
 
 def _scores(past: Past) -> list[Any]:

@@ -30,7 +30,7 @@ class Live(Progress):
         super().__init__(*self._all, console=console, transient=True, speed_estimate_period=_STEADY_SECONDS)
 
     def move(self, what: str, done: int, total: int) -> None:
-        """Say how far the work is. Another name for a step forward in the same total is the same work: its pace is kept."""
+        """Say how far the work is. A step forward in the same total is the same work by any name: its pace is kept."""
         if not self.tasks:
             self.add_task(what, total=total)
         task = self.tasks[0]

@@ -106,7 +106,7 @@ class _Log(logging.StreamHandler[TextIO]):
 
 
 def _bar() -> Any:
-    """Return a progress bar with the time left, or None where standard error is no terminal that can move its cursor."""
+    """Return a bar with the time left, or None where standard error is no terminal whose cursor can move."""
     if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         return None
     from rich.console import Console

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _dots(values: Sequence[float], columns: int, rows: int) -> set[Dot]:
 
     points = [place(index) if math.isfinite(value) else None for index, value in enumerate(values)]
     dots = {point for point in points if point is not None}
-    for one, other in zip(points, points[1:], strict=False):
+    for one, other in pairwise(points):
         if one is not None and other is not None:
             dots.update(_between(one, other))
     return dots

@@ -1,4 +1,4 @@
-"""The picture of a training, `curves.png`: losses, rate, metrics and time against the epoch. Knows `results.csv` alone."""
+"""The picture of a training, `curves.png`: losses, rate, metrics and time by epoch. Knows `results.csv` alone."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def metric(row: Row, name: str, kind: str = "") -> float:
 
 
 def best_row(rows: Sequence[Row]) -> Row | None:
-    """Return the epoch whose weights are `best.pt`: the best mAP50-95, the last among equals; None where none has it."""
+    """Return the epoch whose weights are `best.pt`: the best mAP50-95, the last among equals; None without any."""
     measured = [row for row in rows if math.isfinite(metric(row, "mAP50-95"))]
     return max(reversed(measured), key=lambda row: metric(row, "mAP50-95"), default=None)
 
