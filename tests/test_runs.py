@@ -23,6 +23,7 @@ from facemask_train import history, listing
 from facemask_train.errors import DataError, MissingError
 from facemask_train.folders import held, locked
 from facemask_train.live import Live, epochs_table
+from facemask_train.terminal import Fitted
 from facemask_train.textchart import Charts, chart
 from facemask_train.training import curves
 from facemask_train.training.results import Epochs, best_row, keep_rows, kinds, read_rows, seconds_each
@@ -330,6 +331,10 @@ def test_one_run_in_words(root: Path) -> None:
     plain = fmask("runs", "show", cwd=root, PYTHONIOENCODING="ascii").stdout
     assert "*" in plain
     assert "?" not in plain
+
+
+def test_a_name_with_brackets_is_shown_as_it_is() -> None:
+    assert seen(Fitted("", [("weights", ["a[b].pt", "[/]"], 0)]), 40) == " weights\n ───────\n a[b].pt\n [/]"
 
 
 def test_no_run_at_all(tmp_path: Path) -> None:
