@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facemask_train import __version__, scores, summaries, uses
+from facemask_train import __version__, listing, scores, summaries, uses
 from facemask_train.options import (
     DEFAULT_ROOT,
     Config,
@@ -246,6 +246,7 @@ def pipeline(
         term.result(data, _fetch_table(done.fetched), *shown)
 
 
+app.add_typer(listing.app, name="runs")
 app.command(epilog="Example: fmask evaluate --split test --fail-unless 'map50>=0.9'")(scores.evaluate)
 app.command(epilog="Example: fmask audit --probe ~/pictures/batmans")(scores.audit)
 app.command(epilog="Example: fmask compare v5-yolov5s v8-yolov5s --data v8")(scores.compare)

@@ -143,6 +143,22 @@ def locked(target: Path) -> Iterator[None]:
         lock.release()
 
 
+def held(target: Path) -> bool:
+    """Say if a command on this machine holds `target` just now."""
+    from filelock import FileLock, Timeout
+
+    path = target.with_name(f".{target.name}.lock")
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):  # for a moment: another command that comes in just this one would be refused
+            return False
+    except Timeout:
+        return True
+    except OSError:  # another's folder, which cannot be written: not known, and not ours to go on with
+        return False
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn what the operating system says of a full disk or a closed folder into a `StorageError`."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from facemask_train.engine import use_all_cores
 from facemask_train.errors import DataError
 from facemask_train.records import Progress
+from facemask_train.training.results import Epochs, read_rows
 from facemask_train.training.runs import duration
 from facemask_train.training.tracking import Tracker
 
@@ -104,8 +105,6 @@ def _estimate(run: Run, trainer: Trainer) -> None:
 
 def _go_on_counting(_: Run, trainer: Trainer) -> None:
     """Let the time of a resumed run's rows go on from its last row."""
-    from facemask_train.training.trainer import read_rows
-
     rows = read_rows(trainer.csv)
     trainer.train_time_start -= rows[-1]["time"] if rows else 0.0
 
@@ -127,13 +126,13 @@ def _tell_progress(run: Run, trainer: Trainer) -> None:
 
 
 def _tell_epoch(run: Run, trainer: Trainer) -> None:
-    from facemask_train.training.trainer import read_rows
-
-    row = read_rows(trainer.csv)[-1]
+    rows = read_rows(trainer.csv)
+    row = rows[-1]
     log_row(run.tracker, row)
     _log.info(
         "epoch %d of %d: mAP50 %.3f, mAP50-95 %.3f, precision %.3f, recall %.3f",
         int(row["epoch"]),
         trainer.epochs,
         *(row[f"metrics/{key}(B)"] for key in ("mAP50", "mAP50-95", "precision", "recall")),
+        extra={"epochs": Epochs(tuple(rows), trainer.epochs)},
     )

@@ -15,10 +15,11 @@ from facemask_train.ensemble.versions import find_ensemble, read_ensemble
 from facemask_train.errors import DataError, FmaskError, TrainingError, UsageError
 from facemask_train.folders import locked, storage_errors
 from facemask_train.records import Progress, no_progress
-from facemask_train.training import runs
+from facemask_train.training import curves, runs
 from facemask_train.training.checkpoints import check_extra, resolve
 from facemask_train.training.hooks import Run, callbacks, log_row
 from facemask_train.training.pictures import draw_batches
+from facemask_train.training.results import keep_rows, read_rows
 from facemask_train.training.tracking import open_tracker
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def _lineage(run: Run, ensemble: Path) -> None:
 
 def _fit(run: Run, about: Mapping[str, Any], data: Path) -> None:
     """Run the epochs that are still to be run."""
-    from facemask_train.training.trainer import Trainer, keep_rows, read_rows
+    from facemask_train.training.trainer import Trainer
 
     last, table = run.folder / "weights" / "last.pt", run.folder / "results.csv"
     overrides = _overrides(run.folder, about, data)
@@ -285,8 +286,6 @@ def _progress_of(last: Path, epochs: int, patience: int) -> tuple[int, bool]:
 
 def _close(run: Run, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
     """Score the best weights on the validation split, hand them to the tracker, and sum the run up."""
-    from facemask_train.training.trainer import read_rows
-
     best = run.folder / "weights" / "best.pt"
     settings = about["settings"]
     batch, device = 2 * settings["batch"], settings["device"]  # the trainer's own validation batch: the same padding
@@ -296,6 +295,7 @@ def _close(run: Run, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
     run.tracker.summary({f"best/{key}": value for key, value in scores.items()})
     pictures = draw_batches(scored.pictures, data.parent, scored.confidence, run.folder)
     run.tracker.pictures("validation", pictures, step=len(rows))
+    run.tracker.pictures("curves", curves.draw(run.folder), step=len(rows))
     run.tracker.artifact(f"{run.folder.name}-best", "model", {"best.pt": best}, aliases=("best",), metadata=scores)
     return {
         "epochs": len(rows),

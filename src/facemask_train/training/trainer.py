@@ -5,7 +5,6 @@ A checkpoint is written whole or not at all, in float32, so that its numbers are
 
 from __future__ import annotations
 
-import csv
 import io
 import time
 from copy import deepcopy
@@ -19,6 +18,7 @@ from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from facemask_train.folders import write_bytes
+from facemask_train.training.results import read_rows
 
 _COLUMNS = ("precision", "recall", "mAP50", "mAP50-95")
 
@@ -89,22 +89,6 @@ def class_metrics(scores: Any) -> dict[str, float]:
 def write_best(path: Path, ema: torch.nn.Module, about: dict[str, Any]) -> None:
     """Write a checkpoint for use: the averaged weights in float32 without the optimiser."""
     write_bytes(path, _packed({"epoch": -1, "model": ema, "ema": None, "optimizer": None, **about}))
-
-
-def read_rows(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a `results.csv`; a last line that a kill cut short is left out."""
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    lines = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))
-    header, *rows = lines or [[]]
-    return [dict(zip(header, map(float, row), strict=True)) for row in rows if len(row) == len(header)]
-
-
-def keep_rows(path: Path, epochs: int) -> None:
-    """Cut `results.csv` back to its first `epochs` rows: those that the checkpoint knows of."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    write_bytes(path, "".join(f"{line}\n" for line in lines[: epochs + 1]).encode())
 
 
 def _plain(model: torch.nn.Module) -> torch.nn.Module:
