@@ -25,7 +25,14 @@ def commands() -> str:
     parts = ["# Every command", "", "Made from `--help`; what `fmask COMMAND --help` prints is this.", ""]
     for path, command in _commands("fmask", typer.main.get_command(app)):
         text = click.unstyle(command.get_help(_context(path, command)))
-        parts += [f"{'##' if path == 'fmask' else '###'} {path}", "", "```text", *map(str.rstrip, text.splitlines()), "```", ""]
+        parts += [
+            f"{'##' if path == 'fmask' else '###'} {path}",
+            "",
+            "```text",
+            *map(str.rstrip, text.splitlines()),
+            "```",
+            "",
+        ]
     return "\n".join(parts)
 
 
@@ -44,7 +51,12 @@ def settings() -> str:
     from facemask_train.config import Source, TrainSettings
     from facemask_train.recipe import Recipe
 
-    parts = ["# Every key of configs/", "", "Made from the typed settings. A key that stands in no table is an error.", ""]
+    parts = [
+        "# Every key of configs/",
+        "",
+        "Made from the typed settings. A key that stands in no table is an error.",
+        "",
+    ]
     files = {"configs/sources.yaml": Source, "configs/ensembles/NAME.yaml": Recipe, "configs/train.yaml": TrainSettings}
     for file, model in files.items():
         parts += [f"## {file}", ""]
@@ -71,8 +83,20 @@ def _table(model: Any, *, heading: bool) -> list[str]:
     intro = " ".join((model.__doc__ or "").split("\n\n")[0].split())
     rest = "\n\n".join(" ".join(part.split()) for part in (model.__doc__ or "").split("\n\n")[1:])
     head = [f"### {model.__name__.lower()}", ""] if heading else []
-    rows = [f"| `{key}` | {_kind(field)} | {_default(field)} | {field.description} |" for key, field in model.model_fields.items()]
-    return [*head, intro, "", *([rest, ""] if rest else []), "| key | takes | default | what it does |", "| --- | --- | --- | --- |", *rows, ""]
+    rows = [
+        f"| `{key}` | {_kind(field)} | {_default(field)} | {field.description} |"
+        for key, field in model.model_fields.items()
+    ]
+    return [
+        *head,
+        intro,
+        "",
+        *([rest, ""] if rest else []),
+        "| key | takes | default | what it does |",
+        "| --- | --- | --- | --- |",
+        *rows,
+        "",
+    ]
 
 
 def _kind(field: Any) -> str:
