@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SAMPLE := .
 
-.PHONY: quickstart test test-slow lint types lock check-image clean
+.PHONY: quickstart test test-slow lint types docs reference lock check-image clean
 
 quickstart: $(READY)
 	$(BIN)/fmask pipeline --sample --root $(SAMPLE)
@@ -24,6 +24,12 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+reference: $(READY)
+	$(BIN)/python docs/make_reference.py
 
 # The lock is universal and holds hashes; uv itself comes from it too, and the project is installed without an index.
 $(READY): requirements.lock pyproject.toml
@@ -47,4 +53,4 @@ check-image:
 	$(PYTHON) .ci/check_image.py "$$base/root" $(IMAGE)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache dist
+	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache dist site

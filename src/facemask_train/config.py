@@ -24,26 +24,33 @@ SampleLayout = Literal["voc", "yolo-beside", "darknet"]
 class Settings(BaseModel):
     """Settings cannot be changed once read, and hold no key that is not known."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Source(Settings):
     """One source of pictures: where it comes from, how it is laid out, and what its classes mean.
 
-    Exactly one of `handle` (Kaggle's owner/name), `path` (a folder or archive of the user's own) and `sample` (drawn
-    by fmask) says where it comes from. `classes` maps a published class name to `mask`, `no_mask` or
-    `worn_incorrectly`; where a source publishes ids without names, its keys are the ids.
+    Exactly one of `handle`, `path` and `sample` is given.
     """
 
     handle: str | None = None
+    """Kaggle's owner/name."""
     path: str | None = None
+    """A folder or an archive of your own."""
     sample: SampleLayout | None = None
+    """Drawn by fmask, in this published layout."""
     version: int | None = Field(None, ge=1)
+    """Kaggle's version number; the newest where it is left out."""
     licence: str = ""
+    """Said in the ensemble's card."""
     format: Literal["probe", "voc", "yolo", "coco"] = "probe"
+    """How it is laid out; `probe` finds out."""
     classes: dict[str, Target] = Field(default_factory=dict)
+    """What a published class name means; where a source publishes ids without names, the keys are the ids."""
     digest: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$")
+    """What the content has to be."""
     optional: bool = False
+    """Not fetched unless it is named."""
 
     @field_validator("classes", mode="before")
     @classmethod

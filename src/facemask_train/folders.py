@@ -128,7 +128,7 @@ def locked(target: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     with storage_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make(target.parent)
         lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=0)
         try:
             lock.acquire()
@@ -159,6 +159,15 @@ def held(target: Path) -> bool:
         return False
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # with `parents`: a place where nothing can be made, as in /proc
+        raise StorageError(
+            f"{folder}: this folder cannot be made", next_step="choose another folder with --root"
+        ) from error
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn what the operating system says of a full disk or a closed folder into a `StorageError`."""
@@ -174,6 +183,11 @@ def storage_errors(path: Path) -> Iterator[None]:
             raise StorageError(
                 f"{error.filename or path}: this folder cannot be written",
                 next_step="make it writable, or choose another folder with --root",
+            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise StorageError(
+                f"{error.filename or path}: expected a folder here or above, found a file",
+                next_step="move the file away, or choose another folder with --root",
             ) from error
         raise
 
