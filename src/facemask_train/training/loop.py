@@ -54,6 +54,7 @@ class Loop(DetectionTrainer):  # type: ignore[misc]
     batch_size: int
     accumulate: int
     epoch: int
+    epoch_time: float | None
     stop: bool
 
     def __init__(self, *, step: Step, note: Note, val_every: int = 1, **given: Any) -> None:

@@ -77,6 +77,7 @@ def snapshot(trainer: Any) -> dict[str, Any]:
         "waiting": trainer.waiting,
         "slowed": trainer.slowed,
         "nominal": trainer.nominal,
+        "batch": trainer.batch_size,
         "best_fitness": trainer.best_fitness,
         "stopper": {key: getattr(trainer.stopper, key) for key in _STOPPER},
         "model": None,
@@ -113,8 +114,8 @@ def restore(trainer: Any, state: dict[str, Any]) -> None:
     trainer.best_fitness = state["best_fitness"]
     for key in _STOPPER:
         setattr(trainer.stopper, key, state["stopper"][key])
-    for key in ("waiting", "slowed", "nominal"):
-        setattr(trainer, key, state[key])
+    trainer.waiting = state["waiting"] * state["batch"] // trainer.batch_size  # smaller where memory ran out
+    trainer.slowed, trainer.nominal = state["slowed"], state["nominal"]
     trainer.accumulate = trainer.full_accumulate()
     _restore_criterion(model, state["epoch"])
 

@@ -269,7 +269,9 @@ def _fit(run: Run, about: dict[str, Any], step: Step, data: Path) -> None:
             log_row(run.tracker, row)
         if state["stopped"]:
             return
-        overrides = {key: overrides[key] for key in ("data", "device", "save_dir", "workers", "batch")}
+        # `augmentations` too: a checkpoint does not keep it, and the package would put in its own
+        taken = ("data", "device", "save_dir", "workers", "batch", "augmentations")
+        overrides = {key: overrides[key] for key in taken}
         overrides |= {"model": str(last), "resume": str(last)}
     try:
         _trainer(run, about, step, overrides).train()
