@@ -60,9 +60,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Ten
 
 
 def state_of(root: Path, file: str = "last.pt") -> dict[str, Any]:
+    return read_checkpoint(root / "runs/r/weights" / file)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    open_ultralytics()
     from facemask_train.training.state import _read
 
-    return _read(root / "runs/r/weights" / file)
+    return _read(path)
 
 
 def about(root: Path) -> dict[str, Any]:
@@ -333,17 +338,15 @@ def test_killed_at_ten_random_moments_it_ends_with_the_weights_of_an_undisturbed
         shapes.draw_ensemble(tmp_path / name)
     assert live(tmp_path / "whole", 0) == 0
     kills = 0
-    while kills < 10:
+    while kills < 10:  # a run that is done before it has been killed ten times makes room for another
         kills += live(tmp_path / "cut", rng.uniform(0.02, 1.2)) != 0
         if about(tmp_path / "cut")["state"] == "finished":
             (tmp_path / "cut/runs/r").rename(tmp_path / f"cut/runs/finished-{kills}")
     if (tmp_path / "cut/runs/r").exists():
         assert live(tmp_path / "cut", 0) == 0
     ends = [run / "weights/last.pt" for run in (tmp_path / "cut/runs").iterdir() if run.is_dir()]
-    from facemask_train.training.state import _read
-
     expected = state_of(tmp_path / "whole")
     for end in ends:
-        found = _read(end)
+        found = read_checkpoint(end)
         assert same(found["weights"], expected["weights"])
         assert same(found["ema"].state_dict(), expected["ema"].state_dict())
