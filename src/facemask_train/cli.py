@@ -163,6 +163,10 @@ def train(
     batch: Annotated[int | None, typer.Option(min=1)] = None,
     device: Device = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto (what this device is fastest in), fp32, bf16 or fp16.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="Threads on the CPU; 0: one for each core.")] = None,
     name: Annotated[str, typer.Option(help="The run's name; made from the ensemble's and the weights'.")] = "",
     sets: Sets = None,
     config: Config = "train",
@@ -183,7 +187,8 @@ def train(
             done = stage.resume(root, name, data=data, device=device, progress=term.progress)
         else:
             given = {"weights": weights, "epochs": epochs, "imgsz": imgsz, "batch": batch, "device": device}
-            settings = _settings(root, config, given | {"seed": seed}, sets)
+            given |= {"seed": seed, "precision": precision, "threads": threads}
+            settings = _settings(root, config, given, sets)
             done = stage.train(
                 root,
                 settings,

@@ -19,6 +19,7 @@ from facemask_train.records import CLASSES, WORN_INCORRECTLY
 Target = Literal["mask", "no_mask", "worn_incorrectly"]
 TrackerKind = Literal["wandb", "none"]
 SampleLayout = Literal["voc", "yolo-beside", "darknet"]
+Switch = Literal["auto", True, False]
 
 
 class Settings(BaseModel):
@@ -72,7 +73,11 @@ class Source(Settings):
 
 
 class TrainSettings(Settings):
-    """What training is asked for. `extra` holds any other setting of the `ultralytics` trainer, by its own name."""
+    """What training is asked for. `extra` holds any other setting of the `ultralytics` trainer, by its own name.
+
+    What is `auto` is chosen for the machine (`training/step.py`). `threads` is 0 for all cores. `val_every` is how many
+    epochs lie between two validations; the last epoch always has one.
+    """
 
     weights: str = "yolov5s.pt"
     epochs: int = Field(300, ge=1)
@@ -84,6 +89,12 @@ class TrainSettings(Settings):
     workers: int = Field(8, ge=0)
     optimizer: Literal["SGD", "AdamW", "Adam", "NAdam", "RAdam", "RMSProp"] = "SGD"
     lr0: float = Field(0.01, gt=0)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: Switch = "auto"
+    fused: Switch = "auto"
+    compile: Switch = "auto"
+    threads: int = Field(0, ge=0)
+    val_every: int = Field(1, ge=1)
     extra: dict[str, Any] = Field(default_factory=dict)
 
 

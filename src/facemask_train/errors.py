@@ -10,7 +10,8 @@
     ├── NetworkError          6   no network, no answer, or an answer that is no use (404, 429, 5xx)
     ├── StorageError          7   no space, no permission, or another fmask at work on the folder
     ├── TrainingError         8   training stopped and cannot go on
-    └── GateError             9   a number that was asked for (--fail-unless) was not reached
+    ├── GateError             9   a number that was asked for (--fail-unless) was not reached
+    └── StoppedError        130   a signal (Ctrl-C, SIGTERM) stopped training; it can be gone on with
 
 A message names the file, what was expected and what was found; `next_step` is the command to run next.
 """
@@ -86,6 +87,12 @@ class GateError(FmaskError):
     """A condition of `--fail-unless` does not hold."""
 
     exit_code = 9
+
+
+class StoppedError(FmaskError):
+    """A signal asked training to stop: all that is needed to go on is kept."""
+
+    exit_code = 130
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -52,8 +52,13 @@ def read_rows(path: Path) -> list[dict[str, float]]:
 
 def keep_rows(path: Path, epochs: int) -> None:
     """Cut `results.csv` back to its first `epochs` rows: those that the checkpoint knows of."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    write_bytes(path, "".join(f"{line}\n" for line in lines[: epochs + 1]).encode())
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if epochs:
+        write_bytes(path, "".join(f"{line}\n" for line in lines[: epochs + 1]).encode())
+    else:
+        path.unlink()  # a kill may have cut even its header short
 
 
 def metric(row: Row, name: str, kind: str = "") -> float:
