@@ -163,6 +163,9 @@ def train(
     batch: Annotated[int | None, typer.Option(min=1)] = None,
     device: Device = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
+    loader: Annotated[
+        str | None, typer.Option(help="auto; device: pictures stay in its memory; stock: the package's own.")
+    ] = None,
     name: Annotated[str, typer.Option(help="The run's name; made from the ensemble's and the weights'.")] = "",
     sets: Sets = None,
     config: Config = "train",
@@ -183,7 +186,7 @@ def train(
             done = stage.resume(root, name, data=data, device=device, progress=term.progress)
         else:
             given = {"weights": weights, "epochs": epochs, "imgsz": imgsz, "batch": batch, "device": device}
-            settings = _settings(root, config, given | {"seed": seed}, sets)
+            settings = _settings(root, config, given | {"seed": seed, "loader": loader}, sets)
             done = stage.train(
                 root,
                 settings,

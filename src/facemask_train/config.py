@@ -77,6 +77,7 @@ class TrainSettings(Settings):
     workers: int = Field(8, ge=0)
     optimizer: Literal["SGD", "AdamW", "Adam", "NAdam", "RAdam", "RMSProp"] = "SGD"
     lr0: float = Field(0.01, gt=0)
+    loader: Literal["auto", "device", "stock"] = "auto"
     extra: dict[str, Any] = Field(default_factory=dict)
 
 

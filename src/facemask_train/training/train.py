@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from facemask_train.folders import locked, storage_errors
 from facemask_train.records import Progress, no_progress
 from facemask_train.training import runs
 from facemask_train.training.checkpoints import check_extra, resolve
+from facemask_train.training.choices import choose_loader
 from facemask_train.training.hooks import Run, callbacks, log_row
 from facemask_train.training.pictures import draw_batches
 from facemask_train.training.tracking import open_tracker
@@ -87,6 +88,7 @@ def train(
         "code": runs.code_version(),
         "packages": runs.package_versions(),
         "device": _device(settings.device),
+        "chosen": {},
         "ensemble": {
             "name": card["name"],
             "path": _relative(ensemble, root),
@@ -96,6 +98,7 @@ def train(
         "tracker": {"kind": tracker, "project": PROJECT, "run_id": ""},
         "started": runs.now(),
     }
+    about["chosen"] = _chosen(settings, gpu=about["device"] != "cpu")
     with locked(folder), storage_errors(folder):
         folder.mkdir(parents=True)
         runs.write_run(folder, about)
@@ -186,6 +189,16 @@ def _device(wanted: str) -> str:
         ) from error
 
 
+def _chosen(settings: TrainSettings, *, gpu: bool) -> dict[str, Any]:
+    """Return what is chosen for this training, each with its reason; a resumed run keeps to it."""
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    loader = choose_loader(settings.loader, {**DEFAULT_CFG_DICT, "augmentations": [], **settings.extra}, gpu=gpu)
+    refused = settings.loader == "device" != loader.value
+    _log.log(logging.WARNING if refused else logging.INFO, "loader: %s (%s)", loader.value, loader.reason)
+    return {"loader": asdict(loader)}
+
+
 def _carry_out(root: Path, folder: Path, about: dict[str, Any], card: Mapping[str, Any], progress: Progress) -> Trained:
     """Train from the start or the last checkpoint, score the best weights, and close the books."""
     tracker = open_tracker(
@@ -240,6 +253,7 @@ def _fit(run: Run, about: Mapping[str, Any], data: Path) -> None:
         overrides |= {"model": str(last), "resume": str(last)}
     try:
         trainer = Trainer(overrides=overrides, _callbacks=callbacks(run))
+        trainer.loader = about.get("chosen", {}).get("loader", {"value": "stock"})["value"]
         use_all_cores()
         trainer.train()
     except (FmaskError, OSError):  # OSError: a full disk, named by `storage_errors`

@@ -19,12 +19,28 @@ from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from facemask_train.folders import write_bytes
+from facemask_train.training.batches import open_loader
 
 _COLUMNS = ("precision", "recall", "mAP50", "mAP50-95")
 
 
 class Trainer(DetectionTrainer):  # type: ignore[misc]
     """What fmask changes: how checkpoints and rows are written, and what is done when the last epoch is over."""
+
+    loader = "stock"  # or "device": whoever trains says so before training starts
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        """Return the loader of a split; that of training is the device loader where it was chosen."""
+        if mode != "train" or self.loader == "stock":
+            return super().get_dataloader(dataset_path, batch_size, rank, mode)
+        dataset = self.build_dataset(dataset_path, mode, batch_size)
+        return open_loader(dataset, self.args, self.device, batch_size=batch_size, epochs=self.epochs)
+
+    def _model_train(self) -> None:
+        """Tell the device loader which epoch begins: what its batches are depends on that alone."""
+        super()._model_train()
+        if self.loader != "stock":
+            self.train_loader.set_epoch(self.epoch)
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Append one row to `results.csv`: losses, rates, and the four metrics for all and for each class."""
