@@ -129,6 +129,7 @@ class DeviceLoader:
             yield from (self.batch(epoch, number) for number in range(len(self)))
             return
         stream: Any = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(self.device))
         with ThreadPoolExecutor(1) as ahead:
             coming = ahead.submit(self._made_aside, stream, epoch, 0)
             for number in range(len(self)):
@@ -225,7 +226,10 @@ def _free(device: torch.device, world: int) -> tuple[int, int]:
     import psutil
 
     host = int(psutil.virtual_memory().available) // world
-    return (torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host), host
+    if device.type != "cuda":
+        return host, host
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, to be used again
+    return torch.cuda.mem_get_info(device)[0] + kept, host
 
 
 def _read(dataset: Any, shapes: Ints, device: torch.device, place: Place, pool: ThreadPoolExecutor) -> Resident:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import grid_sample
 
 from facemask_train.training.mosaic import Floats, Ints, Layout
 
 GREY = 114  # what is where no picture is
 _VALUES = {"cpu": 1 << 21, "cuda": 1 << 26}  # how many floats a canvas may hold at once: a CPU's cache, a GPU's memory
+_NOWHERE = 9.0  # a place far outside of the canvas, whose sides are at -1 and 1
 Tiles = Callable[[Sequence[int]], list[torch.Tensor]]
 
 
@@ -49,7 +50,7 @@ def _moved(layout: Layout, part: slice, tiles: Tiles, size: int, device: torch.d
     grid = _grid(theta, size, flat=not bool(back[:, 2, :2].any()))
     shifted = canvas.float().sub_(GREY)  # outside of the canvas is 0 then, which is what the sampling takes there
     found = grid_sample(shifted, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return found.add_(GREY).round_().clamp_(0, 255)
+    return found.add_(GREY).round_()
 
 
 def window(back: Floats, size: int, *, alone: bool) -> tuple[int, int, int, int]:
@@ -99,13 +100,17 @@ def on_device(numbers: Floats | Ints, device: torch.device) -> torch.Tensor:
 
 def _grid(theta: torch.Tensor, size: int, *, flat: bool) -> torch.Tensor:
     """Return where each pixel of the finished pictures lies on the canvas, (V, size, size, 2)."""
-    if flat:
-        return affine_grid(theta[:, :2].contiguous(), [len(theta), 3, size, size], align_corners=False)
     along = (torch.arange(size, device=theta.device, dtype=torch.float32) + 0.5) * (2 / size) - 1
-    y, x = torch.meshgrid(along, along, indexing="ij")
-    points = torch.stack([x, y, torch.ones_like(x)], dim=-1).view(1, -1, 3) @ theta.transpose(1, 2)
-    depth = torch.where(points[..., 2:] > 1e-6, points[..., 2:], torch.nan)  # behind the horizon there is no picture
-    return torch.nan_to_num(points[..., :2] / depth, nan=9.0).view(len(theta), size, size, 2)
+
+    def row(number: int) -> torch.Tensor:  # no matrix product: a GPU may round the factors of one to 10 bits
+        x, y, one = theta[:, number, :, None, None].unbind(1)
+        return torch.addcmul(y * along[:, None] + one, x, along)
+
+    grid = torch.stack([row(0), row(1)], dim=-1)
+    if flat:
+        return grid
+    depth = row(2)[..., None]
+    return torch.where(depth > 1e-6, grid / depth, _NOWHERE)  # behind the horizon there is no picture
 
 
 def mix(batch: torch.Tensor, others: torch.Tensor, mixed: Ints, weights: Floats) -> torch.Tensor:
