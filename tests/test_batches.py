@@ -27,7 +27,7 @@ from facemask_train.sources.fetch import fetch
 from facemask_train.training import batches, runs
 from facemask_train.training.batches import DeviceLoader, Resident, Share, open_loader, resized_shape
 from facemask_train.training.choices import choose_loader, placement, unsupported
-from facemask_train.training.mosaic import Ranges, ranges_of
+from facemask_train.training.mosaic import Ranges, draw_layout, ranges_of
 from facemask_train.training.pixels import GREY, mix, recolour
 from facemask_train.training.train import train
 
@@ -110,8 +110,8 @@ three = st.tuples(painted(), painted(), painted())
 mirrors = st.tuples(chances, chances)
 
 
-@given(three, chances, st.floats(0.6, 1.7), st.floats(0, 0.4), mirrors, st.integers(0, 1000))
-@settings(max_examples=60)
+@given(three, chances, st.floats(0.4, 1.7), st.floats(0, 0.4), mirrors, st.integers(0, 1000))
+@settings(max_examples=200)
 def test_boxes_are_where_the_painted_pixels_are(
     pictures: Sequence[Painted], mosaic: float, factor: float, shift: float, mirrors: tuple[float, float], seed: int
 ) -> None:
@@ -191,6 +191,31 @@ def test_a_batch_is_what_its_seed_epoch_and_number_say_whatever_was_asked_for_be
     pairs = [(one, other) for one in range(6) for other in range(one)]
     assert not any(torch.equal(first[one]["img"], first[other]["img"]) for one, other in pairs)
     assert not same(painted_loader(WHITE, ALL, batch_size=2, seed=1).batch(0, 0), first[0])
+
+
+def test_a_mirrored_batch_is_the_batch_in_a_mirror() -> None:
+    ranges = replace(ALL, mixup=1.0, fliplr=0.0, flipud=0.0)
+    plain = painted_loader(WHITE, ranges).batch(0, 0)
+    for axis, change in ((3, {"fliplr": 1.0}), (2, {"flipud": 1.0})):
+        found = painted_loader(WHITE, replace(ranges, **change)).batch(0, 0)
+        apart = (found["img"].flip(axis).int() - plain["img"].int()).abs()
+        assert apart.max() <= 2
+        expected = plain["bboxes"].clone()
+        expected[:, 3 - axis] = 1 - expected[:, 3 - axis]
+        assert torch.allclose(found["bboxes"], expected, atol=1e-5)
+        assert torch.equal(found["cls"], plain["cls"])
+
+
+def test_what_is_mixed_in_is_mirrored_as_what_it_is_mixed_into() -> None:
+    own, sizes = np.arange(40) % 3, np.array([size for size, _ in WHITE])
+    ranges = Ranges(SIDE, mosaic=0.5, mixup=0.6, fliplr=0.4, flipud=0.2)
+    layout = draw_layout(own, sizes, ranges, np.random.default_rng(0))
+    signs = np.sign(layout.matrices[:, [0, 1], [0, 1]])
+    assert 0 < len(layout.mixed) < 40
+    assert (signs[40:] == signs[layout.mixed]).all()
+    assert (layout.pictures[:40, 0] == own).all()
+    assert 0 < (signs[:40, 1] < 0).sum() < (signs[:40, 0] < 0).sum() < 40
+    assert 0.3 < layout.weights.min() < 0.5 < layout.weights.max() < 0.7
 
 
 def test_every_picture_is_there_once_an_epoch_and_ranks_share_them() -> None:

@@ -182,9 +182,7 @@ def batch_boxes(layout: Layout, faces: Faces, size: int) -> tuple[Floats, Floats
     finished = np.clip(_through(layout.matrices[view], placed), 0, size)
     keep = _stays(placed * layout.factors[view, None], finished)
     place = np.concatenate([np.arange(layout.count), layout.mixed])[view[keep]]
-    order = np.argsort(
-        place, kind="stable"
-    )  # the loss counts on it: what is mixed in stands beside what it is mixed to
+    order = np.argsort(place, kind="stable")  # the loss counts on it: what is mixed in comes behind
     return faces.rows[rows, 0][keep][order], finished[keep][order], place[order]
 
 
