@@ -169,22 +169,28 @@ def equal(given: argparse.Namespace) -> dict[str, Any]:
     scores: dict[str, list[float]] = {side: [] for side in sides}
     for seed in range(given.seeds):
         for side, changes in sides.items():
-            scores[side].append(trained(given, folder, f"equal-{side}-{seed}", {**changes, "seed": seed}))
+            scores[side].append(trained(given, folder, {**changes, "seed": seed}))
     return {"settings": sides, "mAP 0.5": scores, **difference(scores["one"], scores["other"])}
 
 
-def trained(given: argparse.Namespace, folder: Path, name: str, changes: dict[str, Any]) -> float:
+def trained(given: argparse.Namespace, folder: Path, changes: dict[str, Any]) -> float:
     """Train one model, unless it is there already, and return its mAP 0.5 on the test pictures in percent."""
     from facemask_train.config import read_train_settings
     from facemask_train.detect import validate
-    from facemask_train.training.train import train
+    from facemask_train.folders import digest_data
+    from facemask_train.training.runs import read_run
+    from facemask_train.training.train import resume, train
 
     settings = read_train_settings(
         given.work, given.config, {"device": given.device, **settings_of(given.both), **changes}
     )
-    best = given.work / "runs" / name / "weights" / "best.pt"
-    if not (best.parent.parent / "run.json").exists():
+    name = f"equal-{digest_data(settings.model_dump(mode='json'))[:8]}"
+    run = given.work / "runs" / name
+    if not (run / "run.json").exists():
         train(given.work, settings, data=str(folder), name=name, tracker="none")
+    elif read_run(run)["state"] != "finished":
+        resume(given.work, name)
+    best = run / "weights" / "best.pt"
     found = validate(best, folder / "data.yaml", "test", imgsz=settings.imgsz, batch=16, device=given.device)
     return round(100 * found.mean.map50, 2)
 
