@@ -32,6 +32,7 @@ from facemask_train.training.mosaic import (
 )
 from facemask_train.training.pixels import on_device, render
 
+_WHERE = {"device": "on the device", "host": "in the host's memory", "disk": "on the disk, and read for each batch"}
 _AT_ONCE = 256  # pictures that wait, decoded, for their place
 _log = logging.getLogger(__name__)
 
@@ -204,7 +205,7 @@ def open_loader(
     shapes = picture_shapes(dataset)
     size = 3 * int(shapes.prod(axis=1).sum())
     place = place or placement(size, *_free(device, world))
-    _log.info("%d training pictures (%.2f GiB) are kept on: %s", len(shapes), size / 2**30, place)
+    _log.info("%d training pictures (%.2f GiB) are kept %s", len(shapes), size / 2**30, _WHERE[place])
     pool = ThreadPoolExecutor(max(1, args.workers))
     store = OnDisk(quiet(dataset), device, pool) if place == "disk" else _read(dataset, shapes, device, place, pool)
     share = Share(len(dataset), seed=args.seed, rank=rank, world=world)
