@@ -432,7 +432,7 @@ def test_a_training_goes_through_its_epochs_and_a_resumed_one_keeps_its_loader(
         train(tmp_path, wanted, name="r", tracker="none")
     folder = tmp_path / "runs" / "r"
     about = runs.read_run(folder)
-    assert about["chosen"]["loader"] == {"value": "device", "reason": "asked for"}
+    assert about["chosen"]["loader"] == {"is": "device", "why": "asked for"}
     runs.write_run(folder, about | {"settings": about["settings"] | {"loader": "stock"}})
     resume(tmp_path, "r")
     assert asked[4:] == [(1, 0), (1, 1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,7 +196,7 @@ def _chosen(settings: TrainSettings, *, gpu: bool) -> dict[str, Any]:
     loader = choose_loader(settings.loader, {**DEFAULT_CFG_DICT, "augmentations": [], **settings.extra}, gpu=gpu)
     refused = settings.loader == "device" != loader.value
     _log.log(logging.WARNING if refused else logging.INFO, "loader: %s (%s)", loader.value, loader.reason)
-    return {"loader": asdict(loader)}
+    return {"loader": {"is": loader.value, "why": loader.reason}}
 
 
 def _carry_out(root: Path, folder: Path, about: dict[str, Any], card: Mapping[str, Any], progress: Progress) -> Trained:
@@ -253,7 +253,7 @@ def _fit(run: Run, about: Mapping[str, Any], data: Path) -> None:
         overrides |= {"model": str(last), "resume": str(last)}
     try:
         trainer = Trainer(overrides=overrides, _callbacks=callbacks(run))
-        trainer.loader = about.get("chosen", {}).get("loader", {"value": "stock"})["value"]
+        trainer.loader = about.get("chosen", {}).get("loader", {"is": "stock"})["is"]
         use_all_cores()
         trainer.train()
     except (FmaskError, OSError):  # OSError: a full disk, named by `storage_errors`
