@@ -163,10 +163,10 @@ def train(
     batch: Annotated[int | None, typer.Option(min=1)] = None,
     device: Device = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
+    name: Annotated[str, typer.Option(help="The run's name; made from the ensemble's and the weights'.")] = "",
     loader: Annotated[
         str | None, typer.Option(help="auto; device: pictures stay in its memory; stock: the package's own.")
     ] = None,
-    name: Annotated[str, typer.Option(help="The run's name; made from the ensemble's and the weights'.")] = "",
     sets: Sets = None,
     config: Config = "train",
     resume: Annotated[

@@ -88,7 +88,6 @@ def train(
         "code": runs.code_version(),
         "packages": runs.package_versions(),
         "device": _device(settings.device),
-        "chosen": {},
         "ensemble": {
             "name": card["name"],
             "path": _relative(ensemble, root),
@@ -98,7 +97,7 @@ def train(
         "tracker": {"kind": tracker, "project": PROJECT, "run_id": ""},
         "started": runs.now(),
     }
-    about["chosen"] = _chosen(settings, gpu=about["device"] != "cpu")
+    about.setdefault("chosen", {})["loader"] = _loader(settings, gpu=about["device"] != "cpu")
     with locked(folder), storage_errors(folder):
         folder.mkdir(parents=True)
         runs.write_run(folder, about)
@@ -160,6 +159,17 @@ def _check_card(ensemble: Path, card: Mapping[str, Any]) -> None:
         )
 
 
+def _loader(settings: TrainSettings, *, gpu: bool) -> dict[str, str]:
+    """Return which loader was chosen, and why; a resumed run keeps to it."""
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    args = {**DEFAULT_CFG_DICT, "augmentations": [], **settings.extra}
+    chosen = choose_loader(settings.loader, args, gpu=gpu)
+    refused = settings.loader == "device" != chosen.value
+    _log.log(logging.WARNING if refused else logging.INFO, "loader: %s (%s)", chosen.value, chosen.reason)
+    return {"is": chosen.value, "why": chosen.reason}
+
+
 def _relative(path: Path, root: Path) -> str:
     """Return a path relative to the root where it lies inside, so that the whole folder can be moved."""
     resolved = path.resolve()
@@ -187,16 +197,6 @@ def _device(wanted: str) -> str:
         raise UsageError(
             f"--device {wanted}: no such device; torch finds {count}", next_step="for example --device 0"
         ) from error
-
-
-def _chosen(settings: TrainSettings, *, gpu: bool) -> dict[str, Any]:
-    """Return what is chosen for this training, each with its reason; a resumed run keeps to it."""
-    from ultralytics.utils import DEFAULT_CFG_DICT
-
-    loader = choose_loader(settings.loader, {**DEFAULT_CFG_DICT, "augmentations": [], **settings.extra}, gpu=gpu)
-    refused = settings.loader == "device" != loader.value
-    _log.log(logging.WARNING if refused else logging.INFO, "loader: %s (%s)", loader.value, loader.reason)
-    return {"loader": {"is": loader.value, "why": loader.reason}}
 
 
 def _carry_out(root: Path, folder: Path, about: dict[str, Any], card: Mapping[str, Any], progress: Progress) -> Trained:
