@@ -77,7 +77,7 @@ def train(
         load_model(Path(start))  # what is no checkpoint is refused before there is a run
     folder = runs.new_run(root, name, f"{card['name']}-{Path(settings.weights).stem}")
     _log.info("training %s on %s (%s)", folder.name, card["name"], ensemble)
-    about = {
+    about: dict[str, Any] = {
         "name": folder.name,
         "kind": "training",
         "state": "started",
