@@ -16,7 +16,7 @@ _OFF = {"cutmix": 0, "copy_paste": 0, "bgr": 0, "rect": False, "cache": False, "
 class Choice:
     """What was chosen, and why: it stands in `run.json`, and a resumed run keeps to it."""
 
-    value: str
+    value: Literal["device", "stock"]
     reason: str
 
 

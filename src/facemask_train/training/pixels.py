@@ -48,7 +48,7 @@ def _moved(layout: Layout, part: slice, tiles: Tiles, size: int, device: torch.d
     _paste(canvas, layout, part, tiles, (left, top))
     theta = on_device(_normalised(back, size, (left, top, right, bottom)), device)
     grid = _grid(theta, size, flat=not bool(back[:, 2, :2].any()))
-    shifted = canvas.float().sub_(GREY)  # outside of the canvas is 0 then, which is what the sampling takes there
+    shifted = canvas - float(GREY)  # outside of the canvas is 0 then, which is what the sampling takes there
     found = grid_sample(shifted, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return found.add_(GREY).round_()
 
