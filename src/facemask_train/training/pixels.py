@@ -43,29 +43,29 @@ def render(layout: Layout, tiles: Tiles, size: int, device: torch.device) -> tor
 def _moved(layout: Layout, part: slice, tiles: Tiles, size: int, device: torch.device) -> torch.Tensor:
     """Return some of the views, as floats of whole numbers: bilinear, with grey outside of the canvas."""
     back: Floats = np.linalg.inv(layout.matrices[part]).astype(np.float64)
-    left, top, right, bottom = window(back, size, alone=not layout.used[part, 1:].any())
+    flat = not layout.matrices[part, 2, :2].any()
+    low, high = (0, 2 * size) if layout.used[part, 1:].any() else (size // 2, size + size // 2)
+    left, top, right, bottom = window(back, size, (low, high)) if flat else (low, low, high, high)
     canvas = torch.full((len(back), 3, bottom - top, right - left), GREY, dtype=torch.uint8, device=device)
     _paste(canvas, layout, part, tiles, (left, top))
     theta = on_device(_normalised(back, size, (left, top, right, bottom)), device)
-    grid = _grid(theta, size, flat=not bool(back[:, 2, :2].any()))
+    grid = _grid(theta, size, flat=flat)
     shifted = canvas - float(GREY)  # outside of the canvas is 0 then, which is what the sampling takes there
     found = grid_sample(shifted, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return found.add_(GREY).round_()
 
 
-def window(back: Floats, size: int, *, alone: bool) -> tuple[int, int, int, int]:
+def window(back: Floats, size: int, ends: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return the part of the canvas that can be seen in any of the views: left, top, right, bottom in pixels.
 
     Args:
-        back: (V, 3, 3) from the finished picture to the canvas.
-        alone: each view is of a single picture, in the canvas' middle.
+        back: (V, 3, 3) from the finished picture to the canvas, without perspective.
+        ends: where the canvas begins and ends, if there is something on it.
     """
-    low, high = (size // 2, size + size // 2) if alone else (0, 2 * size)
-    if back[:, 2, :2].any():
-        return low, low, high, high  # the horizon may be in sight
-    ends = back @ np.array([[0, size, 0, size], [0, 0, size, size], [1, 1, 1, 1]])
-    first = np.clip(np.floor(ends[:, :2].min(axis=(0, 2))) - 1, low, high - 1).astype(int)
-    last = np.clip(np.ceil(ends[:, :2].max(axis=(0, 2))) + 1, first + 1, high).astype(int)
+    low, high = ends
+    seen = back @ np.array([[0, size, 0, size], [0, 0, size, size], [1, 1, 1, 1]])
+    first = np.clip(np.floor(seen[:, :2].min(axis=(0, 2))) - 1, low, high - 1).astype(int)
+    last = np.clip(np.ceil(seen[:, :2].max(axis=(0, 2))) + 1, first + 1, high).astype(int)
     return int(first[0]), int(first[1]), int(last[0]), int(last[1])
 
 
