@@ -168,6 +168,9 @@ def train(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="Threads on the CPU; 0: one for each core.")] = None,
     name: Annotated[str, typer.Option(help="The run's name; made from the ensemble's and the weights'.")] = "",
+    loader: Annotated[
+        str | None, typer.Option(help="auto; device: pictures stay in its memory; stock: the package's own.")
+    ] = None,
     sets: Sets = None,
     config: Config = "train",
     resume: Annotated[
@@ -187,7 +190,7 @@ def train(
             done = stage.resume(root, name, data=data, device=device, progress=term.progress)
         else:
             given = {"weights": weights, "epochs": epochs, "imgsz": imgsz, "batch": batch, "device": device}
-            given |= {"seed": seed, "precision": precision, "threads": threads}
+            given |= {"seed": seed, "precision": precision, "threads": threads, "loader": loader}
             settings = _settings(root, config, given, sets)
             done = stage.train(
                 root,

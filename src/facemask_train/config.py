@@ -87,6 +87,7 @@ class TrainSettings(Settings):
     device: str = ""
     seed: int = Field(0, ge=0)
     workers: int = Field(8, ge=0)
+    loader: Literal["auto", "device", "stock"] = "auto"
     optimizer: Literal["SGD", "AdamW", "Adam", "NAdam", "RAdam", "RMSProp"] = "SGD"
     lr0: float = Field(0.01, gt=0)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

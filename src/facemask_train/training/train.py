@@ -17,6 +17,7 @@ from facemask_train.folders import locked, storage_errors
 from facemask_train.records import Progress, no_progress
 from facemask_train.training import curves, runs
 from facemask_train.training.checkpoints import check_extra, resolve
+from facemask_train.training.choices import choose_loader
 from facemask_train.training.hooks import Run, callbacks, log_row
 from facemask_train.training.pictures import draw_batches
 from facemask_train.training.results import keep_rows, read_rows
@@ -87,7 +88,7 @@ def train(
         load_model(Path(start))  # what is no checkpoint is refused before there is a run
     folder = runs.new_run(root, name, f"{card['name']}-{Path(settings.weights).stem}")
     _log.info("training %s on %s (%s)", folder.name, card["name"], ensemble)
-    about = {
+    about: dict[str, Any] = {
         "name": folder.name,
         "kind": "training",
         "state": "started",
@@ -109,6 +110,7 @@ def train(
         "tracker": {"kind": tracker, "project": PROJECT, "run_id": ""},
         "started": runs.now(),
     }
+    about.setdefault("chosen", {})["loader"] = _loader(settings, gpu=about["device"] != "cpu")
     with locked(folder), storage_errors(folder):
         folder.mkdir(parents=True)
         runs.write_run(folder, about)
@@ -160,7 +162,8 @@ def _adapt(about: dict[str, Any], ensemble: str, device: str | None) -> Step:
     step, changes = recall(settings, machine, about.get("chosen"))
     if ensemble != about["ensemble"]["path"]:
         changes.append(f"ensemble {about['ensemble']['path']} -> {ensemble}")
-    about["ensemble"]["path"], about["device"], about["chosen"] = ensemble, name, to_json(step, machine)
+    about["ensemble"]["path"], about["device"] = ensemble, name
+    about["chosen"] = {**about.get("chosen", {}), **to_json(step, machine)}  # the loader and the devices stay
     _log.info("resuming %s on %s", about["name"], about["ensemble"]["name"])
     if changes:
         _log.warning(
@@ -184,6 +187,17 @@ def _check_card(ensemble: Path, card: Mapping[str, Any]) -> None:
             f"{ensemble}: expected pictures for {' and '.join(empty)}, found none",
             next_step="build one whose recipe has a share for both",
         )
+
+
+def _loader(settings: TrainSettings, *, gpu: bool) -> dict[str, str]:
+    """Return which loader was chosen, and why; a resumed run keeps to it."""
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    args = {**DEFAULT_CFG_DICT, "augmentations": [], **settings.extra}
+    chosen = choose_loader(settings.loader, args, gpu=gpu)
+    refused = settings.loader == "device" != chosen.value
+    _log.log(logging.WARNING if refused else logging.INFO, "loader: %s (%s)", chosen.value, chosen.reason)
+    return {"is": chosen.value, "why": chosen.reason}
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -292,7 +306,9 @@ def _trainer(run: Run, about: dict[str, Any], step: Step, overrides: Mapping[str
         runs.write_run(run.folder, about)
 
     every = about["settings"].get("val_every", 1)
-    return Trainer(overrides=overrides, _callbacks=callbacks(run), step=step, note=note, val_every=every)
+    trainer = Trainer(overrides=overrides, _callbacks=callbacks(run), step=step, note=note, val_every=every)
+    trainer.loader = about["chosen"].get("loader", {"is": "stock"})["is"]
+    return trainer
 
 
 def _batch(about: Mapping[str, Any]) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from facemask_train.training.batches import open_loader
 from facemask_train.training.loop import Loop
 from facemask_train.training.results import read_rows
 from facemask_train.training.state import PREVIOUS, described, keep, packed, plain, snapshot
@@ -22,6 +23,15 @@ _COLUMNS = ("precision", "recall", "mAP50", "mAP50-95")
 
 class Trainer(Loop):
     """What fmask changes beside the loop: how checkpoints and rows are written."""
+
+    loader = "stock"  # or "device": whoever trains says so before training starts
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        """Return the loader of a split; that of training is the device loader where it was chosen."""
+        if mode != "train" or self.loader == "stock":
+            return super().get_dataloader(dataset_path, batch_size, rank, mode)
+        dataset = self.build_dataset(dataset_path, mode, batch_size)
+        return open_loader(dataset, self.args, self.device, batch_size=batch_size, epochs=self.epochs)
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Append one row to `results.csv`: losses, rates, and the four metrics for all and for each class."""
