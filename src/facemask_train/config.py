@@ -73,30 +73,44 @@ class Source(Settings):
 
 
 class TrainSettings(Settings):
-    """What training is asked for. `extra` holds any other setting of the `ultralytics` trainer, by its own name.
-
-    What is `auto` is chosen for the machine (`training/step.py`). `threads` is 0 for all cores. `val_every` is how many
-    epochs lie between two validations; the last epoch always has one.
-    """
+    """What training is asked for: `configs/train.yaml`. What is `auto` is chosen for the machine, told and recorded."""
 
     weights: str = "yolov5s.pt"
+    """What training starts from: a checkpoint, a COCO checkpoint's name, or a model's yaml (from scratch)."""
     epochs: int = Field(300, ge=1)
+    """How often the training pictures are gone through at most."""
     patience: int = Field(100, ge=0)
+    """Epochs without a better mAP 0.5:0.95 after which training stops; 0: never."""
     imgsz: int = Field(640, ge=32)
+    """Pixels of the longer side."""
     batch: int = Field(64, ge=1)
+    """Pictures at once."""
     device: str = ""
+    """`cpu` or a GPU's number; empty: the GPU where there is one."""
     seed: int = Field(0, ge=0)
+    """What makes every random choice."""
     workers: int = Field(8, ge=0)
+    """Processes that read pictures, on a GPU."""
     loader: Literal["auto", "device", "stock"] = "auto"
+    """Who puts pictures together: the device itself, or the package's own loader."""
     optimizer: Literal["SGD", "AdamW", "Adam", "NAdam", "RAdam", "RMSProp"] = "SGD"
+    """How weights are changed."""
     lr0: float = Field(0.01, gt=0)
+    """The learning rate at the start."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """The numbers that the model computes in; losses are in float32."""
     channels_last: Switch = "auto"
+    """The order of a picture's numbers in memory."""
     fused: Switch = "auto"
+    """The optimiser in one kernel."""
     compile: Switch = "auto"
+    """`torch.compile`, on a GPU; `auto` is off."""
     threads: int = Field(0, ge=0)
+    """Threads on a CPU; 0: one for each core."""
     val_every: int = Field(1, ge=1)
+    """Epochs from one validation to the next; the last epoch always has one."""
     extra: dict[str, Any] = Field(default_factory=dict)
+    """Any other setting of the `ultralytics` trainer, by its own name."""
 
 
 _FOLDER = re.compile(r"\w[\w .-]{0,99}")
