@@ -10,7 +10,8 @@ Draws pictures of 1000 x 750 pixels. Each measurement is a process of its own; t
     package    the package's DetectionTrainer as it comes (its threads, its precision, its loop)
 
 All have the package's own loader. Pictures per second of training proper, loader included, validation left out, over
-the steps after the first two. Writes bench/results/step.json, and prints the tables for bench/README.md.
+the steps after the first two. What other programs took of the machine meanwhile stands beside it: threads wait for one
+another, so half a core taken halves the speed of two. Writes bench/results/step.json, and prints the tables.
 """
 
 from __future__ import annotations
@@ -68,11 +69,27 @@ def rounds(size: int, folder: Path, asked: argparse.Namespace) -> dict[str, list
     for _ in range(asked.rounds):
         for kind in KINDS:
             command = [sys.executable, __file__, *given, "--one", kind, str(size), str(folder)]
+            began, busy, own = time.monotonic(), busy_seconds(), own_seconds()
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 sys.exit(done.stderr)
-            found[kind].append(json.loads(done.stdout.splitlines()[-1]))
+            others = (busy_seconds() - busy - (own_seconds() - own)) / (time.monotonic() - began)
+            found[kind].append(json.loads(done.stdout.splitlines()[-1]) | {"others": round(max(0.0, others), 2)})
     return dict(found)
+
+
+def busy_seconds() -> float:
+    """Return how long all cores together have been busy (Linux; 0 elsewhere)."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0.0
+    user, nice, system, _idle, _wait, *rest = map(int, stat.read_text().split("\n", 1)[0].split()[1:9])
+    return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+
+
+def own_seconds() -> float:
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 def draw(folder: Path, count: int) -> None:
@@ -188,14 +205,16 @@ class Clock:
 
 def tables(found: dict[str, dict[str, list[dict[str, float]]]]) -> str:
     """Return the speeds, the ratios with their spread over the rounds, and the parts, as Markdown."""
-    lines = ["| px | trainer | pictures a second | times the package's | ratios, round by round |", "| --- " * 5 + "|"]
+    titles = ("px", "trainer", "pictures a second", "times the package's", "round by round", "cores others used")
+    lines = [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
     parts = [f"| px | trainer, ms a picture | {' | '.join(PARTS)} |", "| --- " * (2 + len(PARTS)) + "|"]
     for size, kinds in found.items():
         for kind in KINDS:
             speeds = [one["per_second"] for one in kinds[kind]]
             ratios = [mine / one["per_second"] for mine, one in zip(speeds, kinds["package"], strict=True)]
             said = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-            lines.append(f"| {size} | {kind} | {median(speeds):.2f} | {median(ratios):.2f} | {said} |")
+            others = max(one["others"] for one in kinds[kind])
+            lines.append(f"| {size} | {kind} | {median(speeds):.2f} | {median(ratios):.2f} | {said} | {others:.2f} |")
             middle = [f"{median(one[part] for one in kinds[kind]):.1f}" for part in PARTS]
             parts.append(f"| {size} | {kind} | {' | '.join(middle)} |")
     return "\n".join([*lines, "", *parts])
