@@ -34,6 +34,7 @@ SETTINGS = TrainSettings(
     batch=8,
     device="cpu",
     workers=0,
+    threads=1,
     optimizer="AdamW",
     lr0=0.003,
     extra={"nbs": 8, "warmup_epochs": 1, "mosaic": 0.0},
