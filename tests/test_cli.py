@@ -13,7 +13,7 @@ import yaml
 
 from worlds import make_root, write
 
-COMMANDS = ("fetch", "build-dataset", "inspect", "diff", "train", "evaluate", "audit", "compare", "pipeline")
+COMMANDS = ("fetch", "build-dataset", "inspect", "diff", "train", "evaluate", "audit", "compare", "predict", "pipeline")
 
 
 def fmask(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

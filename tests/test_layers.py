@@ -23,15 +23,16 @@ FLOORS = [
     ("inspection",),
     ("engine",),
     ("detect",),
+    ("backends",),
     ("inference",),
     ("training",),
     ("evaluation",),
     ("use",),
     ("pipeline",),
-    ("terminal", "options", "scores", "summaries", "cli", "__main__"),
+    ("terminal", "options", "scores", "uses", "summaries", "cli", "__main__"),
 ]
 HEAVY = ("torch", "torchvision", "ultralytics")
-ABOVE = {"engine", "detect", "inference", "training", "evaluation", "use"}
+ABOVE = {"engine", "detect", "backends", "inference", "training", "evaluation", "use"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -77,6 +78,7 @@ def test_imports_go_down_the_floors(path: Path) -> None:
                 "summaries",
                 "options",
                 "scores",
+                "uses",
                 "cli",
                 "__main__",
             }, f"{path.name} imports {name}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facemask_train import __version__, scores, summaries
+from facemask_train import __version__, scores, summaries, uses
 from facemask_train.options import (
     DEFAULT_ROOT,
     Config,
@@ -249,6 +249,9 @@ def pipeline(
 app.command(epilog="Example: fmask evaluate --split test --fail-unless 'map50>=0.9'")(scores.evaluate)
 app.command(epilog="Example: fmask audit --probe ~/pictures/batmans")(scores.audit)
 app.command(epilog="Example: fmask compare v5-yolov5s v8-yolov5s --data v8")(scores.compare)
+app.command(epilog="Example: fmask predict ~/pictures 'clips/*.mp4' --save pictures --save csv --anonymize")(
+    uses.predict
+)
 
 
 # ---- from options to settings ----

@@ -1,15 +1,18 @@
-"""A checkpoint that answers for pictures at hand: arrays in, detections out. Knows no files but the checkpoint's."""
+"""A model that answers for pictures at hand: arrays in, detections out. Knows no files but the model's."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facemask_train.detect import IOU, MAX_DETECTIONS, Detection, load_model
-from facemask_train.engine import use_all_cores
-from facemask_train.errors import DataError
+from facemask_train.backends import Backend, load_backend
+from facemask_train.detect import IOU, MAX_DETECTIONS, Detection
+from facemask_train.errors import UsageError
+from facemask_train.geometry import iou
 from facemask_train.records import CLASSES
 
 if TYPE_CHECKING:
@@ -17,76 +20,111 @@ if TYPE_CHECKING:
 
     Picture = NDArray[Any]
 
+SAME_FACE = 0.5
+"""The overlap (IoU) from which two boxes are answers about one face; the evaluation matches at the same."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Detector:
-    """A loaded model, the size that pictures are brought to (pixels), and the device it is on."""
+    """A loaded model, the size that pictures are brought to (pixels), and how many groups of them are asked at once."""
 
-    model: Any
+    backend: Backend
     imgsz: int
-    device: Any
+    streams: int = 1
 
     def answers(
         self, pictures: Iterable[Picture], *, confidence: float = 0.25, batch: int = 16
     ) -> Iterator[tuple[Detection, ...]]:
         """Yield what is found in each picture above a confidence, the most confident first.
 
+        A face can have an answer of each class; `one_per_face` leaves the surer one.
+
         Args:
-            pictures: (h, w, 3) uint8 RGB arrays. Neighbours of one size are asked together.
+            pictures: (h, w, 3) uint8 RGB arrays. Neighbours of one letterboxed size are asked together.
         """
-        held: list[Picture] = []
+        groups = self._groups(pictures, self.backend.batch or batch)
+        if self.streams == 1:
+            for group in groups:
+                yield from self._ask(group, confidence)
+            return
+        with ThreadPoolExecutor(self.streams, thread_name_prefix="ask") as pool:
+            waiting: deque[Future[list[tuple[Detection, ...]]]] = deque()
+            for group in groups:
+                waiting.append(pool.submit(self._ask, group, confidence))
+                if len(waiting) > self.streams:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+
+    def _groups(self, pictures: Iterable[Picture], many: int) -> Iterator[list[tuple[Picture, Picture]]]:
+        """Yield pictures with their letterboxed selves, those together that are asked together."""
+        held: list[tuple[Picture, Picture]] = []
         for picture in pictures:
-            if held and (len(held) == batch or picture.shape != held[0].shape):
-                yield from self._ask(held, confidence)
+            boxed = self._letterboxed(picture)
+            if held and (len(held) == many or boxed.shape != held[0][1].shape):
+                yield held
                 held = []
-            held.append(picture)
+            held.append((picture, boxed))
         if held:
-            yield from self._ask(held, confidence)
+            yield held
 
-    def _ask(self, pictures: list[Picture], confidence: float) -> Iterator[tuple[Detection, ...]]:
-        import torch
-        from ultralytics.utils import nms, ops
-
-        tensor = self._tensor(pictures)
-        with torch.inference_mode():
-            raw = self.model(tensor)
-        found = nms.non_max_suppression(
-            raw[0] if isinstance(raw, (tuple, list)) else raw,
-            confidence, IOU, max_det=MAX_DETECTIONS, nc=len(CLASSES), multi_label=True, max_time_img=10,
-        )  # fmt: skip
-        for picture, boxes in zip(pictures, found, strict=True):
-            corners = ops.scale_boxes(tensor.shape[2:], boxes[:, :4], picture.shape[:2]).tolist()
-            rows = zip(corners, boxes[:, 4].tolist(), boxes[:, 5].tolist(), strict=True)
-            answers = (Detection(CLASSES[int(index)], sure, tuple(box)) for box, sure, index in rows)
-            yield tuple(sorted(answers, key=lambda one: (-one.confidence, one.name, one.corners)))
-
-    def _tensor(self, pictures: list[Picture]) -> Any:
-        """Return pictures of one size, letterboxed as the validator does, as one tensor (n, 3, h, w) from 0 to 1."""
-        import numpy as np
-        import torch
+    def _letterboxed(self, picture: Picture) -> Picture:
+        """Return a picture as the package's validator shows it: the least rectangle, or the export's own size."""
         from ultralytics.data.augment import LetterBox
 
-        box = LetterBox((self.imgsz, self.imgsz), auto=True, stride=32)
-        boxed = np.stack([box(image=picture) for picture in pictures])
-        return torch.from_numpy(boxed).to(self.device).permute(0, 3, 1, 2).float() / 255
+        size = self.backend.size
+        box = LetterBox(size or (self.imgsz, self.imgsz), auto=size is None, stride=32)
+        boxed: Picture = box(image=picture)
+        return boxed
+
+    def _ask(self, held: list[tuple[Picture, Picture]], confidence: float) -> list[tuple[Detection, ...]]:
+        import numpy as np
+        from ultralytics.utils import nms, ops
+
+        short = (self.backend.batch or 0) - len(held)  # a graph of a fixed batch takes no fewer
+        stack = np.stack([boxed for _, boxed in held] + [np.zeros_like(held[0][1])] * max(short, 0))
+        found = nms.non_max_suppression(
+            self.backend.ask(stack)[: len(held)],
+            confidence, IOU, max_det=MAX_DETECTIONS, nc=len(CLASSES), multi_label=True, max_time_img=10,
+        )  # fmt: skip
+        answered = []
+        for (picture, boxed), boxes in zip(held, found, strict=True):
+            corners = ops.scale_boxes(boxed.shape[:2], boxes[:, :4], picture.shape[:2]).tolist()
+            rows = zip(corners, boxes[:, 4].tolist(), boxes[:, 5].tolist(), strict=True)
+            answers = (Detection(CLASSES[int(index)], sure, tuple(box)) for box, sure, index in rows)
+            answered.append(tuple(sorted(answers, key=lambda one: (-one.confidence, one.name, one.corners))))
+        return answered
 
 
-def load_detector(weights: Path, *, imgsz: int, device: str = "") -> Detector:
-    """Load a checkpoint for inference, fused, on the device that is asked for (a GPU where there is one).
+def one_per_face(found: Iterable[Detection], *, least: float = SAME_FACE) -> tuple[Detection, ...]:
+    """Return the surest answer for each face: of boxes that overlap, whatever their classes, the most confident."""
+    kept: list[Detection] = []
+    for one in sorted(found, key=lambda one: (-one.confidence, one.name, one.corners)):
+        if all(iou(one.corners, other.corners) < least for other in kept):
+            kept.append(one)
+    return tuple(kept)
+
+
+def load_detector(
+    weights: Path, *, imgsz: int | None = None, device: str = "", precision: str = "float32", streams: int = 1
+) -> Detector:
+    """Load a checkpoint (.pt) or an export (.onnx, an OpenVINO folder) for inference: see `backends`.
+
+    Args:
+        imgsz: the size in pixels that pictures are brought to; the model's own where it is None.
+        streams: groups of pictures that are asked at once, in threads that share the cores: many pictures are answered
+            in less time, and each by itself in more.
 
     Raises:
-        MissingError: there is no such checkpoint.
+        MissingError: there is no such file, or what runs it is not installed.
         DataError: it cannot be used, or its classes are not `CLASSES`.
+        UsageError: the export takes pictures of another size only.
     """
-    model, _ = load_model(weights)
-    if list(model.names.values()) != list(CLASSES):
-        raise DataError(
-            f"{weights}: expected a detector of {', '.join(CLASSES)}, in this order; found "
-            f"{', '.join(list(model.names.values())[:4])}",
-            next_step=f"fine-tune it first: fmask train --weights {weights}",
+    backend = load_backend(weights, device, precision, streams)
+    if imgsz is not None and backend.size is not None and backend.size != (imgsz, imgsz):
+        height, width = backend.size
+        raise UsageError(
+            f"{weights}: an export for pictures of {width} x {height} px cannot be asked at {imgsz}",
+            next_step="leave --imgsz out, or export it with dynamic shapes",
         )
-    from ultralytics.utils.torch_utils import select_device
-
-    chosen = select_device(device, verbose=False)
-    use_all_cores()
-    return Detector(model.fuse(verbose=False).eval().to(chosen), imgsz, chosen)
+    return Detector(backend, imgsz or backend.imgsz, streams)
