@@ -10,9 +10,11 @@ faces are named wrongly less often than masked ones. A detector of q % finds q %
 of all faces rightly. Its test set has half its faces masked, in 80 pictures (some 230 faces, as the sample's) or 400.
 
 Beside it: the share as counted, with Wilson's interval over faces and over independent faces, and Rogan and Gladen's
-correction for confusion alone, with Lang and Reiczigel's interval. Told apart are stresses that break what the estimator
-rests on, or make it hard: faces of another size than the test set's, people who come in groups of six and dress alike,
-a test set in which nine of ten faces wear masks. Writes `survey.json` and prints the tables of `README.md`.
+correction for confusion alone, with Lang and Reiczigel's interval. Told apart are stresses that break what the
+estimator rests on, or make it hard: faces of another size than the test set's, people who come in groups of six and
+dress alike, a test set in which nine of ten faces wear masks.
+
+Writes `survey.json` (remove it to begin anew) and prints the tables of `README.md`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import json
 import os
 import platform
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -179,9 +182,14 @@ def for_confusion(test: Measured, seen: Stream) -> tuple[float, float]:
         + rate**2 * right[MASK] * (1 - right[MASK]) / asked[MASK]
         + (1 - rate) ** 2 * right[BARE] * (1 - right[BARE]) / asked[BARE]
     ) / abs(youden)
-    shift = 2 * Z * Z * (
-        rate * right[MASK] * (1 - right[MASK]) / asked[MASK]
-        - (1 - rate) * right[BARE] * (1 - right[BARE]) / asked[BARE]
+    shift = (
+        2
+        * Z
+        * Z
+        * (
+            rate * right[MASK] * (1 - right[MASK]) / asked[MASK]
+            - (1 - rate) * right[BARE] * (1 - right[BARE]) / asked[BARE]
+        )
     )
     low, high = rate + shift - Z * spread, rate + shift + Z * spread
     return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
@@ -235,6 +243,10 @@ def run(asked: tuple[Cell, int]) -> dict[str, Any]:
     }
 
 
+KEYS = ("detector", "test", "faces", "rate", "under")
+LOT = 16  # cells between two looks at the clock
+
+
 def cells() -> list[Cell]:
     main = [Cell(q, t, n, rate) for q in DETECTORS for t in TESTS for n in FACES for rate in RATES]
     return main + [
@@ -280,28 +292,42 @@ def _by(rows: list[dict[str, Any]], key: str) -> str:
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--repeats", type=int, default=500)
-    repeats = asked.parse_args().repeats
+    asked.add_argument("--minutes", type=float, default=60, help="Stop after so many; the next call goes on.")
+    given = asked.parse_args()
+    path = Path(__file__).parent / "results" / f"{Path(__file__).stem}.json"
+    rows = _kept(path, given.repeats)
+    done = {tuple(row[key] for key in KEYS) for row in rows}
+    ends = time.monotonic() + 60 * given.minutes
+    left = [cell for cell in cells() if tuple(getattr(cell, key) for key in KEYS) not in done]
     with ProcessPoolExecutor() as pool:
-        rows = list(pool.map(run, [(cell, repeats) for cell in cells()], chunksize=4))
+        while left and time.monotonic() < ends:
+            some, left = left[:LOT], left[LOT:]
+            rows += pool.map(run, [(cell, given.repeats) for cell in some])
     inside = [row for row in rows if not row["under"]]
     low = [row for row in inside if row["coverage"]["corrected"] < LEAST_COVERAGE]
     result = {
-        "command": f"python bench/survey.py --repeats {repeats}",
+        "command": f"python bench/survey.py --repeats {given.repeats}",
         "device": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
         "date": datetime.now(UTC).date().isoformat(),
         "level": 0.95,
-        "repeats": repeats,
+        "repeats": given.repeats,
         "draws": DRAWS,
-        "standard_error_of_a_coverage": round((0.95 * 0.05 / repeats) ** 0.5, 4),
+        "standard_error_of_a_coverage": round((0.95 * 0.05 / given.repeats) ** 0.5, 4),
         "cells": len(inside),
         "cells_below_93": len(low),
-        "lowest": min(row["coverage"]["corrected"] for row in inside),
+        "lowest": min((row["coverage"]["corrected"] for row in inside), default=None),
         "rows": rows,
     }
-    (Path(__file__).parent / "results" / f"{Path(__file__).stem}.json").write_text(json.dumps(result) + "\n")
+    path.write_text(json.dumps(result).replace("{", "\n{") + "\n")
     for row in low:
         sys.stderr.write(f"below 93 %: {row}\n")
-    sys.stdout.write(tables(rows) + "\n")
+    sys.stdout.write(tables(rows) + f"\n\n{len(left)} cells are left\n")
+
+
+def _kept(path: Path, repeats: int) -> list[dict[str, Any]]:
+    """Return what an earlier call has measured, if it repeated as often."""
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    return list(found["rows"]) if found.get("repeats") == repeats and found.get("cells") else []
 
 
 if __name__ == "__main__":

@@ -56,11 +56,12 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 MASK, BARE, UNKNOWN, MISSED = range(4)
-"""What becomes of a face: called masked, called bare, found but not judged, not found. The first two are classes too."""
+"""What becomes of a face: called masked, called bare, found but not judged, not found. The first two are classes."""
 
 DRAWS = 4000
-LEAST_CORRELATION = 0.05
-"""Faces of one picture are taken to be at least this alike, also where too few say so."""
+LEAST_CORRELATION, MOST_ASSUMED = 0.05, 0.5
+"""Faces of one picture are taken to be at least this alike, also where they do not seem so. Where few pictures hold a
+face of the rarer kind, nothing tells how alike they are, and the material's are taken to be up to the second."""
 
 FEW_FACES, FEW_PICTURES = 30, 10
 MANY_UNKNOWN = 1 / 3
@@ -70,6 +71,7 @@ ODD_SIZES = 0.2
 _BINS = 5  # of face sizes, with as many boxes of the test set in each
 _PULL = 20  # boxes' worth of the test set's own sizes, in what the material's sizes are taken to be
 _MOST_WEIGHT = 10.0
+_TELLING = 8  # pictures with a face of the rarer kind, from which on most of what is assumed goes
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -159,7 +161,7 @@ def estimate(test: Measured, stream: Stream, *, correlation: float | None = None
         seen.masked.bounds(),
         None if rate is None else _bounds(rate, seen, errors, unknown, counts[2]),
         *counts,
-        tuple(_warnings(test, stream, seen, errors, rate)),
+        tuple(_warnings(test, stream, errors, rate)),
     )
 
 
@@ -214,8 +216,8 @@ def size_weights(test: Measured, sizes: Array) -> Array:
     found = np.r_[test.size[test.answer < MISSED], test.false.size]
     edges = np.quantile(found, np.arange(1, _BINS) / _BINS)
     own = np.bincount(np.searchsorted(edges, found), minlength=_BINS) / len(found)
-    theirs = np.bincount(np.searchsorted(edges, sizes), minlength=_BINS)
-    theirs = (theirs + _PULL * own) / (len(sizes) + _PULL)
+    counted = np.bincount(np.searchsorted(edges, sizes), minlength=_BINS)
+    theirs = (counted + _PULL * own) / (len(sizes) + _PULL)
     ratio = np.divide(theirs, own, out=np.ones(_BINS), where=own > 0)
     weights: Array = ratio.clip(1 / _MOST_WEIGHT, _MOST_WEIGHT)[np.searchsorted(edges, test.size)]
     return weights
@@ -296,12 +298,22 @@ def _seen(stream: Stream, correlation: float | None) -> _Seen:
 
     judged = stream.boxes.answer < UNKNOWN
     cluster = stream.boxes.cluster[judged]
-    masked = _share(stream.boxes.answer[judged] == MASK, cluster, correlation=correlation)
+    hit = stream.boxes.answer[judged] == MASK
+    alike = _assumed(hit, cluster) if correlation is None else correlation
+    masked = _share(hit, cluster, alike=alike, well_known=correlation is not None)
     total, clusters = float(len(cluster)), len(stream.pictures)
     density = total / float(stream.pictures.sum())
     off = np.bincount(cluster, minlength=clusters) - density * stream.pictures
     spread = math.sqrt(float((off**2).sum()) * clusters / max(clusters - 1, 1)) / total
     return _Seen(masked, density, min(1.0, max(spread, total**-0.5)))
+
+
+def _assumed(hit: Array, cluster: Array) -> float:
+    """Return how alike faces of one cluster are taken to be: the more, the fewer clusters could show otherwise."""
+    import numpy as np
+
+    rarer = min(len(np.unique(cluster[hit])), len(np.unique(cluster[~hit])))
+    return LEAST_CORRELATION + (MOST_ASSUMED - LEAST_CORRELATION) * math.exp(-rarer / _TELLING)
 
 
 def _errors(test: Measured, weights: Array) -> _Errors:
@@ -326,23 +338,34 @@ def _pair(shares: list[_Share]) -> tuple[_Share, _Share]:
     return shares[MASK], shares[BARE]
 
 
-def _share(hit: Array, cluster: Array, weight: Array | None = None, *, correlation: float | None = None) -> _Share:
-    """Return the weighted share of hits, with as many independent faces as vary as much between clusters."""
+def _share(
+    hit: Array,
+    cluster: Array,
+    weight: Array | None = None,
+    *,
+    alike: float = LEAST_CORRELATION,
+    well_known: bool = False,
+) -> _Share:
+    """Return the weighted share of hits, with as many independent faces as vary as much between clusters.
+
+    Args:
+        alike: how alike faces of one cluster are at least.
+        well_known: that is measured on many clusters: these need not be many.
+    """
     import numpy as np
 
     weight = np.ones(len(hit)) if weight is None else weight
     total = float(weight.sum())
     value = float((weight * hit).sum()) / total
     _, cluster = np.unique(cluster, return_inverse=True)
-    alike = max(correlation or 0.0, LEAST_CORRELATION)
     each, joint = float((weight**2).sum()), float((np.bincount(cluster, weight) ** 2).sum())
     n = total**2 / ((1 - alike) * each + alike * joint)
     clusters = int(cluster.max()) + 1
     if clusters > 1:
         off = np.bincount(cluster, weight * (hit - value))
         variance = float((off**2).sum()) * clusters / (clusters - 1) / total**2
-        n = min(n, value * (1 - value) / variance) if variance > 1e-12 else n  # noqa: PLR2004
-    return _Share(value, n if correlation is not None else n * _fewer(clusters))
+        n = min(n, value * (1 - value) / variance) if variance > 1e-12 else n
+    return _Share(value, n if well_known else n * _fewer(clusters))
 
 
 def _count(counts: Array) -> _Count:
@@ -356,7 +379,7 @@ def _fewer(clusters: int) -> float:
     """Return what part of the faces counts, where their spread is known from so few clusters."""
     from scipy.stats import norm, t
 
-    if clusters < 2:  # noqa: PLR2004
+    if clusters < 2:
         return 0.0
     tail = (1 + LEVEL) / 2
     return float(norm.ppf(tail) / t.ppf(tail, clusters - 1)) ** 2
@@ -425,7 +448,7 @@ def _bounds(rate: float, seen: _Seen, errors: _Errors, unknown: int, pictures: i
 # ---- what a reader has to know beside the numbers ----
 
 
-def _warnings(test: Measured, stream: Stream, seen: _Seen, errors: _Errors, rate: float | None) -> Iterator[str]:
+def _warnings(test: Measured, stream: Stream, errors: _Errors, rate: float | None) -> Iterator[str]:
     judged = stream.boxes.answer < UNKNOWN
     faces, boxes, clusters = int(judged.sum()), len(judged), len(stream.pictures)
     if rate is None:
