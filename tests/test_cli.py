@@ -13,7 +13,19 @@ import yaml
 
 from worlds import make_root, write
 
-COMMANDS = ("fetch", "build-dataset", "inspect", "diff", "train", "evaluate", "audit", "compare", "predict", "pipeline")
+COMMANDS = (
+    "fetch",
+    "build-dataset",
+    "inspect",
+    "diff",
+    "train",
+    "evaluate",
+    "audit",
+    "compare",
+    "predict",
+    "survey",
+    "pipeline",
+)
 
 
 def fmask(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
