@@ -24,7 +24,11 @@ COMMANDS = (
     "compare",
     "predict",
     "survey",
+    "demo",
+    "export",
     "pipeline",
+    "runs",
+    "runs show",
 )
 
 
@@ -37,7 +41,7 @@ def fmask(*arguments: object, cwd: Path, **environment: str) -> subprocess.Compl
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command: str, tmp_path: Path) -> None:
-    shown = fmask(command, "--help", cwd=tmp_path)
+    shown = fmask(*command.split(), "--help", cwd=tmp_path)
     assert shown.returncode == 0
     assert f"Example: fmask {command}" in " ".join(shown.stdout.split())
     for option in ("--json", "--quiet", "--root", "--debug"):
@@ -85,6 +89,8 @@ def test_quiet_says_nothing_but_errors(tmp_path: Path) -> None:
         (["train", "--resume"], 4, "no started run is here"),
         (["train", "--set", "lr0"], 2, "expected KEY=VALUE"),
         (["train", "--tracker", "tensorboard"], 2, "expected wandb or none"),
+        (["runs", "show"], 4, "fmask train"),
+        (["runs", "show", "nobody"], 4, "no such run"),
         (["evaluate"], 4, "fmask train"),
         (["evaluate", "--fail-unless", "map51>=0.9"], 2, "one of: map50"),
         (["evaluate", "--fail-unless", "map50=0.9"], 2, "expected NAME>=NUMBER"),

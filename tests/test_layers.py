@@ -29,7 +29,8 @@ FLOORS = [
     ("evaluation",),
     ("use",),
     ("pipeline",),
-    ("terminal", "options", "scores", "uses", "summaries", "cli", "__main__"),
+    ("history",),
+    ("textchart", "terminal", "live", "options", "scores", "uses", "summaries", "listing", "cli", "__main__"),
 ]
 HEAVY = ("torch", "torchvision", "ultralytics")
 ABOVE = {"engine", "detect", "backends", "inference", "training", "evaluation", "use"}
@@ -74,7 +75,10 @@ def test_imports_go_down_the_floors(path: Path) -> None:
                 "folders",
                 "config",
                 "sources",
+                "textchart",
                 "terminal",
+                "live",
+                "listing",
                 "summaries",
                 "options",
                 "scores",

@@ -243,9 +243,14 @@ def embed(image: Image, alt: str, *, quality: int = 80) -> Picture:
     return Picture(uri, image.width, image.height, alt)
 
 
-def _block(name: str, *arguments: Any) -> Markup:
-    made: Markup = getattr(_environment().get_template("blocks.html").module, name)(*arguments)
+def macro(template: str, name: str, *arguments: Any) -> Markup:
+    """Return what a macro of a template makes of its arguments, all text escaped."""
+    made: Markup = getattr(_environment().get_template(template).module, name)(*arguments)
     return made
+
+
+def _block(name: str, *arguments: Any) -> Markup:
+    return macro("blocks.html", name, *arguments)
 
 
 @cache

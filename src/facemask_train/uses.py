@@ -1,4 +1,4 @@
-"""The commands that use a model: predict, survey. Each prints what one function gave."""
+"""The commands that use a model: predict, survey, demo, export. Each prints what one function gave."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from facemask_train.terminal import table, terminal
 
 if TYPE_CHECKING:
     from facemask_train.use.bins import Calendar
+    from facemask_train.use.demo import Site
+    from facemask_train.use.export import Export
     from facemask_train.use.predict import Predicted
+    from facemask_train.use.space import Space
     from facemask_train.use.survey import Surveyed
+
 
 _SHOWN = 10  # problems that are told one by one
 
@@ -117,23 +121,23 @@ def survey(
 ) -> None:
     """Tell how many of the faces wear masks, by place and time, with the detector's own errors taken out."""
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
+        from facemask_train.folders import digest_file
         from facemask_train.use import survey as stage
+        from facemask_train.use.tested import Which
 
         calendar = _calendar(by, places, pattern, start, block)
-        told = {"by": by, "places": None if places is None else places.read_text("utf-8", "replace")}
-        told |= {"pattern": pattern, "start": start, "block": block}
+        table_of = None if places is None else digest_file(places)
+        told = {"by": by, "places": table_of, "pattern": pattern, "start": start, "block": block}
         done = stage.survey(
             root,
             sources,
             run=run,
             weights=weights,
             imgsz=imgsz,
-            confidence=confidence,
-            data=data,
-            split=split,
+            which=Which(data, split, confidence, least_side),
             device=device or "",
             out=out,
-            plan=stage.Plan(calendar, told, every, least_side, keep_faces),
+            plan=stage.Plan(calendar, told, every, keep_faces),
             progress=term.progress,
         )
         term.result(_survey_json(done), *_survey_lines(done))
@@ -151,7 +155,92 @@ def _calendar(by: str, places: Path | None, pattern: str | None, start: str | No
     )
 
 
-# ---- from results to JSON (an interface) and to tables ----
+def demo(
+    run: Annotated[str | None, typer.Option(help="A run's name; without it the one finished last.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Any checkpoint, instead of a run's best.")] = None,
+    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1, help="Where the threshold starts; without it what `evaluate` chose."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to bind; 0.0.0.0 opens the page to other machines.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 7860,
+    max_mb: Annotated[int, typer.Option(min=1, help="Megabytes of a file.")] = 10,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Megapixels of a picture.")] = 40,
+    max_seconds: Annotated[int, typer.Option(min=1, help="Seconds of a video that are looked at.")] = 60,
+    device: Device = None,
+    root: Root = DEFAULT_ROOT,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Serve a page that counts masks in a picture, webcam or video, until Ctrl-C."""
+    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
+        from facemask_train.use import demo as stage
+        from facemask_train.use.uploads import Limits
+
+        stage.serve(
+            root,
+            run=run,
+            weights=weights,
+            imgsz=imgsz,
+            confidence=confidence,
+            device=device or "",
+            host=host,
+            port=port,
+            limits=Limits(max_mb, max_pixels, max_seconds),
+            told=lambda site: term.result(_demo_json(site), *_demo_lines(site)),
+        )
+
+
+def export(
+    target: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Where to; without it runs/NAME/export/ or runs/NAME/space/.")
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="A run's name; without it the one finished last.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Any checkpoint, instead of a run's best.")] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="onnx, openvino, or space; more than once for several.")
+    ] = None,
+    nms: Annotated[str, typer.Option(help="Suppression inside the file, or outside: left to who reads it.")] = "inside",
+    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The ensemble to check on, by name or path; without it the run's own.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The split to check on; test where left out, or val if that has no faces.")
+    ] = None,
+    root: Root = DEFAULT_ROOT,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write a model as ONNX and OpenVINO, each checked against PyTorch, with a model card; or as a ready Space."""
+    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
+        from facemask_train.use import export as stage
+        from facemask_train.use import space
+
+        models, wants_space = stage.asked_for(formats or stage.FORMATS, target, nms)
+        options: dict[str, Any] = {
+            "run": run,
+            "weights": weights,
+            "imgsz": imgsz,
+            "data": data,
+            "split": split,
+            "progress": term.progress,
+        }
+        made = None if not models else stage.export(root, formats=models, target=target, nms=nms == "inside", **options)
+        ready = space.write(root, target=target, **options) if wants_space else None
+        term.result(
+            _export_json(made) | _space_json(ready),
+            *([] if made is None else _export_lines(made)),
+            *([] if ready is None else _space_lines(ready)),
+        )
+
+
+# ---- from results to JSON (an interface) and to lines ----
 
 
 def _predict_json(done: Predicted) -> dict[str, Any]:
@@ -187,6 +276,52 @@ def _problems_told(problems: list[dict[str, str]], file: str) -> list[str]:
     told = [f"not read: {one['file']}: {one['why']}" for one in problems[:_SHOWN]]
     more = len(problems) - _SHOWN
     return [*told, f"not read: {more:,} more, all in {file}"] if more > 0 else told
+
+
+def _demo_json(site: Site) -> dict[str, Any]:
+    keys = ("url", "host", "port", "model", "confidence", "imgsz")
+    return {key: getattr(site, key) for key in keys} | {"weights": str(site.weights)}
+
+
+def _demo_lines(site: Site) -> list[str]:
+    return [
+        f"{site.model}, {site.imgsz} px, threshold {site.confidence:.2f} to start with",
+        f"open {site.url}   (Ctrl-C ends it)",
+    ]
+
+
+def _export_json(made: Export | None) -> dict[str, Any]:
+    if made is None:
+        return {}
+    keys = ("run", "models", "tolerance", "machine")
+    return {**{key: made.found[key] for key in keys}, "path": str(made.folder), "up_to_date": made.up_to_date}
+
+
+def _export_lines(made: Export) -> list[Any]:
+    from facemask_train.use.export import CARD, HEADER, rows
+
+    found, inputs = made.found, made.found["inputs"]
+    where = f"{found['images']:,} pictures of {inputs['ensemble']['name']}, {inputs['split']}"
+    state = "up to date" if made.up_to_date else "written, and answering as PyTorch does"
+    shown = [(one["format"], *row[1:]) for one, row in zip(found["models"], rows(found), strict=True)]
+    return [
+        table(f"{found['run']} on {where}, {inputs['imgsz']} px", HEADER, shown),
+        f"measured on {found['machine']}; {state}: {made.folder}",
+        f"model card: {made.folder / CARD}",
+    ]
+
+
+def _space_json(ready: Space | None) -> dict[str, Any]:
+    return {} if ready is None else {"space": str(ready.folder), "space_up_to_date": ready.up_to_date}
+
+
+def _space_lines(ready: Space) -> list[str]:
+    state = "up to date" if ready.up_to_date else "written"
+    return [
+        f"Space {state}: {ready.folder}",
+        f"try it here:   cd {ready.folder} && pip install -r requirements.txt && python app.py",
+        "publish it:    hf upload USER/NAME . --repo-type space   (from that folder)",
+    ]
 
 
 def _survey_json(done: Surveyed) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,26 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.detect import MAX_DETECTIONS
-from facemask_train.errors import DataError, MissingError, UsageError
-from facemask_train.evaluation import store
+from facemask_train.engine import cores
 from facemask_train.folders import (
-    digest_data,
-    digest_file,
     locked,
-    read_json,
     replacing,
     write_bytes,
     write_json,
 )
 from facemask_train.inference import Detector, load_detector
 from facemask_train.records import CLASSES, Progress, no_progress
-from facemask_train.training import runs
-from facemask_train.use import media
+from facemask_train.use import media, question
 from facemask_train.use.asked import Asked, find_asked
-from facemask_train.use.bins import Bin, Calendar, Moment
-from facemask_train.use.judging import LEAST_SIDE, Judged, Rule, boxes, judge, measure
+from facemask_train.use.bins import Bin, Calendar
+from facemask_train.use.judging import Judged, Rule, boxes, judge
 from facemask_train.use.media import Frame, Problem, Source
-from facemask_train.use.prevalence import Estimate, Measured, Stream, check, correlation_within, estimate, thin
+from facemask_train.use.prevalence import Estimate, Stream, correlation_within, estimate, thin
+from facemask_train.use.tested import Tested, Which, find_tested
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +43,7 @@ ODD_LIGHT = 0.2
 """The share of pictures darker or brighter than nearly all of the test set's from which a warning is due."""
 
 _DIGITS = 6
-_LABEL = 40  # letters of the folder's name
+_STREAMS = 4  # pictures that are asked about at once on a CPU
 _MARGIN = 0.2  # of a face's box, around a face that is kept
 
 
@@ -60,14 +55,12 @@ class Plan:
         calendar: what tells place and time.
         told: what of it was asked for, as it goes into the survey's inputs.
         every: seconds between the frames that are taken of a video.
-        least_side: of a face that is judged, in pixels as the detector sees it.
         keep_faces: write a picture of every face.
     """
 
     calendar: Calendar = field(default_factory=Calendar)
     told: Mapping[str, Any] = field(default_factory=dict)
     every: float = EVERY
-    least_side: float = LEAST_SIDE
     keep_faces: bool = False
 
 
@@ -78,19 +71,6 @@ class Surveyed:
     folder: Path
     found: Mapping[str, Any]
     up_to_date: bool
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Tested:
-    """The detector on its test set: what it did with the faces there, from which confidence, and how bright it was."""
-
-    ensemble: str
-    split: str
-    digest: str
-    rule: Rule
-    chosen: str
-    measured: Measured
-    brightness: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +84,9 @@ class Look:
     is_video: bool
 
 
+Seen = tuple[Frame, tuple[Judged, ...]]
+
+
 def survey(
     root: Path,
     arguments: Sequence[str],
@@ -111,9 +94,7 @@ def survey(
     run: str | None = None,
     weights: Path | None = None,
     imgsz: int | None = None,
-    confidence: float | None = None,
-    data: str | None = None,
-    split: str = "test",
+    which: Which | None = None,
     device: str = "",
     out: Path | None = None,
     plan: Plan | None = None,
@@ -123,9 +104,7 @@ def survey(
 
     Args:
         arguments: files, folders, globs.
-        confidence: the operating point; what the evaluation chose where it is None.
-        data: the name of the ensemble on whose `split` the detector's errors were measured (by `fmask evaluate`); the
-            run's own where it is None.
+        which: on what the detector's errors were measured (by `fmask evaluate`), and how faces are judged.
         out: the folder to write; one below the run's folder where it is None.
 
     Raises:
@@ -135,96 +114,35 @@ def survey(
     """
     plan = plan or Plan()
     asked = find_asked(root, run, weights)
-    sources = _sources(arguments, out)
-    detector = load_detector(asked.weights, imgsz=asked.imgsz(imgsz), device=device)
-    tested = _tested(root, asked, detector, data, split, confidence, plan)
+    sources = question.sources_of(arguments, out)
+    on_gpu = question.on_gpu(device)
+    streams = 1 if on_gpu else min(cores(), _STREAMS)
+    detector = load_detector(asked.weights, imgsz=asked.imgsz(imgsz), device=device, streams=streams)
+    tested = find_tested(root, asked, detector, which or Which())
     inputs = _inputs(asked, detector, tested, sources, plan)
-    folder = out or _default_folder(root, asked, arguments, inputs)
+    folder = out or question.default_folder(root, "surveys", asked.name, arguments, inputs)
     with locked(folder):
-        known = _known(folder, inputs)
+        known = question.known(folder, MARKER, inputs, "another survey")
         if known is not None:
             return Surveyed(folder, known, up_to_date=True)
         with replacing(folder) as partial:
             problems: list[Problem] = []
             keep = partial / FACES if plan.keep_faces else None
-            looks = list(_looks(detector, tested.rule, sources, plan, problems, keep, progress))
+            read = _read(sources, plan.every, problems, progress)
+            answered = _answered(detector, read, tested.rule, 16 if on_gpu else 1)
+            looks = [_look(*one, plan.calendar) for one in _kept(answered, keep, media.output_names(sources))]
             if not looks:
-                raise _nothing(problems)
-            found = {"inputs": inputs, **_found(asked, tested, looks, plan), "problems": _told(problems, sources)}
+                raise question.nothing_read(problems)
+            found = {
+                "inputs": inputs,
+                **_found(asked, tested, looks, plan),
+                "problems": question.told(problems, sources),
+            }
             _write(partial, found)
     return Surveyed(folder, found, up_to_date=False)
 
 
 # ---- what is asked ----
-
-
-def _sources(arguments: Sequence[str], out: Path | None) -> tuple[Source, ...]:
-    """Return the files that are asked for, without what an earlier run has written among them."""
-    found = media.find_sources(arguments)
-    if out is None:
-        return found
-    return tuple(one for one in found if not one.path.resolve().is_relative_to(out.resolve()))
-
-
-def _tested(
-    root: Path, asked: Asked, detector: Detector, data: str | None, split: str, confidence: float | None, plan: Plan
-) -> Tested:
-    """Return how the detector erred on the test set, by the rule that the material will be judged by.
-
-    Raises:
-        MissingError: no evaluation of these weights at this picture size keeps it.
-        DataError: the test set does not tell it.
-    """
-    folder, metrics = _evaluation(root, asked, detector.imgsz, data, split)
-    point = metrics["operating_point"]
-    value, chosen = (confidence, "user") if confidence is not None else (float(point["threshold"]), point["chosen"])
-    rule = Rule(value, detector.imgsz, plan.least_side)
-    if detector.backend.least > rule.faint:
-        raise UsageError(
-            f"this export leaves out what is below confidence {detector.backend.least:g} by itself, and unsure faces "
-            f"from {rule.faint:g} on count as unknown",
-            next_step="give the run's .pt, or an export with suppression outside: fmask export --nms outside",
-        )
-    measured = measure(store.read_pictures(folder), rule)
-    try:
-        check(measured)
-    except DataError as error:
-        raise DataError(f"{folder}: {error}", next_step="evaluate on a test set that has both (--data)") from error
-    return Tested(
-        metrics["ensemble"], split, digest_file(folder / store.DETECTIONS), rule, chosen, measured, _brightness(folder)
-    )
-
-
-def _evaluation(root: Path, asked: Asked, imgsz: int, data: str | None, split: str) -> tuple[Path, dict[str, Any]]:
-    """Return the evaluation of these weights at this size: on the ensemble that is asked for, the run's, or the last."""
-    home = asked.run.folder if asked.run is not None else runs.run_folder(root, asked.name)
-    digest = asked.run.digest if asked.run is not None else asked.digest
-    own = (asked.run.run.get("ensemble") or {}).get("name") if asked.run is not None else None
-    found = []
-    for path in sorted((home / "evaluation").glob(f"*-{split}/metrics.json")):
-        said = read_json(path) or {}
-        inputs = said.get("inputs") or {}
-        fits = (inputs.get("weights"), inputs.get("imgsz")) == (digest, imgsz) and (
-            path.parent / store.PICTURES
-        ).is_file()
-        if fits and data in (None, said["ensemble"]):
-            found.append(((said["ensemble"] == own, path.stat().st_mtime_ns), path.parent, said))
-    if not found:
-        which = f"{home.name}" if asked.run is not None else f"--weights {asked.weights}"
-        options = "".join([f" --data {data}" if data else "", f" --split {split}" if split != "test" else ""])
-        raise MissingError(
-            f"{home / 'evaluation'}: expected how these weights err at {imgsz} px on {data or 'an ensemble'}, {split}; "
-            "found no such evaluation",
-            next_step=f"fmask evaluate {which} --imgsz {imgsz}{options}",
-        )
-    _, folder, said = max(found, key=lambda one: one[0])
-    return folder, said
-
-
-def _brightness(folder: Path) -> list[float]:
-    import pyarrow.parquet as pq
-
-    return list(pq.read_table(folder / store.PICTURES, columns=["brightness"])["brightness"].to_pylist())
 
 
 def _inputs(asked: Asked, detector: Detector, tested: Tested, sources: Sequence[Source], plan: Plan) -> dict[str, Any]:
@@ -235,76 +153,50 @@ def _inputs(asked: Asked, detector: Detector, tested: Tested, sources: Sequence[
         "backend": detector.backend.name,
         "imgsz": detector.imgsz,
         "confidence": tested.rule.confidence,
-        "least_side": plan.least_side,
+        "least_side": tested.rule.least_side,
         "measured_on": {"ensemble": tested.ensemble, "split": tested.split, "detections": tested.digest},
         "every": plan.every,
         "keep_faces": plan.keep_faces,
         **plan.told,
-        "sources": digest_data([[one.name, _content(one.path)] for one in sources]),
+        "sources": question.digest_of(sources),
     }
-
-
-def _content(path: Path) -> str:
-    try:
-        return digest_file(path)
-    except OSError:  # told as a problem when it is its turn
-        return ""
-
-
-def _default_folder(root: Path, asked: Asked, arguments: Sequence[str], inputs: Mapping[str, Any]) -> Path:
-    """Return a folder below the run's, where git does not look: each question has its own."""
-    label = re.sub(r"[^\w-]+", "-", Path(arguments[0]).stem).strip("-")[:_LABEL] or "pictures"
-    return runs.run_folder(root, asked.name) / "surveys" / f"{label}-{digest_data(inputs)[:8]}"
-
-
-def _known(folder: Path, inputs: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what a folder says of an equal question, or None where there is no such folder yet.
-
-    Raises:
-        UsageError: the folder holds something else.
-    """
-    found = read_json(folder / MARKER)
-    if found is not None and found.get("inputs") == inputs:
-        return found
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "another survey" if found is not None else "other files"
-        raise UsageError(f"{folder}: holds {what}, which stay", next_step="choose another --out, or remove it first")
-    return None
 
 
 # ---- looking ----
 
 
-def _looks(
-    detector: Detector,
-    rule: Rule,
-    sources: Sequence[Source],
-    plan: Plan,
-    problems: list[Problem],
-    keep: Path | None,
-    progress: Progress,
-) -> Iterator[Look]:
-    """Yield what is seen in each picture and frame; problems are put aside."""
+def _read(sources: Sequence[Source], every: float, problems: list[Problem], progress: Progress) -> Iterator[Frame]:
+    """Yield pictures and frames; problems are put aside."""
+    places = {source.path: place for place, source in enumerate(sources)}
+    for one in media.frames(sources, every=every):
+        progress("looking", places[one.path if isinstance(one, Problem) else one.source], len(sources))
+        if isinstance(one, Problem):
+            problems.append(one)
+        else:
+            yield one
+
+
+def _answered(detector: Detector, read: Iterator[Frame], rule: Rule, batch: int) -> Iterator[Seen]:
+    """Yield each frame with its faces."""
     asked: deque[Frame] = deque()
 
     def pixels() -> Iterator[Any]:
-        places = {source.path: place for place, source in enumerate(sources)}
-        for one in media.frames(sources, every=plan.every):
-            progress("looking", places[one.path if isinstance(one, Problem) else one.source], len(sources))
-            if isinstance(one, Problem):
-                problems.append(one)
-            else:
-                asked.append(one)
-                yield one.pixels
+        for frame in read:
+            asked.append(frame)
+            yield frame.pixels
 
-    names = media.output_names(sources)
-    for found in detector.answers(pixels(), confidence=rule.faint, batch=1):
+    for found in detector.answers(pixels(), confidence=rule.faint, batch=batch):
         frame = asked.popleft()
         height, width = frame.pixels.shape[:2]
-        faces = tuple(judge(found, rule, width, height))
-        if keep is not None:
-            _keep(keep, names[frame.source], frame, faces)
-        yield _look(frame, faces, plan.calendar)
+        yield frame, tuple(judge(found, rule, width, height))
+
+
+def _kept(seen: Iterator[Seen], folder: Path | None, names: Mapping[Path, str]) -> Iterator[Seen]:
+    """Pass on what was seen, and write a picture of every face into a folder, where there is one."""
+    for frame, faces in seen:
+        if folder is not None:
+            _keep(folder, names[frame.source], frame, faces)
+        yield frame, faces
 
 
 def _look(frame: Frame, faces: tuple[Judged, ...], calendar: Calendar) -> Look:
@@ -328,22 +220,10 @@ def _keep(folder: Path, name: str, frame: Frame, faces: Sequence[Judged]) -> Non
         left, top, right, bottom = face.detection.corners
         margin = _MARGIN * max(right - left, bottom - top)
         box = (max(0, left - margin), max(0, top - margin), min(width, right + margin), min(height, bottom + margin))
+        left, top, right, bottom = (round(side) for side in box)
         path = folder / (*CLASSES, "unknown")[face.answer] / f"{name}-{frame.index:06d}-{number:03d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(frame.pixels).crop(tuple(round(side) for side in box)).save(path, quality=90)
-
-
-def _told(problems: Sequence[Problem], sources: Sequence[Source]) -> list[dict[str, str]]:
-    names = {source.path: source.name for source in sources}
-    return [{"file": names[one.path], "why": one.why} for one in problems]
-
-
-def _nothing(problems: Sequence[Problem]) -> DataError:
-    first = f"; {problems[0].path}: {problems[0].why}" if problems else ""
-    return DataError(
-        f"expected pictures or videos, found {len(problems)} files of which none can be read{first}",
-        next_step="check what was named, or save it as JPEG, PNG or mp4",
-    )
+        Image.fromarray(frame.pixels).crop((left, top, right, bottom)).save(path, quality=90)
 
 
 # ---- from what was seen to what is said ----
@@ -367,7 +247,7 @@ def _found(asked: Asked, tested: Tested, looks: Sequence[Look], plan: Plan) -> d
         "warnings": [*whole.warnings, *_notes(tested, looks)],
         "correlation": None if alike is None else round(alike, _DIGITS),
         "confidence_chosen": tested.chosen,
-        "detector": _detector(tested),
+        "detector": tested.told(),
         "bins": rows if len(rows) > 1 or rows[0]["time"] or rows[0]["place"] else [],
     }
 
@@ -432,26 +312,6 @@ def odd_light(tested: Sequence[float], seen: Sequence[float]) -> list[str]:
         f"{100 * share:.0f} % of the pictures are {what} than nearly all of the test set's (mean luma {low:.0f} to "
         f"{high:.0f}): how the detector errs in such light is not known"
     ]
-
-
-def _detector(tested: Tested) -> dict[str, Any]:
-    """Return what the test set says of the detector, as counts."""
-    import numpy as np
-
-    measured = tested.measured
-    answers = {
-        name: np.bincount(measured.answer[measured.name == index], minlength=4).tolist()
-        for index, name in enumerate(CLASSES)
-    }
-    false = np.bincount(measured.false.answer, minlength=3).tolist()
-    return {
-        "ensemble": tested.ensemble,
-        "split": tested.split,
-        "pictures": measured.pictures,
-        "answers": [*CLASSES, "unknown", "missed"],
-        **answers,
-        "false": false,
-    }
 
 
 # ---- what is written ----

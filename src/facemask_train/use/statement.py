@@ -1,0 +1,167 @@
+"""What a model was trained on and how it errs, in words: from its run, its evaluation and its audit. Knows no page.
+
+What was not measured is said to be not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facemask_train.evaluation import words
+from facemask_train.evaluation.subject import Model
+from facemask_train.folders import read_json
+from facemask_train.records import CLASSES
+
+NOT_MEASURED = "not measured"
+DEFAULT_CONFIDENCE = 0.25
+"""What the `ultralytics` package predicts with, where no evaluation has chosen better."""
+
+PLAIN = {"mask": "with a mask", "no_mask": "without"}
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A model's name, one sentence for the top of a page, what is known of it by question, and its limits."""
+
+    model: str
+    warning: str
+    facts: tuple[tuple[str, str], ...]
+    limits: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was measured of a model: the metrics of its newest evaluation (of the test split if any) and the audit."""
+
+    metrics: Mapping[str, Any] | None
+    audit: Mapping[str, Any] | None
+
+    @property
+    def confidence(self) -> float:
+        """The operating point that the evaluation chose, else the package's own."""
+        return DEFAULT_CONFIDENCE if self.metrics is None else float(self.metrics["operating_point"]["threshold"])
+
+
+def known(model: Model) -> Known:
+    """Return what was measured of these very weights."""
+    metrics = _newest(model.folder.glob("evaluation/*/metrics.json"), model.digest)
+    audit = _newest(model.folder.glob("audit/*/audit.json"), model.digest)
+    return Known(metrics, (metrics or {}).get("audit") or audit)
+
+
+def _newest(paths: Any, digest: str) -> dict[str, Any] | None:
+    found = [(path.stat().st_mtime_ns, str(path), read_json(path) or {}) for path in paths]
+    own = [(said.get("split") == "test", *row, said) for *row, said in found if _weights(said) == digest]
+    return max(own, key=lambda row: row[:3])[-1] if own else None
+
+
+def _weights(said: Mapping[str, Any]) -> str:
+    return str((said.get("inputs") or {}).get("weights", ""))
+
+
+def statement(model: Model, found: Known) -> Statement:
+    """Return what a person has to know before believing this model."""
+    facts = (
+        ("Trained on", _trained_on(model)),
+        ("Scored on", _scored_on(found.metrics)),
+        ("Accuracy", _accuracy(found.metrics)),
+        *((f"Faces {PLAIN[name]}", _errors(found.metrics, name)) for name in CLASSES),
+        ("Boxes where no face is labelled", _false_boxes(found.metrics)),
+        ("Small faces", _sizes(found.metrics)),
+        ("Shortcuts", words.headline_of(found.audit) if found.audit else f"{NOT_MEASURED} (`fmask audit`)"),
+    )
+    return Statement(model.folder.name, _warning(found.metrics), facts, _limits(model, found))
+
+
+def _trained_on(model: Model) -> str:
+    run = model.run
+    ensemble = run.get("ensemble")
+    if not ensemble:
+        return "not known: no training of this project made these weights"
+    start = Path(str(run.get("start") or run["settings"]["weights"]).replace("\\", "/")).name
+    return (
+        f"ensemble {ensemble['name']} ({ensemble['hash'][:12]}), {ensemble['images']['train']:,} training pictures of "
+        f"{run['settings'].get('imgsz', '?')} px, {run.get('epochs', '?')} epochs from {start}, "
+        f"finished {str(run.get('finished', 'at an unknown time'))[:10]}"
+    )
+
+
+def _scored_on(metrics: Mapping[str, Any] | None) -> str:
+    if metrics is None:
+        return f"{NOT_MEASURED} (`fmask evaluate`)"
+    faces = ", ".join(f"{metrics['per_class'][name]['n']:,} {PLAIN[name]}" for name in CLASSES)
+    few = f"; {words.TOO_FEW}, so every number here is rough" if metrics["few"] else ""
+    return (
+        f"{metrics['images']:,} pictures with {metrics['boxes']:,} faces ({faces}): "
+        f"the {metrics['split']} part of {metrics['ensemble']}{few}"
+    )
+
+
+def _accuracy(metrics: Mapping[str, Any] | None) -> str:
+    if metrics is None:
+        return NOT_MEASURED
+    bounds = metrics["intervals"]
+    return ", ".join(
+        f"{words.NUMBERS[key]} {words.with_interval(metrics[key], bounds[key])} %" for key in ("map50", "map50_95")
+    )
+
+
+def _errors(metrics: Mapping[str, Any] | None, name: str) -> str:
+    """Return what became of a class's test faces at the operating point."""
+    if metrics is None:
+        return NOT_MEASURED
+    row: Sequence[int] = metrics["confusion"]["counts"][CLASSES.index(name)]
+    other = next(one for one in CLASSES if one != name)
+    point = metrics["operating_point"]["per_class"][name]
+    right, wrong, missed = row[CLASSES.index(name)], row[CLASSES.index(other)], row[len(CLASSES)]
+    recall = words.with_interval(point["recall"], point["intervals"]["recall"])
+    return (
+        f"of {sum(row):,}, {right:,} found as such (recall {recall} %), {wrong:,} taken for {_as(other)}, "
+        f"{missed:,} missed"
+    )
+
+
+def _as(name: str) -> str:
+    return "masked" if name == "mask" else "bare"
+
+
+def _false_boxes(metrics: Mapping[str, Any] | None) -> str:
+    if metrics is None:
+        return NOT_MEASURED
+    return f"{metrics['misses']['false box']:,} on {metrics['images']:,} pictures"
+
+
+def _sizes(metrics: Mapping[str, Any] | None) -> str:
+    rows = [one for one in (metrics or {}).get("slices", ()) if one["by"] == "face size" and one["recall"] is not None]
+    return (
+        "recall by the face's side: " + ", ".join(f"{one['name']} {words.percent(one['recall'])} %" for one in rows)
+        if rows
+        else NOT_MEASURED
+    )
+
+
+def _warning(metrics: Mapping[str, Any] | None) -> str:
+    if metrics is None:
+        return "How often this model errs was not measured: believe no number on this page."
+    shares = []
+    for name in CLASSES:
+        recall = metrics["operating_point"]["per_class"][name]["recall"]
+        if recall is not None:
+            shares.append(f"{100 * recall:.0f} of 100 faces {PLAIN[name]}")
+    return f"On its test pictures this model finds and rightly names {' and '.join(shares)}. Yours may be harder."
+
+
+def _limits(model: Model, found: Known) -> tuple[str, ...]:
+    said = [
+        "It knows two answers, mask and no mask: a mask worn under the nose gets one of them.",
+        "Its numbers hold for pictures like its test pictures. Other cameras, light, distances, people or masks: "
+        f"{NOT_MEASURED}.",
+        "It recognises nobody, and is not made to decide anything about one person.",
+    ]
+    trained, scored = (model.run.get("ensemble") or {}).get("hash"), found.metrics
+    if scored and trained != scored["inputs"]["ensemble"]["hash"]:
+        said.insert(0, "It was scored on another ensemble than it was trained on: the two may share pictures.")
+    return tuple(said)
