@@ -219,7 +219,7 @@ def size_weights(test: Measured, sizes: Array) -> Array:
     counted = np.bincount(np.searchsorted(edges, sizes), minlength=_BINS)
     theirs = (counted + _PULL * own) / (len(sizes) + _PULL)
     ratio = np.divide(theirs, own, out=np.ones(_BINS), where=own > 0)
-    weights: Array = ratio.clip(1 / _MOST_WEIGHT, _MOST_WEIGHT)[np.searchsorted(edges, test.size)]
+    weights: Array = ratio.clip(0, _MOST_WEIGHT)[np.searchsorted(edges, test.size)]
     return weights
 
 
