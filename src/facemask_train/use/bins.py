@@ -84,7 +84,7 @@ class Calendar:
         said = next((moment for row, moment in self.table if _fits(row, name)), Moment())
         said = said.or_else(self.pattern(name)) if self.pattern else said
         own = taken if seconds is None else self.start
-        said = said.or_else(Moment("", own, clock=True))
+        said = said.or_else(Moment("", own, clock=own is not None))
         if seconds is None or said.time is None:
             return said
         return Moment(said.place, said.time + timedelta(seconds=seconds), said.clock)
@@ -197,7 +197,7 @@ def pattern_of(text: str) -> Callable[[str], Moment]:
             time = datetime.strptime(parts["time"], spoken[0]) if spoken else None
         except ValueError:  # digits that are no day, such as a 31st of April
             time = None
-        return Moment(parts.get("place") or "", time, bool(spoken) and "%H" in spoken[0])
+        return Moment(parts.get("place") or "", time, time is not None and "%H" in spoken[0])
 
     return read
 
