@@ -334,37 +334,48 @@ def _survey_lines(done: Surveyed) -> list[Any]:
     from facemask_train.use.survey_page import between, name_of, percent, said
 
     found, unknown = done.found, done.found["unknown"]
-    rows = [
-        (
-            name_of(one),
-            f"{percent(one['rate'])}\n{between(one['interval'])}",
-            percent(one["uncorrected"]),
-            f"{one['n']:,}",
-            f"{one['unknown']['faces']:,}",
-            between(one["unknown"]["bounds"]),
-            f"{one['pictures']:,}",
-        )
-        for one in found["bins"]
-    ]
-    columns = ("", "rate", "as counted", "faces", "unknown", "none or all masked", "pictures")
+    places = dict.fromkeys(one["place"] for one in found["bins"])
+    tables = [_survey_table(place, [one for one in found["bins"] if one["place"] == place]) for place in places]
     errors = found["detector"]
     whole = (
-        f"{said(found)} wear a mask, with the errors of {found['model']} on {errors['ensemble']}, {errors['split']} "
+        f"wear a mask: {said(found)}, with the errors of {found['model']} on {errors['ensemble']}, {errors['split']} "
         f"taken out; {percent(found['uncorrected'])} as counted, of {found['n']:,} faces judged in "
         f"{found['pictures']:,} pictures"
     )
-    doubt = f"{unknown['faces']:,} faces are unknown: {between(unknown['bounds'])} if none or all of them wore one"
+    doubt = f"unknown: {unknown['faces']:,} faces; if none or all of them wore one, {between(unknown['bounds'])}"
     notes = [f"note: {one}" for one in found["warnings"]]
     notes += [f"note: {name_of(one)}: {text}" for one in found["bins"] for text in one["warnings"]]
     state = " (up to date)" if done.up_to_date else ""
     return [
-        *([table("", columns, rows)] if rows else []),
+        *tables,
         whole,
         doubt,
         *_several(notes),
         *_problems_told(found["problems"], "survey.json"),
         f"report{state}: {done.folder / 'report.html'}",
     ]
+
+
+def _survey_table(place: str, bins: list[dict[str, Any]]) -> Any:
+    from facemask_train.use.survey_page import between, percent
+
+    def bare(text: str) -> str:
+        return text.removesuffix(" %")
+
+    rows = [
+        (
+            one["time"] or "no time",
+            bare(percent(one["rate"])),
+            bare(between(one["interval"])),
+            bare(percent(one["uncorrected"])),
+            f"{one['n']:,}",
+            f"{one['unknown']['faces']:,}",
+            bare(between(one["unknown"]["bounds"])),
+        )
+        for one in bins
+    ]
+    columns = ("in %", "rate", "interval", "counted", "faces", "unknown", "none or all masked")
+    return table(place, columns, rows)
 
 
 def _several(notes: list[str]) -> list[str]:

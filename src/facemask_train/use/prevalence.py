@@ -440,9 +440,11 @@ def _bounds(rate: float, seen: _Seen, errors: _Errors, unknown: int, pictures: i
     faces = max(real, 0.0) / (rate * errors.judged[MASK].value + (1 - rate) * errors.judged[BARE].value)
     masked = faces * rate * (1 - errors.unknown[MASK])
     bare = faces * (1 - rate) * (1 - errors.unknown[BARE])
-    unsure = max(0.0, unknown - pictures * errors.idle)
+    unsure = unknown - pictures * errors.idle
+    if unsure <= 0:
+        return rate, rate
     total = masked + bare + unsure
-    return (min(rate, masked / total), max(rate, (masked + unsure) / total)) if total else (0.0, 1.0)
+    return min(rate, masked / total), max(rate, (masked + unsure) / total)
 
 
 # ---- what a reader has to know beside the numbers ----

@@ -321,7 +321,7 @@ def _write(folder: Path, found: Mapping[str, Any]) -> None:
     from facemask_train.use import survey_page
 
     write_bytes(folder / TABLE, _csv(found).encode())
-    write_bytes(folder / CHART, survey_page.chart(found).encode())
+    write_bytes(folder / CHART, survey_page.chart(found["bins"] or [{**found, "place": "", "time": "all"}]).encode())
     write_bytes(folder / PAGE, survey_page.page(found))
     write_json(folder / MARKER, found)
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _HIGH, _LEFT, _RIGHT, _TOP, _BOTTOM = 250, 46, 12, 30, 66  # pixels of a panel
-_STEP, _LEAST = 24, 400  # pixels for each bin; the least width
+_STEP, _LEAST = 24, 330  # pixels for each bin; the least width
+_BESIDE = 7  # pixels from a rate to the share as counted
 _TURNED = 5  # bins from which on their names are turned
 _INK, _SOFT, _LINE, _DOT = "var(--ink, #1b2430)", "var(--soft, #5b6777)", "var(--line, #dfe3e9)", pages.SERIES[0]
 _FONT = "font-family:system-ui,'DejaVu Sans',sans-serif;font-size:12px"
@@ -44,17 +45,19 @@ _METHOD = (
 # ---- the chart ----
 
 
-def chart(found: Mapping[str, Any]) -> str:
-    """Return the rates with their intervals over the bins, a panel for each place, as an SVG that stands by itself."""
-    bins = found["bins"] or [{**found, "place": "", "time": "all"}]
+def chart(bins: Sequence[Mapping[str, Any]]) -> str:
+    """Return rates with their intervals over time, a panel for each place, as an SVG that stands by itself.
+
+    Args:
+        bins: as a survey's `bins`, one at least.
+    """
     places = list(dict.fromkeys(one["place"] for one in bins))
     times = sorted({one["time"] for one in bins})
-    wide = max(_LEAST, _LEFT + _RIGHT + _STEP * len(times))
+    wide, high = max(_LEAST, _LEFT + _RIGHT + _STEP * len(times)), _HIGH * len(places)
     panels = [
         f'<g transform="translate(0 {number * _HIGH})">{_panel(place, bins, times, wide)}</g>'
         for number, place in enumerate(places)
     ]
-    high = _HIGH * len(places)
     label = "The share of faces with a mask, with its 95 % interval, over place and time"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" height="{high}" '
@@ -99,7 +102,9 @@ def _mark(x: float, one: Mapping[str, Any]) -> str:
         )
     if one["uncorrected"] is not None:
         y = _y(one["uncorrected"])
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="none" stroke="{_SOFT}" stroke-width="1.5"/>')
+        parts.append(
+            f'<circle cx="{x + _BESIDE:.1f}" cy="{y:.1f}" r="3" fill="none" stroke="{_SOFT}" stroke-width="1.5"/>'
+        )
     if one["rate"] is not None:
         parts.append(f'<circle cx="{x:.1f}" cy="{_y(one["rate"]):.1f}" r="4.5" fill="{_DOT}"/>')
     return f"<g>{''.join(parts)}</g>"
@@ -123,7 +128,7 @@ def between(bounds: Sequence[float] | None) -> str:
 def said(one: Mapping[str, Any]) -> str:
     """Return a rate with its interval in words."""
     if one["rate"] is None:
-        return "no rate" if one["interval"] is None else "no rate: anything from 0 to 100 %"
+        return "no rate" if one["interval"] is None else f"no rate, but {between(one['interval'])}"
     return f"{percent(one['rate'])} ({between(one['interval'])})"
 
 
@@ -160,11 +165,7 @@ def _opening(found: Mapping[str, Any]) -> list[Markup]:
 
 def _sections(found: Mapping[str, Any]) -> Iterator[pages.Section]:
     if found["bins"]:
-        yield pages.Section(
-            "By place and time" if any(one["place"] for one in found["bins"]) else "Over time",
-            (_chart_block(found), _table(found["bins"]), *_bin_notes(found["bins"])),
-            "Filled: the rate, with its 95 % interval. Hollow: the share as counted.",
-        )
+        yield _over_time(found["bins"])
     yield _method(found)
     yield _errors(found["detector"])
     if found["problems"]:
@@ -172,17 +173,31 @@ def _sections(found: Mapping[str, Any]) -> Iterator[pages.Section]:
         yield pages.Section("Not read", (pages.table(("file", "why"), rows),))
 
 
-def _chart_block(found: Mapping[str, Any]) -> Markup:
+def _over_time(bins: Sequence[Mapping[str, Any]]) -> pages.Section:
+    places: dict[str, list[Mapping[str, Any]]] = {}
+    for one in bins:
+        places.setdefault(one["place"], []).append(one)
+    tables = [_table(own, place) for place, own in places.items()]
+    return pages.Section(
+        "By place and time" if any(places) else "Over time",
+        (_charts(list(places.values())), *tables, *_bin_notes(bins)),
+        "Filled: the rate, with its 95 % interval. Hollow: the share as counted.",
+    )
+
+
+def _charts(places: Sequence[Sequence[Mapping[str, Any]]]) -> Markup:
+    """Return a chart for each place, beside each other where there is room."""
     from markupsafe import Markup
 
-    return Markup('<div class="scroll">{}</div>').format(Markup(chart(found)))
+    drawn = [Markup(chart(own)) for own in places]  # places and times are escaped there
+    return Markup('<div class="scroll">{}</div>').format(Markup(" ").join(drawn))
 
 
-def _table(bins: Sequence[Mapping[str, Any]]) -> Markup:
+def _table(bins: Sequence[Mapping[str, Any]], place: str) -> Markup:
     columns = ("", "rate", "95 % interval", "as counted", "faces judged", "unknown", "none or all masked", "pictures")
     rows = [
         (
-            name_of(one),
+            one["time"] or "no time",
             percent(one["rate"]),
             between(one["interval"]),
             percent(one["uncorrected"]),
@@ -193,7 +208,7 @@ def _table(bins: Sequence[Mapping[str, Any]]) -> Markup:
         )
         for one in bins
     ]
-    return pages.table(columns, rows)
+    return pages.table(columns, rows, place)
 
 
 def name_of(one: Mapping[str, Any]) -> str:

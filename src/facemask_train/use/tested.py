@@ -91,7 +91,8 @@ def find_tested(root: Path, asked: Asked, detector: Detector, which: Which) -> T
     try:
         check(measured)
     except DataError as error:
-        raise DataError(f"{folder}: {error}", next_step="evaluate on a test set that has both (--data)") from error
+        step = "evaluate on a test set that has both (--data), or judge more of it (--confidence, --least-side)"
+        raise DataError(f"{folder}: {error}", next_step=step) from error
     digest = digest_file(folder / store.DETECTIONS)
     return Tested(said["ensemble"], which.split, digest, rule, chosen, measured, _brightness(folder))
 
