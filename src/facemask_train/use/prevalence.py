@@ -161,7 +161,7 @@ def estimate(test: Measured, stream: Stream, *, correlation: float | None = None
         seen.masked.bounds(),
         None if rate is None else _bounds(rate, seen, errors, unknown, counts[2]),
         *counts,
-        tuple(_warnings(test, stream, errors, rate)),
+        tuple(_warnings(test, stream, errors, rate, alone=correlation is None)),
     )
 
 
@@ -450,7 +450,8 @@ def _bounds(rate: float, seen: _Seen, errors: _Errors, unknown: int, pictures: i
 # ---- what a reader has to know beside the numbers ----
 
 
-def _warnings(test: Measured, stream: Stream, errors: _Errors, rate: float | None) -> Iterator[str]:
+def _warnings(test: Measured, stream: Stream, errors: _Errors, rate: float | None, *, alone: bool) -> Iterator[str]:
+    """Yield warnings; `alone` says that only this stream tells how alike the faces of one cluster are."""
     judged = stream.boxes.answer < UNKNOWN
     faces, boxes, clusters = int(judged.sum()), len(judged), len(stream.pictures)
     if rate is None:
@@ -460,7 +461,7 @@ def _warnings(test: Measured, stream: Stream, errors: _Errors, rate: float | Non
         yield f"no more faces were called {name} than the detector's errors explain: the rate is held at {rate:.0f}"
     if rate is not None and sum(one.bounds()[1] for one in errors.wrong) >= 1:
         yield "the detector names so many faces wrongly, or is tested on so few, that the correction is unstable"
-    if clusters == 1:
+    if clusters == 1 and alone:
         yield "one picture (or block of video) says who came together, not how many wear masks: the interval is 0 to 1"
     elif clusters < FEW_PICTURES or faces < FEW_FACES:
         yield f"few: {faces:,} faces in {clusters:,} pictures (or blocks of video)"
