@@ -96,7 +96,7 @@ def test_a_test_set_is_judged_by_the_same_rule() -> None:
 
 def test_names_tell_place_and_time() -> None:
     read = bins.pattern_of("{place}_{time:%Y%m%d-%H%M}*")
-    assert read("a/b/gate_20261125-0830_cam.jpg") == Moment("gate", datetime(2026, 11, 25, 8, 30), clock=True)
+    assert read("a/b/gate_20261125-0830_cam.jpg") == Moment("gate", datetime(2026, 11, 25, 8, 30), True, True)
     assert read("gate.jpg") == Moment()
     assert read("gate_20261131-0830.jpg") == Moment("gate")  # no such day
     assert bins.pattern_of("{place}/*")("market/x/1.jpg") == Moment("market")
@@ -122,10 +122,10 @@ def test_a_table_goes_before_names_and_names_before_the_camera(tmp_path: Path) -
     path = tmp_path / "places.csv"
     path.write_text("file,place,time\n1.jpg,ward,\nclips/*,gate,2026-11-25 08:00\n", encoding="utf-8-sig")
     calendar = Calendar(table=bins.read_table(path), pattern=bins.pattern_of("{place}-*"), start=NOON)
-    assert calendar.moment("x/1.jpg", NOON, None) == Moment("ward", NOON, clock=True)
+    assert calendar.moment("x/1.jpg", NOON, None) == Moment("ward", NOON, True, True)
     assert calendar.moment("x/shop-2.jpg", None, None) == Moment("shop")
     assert calendar.moment("clips/a.mp4", None, 90.0) == Moment("gate", datetime(2026, 11, 25, 8, 1, 30), clock=True)
-    assert calendar.moment("b.mp4", None, 30.0) == Moment("", NOON + timedelta(seconds=30), clock=True)
+    assert calendar.moment("b.mp4", None, 30.0) == Moment("", NOON + timedelta(seconds=30), True, True)
 
 
 @pytest.mark.parametrize(
@@ -163,11 +163,20 @@ def test_a_day_without_a_time_of_the_day_is_no_hour_and_no_moment() -> None:
     assert Calendar().cluster("1.jpg", day, None) != Calendar().cluster("2.jpg", day, None)
 
 
+def test_a_time_of_many_pictures_is_an_hour_and_no_moment(tmp_path: Path) -> None:
+    path = tmp_path / "places.csv"
+    path.write_text("file,place,time\nmarket/*,market,2026-11-25 08:00\n")
+    calendar = Calendar("hour", table=bins.read_table(path))
+    one, other = (calendar.moment(f"market/{number}.jpg", None, None) for number in (1, 2))
+    assert calendar.bin(one) == calendar.bin(other) == Bin("market", "2026-11-25 08:00")
+    assert calendar.cluster("market/1.jpg", one, None) != calendar.cluster("market/2.jpg", other, None)
+
+
 def test_what_shows_the_same_people_is_one_cluster() -> None:
     calendar = Calendar(block=60)
 
     def at(seconds: float, place: str = "gate") -> Moment:
-        return Moment(place, NOON + timedelta(seconds=seconds), clock=True)
+        return Moment(place, NOON + timedelta(seconds=seconds), clock=True, exact=True)
 
     one = calendar.cluster("1.jpg", at(0), None)
     assert calendar.cluster("2.jpg", at(20), None) == one
@@ -332,6 +341,8 @@ def test_without_an_evaluation_the_next_step_is_told(
     assert caught.value.next_step == (f"fmask evaluate --weights {untrained_model} --imgsz 96 --data v8 --split val")
     with pytest.raises(MissingError, match="at 64 px"):
         ask(pictures, imgsz=64)
+    with pytest.raises(UsageError, match="trained on"):
+        ask(pictures, which=Which(split="train"))
 
 
 def test_a_test_set_of_one_class_is_refused(root: Path, ask: Callable[..., Surveyed], pictures: Path) -> None:

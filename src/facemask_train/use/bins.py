@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -35,16 +35,16 @@ _DIGITS = {"Y": 4, "m": 2, "d": 2, "H": 2, "M": 2, "S": 2, "y": 2, "j": 3}
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Where and when; `clock` says if the time is one of the day, and not the day alone."""
+    """Where and when. `clock`: the time is one of the day, not the day alone; `exact`: it is this very picture's."""
 
     place: str = ""
     time: datetime | None = None
     clock: bool = False
+    exact: bool = False
 
     def or_else(self, other: Moment) -> Moment:
         """Return this, with what it does not say taken from another."""
-        place = self.place or other.place
-        return Moment(place, self.time, self.clock) if self.time else Moment(place, other.time, other.clock)
+        return replace(self if self.time else other, place=self.place or other.place)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -84,10 +84,10 @@ class Calendar:
         said = next((moment for row, moment in self.table if _fits(row, name)), Moment())
         said = said.or_else(self.pattern(name)) if self.pattern else said
         own = taken if seconds is None else self.start
-        said = said.or_else(Moment("", own, clock=own is not None))
+        said = said.or_else(Moment("", own, clock=own is not None, exact=own is not None))
         if seconds is None or said.time is None:
             return said
-        return Moment(said.place, said.time + timedelta(seconds=seconds), said.clock)
+        return replace(said, time=said.time + timedelta(seconds=seconds))
 
     def bin(self, moment: Moment) -> Bin:
         """Return the bin that a moment falls into."""
@@ -100,7 +100,7 @@ class Calendar:
         """Return what is equal for pictures that may show the same people at once: one place, or video, and block."""
         if seconds is not None:
             return "video", name, str(int(seconds // self.block))
-        if moment.time is None or not moment.clock:
+        if moment.time is None or not moment.exact:
             return "picture", name
         since = (moment.time - datetime(1970, 1, 1)).total_seconds()
         return "moment", moment.place, str(int(since // self.block))
@@ -166,7 +166,8 @@ def _row(path: Path, number: int, row: Mapping[str, str | None]) -> tuple[str, M
         raise DataError(f"{path}, line {number}: expected a file, found none", next_step="name one, or remove the line")
     if not time:
         return file, Moment(place)
-    return file, Moment(place, *read_time(time, f"{path}, line {number}"))
+    when, clock = read_time(time, f"{path}, line {number}")
+    return file, Moment(place, when, clock, exact=clock and not any(sign in file for sign in "*?["))
 
 
 def pattern_of(text: str) -> Callable[[str], Moment]:
@@ -197,7 +198,8 @@ def pattern_of(text: str) -> Callable[[str], Moment]:
             time = datetime.strptime(parts["time"], spoken[0]) if spoken else None
         except ValueError:  # digits that are no day, such as a 31st of April
             time = None
-        return Moment(parts.get("place") or "", time, time is not None and "%H" in spoken[0])
+        clock, exact = (time is not None and sign in spoken[0] for sign in ("%H", "%M"))
+        return Moment(parts.get("place") or "", time, clock, exact)
 
     return read
 

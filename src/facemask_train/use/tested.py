@@ -74,9 +74,14 @@ def find_tested(root: Path, asked: Asked, detector: Detector, which: Which) -> T
 
     Raises:
         MissingError: no evaluation of these weights at this picture size is there.
-        UsageError: the model leaves out what would be unknown.
+        UsageError: the split is not one to measure on, or the model leaves out what would be unknown.
         DataError: the test set does not tell how it errs.
     """
+    if which.split not in ("test", "val"):
+        raise UsageError(
+            f"--split {which.split}: how a detector errs is told by pictures that it was not trained on: test or val",
+            next_step="--split test",
+        )
     folder, said = _evaluation(root, asked, detector.imgsz, which)
     point = said["operating_point"]
     chosen = "user" if which.confidence is not None else str(point["chosen"])
