@@ -23,6 +23,7 @@ COMMANDS = (
     "audit",
     "compare",
     "predict",
+    "survey",
     "demo",
     "export",
     "pipeline",

@@ -261,6 +261,9 @@ app.command(epilog="Example: fmask compare v5-yolov5s v8-yolov5s --data v8")(sco
 app.command(epilog="Example: fmask predict ~/pictures 'clips/*.mp4' --save pictures --save csv --anonymize")(
     uses.predict
 )
+app.command(
+    epilog="Example: fmask survey market/ clips/gate.mp4 --by hour --places places.csv --start '2026-11-25 08:00'"
+)(uses.survey)
 app.command(epilog="Example: fmask demo --run v8-yolov5s --port 7860")(uses.demo)
 app.command(epilog="Example: fmask export --run v8-yolov5s --format onnx --format openvino")(uses.export)
 

@@ -1,4 +1,4 @@
-"""The commands that use a model: predict, demo, export. Each prints what one function gave."""
+"""The commands that use a model: predict, survey, demo, export. Each prints what one function gave."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from facemask_train.options import DEFAULT_ROOT, Debug, Device, Json, Quiet, Roo
 from facemask_train.terminal import table, terminal
 
 if TYPE_CHECKING:
+    from facemask_train.use.bins import Calendar
     from facemask_train.use.demo import Site
     from facemask_train.use.export import Export
     from facemask_train.use.predict import Predicted
     from facemask_train.use.space import Space
+    from facemask_train.use.survey import Surveyed
 
 
 _SHOWN = 10  # problems that are told one by one
@@ -76,6 +78,81 @@ def predict(
             progress=term.progress,
         )
         term.result(_predict_json(done), *_predict_lines(done))
+
+
+def survey(
+    sources: Annotated[list[str], typer.Argument(help="Pictures, videos, folders, globs.")],
+    run: Annotated[str | None, typer.Option(help="A run's name; without it the one finished last.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="A checkpoint or an export (.onnx, an OpenVINO folder), instead of a run's best."),
+    ] = None,
+    by: Annotated[str, typer.Option(help="How long a time bin is: minute, hour, day, week, month, or all.")] = "day",
+    places: Annotated[
+        Path | None, typer.Option(help="A csv: file,place,time. Files may be globs; place or time may be left out.")
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Place and time in the names: '{place}_{time:%Y%m%d-%H%M}*'.")
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="When the video begins: '2026-11-25 14:30'.")] = None,
+    every: Annotated[float, typer.Option(min=0.001, help="Seconds between the frames taken of a video.")] = 10.0,
+    block: Annotated[
+        float, typer.Option(min=0.001, help="Seconds of one place or video that count as one moment: the same people.")
+    ] = 60.0,
+    least_side: Annotated[
+        float, typer.Option(min=0, help="A smaller face is unknown: pixels of its side, as the detector sees it.")
+    ] = 8.0,
+    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1, help="From which a face is judged; without it what `evaluate` chose."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The ensemble that tells how the detector errs; without it the run's own.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The split that tells it: test or val.")] = "test",
+    keep_faces: Annotated[bool, typer.Option("--keep-faces", help="Write a picture of every face.")] = False,
+    out: Annotated[Path | None, typer.Option(help="The folder to write; without it one below the run's.")] = None,
+    device: Device = None,
+    root: Root = DEFAULT_ROOT,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Tell how many of the faces wear masks, by place and time, with the detector's own errors taken out."""
+    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
+        from facemask_train.folders import digest_file
+        from facemask_train.use import survey as stage
+        from facemask_train.use.tested import Which
+
+        calendar = _calendar(by, places, pattern, start, block)
+        table_of = None if places is None else digest_file(places)
+        told = {"by": by, "places": table_of, "pattern": pattern, "start": start, "block": block}
+        done = stage.survey(
+            root,
+            sources,
+            run=run,
+            weights=weights,
+            imgsz=imgsz,
+            which=Which(data, split, confidence, least_side),
+            device=device or "",
+            out=out,
+            plan=stage.Plan(calendar, told, every, keep_faces),
+            progress=term.progress,
+        )
+        term.result(_survey_json(done), *_survey_lines(done))
+
+
+def _calendar(by: str, places: Path | None, pattern: str | None, start: str | None, block: float) -> Calendar:
+    from facemask_train.use import bins
+
+    return bins.Calendar(
+        bins.check_by(by),
+        bins.read_table(places) if places is not None else (),
+        bins.pattern_of(pattern) if pattern is not None else None,
+        bins.read_time(start, "--start")[0] if start is not None else None,
+        block,
+    )
 
 
 def demo(
@@ -190,15 +267,15 @@ def _predict_lines(done: Predicted) -> list[Any]:
         shown,
         f"confidence: {by[said['confidence_chosen']]}",
         *(hidden if made["anonymize"] else []),
-        *_problems_told(said["problems"]),
+        *_problems_told(said["problems"], "predictions.json"),
         f"written{state}: {done.folder}",
     ]
 
 
-def _problems_told(problems: list[dict[str, str]]) -> list[str]:
+def _problems_told(problems: list[dict[str, str]], file: str) -> list[str]:
     told = [f"not read: {one['file']}: {one['why']}" for one in problems[:_SHOWN]]
     more = len(problems) - _SHOWN
-    return [*told, f"not read: {more:,} more, all in predictions.json"] if more > 0 else told
+    return [*told, f"not read: {more:,} more, all in {file}"] if more > 0 else told
 
 
 def _demo_json(site: Site) -> dict[str, Any]:
@@ -245,3 +322,62 @@ def _space_lines(ready: Space) -> list[str]:
         f"try it here:   cd {ready.folder} && pip install -r requirements.txt && python app.py",
         "publish it:    hf upload USER/NAME . --repo-type space   (from that folder)",
     ]
+
+
+def _survey_json(done: Surveyed) -> dict[str, Any]:
+    said = {key: value for key, value in done.found.items() if key != "inputs"}
+    head = {"confidence": done.found["inputs"]["confidence"], "path": str(done.folder)}
+    return said | head | {"up_to_date": done.up_to_date}
+
+
+def _survey_lines(done: Surveyed) -> list[Any]:
+    from facemask_train.use.survey_page import between, name_of, percent, said
+
+    found, unknown = done.found, done.found["unknown"]
+    places = dict.fromkeys(one["place"] for one in found["bins"])
+    tables = [_survey_table(place, [one for one in found["bins"] if one["place"] == place]) for place in places]
+    errors = found["detector"]
+    whole = (
+        f"wear a mask: {said(found)}, with the errors of {found['model']} on {errors['ensemble']}, {errors['split']} "
+        f"taken out; {percent(found['uncorrected'])} as counted, of {found['n']:,} faces judged in "
+        f"{found['pictures']:,} pictures"
+    )
+    doubt = f"unknown: {unknown['faces']:,} faces; if none or all of them wore one, {between(unknown['bounds'])}"
+    notes = [f"note: {one}" for one in found["warnings"]]
+    notes += [f"note: {name_of(one)}: {text}" for one in found["bins"] for text in one["warnings"]]
+    state = " (up to date)" if done.up_to_date else ""
+    return [
+        *tables,
+        whole,
+        doubt,
+        *_several(notes),
+        *_problems_told(found["problems"], "survey.json"),
+        f"report{state}: {done.folder / 'report.html'}",
+    ]
+
+
+def _survey_table(place: str, bins: list[dict[str, Any]]) -> Any:
+    from facemask_train.use.survey_page import between, percent
+
+    def bare(text: str) -> str:
+        return text.removesuffix(" %")
+
+    rows = [
+        (
+            one["time"] or "no time",
+            bare(percent(one["rate"])),
+            bare(between(one["interval"])),
+            bare(percent(one["uncorrected"])),
+            f"{one['n']:,}",
+            f"{one['unknown']['faces']:,}",
+            bare(between(one["unknown"]["bounds"])),
+        )
+        for one in bins
+    ]
+    columns = ("in %", "rate", "interval", "counted", "faces", "unknown", "none or all masked")
+    return table(place, columns, rows)
+
+
+def _several(notes: list[str]) -> list[str]:
+    more = len(notes) - _SHOWN
+    return [*notes[:_SHOWN], f"note: {more:,} more, all in the report"] if more > 0 else notes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,13 +11,12 @@ from typing import Any
 
 from facemask_train.detect import Detection
 from facemask_train.engine import cores
-from facemask_train.errors import DataError, UsageError, nearest
+from facemask_train.errors import UsageError, nearest
 from facemask_train.evaluation.threshold import Threshold
-from facemask_train.folders import digest_data, digest_file, locked, read_json, replacing, write_json
+from facemask_train.folders import locked, replacing, write_json
 from facemask_train.inference import Detector, load_detector, one_per_face
 from facemask_train.records import CLASSES, Corners, Progress, no_progress
-from facemask_train.training import runs
-from facemask_train.use import hide, media
+from facemask_train.use import hide, media, question
 from facemask_train.use.asked import Asked, find_asked, threshold
 from facemask_train.use.media import Frame, Problem, Source
 from facemask_train.use.writers import KINDS, Pictures, Tables
@@ -90,17 +88,17 @@ def predict(
     """
     wish = _checked(wish or Wish())
     asked = find_asked(root, run, weights)
-    sources = _sources(arguments, out)
-    streams = 1 if _on_gpu(device) else min(cores(), _STREAMS)
+    sources = question.sources_of(arguments, out)
+    streams = 1 if question.on_gpu(device) else min(cores(), _STREAMS)
     size = asked.imgsz(imgsz)
     detector = load_detector(asked.weights, imgsz=size, device=device, precision=precision, streams=streams)
     point = threshold(asked, detector.imgsz, confidence)
     many = batch or (_BATCH if str(detector.backend.device) == "cpu" else _BATCH_GPU)
     inputs = _inputs(asked, detector, sources, wish, point, precision) | {"batch": many}  # rounding goes by it
-    folder = out or _default_folder(root, asked, arguments, inputs)
+    folder = out or question.default_folder(root, "predictions", asked.name, arguments, inputs)
     _check_answers_low(detector, point, wish)
     with locked(folder):
-        known = _known(folder, inputs)
+        known = question.known(folder, MARKER, inputs, "other predictions")
         if known is not None:
             return Predicted(folder, known, up_to_date=True)
         with replacing(folder) as partial:
@@ -111,13 +109,6 @@ def predict(
 
 
 # ---- what is asked ----
-
-
-def _on_gpu(device: str) -> bool:
-    """Tell whether the model will be on a GPU."""
-    import torch
-
-    return device not in ("", "cpu") or (device == "" and torch.cuda.is_available())
 
 
 def _checked(wish: Wish) -> Wish:
@@ -131,14 +122,6 @@ def _checked(wish: Wish) -> Wish:
             "--anonymize without pictures: nothing would be written that shows a face", next_step="--save pictures"
         )
     return replace(wish, save=tuple(kind for kind in KINDS if kind in wish.save))
-
-
-def _sources(arguments: Sequence[str], out: Path | None) -> tuple[Source, ...]:
-    """Return the files that are asked for, without what an earlier run has written among them."""
-    found = media.find_sources(arguments)
-    if out is None:
-        return found
-    return tuple(one for one in found if not one.path.resolve().is_relative_to(out.resolve()))
 
 
 def _inputs(
@@ -155,36 +138,8 @@ def _inputs(
         "save": list(wish.save),
         "anonymize": wish.anonymize,
         "every": wish.every,
-        "sources": digest_data([[one.name, _content(one.path)] for one in sources]),
+        "sources": question.digest_of(sources),
     }
-
-
-def _content(path: Path) -> str:
-    try:
-        return digest_file(path)
-    except OSError:  # told as a problem when it is its turn
-        return ""
-
-
-def _default_folder(root: Path, asked: Asked, arguments: Sequence[str], inputs: Mapping[str, Any]) -> Path:
-    """Return a folder below the run's, where git does not look: each question has its own."""
-    label = re.sub(r"[^\w-]+", "-", Path(arguments[0]).stem).strip("-")[:_LABEL] or "pictures"
-    return runs.run_folder(root, asked.name) / "predictions" / f"{label}-{digest_data(inputs)[:8]}"
-
-
-def _known(folder: Path, inputs: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what a folder says of an equal question, or None where there is no such folder yet.
-
-    Raises:
-        UsageError: the folder holds something else.
-    """
-    found = read_json(folder / MARKER)
-    if found is not None and found.get("inputs") == inputs:
-        return found
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "other predictions" if found is not None else "other files"
-        raise UsageError(f"{folder}: holds {what}, which stay", next_step="choose another --out, or remove it first")
-    return None
 
 
 def _check_answers_low(detector: Detector, point: Threshold, wish: Wish) -> None:
@@ -228,8 +183,8 @@ def _written(
                 pictures.add(frame, hide.cover(frame.pixels, boxes) if wish.anonymize else frame.pixels, faces)
         tables.finish()
     if not tally.files:
-        raise _nothing(problems)
-    return tally.told() | {"problems": _problems(problems, sources), "files": tally.rows(names)}
+        raise question.nothing_read(problems)
+    return tally.told() | {"problems": question.told(problems, sources), "files": tally.rows(names)}
 
 
 def _readable(
@@ -324,16 +279,3 @@ class _Tally:
             | {name: count[name] for name in CLASSES}
             for path, count in self.files.items()
         ]
-
-
-def _problems(problems: Sequence[Problem], sources: Sequence[Source]) -> list[dict[str, str]]:
-    names = {source.path: source.name for source in sources}
-    return [{"file": names[one.path], "why": one.why} for one in problems]
-
-
-def _nothing(problems: Sequence[Problem]) -> DataError:
-    first = f"; {problems[0].path}: {problems[0].why}" if problems else ""
-    return DataError(
-        f"expected pictures or videos, found {len(problems)} files of which none can be read{first}",
-        next_step="check what was named, or save it as JPEG, PNG or mp4",
-    )

@@ -1,0 +1,334 @@
+"""How often the survey's 95 % interval holds the true share of masks, on simulated streams whose truth is known.
+
+    python bench/survey.py [--repeats 500]
+
+The streams are not made by the estimator's model. People come in groups that tend to dress alike (a rate of its own for
+each group), pictures hold few or many groups, near or far; each picture is more or less hard. Whether a face is found
+and named right depends on its class, on its size (without steps) and on how hard its picture is; small faces and unsure
+ones are unknown; false boxes come in bursts and are small. Masked faces are found more often than bare ones, and bare
+faces are named wrongly less often than masked ones. A detector of q % finds q % of the test set's faces, and names q %
+of all faces rightly. Its test set has half its faces masked, in 80 pictures (some 230 faces, as the sample's) or 400.
+
+Beside it: the share as counted, with Wilson's interval over faces and over independent faces, and Rogan and Gladen's
+correction for confusion alone, with Lang and Reiczigel's interval. Told apart are stresses that break what the
+estimator rests on, or make it hard: faces of another size than the test set's, people who come in groups of six and
+dress alike, a test set in which nine of ten faces wear masks.
+
+Writes `survey.json` (remove it to begin anew) and prints the tables of `README.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit
+
+from facemask_train.evaluation.intervals import wilson
+from facemask_train.use.prevalence import BARE, MASK, MISSED, UNKNOWN, Boxes, Measured, Stream, estimate
+
+RATES = (0.02, 0.05, 0.10, 0.30, 0.50, 0.70, 0.90, 0.95, 0.98)
+DETECTORS = (0.70, 0.80, 0.90, 0.95, 0.99)
+FACES = (50, 300, 1500)
+TESTS = (80, 400)
+DRAWS = 1000
+LEAST_COVERAGE = 0.93
+SIDE, LEAST = 30.0, 10.0  # pixels: the middle size of a face, and the least that is judged
+Z = NormalDist().inv_cdf(0.975)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How people come: groups a picture, faces a group, how alike a group dresses, how far sizes are off (log)."""
+
+    groups: float = 1.7
+    group: float = 1 / 0.6
+    alike: float = 0.5
+    shift: float = 0.0
+
+    @property
+    def faces(self) -> float:
+        return self.groups * self.group
+
+
+USUAL = Way()
+STRESSES = {
+    "faces a third smaller": Way(shift=float(np.log(2 / 3))),
+    "faces half as large again": Way(shift=float(np.log(1.5))),
+    "groups of six, dressed alike": Way(groups=1.2, group=6.0, alike=0.8),
+    "test set 90 % masked": USUAL,
+}
+STRESS_RATES = (0.05, 0.30, 0.70, 0.95)
+
+
+@dataclass(frozen=True)
+class World:
+    """Faces as they are: the picture of each, if it is bare, its size; and how hard each picture is."""
+
+    picture: np.ndarray
+    bare: np.ndarray
+    size: np.ndarray
+    hard: np.ndarray
+
+
+@dataclass(frozen=True)
+class Detector:
+    """By class (masked, bare): how easily a face of middle size is found, and named rightly; false boxes a picture."""
+
+    find: np.ndarray
+    name: np.ndarray
+    false: float
+
+
+def people(pictures: int, rate: float, way: Way, rng: np.random.Generator) -> World:
+    """Draw pictures of people; `rate` is the share of masked faces that they come from."""
+    group_of = np.repeat(np.arange(pictures), rng.poisson(way.groups - 1, pictures) + 1)
+    members = rng.geometric(1 / way.group, len(group_of))
+    certain = 1 / way.alike - 1
+    dressed = rng.beta(rate * certain, (1 - rate) * certain, len(group_of))
+    picture = np.repeat(group_of, members)
+    bare = rng.random(len(picture)) >= np.repeat(dressed, members)
+    near = rng.normal(0, 0.5, pictures)
+    size = SIDE * np.exp(way.shift + near[picture] + rng.normal(0, 0.4, len(picture)))
+    return World(picture, bare.astype(np.int64), size, rng.normal(0, 0.5, pictures))
+
+
+def _easy(world: World, slope: float) -> np.ndarray:
+    easy: np.ndarray = slope * np.log(world.size / SIDE) - world.hard[world.picture]
+    return easy
+
+
+def detector(quality: float) -> Detector:
+    """Return the detector that finds, and names, this share of faces, masked and bare ones together."""
+    world = people(60_000, 0.5, USUAL, np.random.default_rng(9))
+    miss = 1 - quality
+
+    def level(easy: np.ndarray, share: float) -> float:
+        return float(brentq(lambda at: expit(at + easy).mean() - share, -20, 20))
+
+    find = [level(_easy(world, 1.2)[world.bare == c], 1 - miss * k) for c, k in ((0, 0.7), (1, 1.3))]
+    name = [level(_easy(world, 0.6)[world.bare == c], 1 - miss * k) for c, k in ((0, 1.2), (1, 0.8))]
+    return Detector(np.array(find), np.array(name), 1.2 * miss)
+
+
+def answers(world: World, seen_by: Detector, rng: np.random.Generator) -> tuple[np.ndarray, Boxes]:
+    """Return what becomes of each face, and the false boxes."""
+    count, bare = len(world.picture), world.bare
+    found = rng.random(count) < expit(seen_by.find[bare] + _easy(world, 1.2))
+    sure = expit(seen_by.name[bare] + _easy(world, 0.6))
+    right = rng.random(count) < sure
+    unknown = (world.size < LEAST) | (rng.random(count) < 0.5 * (1 - sure))
+    answer = np.where(~found, MISSED, np.where(unknown, UNKNOWN, np.where(right, bare, 1 - bare)))
+    bursts = rng.poisson(seen_by.false * rng.gamma(0.7, 1 / 0.7, len(world.hard)))
+    where = np.repeat(np.arange(len(world.hard)), bursts)
+    claimed = np.where(rng.random(len(where)) < 0.25, UNKNOWN, rng.random(len(where)) < 0.4)
+    return answer, Boxes(where, claimed, 0.7 * SIDE * np.exp(rng.normal(0, 0.5, len(where))))
+
+
+def measured(pictures: int, rate: float, seen_by: Detector, rng: np.random.Generator) -> Measured:
+    world = people(pictures, rate, USUAL, rng)
+    answer, false = answers(world, seen_by, rng)
+    return Measured(pictures, world.picture, world.bare, answer, world.size, false)
+
+
+def stream(pictures: int, rate: float, way: Way, seen_by: Detector, rng: np.random.Generator) -> Stream:
+    world = people(pictures, rate, way, rng)
+    answer, false = answers(world, seen_by, rng)
+    found = answer < MISSED
+    pairs = (
+        (world.picture[found], false.cluster),
+        (answer[found], false.answer),
+        (world.size[found], false.size),
+    )
+    return Stream(np.ones(pictures), Boxes(*(np.concatenate(pair) for pair in pairs)))
+
+
+# ---- what others would say ----
+
+
+def as_counted(_: Measured, seen: Stream) -> tuple[float, float]:
+    judged = seen.boxes.answer[seen.boxes.answer < UNKNOWN]
+    return wilson(float((judged == MASK).mean()), len(judged))
+
+
+def for_confusion(test: Measured, seen: Stream) -> tuple[float, float]:
+    """Return Lang and Reiczigel's interval (2014) of Rogan and Gladen's rate, over faces."""
+    judged = seen.boxes.answer[seen.boxes.answer < UNKNOWN]
+    n, hits = len(judged), float((judged == MASK).sum())
+    share, size = (hits + Z * Z / 2) / (n + Z * Z), n + Z * Z
+    right, asked = [], []
+    for name in (MASK, BARE):
+        own = test.answer[(test.name == name) & (test.answer < UNKNOWN)]
+        right.append((float((own == name).sum()) + 1) / (len(own) + 2))
+        asked.append(len(own) + 2)
+    youden = right[MASK] + right[BARE] - 1
+    if youden <= 0:
+        return 0.0, 1.0
+    rate = (share + right[BARE] - 1) / youden
+    spread = np.sqrt(
+        share * (1 - share) / size
+        + rate**2 * right[MASK] * (1 - right[MASK]) / asked[MASK]
+        + (1 - rate) ** 2 * right[BARE] * (1 - right[BARE]) / asked[BARE]
+    ) / abs(youden)
+    shift = (
+        2
+        * Z
+        * Z
+        * (
+            rate * right[MASK] * (1 - right[MASK]) / asked[MASK]
+            - (1 - rate) * right[BARE] * (1 - right[BARE]) / asked[BARE]
+        )
+    )
+    low, high = rate + shift - Z * spread, rate + shift + Z * spread
+    return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+
+
+METHODS = ("corrected", "confusion alone", "counted, clustered", "counted")
+
+
+def one(test: Measured, seen: Stream) -> dict[str, tuple[float, float]]:
+    """Return the intervals of all methods."""
+    found = estimate(test, seen, draws=DRAWS)
+    return {
+        "corrected": found.interval or (0.0, 1.0),
+        "confusion alone": for_confusion(test, seen),
+        "counted, clustered": found.uncorrected_interval or (0.0, 1.0),
+        "counted": as_counted(test, seen),
+    }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of the tables. `under` is the stress, if any."""
+
+    detector: float
+    test: int
+    faces: int
+    rate: float
+    under: str = ""
+
+
+def run(asked: tuple[Cell, int]) -> dict[str, Any]:
+    """Return the coverage and mean width of each method in one cell."""
+    cell, repeats = asked
+    seen_by, way = detector(cell.detector), STRESSES.get(cell.under, USUAL)
+    masked = 0.9 if "test set" in cell.under else 0.5
+    held, width, low_side = dict.fromkeys(METHODS, 0), dict.fromkeys(METHODS, 0.0), 0
+    for repeat in range(repeats):
+        seed = [repeat, cell.test, cell.faces, round(100 * cell.detector), round(100 * cell.rate), len(cell.under)]
+        rng = np.random.default_rng(seed)
+        test = measured(cell.test, masked, seen_by, rng)
+        seen = stream(max(2, round(cell.faces / way.faces)), cell.rate, way, seen_by, rng)
+        for name, (low, high) in one(test, seen).items():
+            held[name] += low <= cell.rate <= high
+            width[name] += high - low
+            low_side += name == "corrected" and high < cell.rate
+    return {
+        **cell.__dict__,
+        "coverage": {name: round(held[name] / repeats, 4) for name in METHODS},
+        "width": {name: round(width[name] / repeats, 4) for name in METHODS},
+        "below_the_truth": round(low_side / repeats, 4),
+    }
+
+
+KEYS = ("detector", "test", "faces", "rate", "under")
+LOT = 16  # cells between two looks at the clock
+
+
+def cells() -> list[Cell]:
+    main = [Cell(q, t, n, rate) for q in DETECTORS for t in TESTS for n in FACES for rate in RATES]
+    return main + [
+        Cell(q, t, n, rate, under)
+        for under in STRESSES
+        for q in DETECTORS
+        for t in TESTS
+        for n in FACES
+        for rate in STRESS_RATES
+    ]
+
+
+# ---- the tables ----
+
+
+def tables(rows: list[dict[str, Any]]) -> str:
+    main = [row for row in rows if not row["under"]]
+    parts = [_by(main, "detector"), _by(main, "faces"), _by(main, "rate"), _by(main, "test")]
+    parts.append(_by([row for row in rows if row["under"]], "under"))
+    return "\n\n".join(parts)
+
+
+_PERCENT = ("detector", "rate")
+
+
+def _by(rows: list[dict[str, Any]], key: str) -> str:
+    """Return a table: for each value, the mean and lowest coverage of each method, and the mean width."""
+    lines = [
+        f"| {key} | " + " | ".join(f"{name}: coverage, % (lowest) | width" for name in METHODS) + " |",
+        "| --- " * (1 + 2 * len(METHODS)) + "|",
+    ]
+    for value in dict.fromkeys(row[key] for row in rows):
+        own = [row for row in rows if row[key] == value]
+        cells = [f"{100 * value:.0f} %" if key in _PERCENT else str(value)]
+        for name in METHODS:
+            held = [100 * row["coverage"][name] for row in own]
+            cells.append(f"{np.mean(held):.1f} ({min(held):.1f})")
+            cells.append(f"{100 * np.mean([row['width'][name] for row in own]):.0f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("--repeats", type=int, default=500)
+    asked.add_argument("--minutes", type=float, default=60, help="Stop after so many; the next call goes on.")
+    given = asked.parse_args()
+    path = Path(__file__).parent / "results" / f"{Path(__file__).stem}.json"
+    rows = _kept(path, given.repeats)
+    done = {tuple(row[key] for key in KEYS) for row in rows}
+    ends = time.monotonic() + 60 * given.minutes
+    left = [cell for cell in cells() if tuple(getattr(cell, key) for key in KEYS) not in done]
+    with ProcessPoolExecutor() as pool:
+        while left and time.monotonic() < ends:
+            some, left = left[:LOT], left[LOT:]
+            rows += pool.map(run, [(cell, given.repeats) for cell in some])
+    inside = [row for row in rows if not row["under"]]
+    low = [row for row in inside if row["coverage"]["corrected"] < LEAST_COVERAGE]
+    result = {
+        "command": f"python bench/survey.py --repeats {given.repeats}",
+        "device": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
+        "date": datetime.now(UTC).date().isoformat(),
+        "level": 0.95,
+        "repeats": given.repeats,
+        "draws": DRAWS,
+        "standard_error_of_a_coverage": round((0.95 * 0.05 / given.repeats) ** 0.5, 4),
+        "cells": len(inside),
+        "cells_below_93": len(low),
+        "lowest": min((row["coverage"]["corrected"] for row in inside), default=None),
+        "rows": rows,
+    }
+    path.write_text(json.dumps(result).replace("{", "\n{") + "\n")
+    for row in low:
+        sys.stderr.write(f"below 93 %: {row}\n")
+    sys.stdout.write(tables(rows) + f"\n\n{len(left)} cells are left\n")
+
+
+def _kept(path: Path, repeats: int) -> list[dict[str, Any]]:
+    """Return what an earlier call has measured, if it repeated as often."""
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    return list(found["rows"]) if found.get("repeats") == repeats and found.get("cells") else []
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""What a person asks of a model, and the folder that holds the answer: an equal question is not answered twice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from facemask_train.errors import DataError, UsageError
+from facemask_train.folders import digest_data, digest_file, read_json
+from facemask_train.training import runs
+from facemask_train.use import media
+from facemask_train.use.media import Problem, Source
+
+_LABEL = 40  # letters of the folder's name
+
+
+def on_gpu(device: str) -> bool:
+    """Tell whether the model will be on a GPU."""
+    import torch
+
+    return device not in ("", "cpu") or (device == "" and torch.cuda.is_available())
+
+
+def sources_of(arguments: Sequence[str], out: Path | None) -> tuple[Source, ...]:
+    """Return the files that are asked about, without what an earlier run has written among them."""
+    found = media.find_sources(arguments)
+    if out is None:
+        return found
+    return tuple(one for one in found if not one.path.resolve().is_relative_to(out.resolve()))
+
+
+def digest_of(sources: Sequence[Source]) -> str:
+    """Return a digest of files: their names and contents."""
+    return digest_data([[one.name, _content(one.path)] for one in sources])
+
+
+def _content(path: Path) -> str:
+    try:
+        return digest_file(path)
+    except OSError:  # told as a problem when it is its turn
+        return ""
+
+
+def default_folder(root: Path, kind: str, model: str, arguments: Sequence[str], inputs: Mapping[str, Any]) -> Path:
+    """Return a folder below the run's, where git does not look: each question has its own."""
+    label = re.sub(r"[^\w-]+", "-", Path(arguments[0]).stem).strip("-")[:_LABEL] or "pictures"
+    return runs.run_folder(root, model) / kind / f"{label}-{digest_data(inputs)[:8]}"
+
+
+def known(folder: Path, marker: str, inputs: Mapping[str, Any], what: str) -> Mapping[str, Any] | None:
+    """Return what a folder says of an equal question, or None where there is no such folder yet.
+
+    Args:
+        what: the answer to another question is called.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    found = read_json(folder / marker)
+    if found is not None and found.get("inputs") == inputs:
+        return found
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        held = what if found is not None else "other files"
+        raise UsageError(f"{folder}: holds {held}, which stay", next_step="choose another --out, or remove it first")
+    return None
+
+
+def told(problems: Sequence[Problem], sources: Sequence[Source]) -> list[dict[str, str]]:
+    """Return what could not be read, as JSON holds it."""
+    names = {source.path: source.name for source in sources}
+    return [{"file": names[one.path], "why": one.why} for one in problems]
+
+
+def nothing_read(problems: Sequence[Problem]) -> DataError:
+    first = f"; {problems[0].path}: {problems[0].why}" if problems else ""
+    return DataError(
+        f"expected pictures or videos, found {len(problems)} files of which none can be read{first}",
+        next_step="check what was named, or save it as JPEG, PNG or mp4",
+    )
