@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from facemask_train.ranks import place, share_of_cores
+
 _OTHERS = ("sync", "wandb", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard")
 
 
@@ -77,10 +79,14 @@ def _no_saving(_prefix: str, _path: Path, cache: dict[str, Any], version: str) -
 
 
 def use_all_cores() -> None:
-    """Give torch every core: `ultralytics` leaves one idle, which on two cores is half the machine."""
+    """Give torch every core: `ultralytics` leaves one idle, which on two cores is half the machine.
+
+    Where several processes of a machine train together, each gets its share.
+    """
     import torch
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(share_of_cores(cores, place()))
 
 
 def _settings_folder() -> Path:

@@ -90,7 +90,9 @@ def _estimate(run: Run, trainer: Trainer) -> None:
     from facemask_train.training.trainer import seconds_per_picture
 
     use_all_cores()
-    each = seconds_per_picture(trainer.model, trainer.args.imgsz, min(_MEASURED, trainer.batch_size))
+    model: Any = getattr(trainer.model, "module", trainer.model)  # of several processes, this one measures alone
+    each = seconds_per_picture(model, trainer.args.imgsz, min(_MEASURED, trainer.batch_size))
+    each /= max(1, trainer.world_size)
     left = trainer.epochs - trainer.start_epoch
     pictures = run.card["splits"]["train"] + run.card["splits"]["val"] / 3  # validation is a forward pass alone
     _log.info(

@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.config import TrackerKind, TrainSettings
 from facemask_train.detect import load_model, validate
-from facemask_train.engine import open_ultralytics, use_all_cores
+from facemask_train.engine import open_ultralytics
 from facemask_train.ensemble.versions import find_ensemble, read_ensemble
-from facemask_train.errors import DataError, FmaskError, TrainingError, UsageError
+from facemask_train.errors import DataError, UsageError
 from facemask_train.folders import locked, storage_errors
+from facemask_train.ranks import place
 from facemask_train.records import Progress, no_progress
-from facemask_train.training import runs
+from facemask_train.training import distributed, runs
 from facemask_train.training.checkpoints import check_extra, resolve
 from facemask_train.training.hooks import Run, callbacks, log_row
+from facemask_train.training.launch import launch, must_launch
 from facemask_train.training.pictures import draw_batches
 from facemask_train.training.tracking import open_tracker
 
@@ -42,6 +45,7 @@ class Trained:
     images_per_second: float
 
 
+@distributed.together
 def train(
     root: Path,
     settings: TrainSettings,
@@ -66,6 +70,13 @@ def train(
         DataError: the ensemble cannot be trained on as it is, or the weights are no checkpoint.
         TrainingError: training stopped.
     """
+    if must_launch(settings.device):
+        distributed.check_batch(settings.batch, len(distributed.device_list(settings.device)))
+        call = partial(train, root, settings, data=data, name=name, tracker=tracker, command=command)
+        return launch(call, settings.device, progress)
+    if not place().leads:
+        return _followed(root)
+    devices = distributed.describe(settings.device, settings.batch)
     ensemble = find_ensemble(root, data)
     card = read_ensemble(ensemble)
     _check_card(ensemble, card)
@@ -86,7 +97,8 @@ def train(
         "seed": settings.seed,
         "code": runs.code_version(),
         "packages": runs.package_versions(),
-        "device": _device(settings.device),
+        "device": _device(devices["ranks"][0]["device"]),
+        "chosen": {"devices": devices},
         "ensemble": {
             "name": card["name"],
             "path": _relative(ensemble, root),
@@ -102,6 +114,7 @@ def train(
         return _carry_out(root, folder, about, card, progress)
 
 
+@distributed.together
 def resume(
     root: Path, name: str = "", *, data: str = "", device: str | None = None, progress: Progress = no_progress
 ) -> Trained:
@@ -116,6 +129,8 @@ def resume(
         UsageError: the run is finished.
         DataError: the ensemble is not the one that the run was trained on.
     """
+    if not place().leads:
+        return _followed(root)
     folder = runs.run_folder(root, name) if name else runs.last_run(root, "started")
     about = runs.read_run(folder)
     if about["state"] == "finished":
@@ -123,6 +138,10 @@ def resume(
             f"{folder}: this run is finished, there is nothing to resume",
             next_step=f"start a new one from it: fmask train --weights {folder / 'weights' / 'best.pt'}",
         )
+    wanted = about["settings"]["device"] if device is None else device
+    if must_launch(wanted):
+        distributed.check_batch(about["settings"]["batch"], len(distributed.device_list(wanted)))
+        return launch(partial(resume, root, folder.name, data=data, device=device), wanted, progress)
     ensemble = find_ensemble(root, data or str(root / about["ensemble"]["path"]))
     card = read_ensemble(ensemble)
     if card["hash"] != about["ensemble"]["hash"]:
@@ -132,9 +151,9 @@ def resume(
             next_step="name the right one with --data, or start a new run: fmask train",
         )
     about["ensemble"]["path"] = _relative(ensemble, root)
-    if device is not None:
-        about["settings"]["device"] = device
-        about["device"] = _device(device)
+    devices = distributed.describe(wanted, about["settings"]["batch"])
+    about["settings"]["device"], about["device"] = wanted, _device(devices["ranks"][0]["device"])
+    _take_devices(about, devices)
     _log.info("resuming %s on %s", folder.name, card["name"])
     open_ultralytics()
     with locked(folder), storage_errors(folder):
@@ -146,6 +165,21 @@ def finished(folder: Path) -> Trained:
     about = runs.read_run(folder)
     best = folder / "weights" / "best.pt"
     return Trained(about["name"], folder, best, about["epochs"], about["seconds"], about["images_per_second"])
+
+
+def _followed(root: Path) -> Trained:
+    """Train as another process says; that one closes the books, and tells how it went."""
+    folder = runs.run_folder(root, distributed.follow(root))
+    return Trained(folder.name, folder, folder / "weights" / "best.pt", 0, 0.0, 0.0)
+
+
+def _take_devices(about: dict[str, Any], devices: Mapping[str, Any]) -> None:
+    """Note the devices that a resumed run goes on with, and say so where there are more or fewer of them."""
+    chosen = about.setdefault("chosen", {})
+    before = chosen.get("devices", {}).get("processes", 1)
+    if devices["processes"] != before:
+        _log.warning("%s: trained in %d processes so far, goes on in %d", about["name"], before, devices["processes"])
+    chosen["devices"] = dict(devices)
 
 
 def _check_card(ensemble: Path, card: Mapping[str, Any]) -> None:
@@ -167,12 +201,10 @@ def _device(wanted: str) -> str:
     """Return the name of the device that training will run on.
 
     Raises:
-        UsageError: there is no such device, or more than one was asked for.
+        UsageError: there is no such device.
     """
     import torch
 
-    if "," in wanted:
-        raise UsageError(f"--device {wanted}: expected one device", next_step="for example --device 0")
     if wanted == "cpu" or not torch.cuda.is_available():
         if wanted not in ("", "cpu"):
             raise UsageError(f"--device {wanted}: torch finds no GPU here", next_step="--device cpu, or leave it out")
@@ -202,7 +234,7 @@ def _carry_out(root: Path, folder: Path, about: dict[str, Any], card: Mapping[st
     exit_code = 1
     try:
         _lineage(run, root / about["ensemble"]["path"])
-        _fit(run, about, root / about["ensemble"]["path"] / "data.yaml")
+        about["chosen"]["devices"] |= _fit(root, run, about, root / about["ensemble"]["path"] / "data.yaml")
         result = _close(run, about, root / about["ensemble"]["path"] / "data.yaml")
         exit_code = 0
     finally:
@@ -223,10 +255,11 @@ def _lineage(run: Run, ensemble: Path) -> None:
     run.tracker.artifact(f"ensemble-{run.card['name']}", "dataset", files, metadata=about, used=True)
 
 
-def _fit(run: Run, about: Mapping[str, Any], data: Path) -> None:
-    """Run the epochs that are still to be run."""
-    from facemask_train.training.trainer import Trainer, keep_rows, read_rows
+def _fit(root: Path, run: Run, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
+    """Run the epochs that are still to be run, and return what `run.json` says of how the processes ended."""
+    from facemask_train.training.trainer import keep_rows, read_rows
 
+    tell = partial(distributed.announce, root, run.folder, about["settings"]["device"])
     last, table = run.folder / "weights" / "last.pt", run.folder / "results.csv"
     overrides = _overrides(run.folder, about, data)
     if last.exists():
@@ -235,30 +268,31 @@ def _fit(run: Run, about: Mapping[str, Any], data: Path) -> None:
         for row in read_rows(table):
             log_row(run.tracker, row)
         if over:
-            return
+            tell(None)
+            return distributed.apart(trained=False)
         overrides = {key: overrides[key] for key in ("data", "device", "save_dir", "workers")}
         overrides |= {"model": str(last), "resume": str(last)}
-    try:
-        trainer = Trainer(overrides=overrides, _callbacks=callbacks(run))
-        use_all_cores()
-        trainer.train()
-    except (FmaskError, OSError):  # OSError: a full disk, named by `storage_errors`
-        raise
-    except Exception as error:  # the package raises anything; one place makes it ours, with the run and the way on
-        raise TrainingError(
-            f"{run.folder}: training stopped: {type(error).__name__}: {error}",
-            next_step=f"fmask train --resume --name {run.folder.name} (goes on from the last finished epoch)",
-        ) from error
+    else:
+        table.unlink(missing_ok=True)  # of several processes each would remove it
+    tell(overrides)
+    distributed.fit(overrides, callbacks(run), run.folder)
+    return distributed.apart(trained=True)
+
+
+def _own(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the device and the share of the batch of the process that closes the books."""
+    return dict(about["chosen"]["devices"]["ranks"][0])
 
 
 def _overrides(folder: Path, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
     settings = about["settings"]
-    direct = ("epochs", "patience", "imgsz", "batch", "device", "seed", "workers", "optimizer", "lr0")
+    direct = ("epochs", "patience", "imgsz", "batch", "seed", "workers", "optimizer", "lr0")
     return {
         "plots": False,
         "verbose": False,
         "augmentations": [],  # or else they depend on whether albumentations happens to be installed
         **{key: settings[key] for key in direct},
+        "device": _own(about)["device"],
         **settings["extra"],
         "model": about["start"],
         "data": str(data.resolve()),
@@ -289,8 +323,11 @@ def _close(run: Run, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
 
     best = run.folder / "weights" / "best.pt"
     settings = about["settings"]
-    batch, device = 2 * settings["batch"], settings["device"]  # the trainer's own validation batch: the same padding
-    scored = validate(best, data, "val", imgsz=settings["imgsz"], batch=batch, device=device, progress=run.progress)
+    own = _own(about)
+    batch = 2 * own["batch"]  # the trainer's own validation batch: the same padding
+    scored = validate(
+        best, data, "val", imgsz=settings["imgsz"], batch=batch, device=own["device"], progress=run.progress
+    )
     rows = read_rows(run.folder / "results.csv")
     scores = {f"metrics/{key}": getattr(scored.mean, field) for key, field in _SCORES.items()}
     run.tracker.summary({f"best/{key}": value for key, value in scores.items()})

@@ -19,12 +19,22 @@ from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from facemask_train.folders import write_bytes
+from facemask_train.ranks import place
+from facemask_train.training import distributed
 
 _COLUMNS = ("precision", "recall", "mAP50", "mAP50-95")
 
 
 class Trainer(DetectionTrainer):  # type: ignore[misc]
     """What fmask changes: how checkpoints and rows are written, and what is done when the last epoch is over."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        distributed.take_part(self)
+
+    def _setup_ddp(self) -> None:
+        """Open the process group; the package's own takes the rank in the world for one on this machine."""
+        distributed.join(self)
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Append one row to `results.csv`: losses, rates, and the four metrics for all and for each class."""
@@ -64,12 +74,18 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
         """Go on from a checkpoint; a `best.pt` that a kill kept from being written is written now."""
         super().resume_training(ckpt)
-        if ckpt is not None and self.resume and ckpt["train_metrics"]["fitness"] == ckpt["best_fitness"]:
+        if (
+            place().leads
+            and ckpt is not None
+            and self.resume
+            and ckpt["train_metrics"]["fitness"] == ckpt["best_fitness"]
+        ):
             about = {key: ckpt[key] for key in ("train_args", "train_metrics", "train_results", "version")}
             write_best(self.best, _plain(ckpt["ema"]), about)
 
     def final_eval(self) -> None:
         """Leave the checkpoints as they are; whoever trains scores `best.pt` afterwards, in a pass of its own."""
+        distributed.compare(self)
 
 
 def class_metrics(scores: Any) -> dict[str, float]:
