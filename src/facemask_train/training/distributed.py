@@ -135,6 +135,20 @@ def check_batch(batch: int, world: int) -> None:
         )
 
 
+def check_devices(wanted: str, batch: int) -> None:
+    """See that this machine has the devices that are to train together, before a process is started for each.
+
+    Raises:
+        UsageError: it has not, or the batch cannot be divided among them.
+    """
+    import torch
+
+    count = len(device_list(wanted))
+    check_batch(batch, count)
+    gpus = torch.cuda.device_count()
+    devices_of(wanted, tuple(Member(Place(rank, count, rank, count), "this machine", gpus) for rank in range(count)))
+
+
 # ---- how the processes find each other and agree ----
 
 
@@ -172,8 +186,27 @@ def _reach(here: Place) -> Any:
     """Return the store that the launcher (or rank 0) keeps."""
     from torch.distributed.rendezvous import rendezvous
 
+    if not here.leads:
+        _knock(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
     store, _, _ = next(rendezvous("env://", here.rank, here.world, timeout=timedelta(seconds=INIT_SECONDS)))
     return store
+
+
+def _knock(host: str, port: int) -> None:
+    """Wait until somebody listens there: torch's own attempt lasts twice as long as it is told to, and is noisy.
+
+    Raises:
+        OSError: nobody does within `INIT_SECONDS`.
+    """
+    until = time.monotonic() + INIT_SECONDS
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=max(0.1, until - time.monotonic())).close()
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.5)
 
 
 def _unreachable(here: Place, error: Exception) -> TrainingError:
@@ -263,11 +296,19 @@ def lost(error: BaseException) -> PeerError:
         return PeerError(
             f"a process of the {them.place.world} that train together is gone (killed, out of memory, or its machine"
             f" cannot be reached): {str(error).splitlines()[0]}",
-            told=not them.place.leads,
+            told=not _claimed(them),
         )
     here = word["host"] == socket.gethostname()
     said = f"process {word['rank']} on {word['host']} stopped: {word['message']}"
-    return PeerError(said, told=here or them.place.local_rank > 0)
+    return PeerError(said, told=here or not _claimed(them))
+
+
+def _claimed(them: Group) -> bool:
+    """Say if this process is the first of its machine to tell what it has seen of the others."""
+    try:
+        return bool(them.store.add(f"told/{socket.gethostname()}", 1) == 1)
+    except RuntimeError:  # whoever kept the store is gone
+        return True
 
 
 def _word(them: Group) -> dict[str, Any] | None:

@@ -76,7 +76,7 @@ def launch(call: Call[R], wanted: str, progress: Progress) -> R:
         with tempfile.TemporaryDirectory(prefix="fmask-launch-") as logs, _listening(pipes, told, progress):
             results = _started(call, [write for _, write in pipes], logs, backend="gloo" if "cpu" in wanted else "nccl")
     except ChildFailedError as error:
-        raise _cause(told.errors, error) from error
+        raise _cause(told.errors, error, len(pipes)) from error
     except SignalException as error:
         if error.sigval == signal.SIGINT:
             raise KeyboardInterrupt from error
@@ -90,7 +90,8 @@ def _started(call: Call[R], writers: Sequence[Connection], logs: str, *, backend
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     quieten_torch()
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it has to say is said here
+    for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they have to say is said here
     if backend == "gloo" and os.path.exists("/sys/class/net/lo"):  # noqa: PTH110
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     config = LaunchConfig(
@@ -187,7 +188,7 @@ def _listen(readers: Sequence[Connection], told: _Told, progress: Progress, over
                 open_readers.remove(reader)
 
 
-def _cause(errors: Sequence[FmaskError], failed: Any) -> FmaskError:
+def _cause(errors: Sequence[FmaskError], failed: Any, count: int) -> FmaskError:
     """Return the error to raise: a process's own, or else how one was killed, or else that one was lost."""
     own = [error for error in errors if not isinstance(error, PeerError)]
     if own:
@@ -197,4 +198,4 @@ def _cause(errors: Sequence[FmaskError], failed: Any) -> FmaskError:
     if failure.exitcode >= 0 and errors:
         return errors[0]
     how = f"was ended by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with code {failure.exitcode}"
-    return TrainingError(f"process {rank} of {len(failed.failures)} {how}", next_step=next_step)
+    return TrainingError(f"process {rank} of {count} {how}", next_step=next_step)

@@ -71,7 +71,7 @@ def train(
         TrainingError: training stopped.
     """
     if must_launch(settings.device):
-        distributed.check_batch(settings.batch, len(distributed.device_list(settings.device)))
+        distributed.check_devices(settings.device, settings.batch)
         call = partial(train, root, settings, data=data, name=name, tracker=tracker, command=command)
         return launch(call, settings.device, progress)
     if not place().leads:
@@ -140,7 +140,7 @@ def resume(
         )
     wanted = about["settings"]["device"] if device is None else device
     if must_launch(wanted):
-        distributed.check_batch(about["settings"]["batch"], len(distributed.device_list(wanted)))
+        distributed.check_devices(wanted, about["settings"]["batch"])
         return launch(partial(resume, root, folder.name, data=data, device=device), wanted, progress)
     ensemble = find_ensemble(root, data or str(root / about["ensemble"]["path"]))
     card = read_ensemble(ensemble)
