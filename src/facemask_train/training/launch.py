@@ -90,8 +90,9 @@ def _started(call: Call[R], writers: Sequence[Connection], logs: str, *, backend
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     quieten_torch()
-    for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they have to say is said here
+    for name in list(logging.root.manager.loggerDict):  # each has a level of its own
+        if name.startswith(("torch.distributed.elastic", "torch.multiprocessing")):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what they have to say is said here
     if backend == "gloo" and os.path.exists("/sys/class/net/lo"):  # noqa: PTH110
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     config = LaunchConfig(

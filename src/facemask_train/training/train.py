@@ -138,10 +138,6 @@ def resume(
             f"{folder}: this run is finished, there is nothing to resume",
             next_step=f"start a new one from it: fmask train --weights {folder / 'weights' / 'best.pt'}",
         )
-    wanted = about["settings"]["device"] if device is None else device
-    if must_launch(wanted):
-        distributed.check_devices(wanted, about["settings"]["batch"])
-        return launch(partial(resume, root, folder.name, data=data, device=device), wanted, progress)
     ensemble = find_ensemble(root, data or str(root / about["ensemble"]["path"]))
     card = read_ensemble(ensemble)
     if card["hash"] != about["ensemble"]["hash"]:
@@ -150,6 +146,10 @@ def resume(
             f" found {card['hash'][:12]}",
             next_step="name the right one with --data, or start a new run: fmask train",
         )
+    wanted = about["settings"]["device"] if device is None else device
+    if must_launch(wanted):
+        distributed.check_devices(wanted, about["settings"]["batch"])
+        return launch(partial(resume, root, folder.name, data=data, device=device), wanted, progress)
     about["ensemble"]["path"] = _relative(ensemble, root)
     devices = distributed.describe(wanted, about["settings"]["batch"])
     about["settings"]["device"], about["device"] = wanted, _device(devices["ranks"][0]["device"])
