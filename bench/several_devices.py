@@ -4,8 +4,9 @@
 
 Draws a tiny ensemble, makes a checkpoint to go out from, and trains YOLOv5n at 64 px with the same global batch, once
 for each seed, in one process, in two (`--device cpu,cpu`), and by two `torchrun` on this machine. Prints, and writes to
-`several_devices.json`, by how much the summed training losses of an epoch differ from one process' (the mean over seeds,
-and the worst epoch of any seed), beside how much one process differs between seeds. Random changes of pictures are off.
+WORK/several_devices.json, by how much the summed training losses of an epoch differ from one process': the mean over
+seeds, and the worst epoch of any seed; beside how much one process differs between seeds. Random changes of pictures
+are off.
 """
 
 from __future__ import annotations
