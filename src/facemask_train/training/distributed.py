@@ -239,11 +239,11 @@ def _values(keys: Sequence[str], seconds: float) -> list[bytes]:
     try:
         while keys and not them.store.check(list(keys)):
             if them.store.check([_FAILURE]) or time.monotonic() > until:
-                raise lost(TimeoutError(f"waited for {keys[-1]}"))
+                raise lost()
             time.sleep(0.1)
         return [bytes(them.store.get(key)) for key in keys]
     except RuntimeError as error:
-        raise lost(error) from error
+        raise lost() from error
 
 
 def together(function: Callable[P, R]) -> Callable[P, R]:
@@ -285,7 +285,7 @@ def _pass_on(error: FmaskError) -> None:
         _log.debug("the store is gone too")
 
 
-def lost(error: BaseException) -> PeerError:
+def lost(error: BaseException | None = None) -> PeerError:
     """Return the error of a process that the others have left: what one of them has said, or that it is gone.
 
     It needs no telling on the machine where it was said, nor more than once on a machine.
@@ -294,13 +294,20 @@ def lost(error: BaseException) -> PeerError:
     word = _word(them)
     if word is None:
         return PeerError(
-            f"a process of the {them.place.world} that train together is gone (killed, out of memory, or its machine"
-            f" cannot be reached): {str(error).splitlines()[0]}",
+            f"a process of the {them.place.world} that train together is gone: it was killed, ran out of memory, or its"
+            f" machine cannot be reached{_backend_says(error)}",
             told=not _claimed(them),
         )
     here = word["host"] == socket.gethostname()
     said = f"process {word['rank']} on {word['host']} stopped: {word['message']}"
     return PeerError(said, told=here or not _claimed(them))
+
+
+def _backend_says(error: BaseException | None) -> str:
+    """Return what NCCL has to say, which may be of a setting; gloo only says which socket was closed."""
+    from torch import distributed as dist
+
+    return f" ({str(error).splitlines()[0]})" if isinstance(error, dist.DistBackendError) and str(error) else ""
 
 
 def _claimed(them: Group) -> bool:
