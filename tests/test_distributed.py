@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import shapes
 from facemask_train.errors import PeerError, TrainingError, UsageError
+from facemask_train.evaluation import words
 from facemask_train.ranks import Place, follows, place, share_of_cores
 from facemask_train.training import distributed, launch
 from facemask_train.training.distributed import Member, check_batch, device_list, devices_of, rerooted
@@ -174,6 +175,12 @@ def test_the_cause_is_told_and_not_its_consequences() -> None:
     killed = launch._cause([peer], Failed(-9), 2)
     assert (str(killed), killed.next_step) == ("process 1 of 2 was ended by SIGKILL", "resume it")
     assert "ended with code 3" in str(launch._cause([], Failed(3), 2))
+
+
+def test_a_report_tells_of_several_devices() -> None:
+    told = {"seconds": 7200, "device": "NVIDIA H100", "chosen": {"devices": {"processes": 2}}}
+    assert words._time(told) == "2.0 h on two NVIDIA H100"
+    assert words._time({"seconds": 7200, "device": "NVIDIA H100"}) == "2.0 h on one NVIDIA H100"
 
 
 # ---- real trainings ----
