@@ -2,17 +2,16 @@
 
     python bench/several_devices.py WORK [--seeds 3] [--epochs 8]
 
-Draws a tiny ensemble, makes a checkpoint to go out from, and trains YOLOv5n at 64 px with the same global batch, once
-for each seed, in one process, in two (`--device cpu,cpu`), and by two `torchrun` on this machine. Prints, and writes to
-WORK/several_devices.json, by how much the summed training losses of an epoch differ from one process': the mean over
-seeds, and the worst epoch of any seed; beside how much one process differs between seeds. Random changes of pictures
-are off.
+For each seed, draws a tiny ensemble, and trains YOLOv5n at 64 px on it, from a checkpoint that finds a little: in one
+process, in two (`--device cpu,cpu`), and by two `torchrun` on this machine. A step is of the whole training split, and
+pictures are not changed at random, so that what differs is that two processes normalise by the statistics of their
+halves. Prints, and writes to WORK/several_devices.json, by how much the summed training losses of an epoch differ from
+one process'.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import platform
 import shutil
@@ -38,34 +37,21 @@ def train(root: Path, arguments: list[str], *, nodes: bool = False) -> None:
     assert not any(node.returncode for node in started), told
 
 
-def curves(root: Path, kind: str, device: str, seeds: int, epochs: int) -> np.ndarray:
-    """Train once for each seed and return the summed training losses (seeds, epochs)."""
-    start = str(root / "runs/start/weights/best.pt")
-    found = []
-    for seed in range(seeds):
-        name = f"{kind}-{seed}"
-        arguments = [*options(name, start, epochs), "--seed", str(seed), "--device", device]
-        train(root, arguments, nodes=kind == "nodes")
-        found.append(losses(root, name))
-        parameters = about(root, name)["chosen"]["devices"].get("parameters", [])
-        assert len(set(parameters)) == (0 if kind == "one" else 1), parameters
-    return np.array(found)
+def curve(root: Path, name: str, device: str, epochs: int) -> np.ndarray:
+    """Train and return the summed training losses of each epoch (epochs,)."""
+    train(root, [*options(name, str(shapes.trained()), epochs), "--device", device], nodes=name == "nodes")
+    parameters = about(root, name)["chosen"]["devices"].get("parameters", [])
+    assert len(set(parameters)) == (0 if name == "one" else 1), parameters
+    return np.array(losses(root, name))
 
 
-def differences(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
-    """Return how far curves lie apart, as shares: their means over seeds, and single epochs."""
-    means = np.abs(other.mean(0) / one.mean(0) - 1)
-    single = np.abs(other / one - 1)
-    return {
-        "means_worst_epoch": float(means.max()),
-        "single_worst": float(single.max()),
-        "single": float(single.mean()),
-    }
-
-
-def between_seeds(one: np.ndarray) -> dict[str, float]:
-    pairs = [np.abs(a / b - 1) for a, b in itertools.permutations(one, 2)]
-    return {"single_worst": float(np.max(pairs)), "single": float(np.mean(pairs))} if pairs else {}
+def measure(root: Path, seed: int, epochs: int) -> dict[str, list[float]]:
+    """Return how far two processes and two nodes lie from one, epoch by epoch, as shares of its losses."""
+    shapes.draw_ensemble(root, counts=(32, 6, 0), seed=seed)
+    shutil.rmtree(root / "runs", ignore_errors=True)
+    one = curve(root, "one", "cpu", epochs)
+    others = {"two": "cpu,cpu", "nodes": "cpu"}
+    return {name: np.abs(curve(root, name, device, epochs) / one - 1).tolist() for name, device in others.items()}
 
 
 def main() -> None:
@@ -74,17 +60,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=8)
     given = parser.parse_args()
-    shapes.draw_ensemble(given.work, counts=(64, 8, 0))
-    shutil.rmtree(given.work / "runs", ignore_errors=True)
-    train(given.work, [*options("start", "yolov5n.yaml", 2), "--device", "cpu"])
-    one = curves(given.work, "one", "cpu", given.seeds, given.epochs)
+    found = [measure(given.work / str(seed), seed, given.epochs) for seed in range(given.seeds)]
     result: dict[str, Any] = {
-        "machine": platform.processor() or platform.machine(),
-        "seeds": given.seeds,
-        "epochs": given.epochs,
-        "one process between seeds": between_seeds(one),
-        "two processes": differences(one, curves(given.work, "two", "cpu,cpu", given.seeds, given.epochs)),
-        "two nodes": differences(one, curves(given.work, "nodes", "cpu", given.seeds, given.epochs)),
+        "processor": platform.processor() or platform.machine(),
+        "worst": {name: max(max(one[name]) for one in found) for name in found[0]},
+        "mean": {name: float(np.mean([one[name] for one in found])) for name in found[0]},
+        "by seed": found,
     }
     (given.work / "several_devices.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

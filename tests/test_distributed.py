@@ -32,11 +32,13 @@ ENVIRON = {
     "MASTER_ADDR": "127.0.0.1",
     "MASTER_PORT": "29500",
 }
-PLAIN = ("nbs=8", "mosaic=0", "hsv_h=0", "hsv_s=0", "hsv_v=0", "fliplr=0", "scale=0", "translate=0", "warmup_epochs=0")
-CURVE = 0.15
-"""How far the summed training losses of an epoch may lie from one process', as a share of them (measured: see README).
+PLAIN = ("nbs=32", "mosaic=0", "hsv_h=0", "hsv_s=0", "hsv_v=0", "fliplr=0", "scale=0", "translate=0", "warmup_epochs=0")
+FIRST, CURVE = 0.02, 0.15
+"""How far the summed training losses of the first epoch, and of any, may lie from one process', as a share of them.
 
-The pictures come in another order, and each process normalises by the statistics of its own share of the batch.
+A step is of the whole training split, and pictures are not changed at random: what is left is that each process
+normalises by the statistics of its share of the batch. (From weights that find nothing yet the curves differ: the
+package divides a loss by what was found, but by no less than 1.) `bench/several_devices.py` measures it.
 """
 
 
@@ -191,8 +193,8 @@ def fmask(root: Path, *arguments: str) -> list[str]:
 
 
 def options(name: str, weights: str, epochs: int) -> list[str]:
-    chosen = ["--name", name, "--weights", weights, "--epochs", str(epochs), "--imgsz", "64", "--batch", "8"]
-    sets = ("optimizer=AdamW", "lr0=0.002", "close_mosaic=0", *PLAIN)
+    chosen = ["--name", name, "--weights", weights, "--epochs", str(epochs), "--imgsz", "64", "--batch", "32"]
+    sets = ("optimizer=AdamW", "lr0=0.0005", "close_mosaic=0", *PLAIN)
     return [*chosen, *(part for one in sets for part in ("--set", one))]
 
 
@@ -246,8 +248,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Return a root with a training in one process, `one`, and the checkpoint that it went out from."""
     root = tmp_path_factory.mktemp("several")
     shapes.draw_ensemble(root, counts=(32, 6, 0))
-    assert run(fmask(root, *options("start", "yolov5n.yaml", 2), "--device", "cpu")).returncode == 0
-    start = str(root / "runs/start/weights/best.pt")
+    start = str(shapes.trained())
     assert run(fmask(root, *options("one", start, 5), "--device", "cpu")).returncode == 0
     return root, start
 
@@ -255,12 +256,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def same_parameters_and_curve(root: Path, name: str) -> None:
     devices = about(root, name)["chosen"]["devices"]
     assert (devices["processes"], devices["backend"]) == (2, "gloo")
-    assert [one["batch"] for one in devices["ranks"]] == [4, 4]
+    assert [one["batch"] for one in devices["ranks"]] == [16, 16]
     assert len(devices["parameters"]) == 2
     assert len(set(devices["parameters"])) == 1
     one, two = losses(root, "one"), losses(root, name)
     assert len(two) == 5
     assert max(abs(b - a) / a for a, b in zip(one, two, strict=True)) < CURVE, (one, two)
+    assert abs(two[0] / one[0] - 1) < FIRST  # the same weights on the same pictures
     assert two[-1] < two[0]
 
 
@@ -289,7 +291,7 @@ def test_two_nodes_train_as_one_process_does(alone: tuple[Path, str]) -> None:
 @pytest.mark.slow
 def test_a_killed_process_ends_all_and_the_run_is_resumed(alone: tuple[Path, str]) -> None:
     root, start = alone
-    command = [sys.executable, *fmask(root, *options("killed", start, 12), "--device", "cpu,cpu")]
+    command = [sys.executable, *fmask(root, *options("killed", start, 25), "--device", "cpu,cpu")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not (root / "runs/killed/weights/last.pt").exists():
         assert process.poll() is None, "training ended before its first checkpoint"
@@ -304,7 +306,7 @@ def test_a_killed_process_ends_all_and_the_run_is_resumed(alone: tuple[Path, str
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in ranks)
     again = run(fmask(root, "--resume", "--name", "killed"))
     assert again.returncode == 0, again.stderr
-    assert len(losses(root, "killed")) == 12
+    assert len(losses(root, "killed")) == 25
     assert len(set(about(root, "killed")["chosen"]["devices"]["parameters"])) == 1
 
 
