@@ -15,7 +15,7 @@ import facemask_train
 PACKAGE = Path(facemask_train.__file__).parent
 FLOORS = [
     ("errors",),
-    ("records", "folders", "config"),
+    ("records", "folders", "config", "ranks"),
     ("recipe",),
     ("geometry", "drawing", "pages", "sources", "formats"),
     ("augmentation",),

@@ -124,7 +124,7 @@ def test_what_cannot_be_trained_is_refused_before_it_starts(tmp_path: Path) -> N
         ({"weights": "nowhere/yolov5s.pt"}, MissingError, "no such checkpoint"),
         ({"weights": "yolov6z.yaml"}, MissingError, "no such model yaml"),
         ({"device": "0"}, UsageError, "finds no GPU"),
-        ({"device": "0,1"}, UsageError, "expected one device"),
+        ({"device": "0,1"}, UsageError, "torch finds 0 GPUs"),
     ):
         with pytest.raises(error, match=says):
             train(tmp_path, SETTINGS.model_copy(update=change), tracker="none")

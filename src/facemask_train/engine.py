@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from facemask_train.ranks import place, share_of_cores
+
 _OTHERS = ("sync", "wandb", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard")
 
 
@@ -80,7 +82,10 @@ def _no_saving(_prefix: str, _path: Path, cache: dict[str, Any], version: str) -
 
 
 def use_all_cores() -> None:
-    """Give torch every core: `ultralytics` leaves one idle, which on two cores is half the machine."""
+    """Give torch every core: `ultralytics` leaves one idle, which on two cores is half the machine.
+
+    Where several processes of a machine train together, each gets its share.
+    """
     share_cores(1)
 
 
@@ -88,7 +93,7 @@ def share_cores(threads: int) -> None:
     """Give each of so many threads that ask torch at once its share of the cores."""
     import torch
 
-    torch.set_num_threads(max(1, cores() // threads))
+    torch.set_num_threads(max(1, share_of_cores(cores(), place()) // threads))
 
 
 def cores() -> int:

@@ -10,6 +10,7 @@
     ├── NetworkError          6   no network, no answer, or an answer that is no use (404, 429, 5xx)
     ├── StorageError          7   no space, no permission, or another fmask at work on the folder
     ├── TrainingError         8   training stopped and cannot go on
+    │   └── PeerError         8   another process of a training on several devices failed, or is gone
     ├── GateError             9   a number that was asked for (--fail-unless) was not reached
     └── StoppedError        130   a signal (Ctrl-C, SIGTERM) stopped training; it can be gone on with
 
@@ -81,6 +82,14 @@ class TrainingError(FmaskError):
     """Training stopped and cannot go on."""
 
     exit_code = 8
+
+
+class PeerError(TrainingError):
+    """Another process of the same training failed or is gone. `told`: its message needs no telling again here."""
+
+    def __init__(self, message: str, *, next_step: str = "", told: bool = False) -> None:
+        super().__init__(message, next_step=next_step)
+        self.told = told
 
 
 class GateError(FmaskError):

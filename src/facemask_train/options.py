@@ -18,7 +18,10 @@ Maps = Annotated[
     list[str] | None, typer.Option("--class-map", help="What a source's classes or ids mean: karm1a=0:mask,1:no_mask.")
 ]
 Tracker = Annotated[str, typer.Option(help="Where metrics go: wandb, or none.")]
-Device = Annotated[str | None, typer.Option(help="cpu, or a GPU's number; without it the GPU where there is one.")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu, a GPU's number, or several: 0,1 (cpu,cpu: two processes); without it the GPU, if any."),
+]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Any other trainer setting: --set KEY=VALUE.")]
 Config = Annotated[str, typer.Option(help="Settings: the name of a yaml in configs/, or a path.")]
 DEFAULT_ROOT = Path()

@@ -9,7 +9,9 @@ from pathlib import Path
 from facemask_train.config import TrackerKind, TrainSettings
 from facemask_train.ensemble.build import Built, ClassMaps, build
 from facemask_train.ensemble.workers import Engine
+from facemask_train.errors import UsageError
 from facemask_train.evaluation.evaluate import Evaluation, evaluate
+from facemask_train.ranks import place
 from facemask_train.recipe import read_recipe
 from facemask_train.records import Progress, no_progress
 from facemask_train.sources.fetch import Fetched, fetch
@@ -44,7 +46,15 @@ def walk(
     """Go from a recipe's sources to a scored model.
 
     A finished run with these settings on this ensemble is taken as it is; one that was cut is gone on with.
+
+    Raises:
+        UsageError: torchrun has started more than one of these.
     """
+    if place().several:
+        raise UsageError(
+            "torchrun has started several fmask pipeline, which would do the same work in each",
+            next_step="start one (--device 0,1 trains on several GPUs), or torchrun ... -m facemask_train train",
+        )
     recipe = read_recipe(root, version)
     fetched = fetch(root, list(recipe.sources), origin=origin, progress=progress)
     built = build(root, version, class_maps=class_maps, engine=engine, progress=progress)

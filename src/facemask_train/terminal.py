@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from facemask_train.errors import FmaskError
+from facemask_train.errors import FmaskError, PeerError
+from facemask_train.ranks import follows
 
 INTERRUPTED = 130
 
@@ -54,8 +55,13 @@ class Terminal:
 
 @contextmanager
 def terminal(*, as_json: bool, quiet: bool, debug: bool) -> Iterator[Terminal]:
-    """Run a command's body: redirect, log, show progress, and turn an error into a message and an exit code."""
+    """Run a command's body: redirect, log, show progress, and turn an error into a message and an exit code.
+
+    Of several processes that `torchrun` started, the first alone speaks; the others tell their errors.
+    """
     out = _real_stdout()
+    if follows():
+        as_json, quiet = False, True
     bar = None if quiet else _bar()
     handler = _Log(bar)
     logger = logging.getLogger("facemask_train")
@@ -65,7 +71,8 @@ def terminal(*, as_json: bool, quiet: bool, debug: bool) -> Iterator[Terminal]:
     try:
         yield found
     except FmaskError as error:
-        _fail(found, str(error), error.next_step, error.exit_code, debug=debug)
+        told = isinstance(error, PeerError) and error.told
+        _fail(found, str(error), error.next_step, error.exit_code, debug=debug, told=told)
     except KeyboardInterrupt:
         _fail(
             found, "interrupted", "run the same command again: it goes on, or starts afresh", INTERRUPTED, debug=debug
@@ -118,13 +125,14 @@ def _bar() -> Any:
     return bar
 
 
-def _fail(terminal: Terminal, message: str, next_step: str, exit_code: int, *, debug: bool) -> None:
-    """Say what went wrong and what to do next, and end the process."""
+def _fail(terminal: Terminal, message: str, next_step: str, exit_code: int, *, debug: bool, told: bool = False) -> None:
+    """Say what went wrong and what to do next (unless another process has `told` it), and end the process."""
     if terminal.bar is not None:
         terminal.bar.stop()
     if debug:
         traceback.print_exc(file=sys.stderr)
-    sys.stderr.write(f"error: {message}\n" + (f"next: {next_step}\n" if next_step else ""))
+    if not told:
+        sys.stderr.write(f"error: {message}\n" + (f"next: {next_step}\n" if next_step else ""))
     if terminal.as_json and not terminal.told:  # one object, whatever happens
         error = {"message": message, "next_step": next_step, "exit_code": exit_code}
         terminal.out.write(json.dumps({"error": error}, ensure_ascii=False) + "\n")

@@ -56,13 +56,17 @@ def who(found: Mapping[str, Any], run: Mapping[str, Any], card: Mapping[str, Any
     return found["model"], found["ensemble"], images, checkpoint, _time(run)
 
 
+_COUNTS = {1: "one", 2: "two", 3: "three", 4: "four"}
+
+
 def _time(run: Mapping[str, Any]) -> str:
     """Return the training time in the words of the published table: `3.5 h on one V100`."""
     seconds = run.get("seconds")
     if not seconds:
         return "not known"
     length = next((f"{seconds / unit:.{digits}f} {name}" for unit, digits, name in _UNITS if seconds >= unit), "< 1 s")
-    return f"{length} on {'a CPU' if run['device'] == 'cpu' else 'one ' + run['device']}"
+    count = run.get("chosen", {}).get("devices", {}).get("processes", 1)
+    return f"{length} on " + ("a CPU" if run["device"] == "cpu" else f"{_COUNTS.get(count, count)} {run['device']}")
 
 
 def scored(found: Mapping[str, Any]) -> list[str]:

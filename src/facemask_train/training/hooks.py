@@ -100,7 +100,9 @@ def _estimate(run: Run, trainer: Trainer) -> None:
     from facemask_train.training.trainer import seconds_per_picture
 
     pictures = min(_MEASURED, trainer.batch_size)
-    each = seconds_per_picture(trainer.model, trainer.args.imgsz, pictures, trainer.autocast())
+    model: Any = getattr(trainer.model, "module", trainer.model)  # of several processes, this one measures alone
+    each = seconds_per_picture(model, trainer.args.imgsz, pictures, trainer.autocast())
+    each /= max(1, trainer.world_size)
     left = trainer.epochs - trainer.start_epoch
     epoch = run.card["splits"]["train"] + run.card["splits"]["val"] / 3  # validation is a forward pass alone
     _log.info(

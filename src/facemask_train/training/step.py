@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from facemask_train.config import TrainSettings
@@ -155,6 +155,12 @@ def to_json(step: Step, machine: Machine) -> dict[str, Any]:
     }
 
 
+def from_json(chosen: Mapping[str, Any]) -> Step:
+    """Return the choice that `to_json` has written; what else was chosen stands beside it, and is left alone."""
+    keys = [one.name for one in fields(Step) if one.name != "why"]
+    return Step(**{key: chosen[key]["is"] for key in keys}, why={key: chosen[key]["why"] for key in keys})
+
+
 def recall(settings: TrainSettings, machine: Machine, chosen: Mapping[str, Any] | None) -> tuple[Step, list[str]]:
     """Return how a resumed run goes on, and what is different from before, in words.
 
@@ -163,9 +169,9 @@ def recall(settings: TrainSettings, machine: Machine, chosen: Mapping[str, Any] 
     fresh = choose(settings, machine)
     if not chosen:
         return fresh, []
-    recorded = {key: chosen[key]["is"] for key in fresh.why}
     if chosen["machine"] == asdict(machine):
-        return Step(**recorded, why={key: chosen[key]["why"] for key in fresh.why}), []
+        return from_json(chosen), []
+    recorded = {key: chosen[key]["is"] for key in fresh.why}
     before = {**chosen["machine"], **recorded}
     after = {**asdict(machine), **{key: getattr(fresh, key) for key in recorded}}
     return fresh, [f"{key} {before.get(key)} -> {after[key]}" for key in after if before.get(key) != after[key]]

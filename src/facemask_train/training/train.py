@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +13,18 @@ from facemask_train.config import TrackerKind, TrainSettings
 from facemask_train.detect import Validation, load_model, validate
 from facemask_train.engine import open_ultralytics
 from facemask_train.ensemble.versions import find_ensemble, read_ensemble
-from facemask_train.errors import DataError, FmaskError, TrainingError, UsageError
+from facemask_train.errors import DataError, UsageError
 from facemask_train.folders import locked, storage_errors
+from facemask_train.ranks import place
 from facemask_train.records import Progress, no_progress
-from facemask_train.training import curves, runs
+from facemask_train.training import curves, distributed, runs
 from facemask_train.training.checkpoints import check_extra, resolve
 from facemask_train.training.choices import choose_loader
 from facemask_train.training.hooks import Run, callbacks, log_row
+from facemask_train.training.launch import launch, must_launch
 from facemask_train.training.pictures import draw_batches
 from facemask_train.training.results import keep_rows, read_rows
-from facemask_train.training.step import Step, choose, read_machine, recall, to_json
+from facemask_train.training.step import Step, choose, from_json, read_machine, recall, to_json
 from facemask_train.training.tracking import open_tracker
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ class Trained:
     images_per_second: float
 
 
+@distributed.together
 def train(
     root: Path,
     settings: TrainSettings,
@@ -75,13 +79,20 @@ def train(
         DataError: the ensemble cannot be trained on as it is, or the weights are no checkpoint.
         TrainingError: training stopped.
     """
+    if must_launch(settings.device):
+        distributed.check_devices(settings.device, settings.batch)
+        call = partial(train, root, settings, data=data, name=name, tracker=tracker, command=command)
+        return launch(call, settings.device, progress)
+    if not place().leads:
+        return _followed(root)
+    devices = distributed.describe(settings.device, settings.batch)
     ensemble = find_ensemble(root, data)
     card = read_ensemble(ensemble)
     _check_card(ensemble, card)
     open_ultralytics()
     check_extra(settings.extra, _OWN, _NOT_HERE)
-    device = _device(settings.device)
-    machine = read_machine(settings.device, device)
+    own = devices["ranks"][0]["device"]
+    machine = read_machine(own, _device(own))
     step = choose(settings, machine)
     start = resolve(root, settings.weights, progress=progress)
     if not start.endswith((".yaml", ".yml")):
@@ -98,8 +109,8 @@ def train(
         "seed": settings.seed,
         "code": runs.code_version(),
         "packages": runs.package_versions(),
-        "device": device,
-        "chosen": to_json(step, machine),
+        "device": machine.device,
+        "chosen": to_json(step, machine) | {"loader": _loader(settings, gpu=machine.cuda), "devices": devices},
         "events": [],
         "ensemble": {
             "name": card["name"],
@@ -110,13 +121,13 @@ def train(
         "tracker": {"kind": tracker, "project": PROJECT, "run_id": ""},
         "started": runs.now(),
     }
-    about.setdefault("chosen", {})["loader"] = _loader(settings, gpu=about["device"] != "cpu")
     with locked(folder), storage_errors(folder):
         folder.mkdir(parents=True)
         runs.write_run(folder, about)
         return _carry_out(root, folder, about, card, step, progress)
 
 
+@distributed.together
 def resume(
     root: Path, name: str = "", *, data: str = "", device: str | None = None, progress: Progress = no_progress
 ) -> Trained:
@@ -131,6 +142,8 @@ def resume(
         UsageError: the run is finished.
         DataError: the ensemble is not the one that the run was trained on.
     """
+    if not place().leads:
+        return _followed(root)
     folder = runs.run_folder(root, name) if name else runs.last_run(root, "started")
     about = runs.read_run(folder)
     if about["state"] == "finished":
@@ -146,24 +159,31 @@ def resume(
             f" found {card['hash'][:12]}",
             next_step="name the right one with --data, or start a new run: fmask train",
         )
+    wanted = about["settings"]["device"] if device is None else device
+    if must_launch(wanted):
+        distributed.check_devices(wanted, _batch(about))
+        return launch(partial(resume, root, folder.name, data=data, device=device), wanted, progress)
     open_ultralytics()
     with locked(folder), storage_errors(folder):
-        step = _adapt(about, _relative(ensemble, root), device)
+        step = _adapt(about, _relative(ensemble, root), wanted)
         return _carry_out(root, folder, about, card, step, progress)
 
 
-def _adapt(about: dict[str, Any], ensemble: str, device: str | None) -> Step:
+def _adapt(about: dict[str, Any], ensemble: str, wanted: str) -> Step:
     """Change a run's records to where it goes on now, tell what is different, and return how a step is run."""
-    if device is not None:
-        about["settings"]["device"] = device
-    settings = TrainSettings.model_validate(about["settings"])
-    name = _device(settings.device)
-    machine = read_machine(settings.device, name)
-    step, changes = recall(settings, machine, about.get("chosen"))
+    devices = distributed.describe(wanted, _batch(about))
+    own = devices["ranks"][0]["device"]
+    machine = read_machine(own, _device(own))
+    about["settings"]["device"] = wanted
+    before = about.get("chosen", {})
+    step, changes = recall(TrainSettings.model_validate(about["settings"]), machine, before)
     if ensemble != about["ensemble"]["path"]:
         changes.append(f"ensemble {about['ensemble']['path']} -> {ensemble}")
-    about["ensemble"]["path"], about["device"] = ensemble, name
-    about["chosen"] = {**about.get("chosen", {}), **to_json(step, machine)}  # the loader and the devices stay
+    processes = before.get("devices", {}).get("processes", 1)
+    if processes != devices["processes"]:
+        changes.append(f"processes {processes} -> {devices['processes']}")
+    about["ensemble"]["path"], about["device"] = ensemble, machine.device
+    about["chosen"] = {**before, **to_json(step, machine), "devices": devices}  # the loader stays
     _log.info("resuming %s on %s", about["name"], about["ensemble"]["name"])
     if changes:
         _log.warning(
@@ -178,6 +198,12 @@ def finished(folder: Path) -> Trained:
     about = runs.read_run(folder)
     best = folder / "weights" / "best.pt"
     return Trained(about["name"], folder, best, about["epochs"], about["seconds"], about["images_per_second"])
+
+
+def _followed(root: Path) -> Trained:
+    """Train as another process says; that one closes the books, and tells how it went."""
+    folder = runs.run_folder(root, distributed.follow(root, _trainer))
+    return Trained(folder.name, folder, folder / "weights" / "best.pt", 0, 0.0, 0.0)
 
 
 def _check_card(ensemble: Path, card: Mapping[str, Any]) -> None:
@@ -210,12 +236,10 @@ def _device(wanted: str) -> str:
     """Return the name of the device that training will run on.
 
     Raises:
-        UsageError: there is no such device, or more than one was asked for.
+        UsageError: there is no such device.
     """
     import torch
 
-    if "," in wanted:
-        raise UsageError(f"--device {wanted}: expected one device", next_step="for example --device 0")
     if wanted == "cpu" or not torch.cuda.is_available():
         if wanted not in ("", "cpu"):
             raise UsageError(f"--device {wanted}: torch finds no GPU here", next_step="--device cpu, or leave it out")
@@ -248,7 +272,7 @@ def _carry_out(
     exit_code = 1
     try:
         _lineage(run, root / about["ensemble"]["path"])
-        _fit(run, about, step, root / about["ensemble"]["path"] / "data.yaml")
+        about["chosen"]["devices"] |= _fit(root, run, about)
         result = _close(run, about, root / about["ensemble"]["path"] / "data.yaml")
         exit_code = 0
     finally:
@@ -269,46 +293,68 @@ def _lineage(run: Run, ensemble: Path) -> None:
     run.tracker.artifact(f"ensemble-{run.card['name']}", "dataset", files, metadata=about, used=True)
 
 
-def _fit(run: Run, about: dict[str, Any], step: Step, data: Path) -> None:
-    """Run the epochs that are still to be run."""
+def _fit(root: Path, run: Run, about: dict[str, Any]) -> dict[str, Any]:
+    """Run the epochs that are still to be run, and return what `run.json` says of how the processes ended."""
     from facemask_train.training.state import newest
 
-    overrides = _overrides(run.folder, about, data)
+    overrides = _overrides(run.folder, about, root / about["ensemble"]["path"] / "data.yaml")
+    tell = partial(distributed.announce, root, run.folder, about["settings"]["device"], about["chosen"])
+    table = run.folder / "results.csv"
     found = newest(run.folder / "weights")
     if found is not None:
         last, state = found
-        table = run.folder / "results.csv"
         keep_rows(table, state["epoch"] + 1)
         for row in read_rows(table):
             log_row(run.tracker, row)
         if state["stopped"]:
-            return
+            tell(None)
+            return distributed.apart(trained=False)
         # `augmentations` too: a checkpoint does not keep it, and the package would put in its own
         taken = ("data", "device", "save_dir", "workers", "batch", "augmentations")
         overrides = {key: overrides[key] for key in taken}
         overrides |= {"model": str(last), "resume": str(last)}
-    try:
-        _trainer(run, about, step, overrides).train()
-    except (FmaskError, OSError):  # OSError: a full disk, named by `storage_errors`
-        raise
-    except Exception as error:  # the package raises anything; one place makes it ours, with the run and the way on
-        raise TrainingError(
-            f"{run.folder}: training stopped: {type(error).__name__}: {error}",
-            next_step=f"fmask train --resume --name {run.folder.name} (goes on from the last finished epoch)",
-        ) from error
-
-
-def _trainer(run: Run, about: dict[str, Any], step: Step, overrides: Mapping[str, Any]) -> Trainer:
-    from facemask_train.training.trainer import Trainer
+    else:
+        table.unlink(missing_ok=True)  # of several processes each would remove it
+    asked = {"overrides": overrides, "val_every": about["settings"].get("val_every", 1)}
+    tell(asked)
 
     def note(event: dict[str, Any]) -> None:
         about.setdefault("events", []).append({"time": runs.now(), **event})
         runs.write_run(run.folder, about)
 
-    every = about["settings"].get("val_every", 1)
-    trainer = Trainer(overrides=overrides, _callbacks=callbacks(run), step=step, note=note, val_every=every)
-    trainer.loader = about["chosen"].get("loader", {"is": "stock"})["is"]
+    distributed.fit(lambda: _trainer(asked, about["chosen"], callbacks(run), note), run.folder)
+    return distributed.apart(trained=True)
+
+
+def _trainer(
+    asked: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    hooks: dict[str, list[Any]] | None = None,
+    note: Callable[[dict[str, Any]], None] = lambda _event: None,
+) -> Trainer:
+    """Return the trainer of one process.
+
+    Args:
+        asked: the package's `overrides`, and `val_every`.
+        chosen: as `run.json` has it.
+        note: called with each event that the run's records should have.
+    """
+    from facemask_train.training.trainer import Trainer
+
+    trainer = Trainer(
+        overrides=dict(asked["overrides"]),
+        _callbacks=hooks,
+        step=from_json(chosen),
+        note=note,
+        val_every=asked["val_every"],
+    )
+    trainer.loader = chosen.get("loader", {"is": "stock"})["is"]
     return trainer
+
+
+def _own(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the device and the share of the batch of the process that closes the books."""
+    return dict(about["chosen"]["devices"]["ranks"][0])
 
 
 def _batch(about: Mapping[str, Any]) -> int:
@@ -319,13 +365,14 @@ def _batch(about: Mapping[str, Any]) -> int:
 
 def _overrides(folder: Path, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
     settings = about["settings"]
-    direct = ("epochs", "patience", "imgsz", "device", "seed", "workers", "optimizer", "lr0")
+    direct = ("epochs", "patience", "imgsz", "seed", "workers", "optimizer", "lr0")
     return {
         "plots": False,
         "verbose": False,
         "augmentations": [],  # or else they depend on whether albumentations happens to be installed
         **{key: settings[key] for key in direct},
         "batch": _batch(about),
+        "device": _own(about)["device"],
         **settings["extra"],
         "model": about["start"],
         "data": str(data.resolve()),
@@ -338,7 +385,9 @@ def _close(run: Run, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
     """Score the best weights on the validation split, hand them to the tracker, and sum the run up."""
     best = run.folder / "weights" / "best.pt"
     settings = about["settings"]
-    batch, device = 2 * _batch(about), settings["device"]  # the trainer's own validation batch: the same padding
+    devices = about["chosen"]["devices"]
+    batch = 2 * _batch(about) // devices["processes"]  # the trainer's own validation batch: the same padding
+    device = _own(about)["device"]
     scored = validate(best, data, "val", imgsz=settings["imgsz"], batch=batch, device=device, progress=run.progress)
     rows = read_rows(run.folder / "results.csv")
     scores = {f"metrics/{key}": getattr(scored.mean, field) for key, field in _SCORES.items()}

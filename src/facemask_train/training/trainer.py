@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from facemask_train.ranks import place
+from facemask_train.training import distributed
 from facemask_train.training.batches import open_loader
 from facemask_train.training.loop import Loop
 from facemask_train.training.results import read_rows
@@ -25,6 +27,14 @@ class Trainer(Loop):
     """What fmask changes beside the loop: how checkpoints and rows are written."""
 
     loader = "stock"  # or "device": whoever trains says so before training starts
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        distributed.take_part(self)
+
+    def _setup_ddp(self) -> None:
+        """Open the process group; the package's own takes the rank in the world for one on this machine."""
+        distributed.join(self)
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         """Return the loader of a split; that of training is the device loader where it was chosen."""
@@ -62,7 +72,7 @@ class Trainer(Loop):
         self.start_epoch = ckpt["epoch"] + 1
         self._restore(ckpt)
         fitness = ckpt["train_metrics"]["fitness"]
-        if fitness is not None and fitness == ckpt["best_fitness"]:
+        if place().leads and fitness is not None and fitness == ckpt["best_fitness"]:
             write_best(self.best, plain(ckpt["ema"]), {key: ckpt[key] for key in _ABOUT})
 
 

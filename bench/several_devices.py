@@ -1,0 +1,75 @@
+"""One process, two processes and two "nodes" on the same data: are the parameters the same, and is the loss curve?
+
+    python bench/several_devices.py WORK [--seeds 3] [--epochs 8]
+
+For each seed, draws a tiny ensemble, and trains YOLOv5n at 64 px on it, from a checkpoint that finds a little: in one
+process, in two (`--device cpu,cpu`), and by two `torchrun` on this machine. A step is of the whole training split, and
+pictures are not changed at random, so that what differs is that two processes normalise by the statistics of their
+halves. Prints, and writes to WORK/several_devices.json, by how much the summed training losses of an epoch differ from
+one process'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import shapes
+from test_distributed import about, fmask, losses, options, run, start_nodes
+
+
+def train(root: Path, arguments: list[str], *, nodes: bool = False) -> None:
+    """Train by one command, or by two torchrun."""
+    if not nodes:
+        done = run(fmask(root, *arguments))
+        assert done.returncode == 0, done.stderr
+        return
+    started = start_nodes(root, arguments)
+    told = [node.communicate() for node in started]
+    assert not any(node.returncode for node in started), told
+
+
+def curve(root: Path, name: str, device: str, epochs: int) -> np.ndarray:
+    """Train and return the summed training losses of each epoch (epochs,)."""
+    train(root, [*options(name, str(shapes.trained()), epochs), "--device", device], nodes=name == "nodes")
+    parameters = about(root, name)["chosen"]["devices"].get("parameters", [])
+    assert len(set(parameters)) == (0 if name == "one" else 1), parameters
+    return np.array(losses(root, name))
+
+
+def measure(root: Path, seed: int, epochs: int) -> dict[str, list[float]]:
+    """Return how far two processes and two nodes lie from one, epoch by epoch, as shares of its losses."""
+    shapes.draw_ensemble(root, counts=(32, 6, 0), seed=seed)
+    shutil.rmtree(root / "runs", ignore_errors=True)
+    one = curve(root, "one", "cpu", epochs)
+    others = {"two": "cpu,cpu", "nodes": "cpu"}
+    return {name: np.abs(curve(root, name, device, epochs) / one - 1).tolist() for name, device in others.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=8)
+    given = parser.parse_args()
+    found = [measure(given.work / str(seed), seed, given.epochs) for seed in range(given.seeds)]
+    result: dict[str, Any] = {
+        "processor": platform.processor() or platform.machine(),
+        "worst": {name: max(max(one[name]) for one in found) for name in found[0]},
+        "mean": {name: float(np.mean([one[name] for one in found])) for name in found[0]},
+        "by seed": found,
+    }
+    (given.work / "several_devices.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
