@@ -11,13 +11,14 @@ it is asked for pictures that are letterboxed already.
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.config import read_yaml
-from facemask_train.detect import load_model
+from facemask_train.detect import CONFIDENCE, load_model
 from facemask_train.engine import cores, open_ultralytics, use_all_cores
 from facemask_train.errors import DataError, MissingError, UsageError
 from facemask_train.records import CLASSES
@@ -59,10 +60,11 @@ def is_export(weights: Path) -> bool:
     return weights.suffix in (".onnx", ".xml") or weights.is_dir()
 
 
-def load_backend(weights: Path, device: str = "", precision: str = "float32") -> Backend:
-    """Load a checkpoint or an export.
+def load_backend(weights: Path, device: str = "", precision: str = "float32", streams: int = 1) -> Backend:
+    """Load a checkpoint or an export. Threads may ask at once.
 
     Args:
+        streams: how many threads will ask at once; they share the cores.
         device: `cpu`, a GPU's number, or empty: the GPU where there is one. Exports run on the CPU.
         precision: `float32`, or `bfloat16`: faster on processors that have it, and not the same numbers.
 
@@ -74,14 +76,15 @@ def load_backend(weights: Path, device: str = "", precision: str = "float32") ->
     if precision not in ("float32", "bfloat16"):
         raise UsageError(f"precision {precision!r}: expected float32 or bfloat16", next_step="leave it out")
     if not is_export(weights):
-        return _pytorch(weights, device, precision)
+        return _pytorch(weights, device, precision, streams)
     if device not in ("", "cpu"):
         raise UsageError(f"device {device}: an export runs on the CPU", next_step="leave the device out, or give a .pt")
     if not weights.exists():
         raise MissingError(f"{weights}: no such export", next_step="check the path; `fmask export` makes one")
     open_ultralytics()
     use_all_cores()  # suppression and resizing are torch's and OpenCV's, whatever runs the model
-    return _onnx(weights, precision) if weights.suffix == ".onnx" else _openvino(weights, precision)
+    load = _onnx if weights.suffix == ".onnx" else _openvino
+    return load(weights, precision, streams)
 
 
 def _check_names(weights: Path, names: list[Any], next_step: str) -> None:
@@ -95,31 +98,44 @@ def _check_names(weights: Path, names: list[Any], next_step: str) -> None:
 # ---- PyTorch ----
 
 
-def _pytorch(weights: Path, device: str, precision: str) -> Backend:
+def _pytorch(weights: Path, device: str, precision: str, streams: int) -> Backend:
     model, checkpoint = load_model(weights)
     _check_names(weights, list(model.names.values()), f"fine-tune it first: fmask train --weights {weights}")
     import torch
     from ultralytics.utils.torch_utils import select_device
 
     chosen = select_device(device, verbose=False)
-    use_all_cores()
+    torch.set_num_threads(max(1, cores() // streams))
     # Pictures come as (n, h, w, 3), which seen as (n, 3, h, w) is the order in memory that the CPU is twice as fast in.
     model = model.fuse(verbose=False).eval().to(chosen, memory_format=torch.channels_last)
+    spare = [model]
 
     def ask(boxed: NDArray[Any]) -> Any:
         tensor = torch.from_numpy(boxed).to(chosen).permute(0, 3, 1, 2).float() / 255
+        own = _taken(spare, model)
         with torch.inference_mode(), torch.autocast(chosen.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            raw = model(tensor)
+            raw = own(tensor)
+        spare.append(own)
         return (raw[0] if isinstance(raw, (tuple, list)) else raw).float()
 
     imgsz = (checkpoint.get("train_args") or {}).get("imgsz")
     return Backend("PyTorch", ask, imgsz if isinstance(imgsz, int) else DEFAULT_IMGSZ, device=chosen)
 
 
+def _taken(spare: list[Any], model: Any) -> Any:
+    """Take a model that no other thread asks, or a copy: its head remembers the size of the last picture."""
+    try:
+        return spare.pop()
+    except IndexError:
+        made = copy.deepcopy(model)
+        made.model[-1].shape = None  # whatever the original was about to remember
+        return made
+
+
 # ---- exports ----
 
 
-def _onnx(weights: Path, precision: str) -> Backend:
+def _onnx(weights: Path, precision: str, streams: int) -> Backend:
     if precision != "float32":
         raise UsageError("ONNX Runtime has float32 alone on the CPU", next_step="leave --precision out")
     runtime = _installed("onnxruntime", weights)
@@ -127,7 +143,7 @@ def _onnx(weights: Path, precision: str) -> Backend:
     import torch
 
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = cores()
+    options.intra_op_num_threads = max(1, cores() // streams)
     options.log_severity_level = 3
     try:
         session = runtime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
@@ -145,7 +161,7 @@ def _onnx(weights: Path, precision: str) -> Backend:
     return _exported("ONNX Runtime", weights, ask, told, shape)
 
 
-def _openvino(weights: Path, precision: str) -> Backend:
+def _openvino(weights: Path, precision: str, streams: int) -> Backend:
     runtime = _installed("openvino", weights)
     import numpy as np
     import torch
@@ -154,7 +170,7 @@ def _openvino(weights: Path, precision: str) -> Backend:
     core = runtime.Core()
     # By itself it takes bfloat16 where the processor has it, which moves boxes by pixels.
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
-    hints |= {"INFERENCE_NUM_THREADS": str(cores()), "ENABLE_CPU_PINNING": "NO"}
+    hints |= {"NUM_STREAMS": str(streams), "INFERENCE_NUM_THREADS": str(cores()), "ENABLE_CPU_PINNING": "NO"}
     try:
         model = core.read_model(path)
         compiled = core.compile_model(model, "CPU", hints)
@@ -226,4 +242,6 @@ def _least(told: Mapping[str, Any]) -> float:
     if not (settings.get("nms") or told.get("end2end")):
         return 0.0
     said = told.get("conf", settings.get("conf"))
-    return float(said) if isinstance(said, (int, float)) else EXPORTED_CONFIDENCE
+    if isinstance(said, (int, float)):
+        return float(said)
+    return CONFIDENCE if "fmask" in str(told.get("description")) else EXPORTED_CONFIDENCE

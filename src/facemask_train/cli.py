@@ -249,6 +249,9 @@ def pipeline(
 app.command(epilog="Example: fmask evaluate --split test --fail-unless 'map50>=0.9'")(scores.evaluate)
 app.command(epilog="Example: fmask audit --probe ~/pictures/batmans")(scores.audit)
 app.command(epilog="Example: fmask compare v5-yolov5s v8-yolov5s --data v8")(scores.compare)
+app.command(epilog="Example: fmask predict ~/pictures 'clips/*.mp4' --save pictures --save csv --anonymize")(
+    uses.predict
+)
 app.command(epilog="Example: fmask demo --run v8-yolov5s --port 7860")(uses.demo)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LABELLED, DETECTED = "#00e0a0", "#ff9a1f"
 GREY, INK = "#6b7280", "#1f2937"
+CLASS_COLOURS = {"mask": "#2f8fff", "no_mask": "#ff8a1f"}
 
 
 def font(size: int, *, bold: bool = False) -> FreeTypeFont:
@@ -31,6 +32,17 @@ def outline(draw: ImageDraw, corners: Corners, colour: str, width: int) -> None:
     if width > 1:
         draw.rectangle((x_min - 1, y_min - 1, x_max + 1, y_max + 1), outline="black", width=width + 2)
     draw.rectangle((x_min, y_min, x_max, y_max), outline=colour, width=width)
+
+
+def tag(draw: ImageDraw, corners: Corners, text: str, colour: str, size: int) -> None:
+    """Write a text of `size` pixels on a plate above a box, or inside its top where there is no room above."""
+    letters = font(size)
+    width, height = round(letters.getlength(text)) + size // 2, round(size * 1.35)
+    left = max(0, min(round(corners[0]), draw.im.size[0] - width))
+    top = round(corners[1]) - height
+    top = top if top >= 0 else max(0, round(corners[1]))
+    draw.rectangle((left, top, left + width, top + height), fill=colour)
+    draw.text((left + size // 4, top + height / 2), text, fill="black", font=letters, anchor="lm")
 
 
 def open_upright(path: Path) -> Image:

@@ -1,4 +1,4 @@
-"""The commands that use a model: demo. Each prints what one function gave."""
+"""The commands that use a model: predict, demo. Each prints what one function gave."""
 
 from __future__ import annotations
 
@@ -8,15 +8,79 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from facemask_train.options import DEFAULT_ROOT, Debug, Device, Json, Quiet, Root
-from facemask_train.terminal import terminal
+from facemask_train.terminal import table, terminal
 
 if TYPE_CHECKING:
     from facemask_train.use.demo import Site
+    from facemask_train.use.predict import Predicted
+
+_SHOWN = 10  # problems that are told one by one
+
+
+def predict(
+    sources: Annotated[list[str], typer.Argument(help="Pictures, videos, folders, globs.")],
+    run: Annotated[str | None, typer.Option(help="A run's name; without it the one finished last.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="A checkpoint or an export (.onnx, an OpenVINO folder), instead of a run's best."),
+    ] = None,
+    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="From which a face counts; without it what `evaluate` chose on val, else 0.25."
+        ),
+    ] = None,
+    save: Annotated[
+        list[str] | None,
+        typer.Option(help="pictures, yolo, coco or csv; more than one: say it again. Without it pictures and csv."),
+    ] = None,
+    anonymize: Annotated[
+        bool,
+        typer.Option("--anonymize", help="Cover every face that is found, also a doubtful one, in what is written."),
+    ] = False,
+    every: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Seconds between the frames taken of a video; without it each frame."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write; without it one below the run's.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Pictures at once; 1 on a CPU, 16 on a GPU.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="float32, or bfloat16: faster where the processor has it, and less exact.")
+    ] = "float32",
+    device: Device = None,
+    root: Root = DEFAULT_ROOT,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Find faces with and without masks in pictures and videos: boxes drawn, and YOLO, COCO or CSV files."""
+    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
+        from facemask_train.use import predict as stage
+
+        done = stage.predict(
+            root,
+            sources,
+            run=run,
+            weights=weights,
+            imgsz=imgsz,
+            confidence=confidence,
+            device=device or "",
+            precision=precision,
+            batch=batch,
+            out=out,
+            wish=stage.Wish(tuple(save or stage.DEFAULT_SAVE), anonymize, every),
+            progress=term.progress,
+        )
+        term.result(_predict_json(done), *_predict_lines(done))
 
 
 def demo(
     run: Annotated[str | None, typer.Option(help="A run's name; without it the one finished last.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Any checkpoint, instead of a run's best.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="A checkpoint or an export (.onnx, an OpenVINO folder), instead of a run's best."),
+    ] = None,
     imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
     confidence: Annotated[
         float | None,
@@ -54,7 +118,42 @@ def demo(
         )
 
 
-# ---- from results to JSON (an interface) and to lines ----
+# ---- from results to JSON (an interface) and to tables ----
+
+
+def _predict_json(done: Predicted) -> dict[str, Any]:
+    said = done.found
+    keys = ("model", "pictures", "videos", "frames", "faces", "mask", "no_mask", "problems")
+    head = {key: said[key] for key in keys} | {"confidence": said["inputs"]["confidence"]}
+    return head | {
+        "confidence_chosen": said["confidence_chosen"],
+        "path": str(done.folder),
+        "up_to_date": done.up_to_date,
+    }
+
+
+def _predict_lines(done: Predicted) -> list[Any]:
+    said, made = done.found, done.found["inputs"]
+    by = {"val": "chosen on val", "user": "fixed by you", "default": "the package's default: no evaluation chose one"}
+    counts = [(said[key], key.replace("_", " ")) for key in ("pictures", "videos", "frames", "mask", "no_mask")]
+    title = f"{said['model']} ({made['backend']}, {made['imgsz']} px), confidence {made['confidence']:.3f}"
+    shown = table("", tuple(name for _, name in counts), [tuple(f"{count:,}" for count, _ in counts)])
+    hidden = ["a face that the model does not find stays visible: look at each picture before you show it"]
+    state = " (up to date)" if done.up_to_date else ""
+    return [
+        title,
+        shown,
+        f"confidence: {by[said['confidence_chosen']]}",
+        *(hidden if made["anonymize"] else []),
+        *_problems_told(said["problems"]),
+        f"written{state}: {done.folder}",
+    ]
+
+
+def _problems_told(problems: list[dict[str, str]]) -> list[str]:
+    told = [f"not read: {one['file']}: {one['why']}" for one in problems[:_SHOWN]]
+    more = len(problems) - _SHOWN
+    return [*told, f"not read: {more:,} more, all in predictions.json"] if more > 0 else told
 
 
 def _demo_json(site: Site) -> dict[str, Any]:

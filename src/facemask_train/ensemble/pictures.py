@@ -32,7 +32,7 @@ _END_OF_PNG = b"IEND"
 _MIN_SIDE = 10  # pixels; the `ultralytics` loader drops smaller pictures
 _MAX_PIXELS = 200_000_000
 _ORIENTATION = 0x0112
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 """What Pillow raises on files that are not what they claim to be."""
 
 
@@ -84,7 +84,7 @@ def examine_bytes(content: bytes, path: str, digest: str) -> Examined:
                 return Examined(facts, None if facts.cause else fingerprint(_grey(image)))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         return Examined(Facts(path, digest, cause="too-large", detail=str(error)), None)
-    except _BROKEN as error:
+    except BROKEN as error:
         cause = "truncated" if "truncated" in str(error).lower() else "unreadable"
         detail = str(error).replace(repr(error.__class__), "").split("<_io.")[0].strip() or type(error).__name__
         return Examined(Facts(path, digest, cause=cause, detail=detail), None)
@@ -95,14 +95,14 @@ def _grey(image: Image) -> NDArray[np.uint8]:
     import numpy as np
     from PIL import ImageOps
 
-    upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
-    plain = upright if upright.mode in ("RGB", "L") and "transparency" not in image.info else as_rgb(upright)
+    upright = ImageOps.exif_transpose(image) if orientation_of(image) != 1 else image
+    plain = upright if upright.mode in ("RGB", "L") and "transparency" not in image.info else plain_rgb(upright)
     return np.asarray(plain.convert("L"))
 
 
 def _facts(image: Image, content: bytes, blank: Facts) -> Facts:
     width, height = stored = image.size
-    orientation = _orientation(image)
+    orientation = orientation_of(image)
     if orientation >= 5:
         width, height = height, width
     if min(width, height) < _MIN_SIDE:
@@ -116,10 +116,11 @@ def _facts(image: Image, content: bytes, blank: Facts) -> Facts:
     return Facts(blank.path, blank.sha256, width, height, stored, orientation, extension, tuple(sorted(repairs)))
 
 
-def _orientation(image: Image) -> int:
+def orientation_of(image: Image) -> int:
+    """Return a picture's EXIF orientation, 1 to 8; 1 where it has none, or none that means something."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except _BROKEN:  # a broken EXIF block is no reason to lose the picture: every reader ignores it
+    except BROKEN:  # a broken EXIF block is no reason to lose the picture: every reader ignores it
         return 1
     return value if value in range(2, 9) else 1
 
@@ -129,7 +130,7 @@ def _repairs(image: Image, content: bytes) -> list[str]:
     found = {
         "unusual-format": image.format not in EXTENSIONS,
         "animated": getattr(image, "n_frames", 1) > 1 and image.format != "MPO",
-        "exif-orientation": _orientation(image) != 1,
+        "exif-orientation": orientation_of(image) != 1,
         "palette": image.mode == "P",
         "alpha": image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info,
         "unusual-mode": image.mode not in ("RGB", "L", "P", "RGBA", "LA", "PA", "RGBa"),
@@ -194,8 +195,8 @@ def _redrawn(content: bytes, *, lossy: bool) -> tuple[bytes, str]:
 
     with Image.open(io.BytesIO(content)) as image:
         image.load()
-        upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
-        plain = as_rgb(upright)
+        upright = ImageOps.exif_transpose(image) if orientation_of(image) != 1 else image
+        plain = plain_rgb(upright)
     stream = io.BytesIO()
     if lossy:  # the one case of a second JPEG generation: an EXIF turn, or CMYK
         plain.save(stream, "JPEG", quality=95, subsampling=0)
@@ -204,7 +205,7 @@ def _redrawn(content: bytes, *, lossy: bool) -> tuple[bytes, str]:
     return stream.getvalue(), ".png"
 
 
-def as_rgb(image: Image) -> Image:
+def plain_rgb(image: Image) -> Image:
     """Return 8-bit RGB; what is transparent shows white, as a viewer would show it."""
     from PIL import Image as Module
 

@@ -53,6 +53,21 @@ def choose(model: Model, exam: Exam, setup: Setup, given: float | None) -> Thres
     return Threshold(round(scored.confidence, 6), "val")
 
 
+def chosen(model: Model, imgsz: int) -> Threshold:
+    """Return what an evaluation of these very weights at this picture size chose on val, and else the default.
+
+    Of several evaluations, the one on the ensemble that the run was trained on, or else the one written last.
+    """
+    own = (model.run.get("ensemble") or {}).get("name")
+    found = []
+    for path in model.folder.glob("evaluation/*/metrics.json"):
+        said = read_json(path) or {}
+        point, made_of = said.get("operating_point") or {}, said.get("inputs") or {}
+        if point.get("chosen") == "val" and (made_of.get("weights"), made_of.get("imgsz")) == (model.digest, imgsz):
+            found.append((said.get("ensemble") == own, path.stat().st_mtime_ns, float(point["threshold"])))
+    return Threshold(max(found)[-1], "val") if found else Threshold(DEFAULT, "default")
+
+
 def _known(model: Model, exam: Exam, setup: Setup) -> Threshold | None:
     """Return what an evaluation of this model on any split of this ensemble has chosen on val."""
     for path in sorted((model.folder / "evaluation").glob(f"{exam.card['name']}-*/metrics.json")):

@@ -170,13 +170,22 @@ def _likely(file: str, name: str) -> list[str]:
     return [posixpath.normpath(posixpath.join(base, place, name)) for place in places]
 
 
-def to_json(pictures: Mapping[str, tuple[int, int, Sequence[Label]]]) -> str:
-    """Write pictures (path -> width, height, labels) as COCO: what `read` reads back. Ids are those of `CLASSES`."""
+def to_json(
+    pictures: Mapping[str, tuple[int, int, Sequence[Label]]], scores: Mapping[str, Sequence[float]] | None = None
+) -> str:
+    """Write pictures (path -> width, height, labels) as COCO: what `read` reads back. Ids are those of `CLASSES`.
+
+    Args:
+        scores: path -> the confidence of each of its labels, where they are a detector's.
+    """
     boxes: list[dict[str, Any]] = []
     images = []
     for image_id, (path, (width, height, labels)) in enumerate(sorted(pictures.items()), start=1):
         images.append({"id": image_id, "file_name": path, "width": width, "height": height})
-        boxes += [_entry(label, image_id, len(boxes) + place) for place, label in enumerate(labels, start=1)]
+        own = [_entry(label, image_id, len(boxes) + place) for place, label in enumerate(labels, start=1)]
+        if scores is not None:
+            own = [{**entry, "score": score} for entry, score in zip(own, scores[path], strict=True)]
+        boxes += own
     categories = [{"id": class_id, "name": name} for class_id, name in enumerate(CLASSES)]
     return json.dumps({"images": images, "annotations": boxes, "categories": categories}, indent=1) + "\n"
 

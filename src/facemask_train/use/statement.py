@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.evaluation import words
-from facemask_train.evaluation.subject import Model
 from facemask_train.folders import read_json
 from facemask_train.records import CLASSES
+from facemask_train.use.asked import Asked
 
 NOT_MEASURED = "not measured"
-DEFAULT_CONFIDENCE = 0.25
-"""What the `ultralytics` package predicts with, where no evaluation has chosen better."""
-
 PLAIN = {"mask": "with a mask", "no_mask": "without"}
 
 
@@ -39,14 +36,12 @@ class Known:
     metrics: Mapping[str, Any] | None
     audit: Mapping[str, Any] | None
 
-    @property
-    def confidence(self) -> float:
-        """The operating point that the evaluation chose, else the package's own."""
-        return DEFAULT_CONFIDENCE if self.metrics is None else float(self.metrics["operating_point"]["threshold"])
 
-
-def known(model: Model) -> Known:
-    """Return what was measured of these very weights."""
+def known(asked: Asked) -> Known:
+    """Return what was measured of these very weights, or of those that an export was made of."""
+    model = asked.run
+    if model is None:
+        return Known(None, None)
     metrics = _newest(model.folder.glob("evaluation/*/metrics.json"), model.digest)
     audit = _newest(model.folder.glob("audit/*/audit.json"), model.digest)
     return Known(metrics, (metrics or {}).get("audit") or audit)
@@ -62,10 +57,10 @@ def _weights(said: Mapping[str, Any]) -> str:
     return str((said.get("inputs") or {}).get("weights", ""))
 
 
-def statement(model: Model, found: Known) -> Statement:
+def statement(asked: Asked, found: Known) -> Statement:
     """Return what a person has to know before believing this model."""
     facts = (
-        ("Trained on", _trained_on(model)),
+        ("Trained on", _trained_on(_run_of(asked))),
         ("Scored on", _scored_on(found.metrics)),
         ("Accuracy", _accuracy(found.metrics)),
         *((f"Faces {PLAIN[name]}", _errors(found.metrics, name)) for name in CLASSES),
@@ -73,11 +68,15 @@ def statement(model: Model, found: Known) -> Statement:
         ("Small faces", _sizes(found.metrics)),
         ("Shortcuts", words.headline_of(found.audit) if found.audit else f"{NOT_MEASURED} (`fmask audit`)"),
     )
-    return Statement(model.folder.name, _warning(found.metrics), facts, _limits(model, found))
+    return Statement(asked.name, _warning(found.metrics), facts, _limits(_run_of(asked), found))
 
 
-def _trained_on(model: Model) -> str:
-    run = model.run
+def _run_of(asked: Asked) -> Mapping[str, Any]:
+    """Return what the run says of itself; nothing where no run made the weights."""
+    return {} if asked.run is None else asked.run.run
+
+
+def _trained_on(run: Mapping[str, Any]) -> str:
     ensemble = run.get("ensemble")
     if not ensemble:
         return "not known: no training of this project made these weights"
@@ -154,14 +153,14 @@ def _warning(metrics: Mapping[str, Any] | None) -> str:
     return f"On its test pictures this model finds and rightly names {' and '.join(shares)}. Yours may be harder."
 
 
-def _limits(model: Model, found: Known) -> tuple[str, ...]:
+def _limits(run: Mapping[str, Any], found: Known) -> tuple[str, ...]:
     said = [
         "It knows two answers, mask and no mask: a mask worn under the nose gets one of them.",
         "Its numbers hold for pictures like its test pictures. Other cameras, light, distances, people or masks: "
         f"{NOT_MEASURED}.",
         "It recognises nobody, and is not made to decide anything about one person.",
     ]
-    trained, scored = (model.run.get("ensemble") or {}).get("hash"), found.metrics
+    trained, scored = (run.get("ensemble") or {}).get("hash"), found.metrics
     if scored and trained != scored["inputs"]["ensemble"]["hash"]:
         said.insert(0, "It was scored on another ensemble than it was trained on: the two may share pictures.")
     return tuple(said)
