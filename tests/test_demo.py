@@ -25,7 +25,6 @@ from facemask_train.detect import Detection
 from facemask_train.errors import DataError, UsageError
 from facemask_train.evaluation.subject import Model
 from facemask_train.use import demo, demo_page, parts, uploads
-from facemask_train.use.asked import Asked
 from facemask_train.use.demo_answers import FRAMES, Answers, Asker, Found, Reply, Seen, Served, recount, spread
 from facemask_train.use.statement import Known, Statement, known, statement
 from facemask_train.use.tally import Tally, above, count, in_words
@@ -267,9 +266,8 @@ def test_a_video_of_large_frames_is_refused(tmp_path: Path) -> None:
 # ---- the statement ----
 
 
-def _asked(folder: Path, run: dict[str, Any] | None) -> Asked:
-    best = folder / "weights" / "best.pt"
-    return Asked(folder.name, best, "abc", None if run is None else Model(folder, run, best, "abc"))
+def _model(folder: Path) -> Model:
+    return Model(folder, RUN, folder / "weights" / "best.pt", "abc")
 
 
 RUN = {
@@ -298,7 +296,7 @@ METRICS: dict[str, Any] = {
 
 
 def test_the_statement_says_what_was_measured(tmp_path: Path) -> None:
-    said = statement(_asked(tmp_path / "r", RUN), Known(METRICS, None))
+    said = statement(_model(tmp_path / "r"), Known(METRICS, None))
     facts = dict(said.facts)
     assert "1,200 training pictures of 320 px, 9 epochs from yolov5n.pt, finished 2026-03-01" in facts["Trained on"]
     assert "/home" not in str(said)
@@ -312,17 +310,18 @@ def test_the_statement_says_what_was_measured(tmp_path: Path) -> None:
     assert "another ensemble" in said.limits[0]
 
 
-def test_the_statement_of_unknown_weights_says_so(tmp_path: Path) -> None:
-    said = statement(_asked(tmp_path / "r", None), Known(None, None))
+def test_the_statement_of_unknown_weights_says_so() -> None:
+    said = statement(None, Known(None, None), name="yolov5n-0123")
     facts = dict(said.facts)
     assert facts["Trained on"].startswith("not known")
     assert all(facts[name].startswith("not measured") for name in list(facts)[1:])
     assert "was not measured" in said.warning
-    assert known(_asked(tmp_path / "r", None)) == Known(None, None)
+    assert said.model == "yolov5n-0123"
+    assert known(None).confidence == 0.25
 
 
 def test_only_an_evaluation_of_these_weights_counts_and_the_test_split_first(tmp_path: Path) -> None:
-    asked = _asked(tmp_path / "r", RUN)
+    model = _model(tmp_path / "r")
     for name, split, weights, threshold in (
         ("v5-test", "test", "abc", 0.37), ("v5-val", "val", "abc", 0.9), ("old-test", "test", "other", 0.8),
     ):  # fmt: skip
@@ -331,9 +330,7 @@ def test_only_an_evaluation_of_these_weights_counts_and_the_test_split_first(tmp
         point = {"threshold": threshold}
         said = {"split": split, "inputs": {"weights": weights}, "operating_point": point}
         (folder / "metrics.json").write_text(json.dumps(said))
-    found = known(asked).metrics
-    assert found is not None
-    assert found["operating_point"]["threshold"] == 0.37
+    assert known(model).confidence == 0.37
 
 
 # ---- uploads, ports, sessions ----

@@ -71,26 +71,43 @@ def serve(
         UsageError: the host or the port cannot be bound.
         DataError: the checkpoint cannot be used.
     """
-    limits, stop = limits or uploads.Limits(), stop or threading.Event()
     port = free_port(host, port)
     asked = find_asked(root, run, weights)
     _need_gradio()
     detector = load_detector(asked.weights, imgsz=asked.imgsz(imgsz), device=device)
     start = threshold(asked, detector.imgsz, confidence).value
-    served = Served(detector, statement(asked, known(asked)), start)
+    served = Served(detector, statement(asked.run, known(asked.run), name=asked.name), start)
+    site = Site(
+        f"http://{_in_url(host)}:{port}/", host, port, asked.name, asked.weights, start, detector.imgsz,
+        host not in _LOCAL,
+    )  # fmt: skip
+    serve_page(served, host, port, limits or uploads.Limits(), told=lambda: _tell(site, told), stop=stop)
+
+
+def _tell(site: Site, told: Callable[[Site], None]) -> None:
+    if site.everyone:
+        _log.warning(
+            "%s is open to every machine that reaches this one: anyone there can use the page, and what they send "
+            "crosses the network unencrypted", site.url,
+        )  # fmt: skip
+    told(site)
+
+
+def serve_page(
+    served: Served,
+    host: str,
+    port: int,
+    limits: uploads.Limits,
+    *,
+    told: Callable[[], None] = lambda: None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Serve the page of a model that is loaded, until Ctrl-C, SIGTERM, or `stop`; `told` is called when it answers."""
+    stop = stop or threading.Event()
     with _own_folder() as folder, _ended_by_signals(stop):
         page = demo_page.build(served, limits, folder)
         _launch(page, host, port, limits)
-        site = Site(
-            f"http://{_in_url(host)}:{port}/", host, port, asked.name, asked.weights, start, detector.imgsz,
-            host not in _LOCAL,
-        )  # fmt: skip
-        if site.everyone:
-            _log.warning(
-                "%s is open to every machine that reaches this one: anyone there can use the page, and what they send "
-                "crosses the network unencrypted", site.url,
-            )  # fmt: skip
-        told(site)
+        told()
         try:
             while not stop.wait(_TICK):
                 uploads.sweep(folder, demo_page.WAITING)

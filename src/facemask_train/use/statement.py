@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.evaluation import words
+from facemask_train.evaluation.subject import Model
+from facemask_train.evaluation.threshold import DEFAULT
 from facemask_train.folders import read_json
 from facemask_train.records import CLASSES
-from facemask_train.use.asked import Asked
 
 NOT_MEASURED = "not measured"
 PLAIN = {"mask": "with a mask", "no_mask": "without"}
@@ -36,10 +37,14 @@ class Known:
     metrics: Mapping[str, Any] | None
     audit: Mapping[str, Any] | None
 
+    @property
+    def confidence(self) -> float:
+        """The operating point that the evaluation chose, else the package's own."""
+        return DEFAULT if self.metrics is None else float(self.metrics["operating_point"]["threshold"])
 
-def known(asked: Asked) -> Known:
-    """Return what was measured of these very weights, or of those that an export was made of."""
-    model = asked.run
+
+def known(model: Model | None) -> Known:
+    """Return what was measured of these very weights; nothing where no run made them."""
     if model is None:
         return Known(None, None)
     metrics = _newest(model.folder.glob("evaluation/*/metrics.json"), model.digest)
@@ -57,10 +62,16 @@ def _weights(said: Mapping[str, Any]) -> str:
     return str((said.get("inputs") or {}).get("weights", ""))
 
 
-def statement(asked: Asked, found: Known) -> Statement:
-    """Return what a person has to know before believing this model."""
+def statement(model: Model | None, found: Known, *, name: str = "") -> Statement:
+    """Return what a person has to know before believing this model.
+
+    Args:
+        name: what it is called; as its run where left out.
+    """
+    run: Mapping[str, Any] = {} if model is None else model.run
+    called = name or (model.folder.name if model is not None else "a model")
     facts = (
-        ("Trained on", _trained_on(_run_of(asked))),
+        ("Trained on", _trained_on(run)),
         ("Scored on", _scored_on(found.metrics)),
         ("Accuracy", _accuracy(found.metrics)),
         *((f"Faces {PLAIN[name]}", _errors(found.metrics, name)) for name in CLASSES),
@@ -68,12 +79,7 @@ def statement(asked: Asked, found: Known) -> Statement:
         ("Small faces", _sizes(found.metrics)),
         ("Shortcuts", words.headline_of(found.audit) if found.audit else f"{NOT_MEASURED} (`fmask audit`)"),
     )
-    return Statement(asked.name, _warning(found.metrics), facts, _limits(_run_of(asked), found))
-
-
-def _run_of(asked: Asked) -> Mapping[str, Any]:
-    """Return what the run says of itself; nothing where no run made the weights."""
-    return {} if asked.run is None else asked.run.run
+    return Statement(called, _warning(found.metrics), facts, _limits(run, found))
 
 
 def _trained_on(run: Mapping[str, Any]) -> str:
