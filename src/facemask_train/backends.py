@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from facemask_train.config import read_yaml
 from facemask_train.detect import CONFIDENCE, load_model
-from facemask_train.engine import cores, open_ultralytics, use_all_cores
+from facemask_train.engine import cores, open_ultralytics, share_cores
 from facemask_train.errors import DataError, MissingError, UsageError
 from facemask_train.records import CLASSES
 
@@ -82,7 +82,7 @@ def load_backend(weights: Path, device: str = "", precision: str = "float32", st
     if not weights.exists():
         raise MissingError(f"{weights}: no such export", next_step="check the path; `fmask export` makes one")
     open_ultralytics()
-    use_all_cores()  # suppression and resizing are torch's and OpenCV's, whatever runs the model
+    share_cores(streams)  # suppression is torch's, whatever runs the model
     load = _onnx if weights.suffix == ".onnx" else _openvino
     return load(weights, precision, streams)
 
@@ -105,7 +105,7 @@ def _pytorch(weights: Path, device: str, precision: str, streams: int) -> Backen
     from ultralytics.utils.torch_utils import select_device
 
     chosen = select_device(device, verbose=False)
-    torch.set_num_threads(max(1, cores() // streams))
+    share_cores(streams)
     # Pictures come as (n, h, w, 3), which seen as (n, 3, h, w) is the order in memory that the CPU is twice as fast in.
     model = model.fuse(verbose=False).eval().to(chosen, memory_format=torch.channels_last)
     spare = [model]
@@ -170,7 +170,8 @@ def _openvino(weights: Path, precision: str, streams: int) -> Backend:
     core = runtime.Core()
     # By itself it takes bfloat16 where the processor has it, which moves boxes by pixels.
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
-    hints |= {"NUM_STREAMS": str(streams), "INFERENCE_NUM_THREADS": str(cores()), "ENABLE_CPU_PINNING": "NO"}
+    own = streams if cores() >= 2 * streams else 1  # one thread for each picture is no gain here, unlike elsewhere
+    hints |= {"NUM_STREAMS": str(own), "INFERENCE_NUM_THREADS": str(cores()), "ENABLE_CPU_PINNING": "NO"}
     try:
         model = core.read_model(path)
         compiled = core.compile_model(model, "CPU", hints)

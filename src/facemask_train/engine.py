@@ -78,9 +78,14 @@ def _no_saving(_prefix: str, _path: Path, cache: dict[str, Any], version: str) -
 
 def use_all_cores() -> None:
     """Give torch every core: `ultralytics` leaves one idle, which on two cores is half the machine."""
+    share_cores(1)
+
+
+def share_cores(threads: int) -> None:
+    """Give each of so many threads that ask torch at once its share of the cores."""
     import torch
 
-    torch.set_num_threads(cores())
+    torch.set_num_threads(max(1, cores() // threads))
 
 
 def cores() -> int:
