@@ -14,8 +14,21 @@ import yaml
 from worlds import make_root, write
 
 COMMANDS = (
-    "fetch", "build-dataset", "inspect", "diff", "train", "evaluate", "audit", "compare", "predict", "demo", "pipeline",
-)  # fmt: skip
+    "fetch",
+    "build-dataset",
+    "inspect",
+    "diff",
+    "train",
+    "evaluate",
+    "audit",
+    "compare",
+    "predict",
+    "demo",
+    "export",
+    "pipeline",
+    "runs",
+    "runs show",
+)
 
 
 def fmask(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -27,7 +40,7 @@ def fmask(*arguments: object, cwd: Path, **environment: str) -> subprocess.Compl
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command: str, tmp_path: Path) -> None:
-    shown = fmask(command, "--help", cwd=tmp_path)
+    shown = fmask(*command.split(), "--help", cwd=tmp_path)
     assert shown.returncode == 0
     assert f"Example: fmask {command}" in " ".join(shown.stdout.split())
     for option in ("--json", "--quiet", "--root", "--debug"):
@@ -75,6 +88,8 @@ def test_quiet_says_nothing_but_errors(tmp_path: Path) -> None:
         (["train", "--resume"], 4, "no started run is here"),
         (["train", "--set", "lr0"], 2, "expected KEY=VALUE"),
         (["train", "--tracker", "tensorboard"], 2, "expected wandb or none"),
+        (["runs", "show"], 4, "fmask train"),
+        (["runs", "show", "nobody"], 4, "no such run"),
         (["evaluate"], 4, "fmask train"),
         (["evaluate", "--fail-unless", "map51>=0.9"], 2, "one of: map50"),
         (["evaluate", "--fail-unless", "map50=0.9"], 2, "expected NAME>=NUMBER"),

@@ -45,7 +45,12 @@ def make_run(root: Path, ensemble: Path, name: str = "r", *, finished: str = "20
         "state": "finished",
         "settings": {"weights": "somewhere/yolov5n-face.pt", "imgsz": 64},
         "device": "cpu",
-        "ensemble": {"name": card["name"], "path": str(ensemble.relative_to(root)), "hash": card["hash"]},
+        "ensemble": {
+            "name": card["name"],
+            "path": str(ensemble.relative_to(root)),
+            "hash": card["hash"],
+            "images": card["splits"],
+        },
         "tracker": {"kind": "wandb", "project": "masks", "run_id": "abc123"},
         "finished": finished,
         "epochs": 12,

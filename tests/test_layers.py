@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,8 @@ FLOORS = [
     ("evaluation",),
     ("use",),
     ("pipeline",),
-    ("terminal", "options", "scores", "uses", "summaries", "cli", "__main__"),
+    ("history",),
+    ("textchart", "terminal", "live", "options", "scores", "uses", "summaries", "listing", "cli", "__main__"),
 ]
 HEAVY = ("torch", "torchvision", "ultralytics")
 ABOVE = {"engine", "detect", "backends", "inference", "training", "evaluation", "use"}
@@ -74,7 +75,10 @@ def test_imports_go_down_the_floors(path: Path) -> None:
                 "folders",
                 "config",
                 "sources",
+                "textchart",
                 "terminal",
+                "live",
+                "listing",
                 "summaries",
                 "options",
                 "scores",
@@ -104,6 +108,11 @@ def test_each_module_opens_with_what_it_is(path: Path) -> None:
     assert (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").strip()
 
 
+def of_children() -> float:
+    """Return the processor's seconds that ended processes took: other work on the machine does not count."""
+    return sum(os.times()[2:4])
+
+
 @pytest.mark.parametrize(
     "command", [["-m", "facemask_train", "--help"], [str(Path(sys.executable).with_name("fmask")), "--help"]]
 )
@@ -115,7 +124,7 @@ def test_help_is_quick_and_imports_nothing_heavy(command: list[str]) -> None:
         assert f"| {name}\n" not in loaded.replace("|   ", "| ").replace("  ", ""), name
     times = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = of_children()
         subprocess.run([sys.executable, *command], capture_output=True, check=True)
-        times.append(time.perf_counter() - began)
+        times.append(of_children() - began)
     assert min(times) < 0.4

@@ -34,6 +34,7 @@ SETTINGS = TrainSettings(
     batch=8,
     device="cpu",
     workers=0,
+    threads=1,
     optimizer="AdamW",
     lr0=0.003,
     extra={"nbs": 8, "warmup_epochs": 1, "mosaic": 0.0},
@@ -71,6 +72,7 @@ def test_a_run_says_all_about_itself_and_its_rows_are_true(tmp_path: Path) -> No
     )
     assert (done.epochs, done.run, done.weights.is_file()) == (3, "r", True)
     assert done.images_per_second > 0
+    assert (done.path / "curves.png").is_file()
     assert not list(folder.rglob("*.cache"))
     # every epoch's checkpoint, validated again, gives the numbers of its row
     log = wandb_log.read_run(wandb_log.run_folders(tmp_path / "runs/r")[-1])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facemask_train import __version__, scores, summaries, uses
+from facemask_train import __version__, listing, scores, summaries, uses
 from facemask_train.options import (
     DEFAULT_ROOT,
     Config,
@@ -163,7 +163,14 @@ def train(
     batch: Annotated[int | None, typer.Option(min=1)] = None,
     device: Device = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto (what this device is fastest in), fp32, bf16 or fp16.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="Threads on the CPU; 0: one for each core.")] = None,
     name: Annotated[str, typer.Option(help="The run's name; made from the ensemble's and the weights'.")] = "",
+    loader: Annotated[
+        str | None, typer.Option(help="auto; device: pictures stay in its memory; stock: the package's own.")
+    ] = None,
     sets: Sets = None,
     config: Config = "train",
     resume: Annotated[
@@ -183,7 +190,8 @@ def train(
             done = stage.resume(root, name, data=data, device=device, progress=term.progress)
         else:
             given = {"weights": weights, "epochs": epochs, "imgsz": imgsz, "batch": batch, "device": device}
-            settings = _settings(root, config, given | {"seed": seed}, sets)
+            given |= {"seed": seed, "precision": precision, "threads": threads, "loader": loader}
+            settings = _settings(root, config, given, sets)
             done = stage.train(
                 root,
                 settings,
@@ -246,6 +254,7 @@ def pipeline(
         term.result(data, _fetch_table(done.fetched), *shown)
 
 
+app.add_typer(listing.app, name="runs")
 app.command(epilog="Example: fmask evaluate --split test --fail-unless 'map50>=0.9'")(scores.evaluate)
 app.command(epilog="Example: fmask audit --probe ~/pictures/batmans")(scores.audit)
 app.command(epilog="Example: fmask compare v5-yolov5s v8-yolov5s --data v8")(scores.compare)
@@ -253,6 +262,7 @@ app.command(epilog="Example: fmask predict ~/pictures 'clips/*.mp4' --save pictu
     uses.predict
 )
 app.command(epilog="Example: fmask demo --run v8-yolov5s --port 7860")(uses.demo)
+app.command(epilog="Example: fmask export --run v8-yolov5s --format onnx --format openvino")(uses.export)
 
 
 # ---- from options to settings ----

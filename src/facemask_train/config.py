@@ -19,31 +19,39 @@ from facemask_train.records import CLASSES, WORN_INCORRECTLY
 Target = Literal["mask", "no_mask", "worn_incorrectly"]
 TrackerKind = Literal["wandb", "none"]
 SampleLayout = Literal["voc", "yolo-beside", "darknet"]
+Switch = Literal["auto", True, False]
 
 
 class Settings(BaseModel):
     """Settings cannot be changed once read, and hold no key that is not known."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Source(Settings):
     """One source of pictures: where it comes from, how it is laid out, and what its classes mean.
 
-    Exactly one of `handle` (Kaggle's owner/name), `path` (a folder or archive of the user's own) and `sample` (drawn
-    by fmask) says where it comes from. `classes` maps a published class name to `mask`, `no_mask` or
-    `worn_incorrectly`; where a source publishes ids without names, its keys are the ids.
+    Exactly one of `handle`, `path` and `sample` is given.
     """
 
     handle: str | None = None
+    """Kaggle's owner/name."""
     path: str | None = None
+    """A folder or an archive of your own."""
     sample: SampleLayout | None = None
+    """Drawn by fmask, in this published layout."""
     version: int | None = Field(None, ge=1)
+    """Kaggle's version number; the newest where it is left out."""
     licence: str = ""
+    """Said in the ensemble's card."""
     format: Literal["probe", "voc", "yolo", "coco"] = "probe"
+    """How it is laid out; `probe` finds out."""
     classes: dict[str, Target] = Field(default_factory=dict)
+    """What a published class name means; where a source publishes ids without names, the keys are the ids."""
     digest: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$")
+    """What the content has to be."""
     optional: bool = False
+    """Not fetched unless it is named."""
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -65,19 +73,44 @@ class Source(Settings):
 
 
 class TrainSettings(Settings):
-    """What training is asked for. `extra` holds any other setting of the `ultralytics` trainer, by its own name."""
+    """What training is asked for: `configs/train.yaml`. What is `auto` is chosen for the machine, told and recorded."""
 
     weights: str = "yolov5s.pt"
+    """What training starts from: a checkpoint, a COCO checkpoint's name, or a model's yaml (from scratch)."""
     epochs: int = Field(300, ge=1)
+    """How often the training pictures are gone through at most."""
     patience: int = Field(100, ge=0)
+    """Epochs without a better mAP 0.5:0.95 after which training stops; 0: never."""
     imgsz: int = Field(640, ge=32)
+    """Pixels of the longer side."""
     batch: int = Field(64, ge=1)
+    """Pictures at once."""
     device: str = ""
+    """`cpu` or a GPU's number; empty: the GPU where there is one."""
     seed: int = Field(0, ge=0)
+    """What makes every random choice."""
     workers: int = Field(8, ge=0)
+    """Processes that read pictures, on a GPU."""
+    loader: Literal["auto", "device", "stock"] = "auto"
+    """Who puts pictures together: the device itself, or the package's own loader."""
     optimizer: Literal["SGD", "AdamW", "Adam", "NAdam", "RAdam", "RMSProp"] = "SGD"
+    """How weights are changed."""
     lr0: float = Field(0.01, gt=0)
+    """The learning rate at the start."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """The numbers that the model computes in; losses are in float32."""
+    channels_last: Switch = "auto"
+    """The order of a picture's numbers in memory."""
+    fused: Switch = "auto"
+    """The optimiser in one kernel."""
+    compile: Switch = "auto"
+    """`torch.compile`, on a GPU; `auto` is off."""
+    threads: int = Field(0, ge=0)
+    """Threads on a CPU; 0: one for each core."""
+    val_every: int = Field(1, ge=1)
+    """Epochs from one validation to the next; the last epoch always has one."""
     extra: dict[str, Any] = Field(default_factory=dict)
+    """Any other setting of the `ultralytics` trainer, by its own name."""
 
 
 _FOLDER = re.compile(r"\w[\w .-]{0,99}")

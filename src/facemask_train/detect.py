@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
 
@@ -32,6 +32,15 @@ class Detection:
     name: str
     confidence: float
     corners: Corners
+
+
+class Asked(Protocol):
+    """A loaded model, whatever runs it: pictures (h, w, 3; uint8 RGB) in, what is found in each out."""
+
+    @property
+    def imgsz(self) -> int: ...
+
+    def answers(self, pictures: Iterable[Any], *, confidence: float = ...) -> Iterator[tuple[Detection, ...]]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
-"""How fmask draws: its colours, its font, and boxes that stand out on any picture. Knows pixels alone."""
+"""How fmask draws: its colours, its font, its charts' style, and boxes that stand out. Knows pixels alone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from facemask_train.records import Corners
+from facemask_train.records import CLASSES, Corners
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -15,6 +17,35 @@ if TYPE_CHECKING:
 LABELLED, DETECTED = "#00e0a0", "#ff9a1f"
 GREY, INK = "#6b7280", "#1f2937"
 CLASS_COLOURS = {"mask": "#2f8fff", "no_mask": "#ff8a1f"}
+# Colours that people with any colour vision can tell apart (Okabe and Ito's set).
+CHART_COLOURS = dict(zip(CLASSES, ("#0072b2", "#d55e00"), strict=True))
+_CHARTS: Any = {
+    "font.size": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 11.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "grid.color": "#e5e7eb",
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "text.color": INK,
+    "legend.frameon": False,
+}
+
+
+@contextmanager
+def chart_style() -> Iterator[None]:
+    """Draw in the same style wherever it runs: a user's own matplotlib settings are put aside."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_CHARTS)
+        yield
 
 
 def font(size: int, *, bold: bool = False) -> FreeTypeFont:

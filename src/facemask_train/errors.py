@@ -10,7 +10,8 @@
     ├── NetworkError          6   no network, no answer, or an answer that is no use (404, 429, 5xx)
     ├── StorageError          7   no space, no permission, or another fmask at work on the folder
     ├── TrainingError         8   training stopped and cannot go on
-    └── GateError             9   a number that was asked for (--fail-unless) was not reached
+    ├── GateError             9   a number that was asked for (--fail-unless) was not reached
+    └── StoppedError        130   a signal (Ctrl-C, SIGTERM) stopped training; it can be gone on with
 
 A message names the file, what was expected and what was found; `next_step` is the command to run next.
 """
@@ -88,7 +89,14 @@ class GateError(FmaskError):
     exit_code = 9
 
 
+class StoppedError(FmaskError):
+    """A signal asked training to stop: all that is needed to go on is kept."""
+
+    exit_code = 130
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for the known word closest to `word`, or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    names = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), list(names), n=1)
+    return f" (did you mean '{names[close[0]]}'?)" if close else ""

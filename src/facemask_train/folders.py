@@ -39,13 +39,17 @@ def digest_file(path: Path) -> str:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a crash."""
+    """Write a file so that it is there whole or not at all, also after a crash or on a full disk."""
     temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # on a full disk it would hold the last free bytes
+        raise
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -128,7 +132,7 @@ def locked(target: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     with storage_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make(target.parent)
         lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=0)
         try:
             lock.acquire()
@@ -141,6 +145,31 @@ def locked(target: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def held(target: Path) -> bool:
+    """Say if a command on this machine holds `target` just now."""
+    from filelock import FileLock, Timeout
+
+    path = target.with_name(f".{target.name}.lock")
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):  # for a moment: another command that comes in just this one would be refused
+            return False
+    except Timeout:
+        return True
+    except OSError:  # another's folder, which cannot be written: not known, and not ours to go on with
+        return False
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # with `parents`: a place where nothing can be made, as in /proc
+        raise StorageError(
+            f"{folder}: this folder cannot be made", next_step="choose another folder with --root"
+        ) from error
 
 
 @contextmanager
@@ -158,6 +187,11 @@ def storage_errors(path: Path) -> Iterator[None]:
             raise StorageError(
                 f"{error.filename or path}: this folder cannot be written",
                 next_step="make it writable, or choose another folder with --root",
+            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise StorageError(
+                f"{error.filename or path}: expected a folder here or above, found a file",
+                next_step="move the file away, or choose another folder with --root",
             ) from error
         raise
 

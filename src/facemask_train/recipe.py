@@ -14,8 +14,11 @@ class Split(Settings):
     """The shares of the pictures that go to each split; they add up to 1."""
 
     train: float = Field(0.85, gt=0, le=1)
+    """What the model learns from."""
     val: float = Field(0.10, ge=0, lt=1)
+    """What the best epoch and the operating point are chosen on."""
     test: float = Field(0.05, ge=0, lt=1)
+    """What is scored."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -40,36 +43,44 @@ Quality = Annotated[int, Field(ge=1, le=100)]
 
 
 class Step(Settings):
-    """What every transform has: the chance that it is applied to a picture."""
+    """What every transform has."""
 
     p: float = Field(1.0, gt=0, le=1)
+    """The chance that the step is applied to a picture."""
 
 
 class Turn(Step):
     """An exact turn, counter-clockwise; no pixel is resampled."""
 
     degrees: tuple[Literal[90, 180, 270], ...] = Field((90, 180, 270), min_length=1)
+    """The angles, of which each picture gets one."""
 
 
 class Scale(Step):
-    """The whole picture made smaller or larger, by a factor of its sides; no face becomes too small to judge."""
+    """The whole picture made smaller or larger; no face becomes too small to judge."""
 
     factor: Range[Factor] = (0.5, 1.5)
+    """What its sides are multiplied by."""
 
 
 class Light(Step):
-    """Brightness, contrast and gamma: how far each may go, as a share (0.3: from -30 % to +30 %)."""
+    """Brightness, contrast and gamma, each drawn anew for a picture."""
 
     brightness: float = Field(0.25, ge=0, lt=1)
+    """How far it may go, as a share: 0.3 is from -30 % to +30 %."""
     contrast: float = Field(0.25, ge=0, lt=1)
+    """The same."""
     gamma: float = Field(0.2, ge=0, lt=1)
+    """The same."""
 
 
 class Blur(Step):
-    """Gaussian or motion blur; `kernel` in pixels, odd; `motion` is the share of motion blur."""
+    """Gaussian or motion blur."""
 
     kernel: Range[int] = (3, 7)
+    """The kernel's side in pixels, odd."""
     motion: float = Field(0.5, ge=0, le=1)
+    """The share of motion blur."""
 
     @field_validator("kernel")
     @classmethod
@@ -80,21 +91,24 @@ class Blur(Step):
 
 
 class Noise(Step):
-    """Gaussian noise; its standard deviation as a share of white."""
+    """Gaussian noise."""
 
     strength: Range[Share] = (0.02, 0.08)
+    """Its standard deviation, as a share of white."""
 
 
 class Compression(Step):
-    """JPEG at this quality."""
+    """JPEG, and back."""
 
     quality: Range[Quality] = (30, 80)
+    """From 1 to 100."""
 
 
 class Weather(Step):
     """One of these kinds of weather."""
 
     kinds: tuple[Literal["rain", "fog", "snow", "sun"], ...] = Field(("rain", "fog", "snow", "sun"), min_length=1)
+    """What can be drawn."""
 
 
 FaceKind = Literal["recolour", "relight", "beard", "hand", "cup", "tint", "cap", "shadow"]
@@ -107,15 +121,17 @@ class Faces(Step):
     """Face-aware edits, against the shortcut that a face of two tones wears a mask.
 
     A bare face: `recolour` and `relight` its lower half, cover it by a `beard`, a `hand` or a `cup`. A masked face:
-    `tint` the mask toward the face's own skin. Either: a `cap`, or a `shadow` over the upper half. `share` of the faces
-    that are at least `min_side` pixels get one edit, of those of `kinds` (with their weights) that fit the class.
+    `tint` the mask toward the face's own skin. Either: a `cap`, or a `shadow` over the upper half.
     """
 
     share: float = Field(0.9, gt=0, le=1)
+    """The share of faces that get one edit."""
     min_side: float = Field(20, ge=8)
+    """The shorter side that a face has at least, in pixels."""
     kinds: dict[FaceKind, Weight] = Field(
         {"recolour": 2, "relight": 1, "beard": 1, "hand": 1, "cup": 1, "tint": 6, "cap": 1, "shadow": 1}
     )
+    """The edits and their weights, among those that fit a face's class."""
 
     @field_validator("kinds")
     @classmethod
@@ -129,13 +145,21 @@ class Transform(Settings):
     """One step of a copy: exactly one of these keys."""
 
     turn: Turn | None = None
+    """An exact turn."""
     scale: Scale | None = None
+    """Smaller or larger."""
     light: Light | None = None
+    """Brightness, contrast, gamma."""
     blur: Blur | None = None
+    """Gaussian or motion blur."""
     noise: Noise | None = None
+    """Gaussian noise."""
     compression: Compression | None = None
+    """JPEG's traces."""
     weather: Weather | None = None
+    """Rain, fog, snow or sun."""
     faces: Faces | None = None
+    """Edits of labelled faces."""
 
     @model_validator(mode="before")
     @classmethod
@@ -161,14 +185,14 @@ class Transform(Settings):
 
 
 class Augment(Settings):
-    """What is added to the training part: for each of its pictures, one more for each of `copies`.
-
-    `quality` is that of the JPEGs that are written; `seed` and the picture's content make every choice.
-    """
+    """What is added to the training part: for each of its pictures, one more for each of `copies`."""
 
     seed: int = Field(0, ge=0)
+    """With the picture's content, it makes every choice."""
     quality: int = Field(92, ge=50, le=100)
+    """That of the JPEGs that are written."""
     copies: dict[str, tuple[Transform, ...]] = Field(min_length=1)
+    """By name, the steps that a copy goes through."""
 
     @field_validator("copies")
     @classmethod
@@ -182,39 +206,44 @@ class Augment(Settings):
 
 
 class Duplicates(Settings):
-    """When two pictures are the same picture, or kin. `ensemble/duplicates.py` says how the defaults were measured.
-
-    `distance`: signs of the lowest 64 frequencies that may differ. `likeness`: the correlation that the worst window
-    of two copies has. `kin`: the mean correlation from which two pictures are of one scene, and share a split.
-    """
+    """When two pictures are the same picture, or kin. `ensemble/duplicates.py` says how the defaults were measured."""
 
     distance: int = Field(16, ge=0, le=24)
+    """Signs of the lowest 64 frequencies that may differ."""
     likeness: float = Field(0.8, gt=0, le=1)
+    """The correlation that the worst window of two copies has."""
     kin: float = Field(0.85, gt=0, le=1)
+    """The mean correlation from which two pictures are of one scene, and share a split."""
 
 
 class Prefer(Settings):
-    """Where copies of one picture contradict each other: take the picture and labels of this source."""
+    """Where copies of one picture contradict each other: take one source's word."""
 
     prefer: str
+    """The source whose picture and labels are taken."""
 
 
 class Recipe(Settings):
-    """How an ensemble is made. The order of `sources` matters: the better copies come first.
-
-    `split` is by shares, or `published`: each picture stays where its source put it. There `leaks: remove` takes out of
-    an earlier split what has a copy in a later one, and `leaks: keep` measures it and leaves it.
-    """
+    """How an ensemble is made: `configs/ensembles/NAME.yaml`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    """What the ensemble is called; the file's name where it is left out."""
     description: str = ""
+    """A sentence for people."""
     sources: tuple[str, ...] = Field(min_length=1)
+    """Names in `sources.yaml`. The order matters: the better copies come first."""
     worn_incorrectly: Literal["drop-image", "drop-box", "as-no-mask"] = "drop-image"
+    """What becomes of a picture that shows a mask worn incorrectly."""
     split: Split | Literal["published"] = Split()
+    """By shares, or `published`: each picture stays where its source put it."""
     conflicts: Prefer | Literal["quarantine"] = "quarantine"
+    """What becomes of copies that contradict each other."""
     leaks: Literal["remove", "keep"] = "remove"
+    """With a published split: take what has a copy in a later split out of the earlier, or measure it and leave it."""
     duplicates: Duplicates = Duplicates()
+    """When two pictures are the same picture."""
     augment: Augment | None = None
+    """What is added to the training part."""
 
     @field_validator("sources")
     @classmethod

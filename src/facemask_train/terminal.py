@@ -28,17 +28,12 @@ class Terminal:
     as_json: bool
     quiet: bool
     bar: Any = None
-    task: Any = None
     told: bool = False
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Move the progress bar (a `records.Progress`)."""
-        if self.bar is None:
-            return
-        if self.task is None or self.bar.tasks[0].description != what:
-            self.bar.reset(self.task, description=what, total=total) if self.task is not None else None
-            self.task = self.bar.add_task(what, total=total) if self.task is None else self.task
-        self.bar.update(self.task, completed=done, total=total)
+        if self.bar is not None:
+            self.bar.move(what, done, total)
 
     def result(self, data: Mapping[str, Any], *shown: Any) -> None:
         """Print the result: one JSON object, or what a person reads (tables, lines)."""
@@ -61,12 +56,12 @@ class Terminal:
 def terminal(*, as_json: bool, quiet: bool, debug: bool) -> Iterator[Terminal]:
     """Run a command's body: redirect, log, show progress, and turn an error into a message and an exit code."""
     out = _real_stdout()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    bar = None if quiet else _bar()
+    handler = _Log(bar)
     logger = logging.getLogger("facemask_train")
     logger.addHandler(handler)
     logger.setLevel(logging.ERROR if quiet else logging.INFO)
-    found = Terminal(out, as_json, quiet, bar=None if quiet else _bar())
+    found = Terminal(out, as_json, quiet, bar=bar)
     try:
         yield found
     except FmaskError as error:
@@ -93,15 +88,32 @@ def _real_stdout() -> TextIO:
     return out
 
 
+class _Log(logging.StreamHandler[TextIO]):
+    """Writes what is logged above the bar, and an epoch of training as a row of its table; else plain lines."""
+
+    def __init__(self, bar: Any) -> None:
+        super().__init__(sys.stderr)
+        self.bar = bar
+
+    def emit(self, record: logging.LogRecord) -> None:
+        epochs = getattr(record, "epochs", None)
+        if self.bar is None or not self.bar.live.is_started:
+            super().emit(record)
+        elif epochs is not None:
+            self.bar.show(epochs)
+        else:
+            self.bar.console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+
+
 def _bar() -> Any:
-    """Return a progress bar with the time left, or None where standard error is not a terminal."""
-    if not sys.stderr.isatty():
+    """Return a bar with the time left, or None where standard error is no terminal whose cursor can move."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         return None
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    from facemask_train.live import Live
+
+    bar = Live(Console(stderr=True))
     bar.start()
     return bar
 
@@ -124,10 +136,37 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     """Return a table for `Terminal.result`: the first column is text, the others numbers."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     made = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
     for number, column in enumerate(columns):
         made.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(Text, row))  # not as rich's markup: a file may be called a[b].pt
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A table that leaves out what is needed least where the terminal is narrow (a rich renderable).
+
+    `columns` are (name, cells, rank): those of the highest rank go first, those of rank 0 stay.
+    """
+
+    title: str
+    columns: Sequence[tuple[str, Sequence[str], int]]
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        yield self.fitted(console, options.max_width)
+
+    def fitted(self, console: Any, width: int) -> Any:
+        """Return the widest table that fits, or the narrowest."""
+        wide = console.options.update(max_width=10_000)
+        for most in sorted({rank for _, _, rank in self.columns}, reverse=True):
+            columns = [(name, cells) for name, cells, rank in self.columns if rank <= most]
+            rows = list(zip(*(cells for _, cells in columns), strict=True))
+            made = table(self.title, [name for name, _ in columns], rows)
+            made.padding, made.pad_edge = (0, 1, 0, 0), False
+            if console.measure(made, options=wide).maximum <= width:
+                break
+        return made

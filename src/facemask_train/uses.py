@@ -1,4 +1,4 @@
-"""The commands that use a model: predict, demo. Each prints what one function gave."""
+"""The commands that use a model: predict, demo, export. Each prints what one function gave."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from facemask_train.terminal import table, terminal
 
 if TYPE_CHECKING:
     from facemask_train.use.demo import Site
+    from facemask_train.use.export import Export
     from facemask_train.use.predict import Predicted
+    from facemask_train.use.space import Space
+
 
 _SHOWN = 10  # problems that are told one by one
 
@@ -118,7 +121,52 @@ def demo(
         )
 
 
-# ---- from results to JSON (an interface) and to tables ----
+def export(
+    target: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Where to; without it runs/NAME/export/ or runs/NAME/space/.")
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="A run's name; without it the one finished last.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Any checkpoint, instead of a run's best.")] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="onnx, openvino, or space; more than once for several.")
+    ] = None,
+    nms: Annotated[str, typer.Option(help="Suppression inside the file, or outside: left to who reads it.")] = "inside",
+    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The ensemble to check on, by name or path; without it the run's own.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The split to check on; test where left out, or val if that has no faces.")
+    ] = None,
+    root: Root = DEFAULT_ROOT,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write a model as ONNX and OpenVINO, each checked against PyTorch, with a model card; or as a ready Space."""
+    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
+        from facemask_train.use import export as stage
+        from facemask_train.use import space
+
+        models, wants_space = stage.asked_for(formats or stage.FORMATS, target, nms)
+        options: dict[str, Any] = {
+            "run": run,
+            "weights": weights,
+            "imgsz": imgsz,
+            "data": data,
+            "split": split,
+            "progress": term.progress,
+        }
+        made = None if not models else stage.export(root, formats=models, target=target, nms=nms == "inside", **options)
+        ready = space.write(root, target=target, **options) if wants_space else None
+        term.result(
+            _export_json(made) | _space_json(ready),
+            *([] if made is None else _export_lines(made)),
+            *([] if ready is None else _space_lines(ready)),
+        )
+
+
+# ---- from results to JSON (an interface) and to lines ----
 
 
 def _predict_json(done: Predicted) -> dict[str, Any]:
@@ -165,4 +213,38 @@ def _demo_lines(site: Site) -> list[str]:
     return [
         f"{site.model}, {site.imgsz} px, threshold {site.confidence:.2f} to start with",
         f"open {site.url}   (Ctrl-C ends it)",
+    ]
+
+
+def _export_json(made: Export | None) -> dict[str, Any]:
+    if made is None:
+        return {}
+    keys = ("run", "models", "tolerance", "machine")
+    return {**{key: made.found[key] for key in keys}, "path": str(made.folder), "up_to_date": made.up_to_date}
+
+
+def _export_lines(made: Export) -> list[Any]:
+    from facemask_train.use.export import CARD, HEADER, rows
+
+    found, inputs = made.found, made.found["inputs"]
+    where = f"{found['images']:,} pictures of {inputs['ensemble']['name']}, {inputs['split']}"
+    state = "up to date" if made.up_to_date else "written, and answering as PyTorch does"
+    shown = [(one["format"], *row[1:]) for one, row in zip(found["models"], rows(found), strict=True)]
+    return [
+        table(f"{found['run']} on {where}, {inputs['imgsz']} px", HEADER, shown),
+        f"measured on {found['machine']}; {state}: {made.folder}",
+        f"model card: {made.folder / CARD}",
+    ]
+
+
+def _space_json(ready: Space | None) -> dict[str, Any]:
+    return {} if ready is None else {"space": str(ready.folder), "space_up_to_date": ready.up_to_date}
+
+
+def _space_lines(ready: Space) -> list[str]:
+    state = "up to date" if ready.up_to_date else "written"
+    return [
+        f"Space {state}: {ready.folder}",
+        f"try it here:   cd {ready.folder} && pip install -r requirements.txt && python app.py",
+        "publish it:    hf upload USER/NAME . --repo-type space   (from that folder)",
     ]

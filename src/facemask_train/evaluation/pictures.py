@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.detect import Curves, Validation
-from facemask_train.drawing import GREY, INK
+from facemask_train.drawing import CHART_COLOURS, GREY, INK, chart_style
 from facemask_train.records import CLASSES
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
-
-# Colours that people with any colour vision can tell apart (Okabe and Ito's set).
-CLASS_COLOURS = dict(zip(CLASSES, ("#0072b2", "#d55e00"), strict=True))
-_STYLE: Any = {
-    "font.size": 10.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 11.0,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "grid.color": "#e5e7eb",
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "text.color": INK,
-    "legend.frameon": False,
-}
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """Draw in the same style wherever it runs: a user's own matplotlib settings are put aside."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
-        yield
 
 
 def draw_curves(validation: Validation, path: Path) -> None:
@@ -51,7 +20,7 @@ def draw_curves(validation: Validation, path: Path) -> None:
     from matplotlib.figure import Figure
 
     curves = validation.curves
-    with _style():
+    with chart_style():
         figure = Figure(figsize=(10, 3.9), dpi=120, layout="constrained")
         left, right = figure.subplots(1, 2)
         _precision_recall(left, validation)
@@ -64,7 +33,7 @@ def _precision_recall(axes: Axes, validation: Validation) -> None:
     for name, row in zip(curves.names, curves.precision_at_recall, strict=True):
         score = validation.per_class[name]
         label = f"{name}: AP {_percent(score.map50)}, n = {score.n}"
-        axes.plot(curves.axis, row, color=CLASS_COLOURS[name], linewidth=1.8, label=label)
+        axes.plot(curves.axis, row, color=CHART_COLOURS[name], linewidth=1.8, label=label)
     _frame(axes, "Precision against recall", "recall", "precision")
     axes.legend(ncols=2, fontsize=8, loc="lower left", bbox_to_anchor=(-0.02, 1.0), handlelength=1.5)
 
@@ -73,7 +42,7 @@ def _against_confidence(axes: Axes, curves: Curves, confidence: float) -> None:
     styles = (("precision", curves.precision, "--"), ("recall", curves.recall, ":"), ("F1", curves.f1, "-"))
     for index, name in enumerate(curves.names):
         for what, rows, line in styles:
-            axes.plot(curves.axis, rows[index], line, color=CLASS_COLOURS[name], linewidth=1.6, label=f"{what}, {name}")
+            axes.plot(curves.axis, rows[index], line, color=CHART_COLOURS[name], linewidth=1.6, label=f"{what}, {name}")
     axes.axvline(confidence, color=GREY, linewidth=1)
     side = "left" if confidence < 0.5 else "right"
     text = f" {confidence:.2f}: precision and recall are taken here "
@@ -97,7 +66,7 @@ def draw_confusion(counts: np.ndarray, confidence: float, path: Path) -> None:
 
     rows = counts.sum(axis=1, keepdims=True)
     shares = counts / rows.clip(min=1)
-    with _style():
+    with chart_style():
         figure = Figure(figsize=(9, 3.9), dpi=120, layout="constrained")
         left, right = figure.subplots(1, 2)
         _matrix(left, shares, [[str(value) for value in row] for row in counts], "Counts")

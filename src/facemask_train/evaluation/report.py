@@ -35,9 +35,9 @@ def page(
         f"# {title}",
         table(columns, [row, (*words.PUBLISHED["who"], *words.PUBLISHED["numbers"])]),
         words.ABOUT_PUBLISHED,
-        f"## With intervals, by class\n\n{_by_class(found)}",
-        f"## Where it fails\n\n{_failures(found)}",
-        f"## Shortcuts\n\n{_shortcuts(found.get('audit'))}",
+        f"## With intervals, by class\n\n{by_class(found)}",
+        f"## Where it fails\n\n{failures(found)}",
+        f"## Shortcuts\n\n{shortcuts(found.get('audit'))}",
         f"## What was scored\n\n{bullets(words.scored(found))}",
         f"## Limits\n\n{bullets(words.limits(found, run, card))}",
         *([words.copies(found["agreement_of_copies"])] if found.get("agreement_of_copies") else []),
@@ -57,7 +57,8 @@ def bullets(lines: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _by_class(found: Mapping[str, Any]) -> str:
+def by_class(found: Mapping[str, Any]) -> str:
+    """Return an evaluation's numbers by class, and those at the operating point."""
     header = ("class", "faces (n)", "pictures", *words.NUMBERS.values())
     whole = {**found, "n": found["boxes"]}
     rows = []
@@ -75,7 +76,8 @@ def _by_class(found: Mapping[str, Any]) -> str:
     )
 
 
-def _failures(found: Mapping[str, Any]) -> str:
+def failures(found: Mapping[str, Any]) -> str:
+    """Return an evaluation's mistakes, slices and calibration."""
     kinds = [(name, str(one["count"]), f"{100 * one['cost']:.1f}") for name, one in found["mistakes"].items()]
     slices = [
         (
@@ -97,7 +99,8 @@ def _failures(found: Mapping[str, Any]) -> str:
     )
 
 
-def _shortcuts(audit: Mapping[str, Any] | None) -> str:
+def shortcuts(audit: Mapping[str, Any] | None) -> str:
+    """Return what an audit found, edit by edit."""
     if audit is None:
         return "Not asked: `fmask audit`."
     rows = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -131,17 +132,22 @@ def _look_up(host: str) -> None:
         raise failure[0]
 
 
-def check_extra(extra: dict[str, Any], own: tuple[str, ...]) -> None:
+def check_extra(extra: dict[str, Any], own: tuple[str, ...], instead: Mapping[str, str]) -> None:
     """Refuse a trainer setting that `ultralytics` does not know, or that fmask sets itself.
+
+    Args:
+        instead: settings that fmask's loop does not have, and what to use instead.
 
     Raises:
         UsageError: names the nearest right one.
     """
     from ultralytics.utils import DEFAULT_CFG_DICT
 
-    for key in extra:
+    for key, value in extra.items():
         if key in own:
             raise UsageError(f"--set {key}: fmask sets this itself", next_step="see fmask train --help")
+        if key in instead and value is not None:
+            raise UsageError(f"--set {key}: fmask's own loop does not have this", next_step=f"use {instead[key]}")
         if key not in DEFAULT_CFG_DICT:
             raise UsageError(
                 f"--set {key}: the trainer has no such setting{nearest(key, DEFAULT_CFG_DICT)}",

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facemask_train.engine import use_all_cores
-from facemask_train.errors import DataError
+from facemask_train.errors import DataError, FmaskError
 from facemask_train.records import Progress
+from facemask_train.training.results import Epochs, read_rows
 from facemask_train.training.runs import duration
 from facemask_train.training.tracking import Tracker
 
@@ -53,7 +53,7 @@ def callbacks(run: Run) -> dict[str, list[Any]]:
     from ultralytics.utils.callbacks import get_default_callbacks
 
     def bound(function: Callable[[Run, Trainer], None]) -> Callable[[Trainer], None]:
-        return lambda trainer: function(run, trainer)
+        return lambda trainer: _guarded(function, run, trainer)
 
     found: dict[str, list[Any]] = get_default_callbacks()
     mine: dict[str, list[Callable[[Run, Trainer], None]]] = {
@@ -67,6 +67,16 @@ def callbacks(run: Run) -> dict[str, list[Any]]:
     for event, functions in mine.items():
         found[event] += map(bound, functions)
     return found
+
+
+def _guarded(function: Callable[[Run, Trainer], None], run: Run, trainer: Trainer) -> None:
+    """Call a callback: what fmask raises on purpose stops the training, anything else is told and forgotten."""
+    try:
+        function(run, trainer)
+    except FmaskError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a number that cannot be shown is not worth a run
+        _log.warning("training goes on without %s: %s: %s", function.__name__, type(error).__name__, error)
 
 
 def _check_loaders(run: Run, trainer: Trainer) -> None:
@@ -89,14 +99,14 @@ def _estimate(run: Run, trainer: Trainer) -> None:
         return
     from facemask_train.training.trainer import seconds_per_picture
 
-    use_all_cores()
-    each = seconds_per_picture(trainer.model, trainer.args.imgsz, min(_MEASURED, trainer.batch_size))
+    pictures = min(_MEASURED, trainer.batch_size)
+    each = seconds_per_picture(trainer.model, trainer.args.imgsz, pictures, trainer.autocast())
     left = trainer.epochs - trainer.start_epoch
-    pictures = run.card["splits"]["train"] + run.card["splits"]["val"] / 3  # validation is a forward pass alone
+    epoch = run.card["splits"]["train"] + run.card["splits"]["val"] / 3  # validation is a forward pass alone
     _log.info(
         "on this CPU a picture takes %.0f ms a training step: about %s for %d epochs of %d pictures",
         each * 1000,
-        duration(each * pictures * left),
+        duration(each * epoch * left),
         left,
         run.card["splits"]["train"],
     )
@@ -104,8 +114,6 @@ def _estimate(run: Run, trainer: Trainer) -> None:
 
 def _go_on_counting(_: Run, trainer: Trainer) -> None:
     """Let the time of a resumed run's rows go on from its last row."""
-    from facemask_train.training.trainer import read_rows
-
     rows = read_rows(trainer.csv)
     trainer.train_time_start -= rows[-1]["time"] if rows else 0.0
 
@@ -127,13 +135,17 @@ def _tell_progress(run: Run, trainer: Trainer) -> None:
 
 
 def _tell_epoch(run: Run, trainer: Trainer) -> None:
-    from facemask_train.training.trainer import read_rows
-
-    row = read_rows(trainer.csv)[-1]
+    rows = read_rows(trainer.csv)
+    row = rows[-1]
     log_row(run.tracker, row)
+    extra = {"epochs": Epochs(tuple(rows), trainer.epochs)}
+    if trainer.fitness is None:
+        _log.info("epoch %d of %d: not validated (val_every)", int(row["epoch"]), trainer.epochs, extra=extra)
+        return
     _log.info(
         "epoch %d of %d: mAP50 %.3f, mAP50-95 %.3f, precision %.3f, recall %.3f",
         int(row["epoch"]),
         trainer.epochs,
         *(row[f"metrics/{key}(B)"] for key in ("mAP50", "mAP50-95", "precision", "recall")),
+        extra=extra,
     )

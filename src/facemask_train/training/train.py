@@ -9,23 +9,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.config import TrackerKind, TrainSettings
-from facemask_train.detect import load_model, validate
-from facemask_train.engine import open_ultralytics, use_all_cores
+from facemask_train.detect import Validation, load_model, validate
+from facemask_train.engine import open_ultralytics
 from facemask_train.ensemble.versions import find_ensemble, read_ensemble
 from facemask_train.errors import DataError, FmaskError, TrainingError, UsageError
 from facemask_train.folders import locked, storage_errors
 from facemask_train.records import Progress, no_progress
-from facemask_train.training import runs
+from facemask_train.training import curves, runs
 from facemask_train.training.checkpoints import check_extra, resolve
+from facemask_train.training.choices import choose_loader
 from facemask_train.training.hooks import Run, callbacks, log_row
 from facemask_train.training.pictures import draw_batches
+from facemask_train.training.results import keep_rows, read_rows
+from facemask_train.training.step import Step, choose, read_machine, recall, to_json
 from facemask_train.training.tracking import open_tracker
 
 if TYPE_CHECKING:
-    pass
+    from facemask_train.training.trainer import Trainer
 
 PROJECT = "facemask"
 _OWN = ("model", "data", "project", "name", "save_dir", "resume", "exist_ok", "save", "fraction", "task", "mode")
+_NOT_HERE = {
+    "amp": "--precision",
+    "time": "--epochs",
+    "distill_model": "the package's own trainer",
+    "quantize": "the package's own trainer",
+}
 _SCORES = {"precision": "precision", "recall": "recall", "mAP50": "map50", "mAP50-95": "map50_95"}
 _log = logging.getLogger(__name__)
 
@@ -70,13 +79,16 @@ def train(
     card = read_ensemble(ensemble)
     _check_card(ensemble, card)
     open_ultralytics()
-    check_extra(settings.extra, _OWN)
+    check_extra(settings.extra, _OWN, _NOT_HERE)
+    device = _device(settings.device)
+    machine = read_machine(settings.device, device)
+    step = choose(settings, machine)
     start = resolve(root, settings.weights, progress=progress)
     if not start.endswith((".yaml", ".yml")):
         load_model(Path(start))  # what is no checkpoint is refused before there is a run
     folder = runs.new_run(root, name, f"{card['name']}-{Path(settings.weights).stem}")
     _log.info("training %s on %s (%s)", folder.name, card["name"], ensemble)
-    about = {
+    about: dict[str, Any] = {
         "name": folder.name,
         "kind": "training",
         "state": "started",
@@ -86,7 +98,9 @@ def train(
         "seed": settings.seed,
         "code": runs.code_version(),
         "packages": runs.package_versions(),
-        "device": _device(settings.device),
+        "device": device,
+        "chosen": to_json(step, machine),
+        "events": [],
         "ensemble": {
             "name": card["name"],
             "path": _relative(ensemble, root),
@@ -96,10 +110,11 @@ def train(
         "tracker": {"kind": tracker, "project": PROJECT, "run_id": ""},
         "started": runs.now(),
     }
+    about.setdefault("chosen", {})["loader"] = _loader(settings, gpu=about["device"] != "cpu")
     with locked(folder), storage_errors(folder):
         folder.mkdir(parents=True)
         runs.write_run(folder, about)
-        return _carry_out(root, folder, about, card, progress)
+        return _carry_out(root, folder, about, card, step, progress)
 
 
 def resume(
@@ -131,14 +146,31 @@ def resume(
             f" found {card['hash'][:12]}",
             next_step="name the right one with --data, or start a new run: fmask train",
         )
-    about["ensemble"]["path"] = _relative(ensemble, root)
-    if device is not None:
-        about["settings"]["device"] = device
-        about["device"] = _device(device)
-    _log.info("resuming %s on %s", folder.name, card["name"])
     open_ultralytics()
     with locked(folder), storage_errors(folder):
-        return _carry_out(root, folder, about, card, progress)
+        step = _adapt(about, _relative(ensemble, root), device)
+        return _carry_out(root, folder, about, card, step, progress)
+
+
+def _adapt(about: dict[str, Any], ensemble: str, device: str | None) -> Step:
+    """Change a run's records to where it goes on now, tell what is different, and return how a step is run."""
+    if device is not None:
+        about["settings"]["device"] = device
+    settings = TrainSettings.model_validate(about["settings"])
+    name = _device(settings.device)
+    machine = read_machine(settings.device, name)
+    step, changes = recall(settings, machine, about.get("chosen"))
+    if ensemble != about["ensemble"]["path"]:
+        changes.append(f"ensemble {about['ensemble']['path']} -> {ensemble}")
+    about["ensemble"]["path"], about["device"] = ensemble, name
+    about["chosen"] = {**about.get("chosen", {}), **to_json(step, machine)}  # the loader and the devices stay
+    _log.info("resuming %s on %s", about["name"], about["ensemble"]["name"])
+    if changes:
+        _log.warning(
+            "not as before: %s; all state is kept, the weights may differ in the last bits", "; ".join(changes)
+        )
+        about.setdefault("events", []).append({"event": "resumed elsewhere", "changes": changes})
+    return step
 
 
 def finished(folder: Path) -> Trained:
@@ -155,6 +187,17 @@ def _check_card(ensemble: Path, card: Mapping[str, Any]) -> None:
             f"{ensemble}: expected pictures for {' and '.join(empty)}, found none",
             next_step="build one whose recipe has a share for both",
         )
+
+
+def _loader(settings: TrainSettings, *, gpu: bool) -> dict[str, str]:
+    """Return which loader was chosen, and why; a resumed run keeps to it."""
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    args = {**DEFAULT_CFG_DICT, "augmentations": [], **settings.extra}
+    chosen = choose_loader(settings.loader, args, gpu=gpu)
+    refused = settings.loader == "device" != chosen.value
+    _log.log(logging.WARNING if refused else logging.INFO, "loader: %s (%s)", chosen.value, chosen.reason)
+    return {"is": chosen.value, "why": chosen.reason}
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -186,7 +229,9 @@ def _device(wanted: str) -> str:
         ) from error
 
 
-def _carry_out(root: Path, folder: Path, about: dict[str, Any], card: Mapping[str, Any], progress: Progress) -> Trained:
+def _carry_out(
+    root: Path, folder: Path, about: dict[str, Any], card: Mapping[str, Any], step: Step, progress: Progress
+) -> Trained:
     """Train from the start or the last checkpoint, score the best weights, and close the books."""
     tracker = open_tracker(
         about["tracker"]["kind"],
@@ -199,10 +244,11 @@ def _carry_out(root: Path, folder: Path, about: dict[str, Any], card: Mapping[st
     about["tracker"]["run_id"] = tracker.run_id
     runs.write_run(folder, about)
     run = Run(folder, card, tracker, progress)
+    _log.info("%s (what was chosen and why is in %s)", step.told(), runs.MARKER)
     exit_code = 1
     try:
         _lineage(run, root / about["ensemble"]["path"])
-        _fit(run, about, root / about["ensemble"]["path"] / "data.yaml")
+        _fit(run, about, step, root / about["ensemble"]["path"] / "data.yaml")
         result = _close(run, about, root / about["ensemble"]["path"] / "data.yaml")
         exit_code = 0
     finally:
@@ -223,25 +269,26 @@ def _lineage(run: Run, ensemble: Path) -> None:
     run.tracker.artifact(f"ensemble-{run.card['name']}", "dataset", files, metadata=about, used=True)
 
 
-def _fit(run: Run, about: Mapping[str, Any], data: Path) -> None:
+def _fit(run: Run, about: dict[str, Any], step: Step, data: Path) -> None:
     """Run the epochs that are still to be run."""
-    from facemask_train.training.trainer import Trainer, keep_rows, read_rows
+    from facemask_train.training.state import newest
 
-    last, table = run.folder / "weights" / "last.pt", run.folder / "results.csv"
     overrides = _overrides(run.folder, about, data)
-    if last.exists():
-        done, over = _progress_of(last, overrides["epochs"], overrides["patience"])
-        keep_rows(table, done)
+    found = newest(run.folder / "weights")
+    if found is not None:
+        last, state = found
+        table = run.folder / "results.csv"
+        keep_rows(table, state["epoch"] + 1)
         for row in read_rows(table):
             log_row(run.tracker, row)
-        if over:
+        if state["stopped"]:
             return
-        overrides = {key: overrides[key] for key in ("data", "device", "save_dir", "workers")}
+        # `augmentations` too: a checkpoint does not keep it, and the package would put in its own
+        taken = ("data", "device", "save_dir", "workers", "batch", "augmentations")
+        overrides = {key: overrides[key] for key in taken}
         overrides |= {"model": str(last), "resume": str(last)}
     try:
-        trainer = Trainer(overrides=overrides, _callbacks=callbacks(run))
-        use_all_cores()
-        trainer.train()
+        _trainer(run, about, step, overrides).train()
     except (FmaskError, OSError):  # OSError: a full disk, named by `storage_errors`
         raise
     except Exception as error:  # the package raises anything; one place makes it ours, with the run and the way on
@@ -251,14 +298,34 @@ def _fit(run: Run, about: Mapping[str, Any], data: Path) -> None:
         ) from error
 
 
+def _trainer(run: Run, about: dict[str, Any], step: Step, overrides: Mapping[str, Any]) -> Trainer:
+    from facemask_train.training.trainer import Trainer
+
+    def note(event: dict[str, Any]) -> None:
+        about.setdefault("events", []).append({"time": runs.now(), **event})
+        runs.write_run(run.folder, about)
+
+    every = about["settings"].get("val_every", 1)
+    trainer = Trainer(overrides=overrides, _callbacks=callbacks(run), step=step, note=note, val_every=every)
+    trainer.loader = about["chosen"].get("loader", {"is": "stock"})["is"]
+    return trainer
+
+
+def _batch(about: Mapping[str, Any]) -> int:
+    """Return the batch that a run trains with: what was asked for, or what memory allowed."""
+    smaller = [event["batch"] for event in about.get("events", []) if event["event"] == "out of memory"]
+    return int(min([about["settings"]["batch"], *smaller]))
+
+
 def _overrides(folder: Path, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
     settings = about["settings"]
-    direct = ("epochs", "patience", "imgsz", "batch", "device", "seed", "workers", "optimizer", "lr0")
+    direct = ("epochs", "patience", "imgsz", "device", "seed", "workers", "optimizer", "lr0")
     return {
         "plots": False,
         "verbose": False,
         "augmentations": [],  # or else they depend on whether albumentations happens to be installed
         **{key: settings[key] for key in direct},
+        "batch": _batch(about),
         **settings["extra"],
         "model": about["start"],
         "data": str(data.resolve()),
@@ -267,35 +334,17 @@ def _overrides(folder: Path, about: Mapping[str, Any], data: Path) -> dict[str, 
     }
 
 
-def _progress_of(last: Path, epochs: int, patience: int) -> tuple[int, bool]:
-    """Return how many epochs a checkpoint has behind it, and whether there are none to come."""
-    from facemask_train.training.trainer import load_state
-
-    try:
-        state = load_state(last)
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{last}: expected a checkpoint to resume from, found something else ({error})",
-            next_step="start a new run: fmask train",
-        ) from error
-    done = int(state["epoch"]) + 1
-    waited = done - int(state["stopper"]["best_epoch"])
-    return done, done >= epochs or (patience > 0 and waited >= patience)
-
-
 def _close(run: Run, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
     """Score the best weights on the validation split, hand them to the tracker, and sum the run up."""
-    from facemask_train.training.trainer import read_rows
-
     best = run.folder / "weights" / "best.pt"
     settings = about["settings"]
-    batch, device = 2 * settings["batch"], settings["device"]  # the trainer's own validation batch: the same padding
+    batch, device = 2 * _batch(about), settings["device"]  # the trainer's own validation batch: the same padding
     scored = validate(best, data, "val", imgsz=settings["imgsz"], batch=batch, device=device, progress=run.progress)
     rows = read_rows(run.folder / "results.csv")
     scores = {f"metrics/{key}": getattr(scored.mean, field) for key, field in _SCORES.items()}
     run.tracker.summary({f"best/{key}": value for key, value in scores.items()})
-    pictures = draw_batches(scored.pictures, data.parent, scored.confidence, run.folder)
-    run.tracker.pictures("validation", pictures, step=len(rows))
+    run.tracker.pictures("validation", _drawn(scored, data.parent, run.folder), step=len(rows))
+    run.tracker.pictures("curves", curves.draw(run.folder), step=len(rows))
     run.tracker.artifact(f"{run.folder.name}-best", "model", {"best.pt": best}, aliases=("best",), metadata=scores)
     return {
         "epochs": len(rows),
@@ -303,3 +352,14 @@ def _close(run: Run, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
         "images_per_second": round(run.pace.pictures / run.pace.seconds, 2) if run.pace.seconds else 0.0,
         "best": scores,
     }
+
+
+def _drawn(scored: Validation, ensemble: Path, folder: Path) -> list[Path]:
+    """Draw the sheets of the validation; where that fails, the run is finished without them."""
+    try:
+        return draw_batches(scored.pictures, ensemble, scored.confidence, folder)
+    except OSError:  # a full disk is named as such
+        raise
+    except Exception as error:  # noqa: BLE001 - no picture is worth a run
+        _log.warning("the pictures of the validation are left out: %s: %s", type(error).__name__, error)
+        return []

@@ -5,30 +5,40 @@ A checkpoint is written whole or not at all, in float32, so that its numbers are
 
 from __future__ import annotations
 
-import csv
-import io
 import time
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics import __version__ as package_version
-from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import torch_safe_load
-from ultralytics.utils import DEFAULT_CFG_DICT
 
-from facemask_train.folders import write_bytes
+from facemask_train.training.batches import open_loader
+from facemask_train.training.loop import Loop
+from facemask_train.training.results import read_rows
+from facemask_train.training.state import PREVIOUS, described, keep, packed, plain, snapshot
 
 _COLUMNS = ("precision", "recall", "mAP50", "mAP50-95")
 
 
-class Trainer(DetectionTrainer):  # type: ignore[misc]
-    """What fmask changes: how checkpoints and rows are written, and what is done when the last epoch is over."""
+class Trainer(Loop):
+    """What fmask changes beside the loop: how checkpoints and rows are written."""
+
+    loader = "stock"  # or "device": whoever trains says so before training starts
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        """Return the loader of a split; that of training is the device loader where it was chosen."""
+        if mode != "train" or self.loader == "stock":
+            return super().get_dataloader(dataset_path, batch_size, rank, mode)
+        dataset = self.build_dataset(dataset_path, mode, batch_size)
+        return open_loader(dataset, self.args, self.device, batch_size=batch_size, epochs=self.epochs)
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Append one row to `results.csv`: losses, rates, and the four metrics for all and for each class."""
-        super().save_metrics(metrics | class_metrics(self.validator.metrics))
+        classes = class_metrics(self.validator.metrics)
+        if self.fitness is None:  # no validation in this epoch: what the validator holds is an earlier one's
+            classes = dict.fromkeys(classes, float("nan"))
+        super().save_metrics(metrics | classes)
 
     def read_results_csv(self) -> dict[str, list[float]]:
         """Return `results.csv` by column, without polars."""
@@ -37,39 +47,26 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]
 
     def save_model(self) -> bool:
         """Write `last.pt` (all that a resume needs), then `best.pt` and an epoch's own file where they are due."""
-        ema = _plain(self.ema.ema)
-        about = {
-            "train_args": {key: value for key, value in vars(self.args).items() if key in DEFAULT_CFG_DICT},
-            "train_metrics": {**self.metrics, "fitness": self.fitness},
-            "train_results": self.read_results_csv(),
-            "version": package_version,
-        }
-        state = {
-            "epoch": self.epoch,
-            "best_fitness": self.best_fitness,
-            "stopper": {"best_fitness": self.stopper.best_fitness, "best_epoch": self.stopper.best_epoch},
-            "model": None,
-            "ema": ema,
-            "updates": self.ema.updates,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
-        write_bytes(self.last, _packed(state | about))
-        if self.best_fitness == self.fitness:
-            write_best(self.best, ema, about)
-        if self.save_period > 0 and (self.epoch + 1) % self.save_period == 0:
-            write_best(self.wdir / f"epoch{self.epoch + 1}.pt", ema, about)
+        state = snapshot(self)
+        keep(self.last, packed(state), previous=self.wdir / PREVIOUS)
+        if self.fitness is not None and self.best_fitness == self.fitness:
+            write_best(self.best, state["ema"], described(self))
+        if self.save_period > 0 and self.epoch >= 0 and (self.epoch + 1) % self.save_period == 0:
+            write_best(self.wdir / f"epoch{self.epoch + 1}.pt", state["ema"], described(self))
         return True
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
         """Go on from a checkpoint; a `best.pt` that a kill kept from being written is written now."""
-        super().resume_training(ckpt)
-        if ckpt is not None and self.resume and ckpt["train_metrics"]["fitness"] == ckpt["best_fitness"]:
-            about = {key: ckpt[key] for key in ("train_args", "train_metrics", "train_results", "version")}
-            write_best(self.best, _plain(ckpt["ema"]), about)
+        if ckpt is None or not self.resume:
+            return
+        self.start_epoch = ckpt["epoch"] + 1
+        self._restore(ckpt)
+        fitness = ckpt["train_metrics"]["fitness"]
+        if fitness is not None and fitness == ckpt["best_fitness"]:
+            write_best(self.best, plain(ckpt["ema"]), {key: ckpt[key] for key in _ABOUT})
 
-    def final_eval(self) -> None:
-        """Leave the checkpoints as they are; whoever trains scores `best.pt` afterwards, in a pass of its own."""
+
+_ABOUT = ("train_args", "train_metrics", "train_results", "version")
 
 
 def class_metrics(scores: Any) -> dict[str, float]:
@@ -88,54 +85,24 @@ def class_metrics(scores: Any) -> dict[str, float]:
 
 def write_best(path: Path, ema: torch.nn.Module, about: dict[str, Any]) -> None:
     """Write a checkpoint for use: the averaged weights in float32 without the optimiser."""
-    write_bytes(path, _packed({"epoch": -1, "model": ema, "ema": None, "optimizer": None, **about}))
+    keep(path, packed({"epoch": -1, "model": ema, "ema": None, "optimizer": None, **about}))
 
 
-def read_rows(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a `results.csv`; a last line that a kill cut short is left out."""
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    lines = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))
-    header, *rows = lines or [[]]
-    return [dict(zip(header, map(float, row), strict=True)) for row in rows if len(row) == len(header)]
+def seconds_per_picture(
+    model: torch.nn.Module, imgsz: int, pictures: int, autocast: AbstractContextManager[Any]
+) -> float:
+    """Time a forward and a backward pass on a copy of the model: the fastest of three, after one to warm up.
 
-
-def keep_rows(path: Path, epochs: int) -> None:
-    """Cut `results.csv` back to its first `epochs` rows: those that the checkpoint knows of."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    write_bytes(path, "".join(f"{line}\n" for line in lines[: epochs + 1]).encode())
-
-
-def _plain(model: torch.nn.Module) -> torch.nn.Module:
-    """Return a copy to store: float32, contiguous, without what only training needs."""
-    copy: Any = deepcopy(model).float().to(memory_format=torch.contiguous_format)
-    copy.criterion = None
-    if not isinstance(copy.args, dict):
-        copy.args = dict(vars(copy.args))
-    return copy  # type: ignore[no-any-return]
-
-
-def _packed(checkpoint: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(checkpoint, buffer)
-    return buffer.getvalue()
-
-
-def load_state(last: Path) -> dict[str, Any]:
-    """Return what `last.pt` holds, loaded as weights only."""
-    state, _ = torch_safe_load(str(last))
-    return dict(state)
-
-
-def seconds_per_picture(model: torch.nn.Module, imgsz: int, pictures: int) -> float:
-    """Time a forward and a backward pass on a copy of the model: the fastest of three, after one to warm up."""
+    Args:
+        autocast: what the forward pass runs in; entered four times.
+    """
     copy = deepcopy(model).train()
-    batch = torch.zeros(pictures, 3, imgsz, imgsz)  # no random numbers: drawing some would change the training
+    batch = torch.zeros(pictures, 3, imgsz, imgsz)
     seconds = []
     for _ in range(4):
         began = time.perf_counter()
-        outputs = copy(batch)
+        with autocast:
+            outputs = copy(batch)
         torch.autograd.backward([value.float().sum() for value in _tensors(outputs)])
         seconds.append(time.perf_counter() - began)
     return min(seconds[1:]) / pictures

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from facemask_train.detect import Detection
+from facemask_train.detect import Asked, Detection
 from facemask_train.errors import FmaskError
 from facemask_train.inference import one_per_face
 from facemask_train.use import parts, uploads
@@ -22,8 +22,6 @@ from facemask_train.use.tally import Tally, above, count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from facemask_train.inference import Detector
 
     Picture = NDArray[Any]
 
@@ -44,7 +42,7 @@ _NOTHING = "There is nothing to count here: send something first (what was found
 class Served:
     """What the page is about: a loaded model, what is known of it, and the threshold to start from."""
 
-    detector: Detector
+    detector: Asked
     said: Statement
     confidence: float
 

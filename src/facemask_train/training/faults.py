@@ -1,0 +1,111 @@
+"""What can go wrong while training runs, told apart: no memory, numbers that are not finite, a signal to stop.
+
+Knows no trainer. What is done about each is in `loop.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "insufficient memory",
+    "cublas_status_alloc_failed",
+    "cudnn_status_internal_error",
+    "unable to find an engine",
+)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_log = logging.getLogger(__name__)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say if an error of torch (CPU or CUDA), OpenCV or Python means that memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error).lower()
+    known = isinstance(error, RuntimeError) or type(error).__module__ == "cv2"
+    return known and any(sign in text for sign in _NO_MEMORY)
+
+
+class NotFinite(Exception):  # noqa: N818 - no mistake of the code: the loop goes back and tries once more
+    """A loss or a weight became infinite or not a number. Carries the evidence."""
+
+    def __init__(self, evidence: Mapping[str, Any]) -> None:
+        super().__init__(str(evidence))
+        self.evidence = dict(evidence)
+
+
+@dataclass(slots=True)
+class Trail:
+    """The losses of an epoch's batches, and the pictures that each was made of: the evidence if one goes wrong.
+
+    Losses stay tensors on their device until they are looked at, so that a GPU does not wait for each batch.
+    """
+
+    losses: list[Mapping[str, Any]] = field(default_factory=list)
+    pictures: list[Sequence[str]] = field(default_factory=list)
+
+    def add(self, losses: Mapping[str, Any], pictures: Sequence[str]) -> None:
+        self.losses.append(losses)
+        self.pictures.append(pictures)
+
+    def check_last(self) -> None:
+        """Raise `NotFinite` if the last batch's losses are not finite."""
+        self._check(len(self.losses) - 1)
+
+    def check_all(self) -> None:
+        """Raise `NotFinite` for the first batch whose losses are not finite."""
+        for index in range(len(self.losses)):
+            self._check(index)
+
+    def _check(self, index: int) -> None:
+        losses = {key: float(value) for key, value in self.losses[index].items()}
+        if not all(map(math.isfinite, losses.values())):
+            raise NotFinite({"what": "loss", **self.evidence(index)})
+
+    def evidence(self, index: int) -> dict[str, Any]:
+        """Return what is known of a batch (counted from 1), and of the one whose step came before it."""
+        return {"batch": index + 1, **self._batch(index), **({"before": self._batch(index - 1)} if index else {})}
+
+    def _batch(self, index: int) -> dict[str, Any]:
+        losses = {key: repr(float(value)) for key, value in self.losses[index].items()}
+        return {"losses": losses, "pictures": list(self.pictures[index])}
+
+
+class Signals:
+    """Note SIGINT and SIGTERM instead of dying at once; a second one does what it did before."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self._old: dict[int, Any] = {}
+        self._process = os.getpid()
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._old = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._put_back()
+
+    def _put_back(self) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        self._old = {}
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a loader's process: the main one ends it
+            return
+        self.name = signal.Signals(number).name
+        self._put_back()
+        _log.warning("%s: stopping after this batch (again: at once)", self.name)
