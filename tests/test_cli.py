@@ -96,6 +96,8 @@ def test_quiet_says_nothing_but_errors(tmp_path: Path) -> None:
         (["evaluate", "--fail-unless", "map50=0.9"], 2, "expected NAME>=NUMBER"),
         (["audit"], 4, "fmask train"),
         (["audit", "--probe", "nowhere"], 4, "nowhere"),
+        (["demo", "--port", "0"], 4, "fmask train"),
+        (["demo", "--host", "203.0.113.7"], 2, "no address of this machine"),
         (["compare", "one"], 2, "two different runs"),
         (["compare", "one", "other"], 4, "no such run"),
         (["pipeline", "--sample", "--version", "5"], 2, "leave one out"),

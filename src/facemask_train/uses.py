@@ -157,7 +157,10 @@ def _calendar(by: str, places: Path | None, pattern: str | None, start: str | No
 
 def demo(
     run: Annotated[str | None, typer.Option(help="A run's name; without it the one finished last.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Any checkpoint, instead of a run's best.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="A checkpoint or an export (.onnx, an OpenVINO folder), instead of a run's best."),
+    ] = None,
     imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
     confidence: Annotated[
         float | None,

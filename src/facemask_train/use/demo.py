@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.errors import MissingError, UsageError
-from facemask_train.evaluation.subject import find_model
 from facemask_train.inference import load_detector
 from facemask_train.use import demo_page, uploads
+from facemask_train.use.asked import find_asked, threshold
 from facemask_train.use.demo_answers import Served
 from facemask_train.use.statement import known, statement
 
@@ -71,19 +71,17 @@ def serve(
         UsageError: the host or the port cannot be bound.
         DataError: the checkpoint cannot be used.
     """
-    _need_gradio()
-    limits = limits or uploads.Limits()
     port = free_port(host, port)
-    model = find_model(root, run, weights)
-    measured = known(model)
-    detector = load_detector(model.weights, imgsz=model.imgsz(imgsz), device=device)
-    chosen = measured.confidence if confidence is None else confidence
-    served = Served(detector, statement(model, measured), chosen)
+    asked = find_asked(root, run, weights)
+    _need_gradio()
+    detector = load_detector(asked.weights, imgsz=asked.imgsz(imgsz), device=device)
+    start = threshold(asked, detector.imgsz, confidence).value
+    served = Served(detector, statement(asked.run, known(asked.run), name=asked.name), start)
     site = Site(
-        f"http://{_in_url(host)}:{port}/", host, port, model.folder.name, model.weights, chosen, detector.imgsz,
+        f"http://{_in_url(host)}:{port}/", host, port, asked.name, asked.weights, start, detector.imgsz,
         host not in _LOCAL,
     )  # fmt: skip
-    serve_page(served, host, port, limits, told=lambda: _tell(site, told), stop=stop)
+    serve_page(served, host, port, limits or uploads.Limits(), told=lambda: _tell(site, told), stop=stop)
 
 
 def _tell(site: Site, told: Callable[[Site], None]) -> None:

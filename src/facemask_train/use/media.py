@@ -7,6 +7,7 @@ that they decode while a model works on those before. Knows no model, and writes
 from __future__ import annotations
 
 import glob
+import io
 import itertools
 import math
 import os
@@ -195,6 +196,14 @@ def _one_ahead(pool: ThreadPoolExecutor, found: Iterator[Frame | Problem]) -> It
     while (one := coming.result()) is not None:
         coming = pool.submit(next, found, None)
         yield one
+
+
+def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Frame | Problem:
+    """Return a picture that is at hand as bytes; it has no file, so its `source` is an empty path."""
+    try:
+        return _decoded(Source(Path(), ""), io.BytesIO(content), max_pixels)
+    except (*BROKEN, MemoryError) as error:
+        return Problem(Path(), _why(error))
 
 
 def _picture(source: Source, max_pixels: int) -> Frame | Problem:

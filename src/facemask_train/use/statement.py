@@ -12,13 +12,11 @@ from typing import Any
 
 from facemask_train.evaluation import words
 from facemask_train.evaluation.subject import Model
+from facemask_train.evaluation.threshold import DEFAULT
 from facemask_train.folders import read_json
 from facemask_train.records import CLASSES
 
 NOT_MEASURED = "not measured"
-DEFAULT_CONFIDENCE = 0.25
-"""What the `ultralytics` package predicts with, where no evaluation has chosen better."""
-
 PLAIN = {"mask": "with a mask", "no_mask": "without"}
 
 
@@ -42,11 +40,13 @@ class Known:
     @property
     def confidence(self) -> float:
         """The operating point that the evaluation chose, else the package's own."""
-        return DEFAULT_CONFIDENCE if self.metrics is None else float(self.metrics["operating_point"]["threshold"])
+        return DEFAULT if self.metrics is None else float(self.metrics["operating_point"]["threshold"])
 
 
-def known(model: Model) -> Known:
-    """Return what was measured of these very weights."""
+def known(model: Model | None) -> Known:
+    """Return what was measured of these very weights; nothing where no run made them."""
+    if model is None:
+        return Known(None, None)
     metrics = _newest(model.folder.glob("evaluation/*/metrics.json"), model.digest)
     audit = _newest(model.folder.glob("audit/*/audit.json"), model.digest)
     return Known(metrics, (metrics or {}).get("audit") or audit)
@@ -62,10 +62,16 @@ def _weights(said: Mapping[str, Any]) -> str:
     return str((said.get("inputs") or {}).get("weights", ""))
 
 
-def statement(model: Model, found: Known) -> Statement:
-    """Return what a person has to know before believing this model."""
+def statement(model: Model | None, found: Known, *, name: str = "") -> Statement:
+    """Return what a person has to know before believing this model.
+
+    Args:
+        name: what it is called; as its run where left out.
+    """
+    run: Mapping[str, Any] = {} if model is None else model.run
+    called = name or (model.folder.name if model is not None else "a model")
     facts = (
-        ("Trained on", _trained_on(model)),
+        ("Trained on", _trained_on(run)),
         ("Scored on", _scored_on(found.metrics)),
         ("Accuracy", _accuracy(found.metrics)),
         *((f"Faces {PLAIN[name]}", _errors(found.metrics, name)) for name in CLASSES),
@@ -73,11 +79,10 @@ def statement(model: Model, found: Known) -> Statement:
         ("Small faces", _sizes(found.metrics)),
         ("Shortcuts", words.headline_of(found.audit) if found.audit else f"{NOT_MEASURED} (`fmask audit`)"),
     )
-    return Statement(model.folder.name, _warning(found.metrics), facts, _limits(model, found))
+    return Statement(called, _warning(found.metrics), facts, _limits(run, found))
 
 
-def _trained_on(model: Model) -> str:
-    run = model.run
+def _trained_on(run: Mapping[str, Any]) -> str:
     ensemble = run.get("ensemble")
     if not ensemble:
         return "not known: no training of this project made these weights"
@@ -154,14 +159,14 @@ def _warning(metrics: Mapping[str, Any] | None) -> str:
     return f"On its test pictures this model finds and rightly names {' and '.join(shares)}. Yours may be harder."
 
 
-def _limits(model: Model, found: Known) -> tuple[str, ...]:
+def _limits(run: Mapping[str, Any], found: Known) -> tuple[str, ...]:
     said = [
         "It knows two answers, mask and no mask: a mask worn under the nose gets one of them.",
         "Its numbers hold for pictures like its test pictures. Other cameras, light, distances, people or masks: "
         f"{NOT_MEASURED}.",
         "It recognises nobody, and is not made to decide anything about one person.",
     ]
-    trained, scored = (model.run.get("ensemble") or {}).get("hash"), found.metrics
+    trained, scored = (run.get("ensemble") or {}).get("hash"), found.metrics
     if scored and trained != scored["inputs"]["ensemble"]["hash"]:
         said.insert(0, "It was scored on another ensemble than it was trained on: the two may share pictures.")
     return tuple(said)

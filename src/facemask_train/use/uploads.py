@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from facemask_train.ensemble.pictures import plain_rgb
 from facemask_train.errors import DataError
+from facemask_train.use import media
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +24,10 @@ class Limits:
     megapixels: int = 40
     seconds: int = 60
     frames: int = 30
+
+    @property
+    def pixels(self) -> int:
+        return self.megapixels * 1_000_000
 
 
 class Frame(NamedTuple):
@@ -106,27 +108,10 @@ def read_picture(content: bytes, limits: Limits) -> NDArray[Any]:
     Raises:
         DataError: it is too large, or no picture that can be read.
     """
-    import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    Image.MAX_IMAGE_PIXELS = None  # the size is judged here, with the visitor's limit and in the visitor's words
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")) as image:
-                _check_size(image.size, limits)
-                return np.asarray(plain_rgb(ImageOps.exif_transpose(image)))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise DataError("This file is no picture that can be read.") from error
-
-
-def _check_size(size: tuple[int, int], limits: Limits) -> None:
-    width, height = size
-    if width * height > limits.megapixels * 1_000_000:
-        raise DataError(
-            f"This picture has {width:,} x {height:,} pixels ({width * height / 1e6:,.0f} megapixels). "
-            f"At most {limits.megapixels} megapixels are taken: make it smaller."
-        )
+    found = media.decode(content, max_pixels=limits.pixels)
+    if isinstance(found, media.Problem):
+        raise _refusal("picture", found)
+    return found.pixels
 
 
 def read_video(path: Path, limits: Limits) -> Iterator[Frame]:
@@ -135,26 +120,31 @@ def read_video(path: Path, limits: Limits) -> Iterator[Frame]:
     Raises:
         DataError: its frames are too large, or it is no video that can be read.
     """
+    source = media.Source(path, f"video{path.suffix if path.suffix.lower() in media.VIDEO_SUFFIXES else '.mp4'}")
+    began = time.monotonic()
+    for number, frame in enumerate(media.frames([source], every=_distance(path, limits), max_pixels=limits.pixels)):
+        if isinstance(frame, media.Problem):
+            if not number:
+                raise _refusal("video", frame)
+            return  # what was read before it broke off counts
+        at = frame.time or 0.0
+        if number == limits.frames or at > limits.seconds or time.monotonic() - began > limits.seconds:
+            return
+        yield Frame(at, frame.pixels)
+
+
+def _distance(path: Path, limits: Limits) -> float:
+    """Return the seconds between frames, half a second or more, so that as many as are taken reach the end."""
     import cv2
 
-    video = cv2.VideoCapture(str(path))
+    video = media.open_video(path)
     try:
-        size = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        _check_size(size, limits)
-        rate = video.get(cv2.CAP_PROP_FPS) or 25.0
-        total = min(video.get(cv2.CAP_PROP_FRAME_COUNT), limits.seconds * rate)
-        step = max(1, int(max(total, 1) / limits.frames), round(rate / 2))
-        began, number, found = time.monotonic(), 0, 0
-        while number <= limits.seconds * rate and found < limits.frames and time.monotonic() - began < limits.seconds:
-            if not video.grab():
-                break
-            if number % step == 0:
-                good, frame = video.retrieve()
-                if good:
-                    found += 1
-                    yield Frame(number / rate, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
-            number += 1
-        if not found:
-            raise DataError("This file is no video that can be read.")
+        rate, count = (video.get(key) for key in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
     finally:
         video.release()
+    length = count / rate if rate > 0 and count > 0 else limits.seconds
+    return max(0.5, min(length, limits.seconds) / limits.frames)
+
+
+def _refusal(what: str, found: media.Problem) -> DataError:
+    return DataError(f"This {what} was not taken: {found.why}.")
