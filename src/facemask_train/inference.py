@@ -77,6 +77,17 @@ class Detector:
         boxed: Picture = box(image=picture)
         return boxed
 
+    def _ratio_pad(self, picture: Picture, boxed: Picture) -> tuple[tuple[float, float], tuple[int, int]]:
+        """Return how a picture was scaled (down, across) and moved (across, down).
+
+        From the two shapes alone the package guesses it, and is off by up to two pixels where a side was rounded.
+        """
+        height, width = self.backend.size or (self.imgsz, self.imgsz)
+        ratio = min(height / picture.shape[0], width / picture.shape[1])
+        sides = [max(round(side * ratio), 1) for side in picture.shape[:2]]
+        down, across = (round((whole - side) / 2 - 0.1) for whole, side in zip(boxed.shape, sides, strict=False))
+        return (sides[0] / picture.shape[0], sides[1] / picture.shape[1]), (across, down)
+
     def _ask(self, held: list[tuple[Picture, Picture]], confidence: float) -> list[tuple[Detection, ...]]:
         import numpy as np
         from ultralytics.utils import nms, ops
@@ -89,7 +100,8 @@ class Detector:
         )  # fmt: skip
         answered = []
         for (picture, boxed), boxes in zip(held, found, strict=True):
-            corners = ops.scale_boxes(boxed.shape[:2], boxes[:, :4], picture.shape[:2]).tolist()
+            placed = self._ratio_pad(picture, boxed)
+            corners = ops.scale_boxes(boxed.shape[:2], boxes[:, :4], picture.shape[:2], placed).tolist()
             rows = zip(corners, boxes[:, 4].tolist(), boxes[:, 5].tolist(), strict=True)
             answers = (Detection(CLASSES[int(index)], sure, tuple(box)) for box, sure, index in rows)
             answered.append(tuple(sorted(answers, key=lambda one: (-one.confidence, one.name, one.corners))))
