@@ -3,6 +3,7 @@
     python bench/gpu.py ARCHIVES OUT [--stages check steps feed table] [--weights yolov5n-face.pt]
 
     check   the kernels against torch's operations, and a short training by the command line
+    profile where the time of a step goes, by kernel and by call
     steps   the step of YOLOv5s, fed with one resident batch, with each choice turned on and off
     feed    27,000 resident entries: the device loader against that limit, and the package's loader on all cores
     table   YOLOv5s from scratch and the checkpoint of --weights, each with its seeds side by side, scored on test
@@ -18,8 +19,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,11 +40,13 @@ split: {train: 0.6, val: 0.2, test: 0.2}
 STEPS: dict[str, tuple[str, ...]] = {
     "as chosen": (),
     "float32": ("precision=fp32",),
-    "float16": ("precision=fp16",),
+    "float16": ("precision=fp16", "fused=false"),
     "channels first": ("channels_last=false",),
     "plain optimiser": ("fused=false",),
     "not deterministic": ("deterministic=false",),
     "not deterministic, convolutions tried out": ("deterministic=false", "benchmark"),
+    "not deterministic, channels first": ("deterministic=false", "channels_last=false"),
+    "not deterministic, float32": ("deterministic=false", "precision=fp32"),
     "compiled": ("compile=true", "deterministic=false"),
 }
 
@@ -51,11 +56,12 @@ class Figures(dict[str, Any]):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.path, self.began = path, time.perf_counter()
+        self.path, self.began, self.lock = path, time.perf_counter(), threading.Lock()
 
     def note(self, key: str, value: Any) -> None:
-        self[key] = value
-        self.path.write_text(json.dumps(self, indent=1) + "\n")
+        with self.lock:
+            self[key] = value
+            self.path.write_text(json.dumps(self, indent=1) + "\n")
         print(f"[{time.perf_counter() - self.began:.0f} s] {key}: {json.dumps(value)}", flush=True)
 
 
@@ -65,7 +71,13 @@ def main() -> None:
     figures = Figures(given.out / "gpu.json")
     figures.note("about", about())
     data = build(given, figures)
-    stages: dict[str, Callable[..., None]] = {"check": check, "steps": steps, "feed": feed, "table": table}
+    stages: dict[str, Callable[..., None]] = {
+        "check": check,
+        "steps": steps,
+        "profile": profile,
+        "feed": feed,
+        "table": table,
+    }
     for name in given.stages:
         stages[name](given, data, figures)
 
@@ -83,7 +95,7 @@ def options() -> argparse.Namespace:
     asked.add_argument("--short", type=int, default=3840, help="entries where no whole epoch is asked for")
     asked.add_argument("--variants", nargs="+", default=list(STEPS), choices=list(STEPS))
     asked.add_argument("--seeds", type=int, default=3)
-    asked.add_argument("--epochs", type=int, nargs=2, default=[80, 40], help="from scratch, and from the checkpoint")
+    asked.add_argument("--epochs", type=int, nargs=2, default=[40, 30], help="from scratch, and from the checkpoint")
     asked.add_argument("--imgsz", type=int, default=416, help="of the table")
     return asked.parse_args()
 
@@ -101,18 +113,14 @@ def about() -> dict[str, Any]:
     }
 
 
-def fmask(given: argparse.Namespace, *words: str, log: str) -> subprocess.Popen[bytes]:
-    """Start a command of fmask's, what it says going to a file."""
+def done(given: argparse.Namespace, *words: str, log: str) -> float:
+    """Run a command of fmask's, what it says going to a file; return its seconds."""
+    began = time.perf_counter()
     command = [sys.executable, "-m", "facemask_train", *words, "--root", str(given.root)]
     with (given.out / log).open("ab") as target:
-        return subprocess.Popen(command, stdout=target, stderr=subprocess.STDOUT)
-
-
-def done(given: argparse.Namespace, *words: str, log: str) -> float:
-    """Run a command of fmask's; return its seconds."""
-    began = time.perf_counter()
-    if fmask(given, *words, log=log).wait() != 0:
-        sys.exit((given.out / log).read_text()[-3000:])
+        code = subprocess.run(command, stdout=target, stderr=subprocess.STDOUT, check=False).returncode
+    if code != 0:
+        sys.exit(f"{' '.join(words)}: ended with {code}: " + (given.out / log).read_text()[-2000:])
     return round(time.perf_counter() - began, 1)
 
 
@@ -145,7 +153,8 @@ def bench_loader(given: argparse.Namespace, data: Path, **changes: Any) -> dict[
     """Return what `loader.py feed` measures."""
     import loader
 
-    fixed = {"data": data, "workers": os.cpu_count(), "batch": 64, "weights": "yolov5s.yaml", "epochs": 2, "sets": []}
+    fixed = {"data": data, "workers": os.cpu_count(), "batch": 64, "weights": "yolov5s.yaml", "sets": []}
+    fixed |= {"epochs": 2, "warm": 1}
     asked = SimpleNamespace(**{**fixed, "device": given.device, **changes})
     found: dict[str, Any] = loader.feed(asked)
     return found
@@ -160,11 +169,41 @@ def steps(given: argparse.Namespace, data: Path, figures: Figures) -> None:
         for name in given.variants:
             sets = [one for one in STEPS[name] if "=" in one]
             torch.backends.cudnn.benchmark = "benchmark" in STEPS[name]
-            found = bench_loader(given, data, imgsz=size, entries=given.short, feeds=["same"], sets=sets)
+            try:
+                found = bench_loader(given, data, imgsz=size, entries=given.short, feeds=["same"], sets=sets)
+            except Exception as error:  # noqa: BLE001 - the other choices are still to be measured
+                figures.note(f"step, {size} px: {name}", f"{type(error).__name__}: {error}")
+                continue
             one = found["fed with"][loader.SAME]
             kept = ("pictures a second", "seconds before the first epoch", "most of the GPU's memory, GiB")
             figures.note(f"step, {size} px: {name}", {key: one[key] for key in kept})
     torch.backends.cudnn.benchmark = False
+
+
+def profile(given: argparse.Namespace, data: Path, figures: Figures) -> None:
+    """Write which kernels, and which calls on the host, a step's time goes to."""
+    import loader
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiled
+
+    loader.open_ultralytics()
+    for size in given.sizes:
+        with profiled(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+            bench_loader(
+                given,
+                data,
+                imgsz=size,
+                entries=min(640, given.short),
+                epochs=1,
+                feeds=["same"],
+                sets=list(STEPS[given.variants[0]]),
+            )
+        tables = [
+            seen.key_averages().table(sort_by=by, row_limit=30)
+            for by in ("self_cuda_time_total", "self_cpu_time_total")
+        ]
+        (given.out / f"profile-{size}.txt").write_text("\n".join(tables))
+        figures.note(f"profile, {size} px", "written")
 
 
 def feed(given: argparse.Namespace, data: Path, figures: Figures) -> None:
@@ -187,30 +226,34 @@ def feed(given: argparse.Namespace, data: Path, figures: Figures) -> None:
 
 
 def table(given: argparse.Namespace, data: Path, figures: Figures) -> None:
+    """Train and score every model with every seed, all side by side."""
     models = {"YOLOv5s from scratch": "yolov5s.yaml", "YOLOv5n face": str(given.weights.resolve())}
-    for (name, weights), epochs in zip(models.items(), given.epochs, strict=True):
-        began = time.perf_counter()
-        names = [f"{name.replace(' ', '-').lower()}-{seed}" for seed in range(given.seeds)]
-        same = ("--weights", weights, "--epochs", str(epochs), "--imgsz", str(given.imgsz), "--tracker", "none")
-        where = ("--data", data.name, "--device", given.device, *same)
-        side_by_side(
-            given, [("train", *where, "--seed", str(seed), "--name", one) for seed, one in enumerate(names)], names
-        )
-        trained = time.perf_counter() - began
-        scored = ("--data", data.name, "--tracker", "none", "--device", given.device)
-        side_by_side(given, [("evaluate", one, *scored) for one in names], names)
-        figures.note(
-            f"table: {name}",
-            {"epochs": epochs, "imgsz": given.imgsz, "seconds, all seeds": round(trained, 1)}
-            | {one: score(given.root / "runs" / one, data.name) for one in names},
-        )
+    same = ("--data", data.name, "--tracker", "none", "--device", given.device)
 
+    def one(model: str, weights: str, epochs: int, seed: int) -> None:
+        name = f"{model.replace(' ', '-').lower()}-{seed}"
+        how = ("--weights", weights, "--epochs", str(epochs), "--imgsz", str(given.imgsz), "--seed", str(seed))
+        done(
+            given, "train", *same, *how, "--set", "val_every=5", "--set", "workers=2", "--name", name, log=f"{name}.log"
+        )
+        done(given, "evaluate", name, *same, "--no-audit", log=f"{name}.log")
+        figures.note(f"table: {name}", score(given.root / "runs" / name, data.name))
 
-def side_by_side(given: argparse.Namespace, commands: list[tuple[str, ...]], names: list[str]) -> None:
-    running = [fmask(given, *words, log=f"{words[0]}-{name}.log") for words, name in zip(commands, names, strict=True)]
-    for words, name, one in zip(commands, names, running, strict=True):
-        if one.wait() != 0:
-            print((given.out / f"{words[0]}-{name}.log").read_text()[-2000:], flush=True)
+    def compiled() -> None:
+        how = ("--weights", "yolov5n.yaml", "--epochs", "3", "--imgsz", str(given.imgsz), "--name", "compiled")
+        figures.note("compiled", done(given, "train", *same, *how, "--set", "compile=true", log="compiled.log"))
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(2 * given.seeds + 1) as pool:
+        jobs = [
+            pool.submit(one, *model, epochs, seed)
+            for model, epochs in zip(models.items(), given.epochs, strict=True)
+            for seed in range(given.seeds)
+        ]
+        jobs.append(pool.submit(compiled))
+    figures.note("table: seconds, all side by side", round(time.perf_counter() - began, 1))
+    for job in jobs:
+        job.result()
 
 
 def score(run: Path, data: str) -> dict[str, Any]:
