@@ -153,8 +153,7 @@ def bench_loader(given: argparse.Namespace, data: Path, **changes: Any) -> dict[
     """Return what `loader.py feed` measures."""
     import loader
 
-    fixed = {"data": data, "workers": os.cpu_count(), "batch": 64, "weights": "yolov5s.yaml", "sets": []}
-    fixed |= {"epochs": 2, "warm": 1}
+    fixed = {"data": data, "workers": os.cpu_count(), "batch": 64, "weights": "yolov5s.yaml", "epochs": 2, "sets": []}
     asked = SimpleNamespace(**{**fixed, "device": given.device, **changes})
     found: dict[str, Any] = loader.feed(asked)
     return found
@@ -212,11 +211,8 @@ def feed(given: argparse.Namespace, data: Path, figures: Figures) -> None:
     loader.open_ultralytics()
     for size in given.sizes:
         found = {}
-        for kind, entries, epochs in (
-            ("same", given.short, 3),
-            ("device", given.entries, 1),
-            ("stock", given.short, 1),
-        ):
+        plan = (("same", given.short, 3), ("device", given.entries, 2), ("stock", given.short, 1))
+        for kind, entries, epochs in plan:
             one = bench_loader(given, data, imgsz=size, entries=entries, epochs=epochs, feeds=[kind])["fed with"]
             found |= one
             figures.note(f"feed, {size} px: {kind}", one)
@@ -239,18 +235,13 @@ def table(given: argparse.Namespace, data: Path, figures: Figures) -> None:
         done(given, "evaluate", name, *same, "--no-audit", log=f"{name}.log")
         figures.note(f"table: {name}", score(given.root / "runs" / name, data.name))
 
-    def compiled() -> None:
-        how = ("--weights", "yolov5n.yaml", "--epochs", "3", "--imgsz", str(given.imgsz), "--name", "compiled")
-        figures.note("compiled", done(given, "train", *same, *how, "--set", "compile=true", log="compiled.log"))
-
     began = time.perf_counter()
-    with ThreadPoolExecutor(2 * given.seeds + 1) as pool:
+    with ThreadPoolExecutor(2 * given.seeds) as pool:
         jobs = [
             pool.submit(one, *model, epochs, seed)
             for model, epochs in zip(models.items(), given.epochs, strict=True)
             for seed in range(given.seeds)
         ]
-        jobs.append(pool.submit(compiled))
     figures.note("table: seconds, all side by side", round(time.perf_counter() - began, 1))
     for job in jobs:
         job.result()

@@ -62,8 +62,7 @@ def options() -> argparse.Namespace:
     loaders.add_argument("--pictures", type=int, default=400, help="how many are timed, of each loader")
     loaders.add_argument("--batch", type=int, default=16)
     fed.add_argument("--entries", type=int, default=27000)
-    fed.add_argument("--epochs", type=int, default=2, help="how many are timed")
-    fed.add_argument("--warm", type=int, default=1, help="how many come before, and are not timed")
+    fed.add_argument("--epochs", type=int, default=2, help="how many are timed, after a first one that is not")
     fed.add_argument("--batch", type=int, default=64)
     fed.add_argument("--weights", default="yolov5s.yaml")
     fed.add_argument("--feeds", nargs="+", choices=("same", "device", "stock"), default=["same", "device", "stock"])
@@ -249,7 +248,7 @@ def fed(given: argparse.Namespace, data: Path, folder: Path, kind: str) -> dict[
 
     given_settings = {
         **{"model": given.weights, "data": str(data), "imgsz": given.imgsz, "batch": given.batch},
-        **{"device": given.device, "workers": given.workers, "epochs": given.epochs + given.warm, "close_mosaic": 0},
+        **{"device": given.device, "workers": given.workers, "epochs": given.epochs + 1, "close_mosaic": 0},
         **{"save_dir": str(folder / kind), "augmentations": [], "plots": False, "verbose": False, "val": False},
         **{"optimizer": "SGD", **settings_of(given.sets)},
     }
@@ -263,7 +262,7 @@ def fed(given: argparse.Namespace, data: Path, folder: Path, kind: str) -> dict[
     use_all_cores()
     trainer.train()
     most = torch.cuda.max_memory_allocated() / 2**30 if given.device != "cpu" else None
-    each = [end - begin for begin, end in zip(times[::2], times[1::2], strict=True)][given.warm :]
+    each = [end - begin for begin, end in zip(times[2::2], times[3::2], strict=True)]  # the first epoch warms up
     epoch = sum(each) / len(each)
     return {
         "pictures a second": round(given.entries / epoch, 1),

@@ -111,7 +111,7 @@ def _compile(settings: TrainSettings, machine: Machine) -> str:
     if settings.compile is True and not machine.cuda:
         return "compiling is for a GPU only"
     return (
-        "not measured to pay for its start: turn it on with --set compile=true"
+        "its start takes longer than a short training gains: --set compile=true turns it on"
         if settings.compile == "auto"
         else (_ASKED if settings.compile else "turned off")
     )
