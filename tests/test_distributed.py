@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import shapes
 from facemask_train.errors import PeerError, TrainingError, UsageError
-from facemask_train.evaluation import words
+from facemask_train.evaluation.report import words
 from facemask_train.ranks import Place, follows, place, share_of_cores
 from facemask_train.training import distributed, launch
 from facemask_train.training.distributed import Member, check_batch, device_list, devices_of, rerooted

@@ -22,7 +22,7 @@ from facemask_train import detect
 from facemask_train.detect import Detection
 from facemask_train.errors import DataError, MissingError, UsageError
 from facemask_train.evaluation import store
-from facemask_train.evaluation.slices import Traits
+from facemask_train.evaluation.measures.slices import Traits
 from facemask_train.folders import digest_file, write_json
 from facemask_train.inference import load_detector
 from facemask_train.records import CLASSES, Box, Label

@@ -195,7 +195,7 @@ def _point(point: Mapping[str, Any]) -> list[str]:
 
 
 def _shortcuts(audit: Mapping[str, Any] | None) -> list[str]:
-    from facemask_train.evaluation.words import headline_of
+    from facemask_train.evaluation.report.words import headline_of
 
     return [] if audit is None else [headline_of(audit)]
 
@@ -217,7 +217,7 @@ def _audit_json(found: Audit) -> dict[str, Any]:
 
 
 def _audit_lines(found: Audit) -> list[Any]:
-    from facemask_train.evaluation.words import headline_of, rate
+    from facemask_train.evaluation.report.words import headline_of, rate
 
     said = found.found
     rows = [
@@ -256,7 +256,7 @@ def _compare_json(found: Comparison) -> dict[str, Any]:
 
 
 def _compare_lines(found: Comparison) -> list[Any]:
-    from facemask_train.evaluation.words import NUMBERS
+    from facemask_train.evaluation.report.words import NUMBERS
 
     said = found.found
     scores = [(one["run"], *(f"{100 * one[key]:.1f} %" for key in NUMBERS)) for one in said["runs"]]

@@ -10,11 +10,11 @@ from typing import Any
 from facemask_train.detect import Picture
 from facemask_train.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.evaluation import audit, store
-from facemask_train.evaluation.edits import KINDS
-from facemask_train.evaluation.estimates import ENOUGH_PICTURES
+from facemask_train.evaluation.edits.kinds import KINDS
 from facemask_train.evaluation.evaluate import METRICS as RESULT
-from facemask_train.evaluation.intervals import resample
-from facemask_train.evaluation.paired import (
+from facemask_train.evaluation.measures.estimates import ENOUGH_PICTURES
+from facemask_train.evaluation.measures.intervals import resample
+from facemask_train.evaluation.measures.paired import (
     METRICS,
     Difference,
     Side,
@@ -24,7 +24,7 @@ from facemask_train.evaluation.paired import (
     of_recipes,
     side,
 )
-from facemask_train.evaluation.verdicts import of_checkpoints, of_two_recipes
+from facemask_train.evaluation.report.words import of_checkpoints, of_two_recipes
 from facemask_train.folders import digest_data, locked, read_json, recover, replacing, write_json
 from facemask_train.records import SPLITS
 from facemask_train.training import runs
@@ -188,7 +188,7 @@ def _by_content(folder: Path) -> list[Picture]:
 
 
 def _write(folder: Path, root: Path, entrants: Sequence[Entrant], metric: str) -> dict[str, Any]:
-    from facemask_train.evaluation import compare_pages
+    from facemask_train.evaluation.report import comparison
 
     pictures = _aligned(entrants)
     weights = resample(len(pictures[0]))
@@ -219,7 +219,7 @@ def _write(folder: Path, root: Path, entrants: Sequence[Entrant], metric: str) -
         "disagreements": len(apart),
     }
     data = root / "data" / "ensembles" / str(found["ensemble"])
-    compare_pages.write(folder, found, [one.name for one in entrants], sides, apart, data)
+    comparison.write(folder, found, [one.name for one in entrants], sides, apart, data)
     return found
 
 

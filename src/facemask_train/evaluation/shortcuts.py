@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from facemask_train.detect import Detection
 from facemask_train.drawing import open_upright
-from facemask_train.evaluation.edits import KINDS, Kind, edit, kinds_for
-from facemask_train.evaluation.intervals import Interval, resample, share
-from facemask_train.evaluation.matching import MATCH_IOU
+from facemask_train.evaluation.edits.kinds import KINDS, Kind, edit, kinds_for
+from facemask_train.evaluation.measures.intervals import Interval, resample, share
+from facemask_train.evaluation.measures.matching import MATCH_IOU
 from facemask_train.folders import digest_data
 from facemask_train.geometry import iou
 from facemask_train.inference import Detector

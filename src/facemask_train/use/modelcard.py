@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from facemask_train.evaluation import report, words
+from facemask_train.evaluation.report import markdown, words
 from facemask_train.records import CLASSES, SPLITS
 from facemask_train.training.runs import duration
 
@@ -104,7 +104,7 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"words": words, "report": report}
+    environment.globals |= {"words": words, "markdown": markdown}
     return environment.get_template(template).render(**values)
 
 

@@ -46,8 +46,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.errors import DataError
-from facemask_train.evaluation.estimates import ENOUGH_FACES
-from facemask_train.evaluation.intervals import LEVEL, SEED, Interval
+from facemask_train.evaluation.measures.estimates import ENOUGH_FACES
+from facemask_train.evaluation.measures.intervals import LEVEL, SEED, Interval
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facemask_train.evaluation import words
+from facemask_train.evaluation.report import words
 from facemask_train.evaluation.subject import Model
 from facemask_train.evaluation.threshold import DEFAULT
 from facemask_train.folders import read_json

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from facemask_train.detect import Detection, Picture
 from facemask_train.drawing import DETECTED, LABELLED, open_upright
-from facemask_train.evaluation.edits import KINDS
-from facemask_train.evaluation.gallery import BAD, GOOD, Band, Tile, crop, draw_gallery, window
-from facemask_train.evaluation.matching import KINDS as MISSES
-from facemask_train.evaluation.matching import Kind, Miss, most_telling
+from facemask_train.evaluation.edits.kinds import KINDS
+from facemask_train.evaluation.measures.matching import KINDS as MISSES
+from facemask_train.evaluation.measures.matching import Kind, Miss, most_telling
+from facemask_train.evaluation.measures.suspects import Suspect
+from facemask_train.evaluation.report.tiles import BAD, GOOD, Band, Tile, crop, draw_gallery, window
 from facemask_train.evaluation.shortcuts import Outcome, draw
-from facemask_train.evaluation.suspects import Suspect
 from facemask_train.records import Corners
 
 _COLUMNS, _ROWS = 6, 2

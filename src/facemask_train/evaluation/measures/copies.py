@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facemask_train.evaluation.flat import Faces, Flat, faces, overlaps
-from facemask_train.evaluation.precision import match
+from facemask_train.evaluation.measures.flat import Faces, Flat, faces, overlaps
+from facemask_train.evaluation.measures.precision import match
 from facemask_train.records import CLASSES
 
 FILE = "groups.parquet"

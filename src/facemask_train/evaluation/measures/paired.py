@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.detect import Detection, Picture
-from facemask_train.evaluation.estimates import Sample, counts_at, prepare, rates
-from facemask_train.evaluation.flat import flatten
-from facemask_train.evaluation.intervals import Interval, difference, resample, student
-from facemask_train.evaluation.matching import pairs
-from facemask_train.evaluation.precision import average_precision, resampled
+from facemask_train.evaluation.measures.estimates import Sample, counts_at, prepare, rates
+from facemask_train.evaluation.measures.flat import flatten
+from facemask_train.evaluation.measures.intervals import Interval, difference, resample, student
+from facemask_train.evaluation.measures.matching import pairs
+from facemask_train.evaluation.measures.precision import average_precision, resampled
 from facemask_train.records import Label
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from facemask_train.evaluation.canvas import FACE, Colour, Point, Sheet, curve, oval, tone, vary
+from facemask_train.evaluation.edits.canvas import FACE, Colour, Point, Sheet, curve, oval, tone, vary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

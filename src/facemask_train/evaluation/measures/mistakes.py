@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from facemask_train.evaluation.estimates import Sample
-from facemask_train.evaluation.precision import Ranked, average_precision
+from facemask_train.evaluation.measures.estimates import Sample
+from facemask_train.evaluation.measures.precision import Ranked, average_precision
 from facemask_train.records import CLASSES
 
 if TYPE_CHECKING:

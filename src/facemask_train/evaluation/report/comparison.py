@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.drawing import DETECTED, LABELLED, open_upright
-from facemask_train.evaluation import charts
-from facemask_train.evaluation.charts import Line
-from facemask_train.evaluation.gallery import BAD, GOOD, Band, Tile, crop, draw_gallery, window
-from facemask_train.evaluation.page import inlined, render
-from facemask_train.evaluation.paired import METRICS, Disagreement, Side
-from facemask_train.evaluation.precision import Ranked
-from facemask_train.evaluation.report import table
-from facemask_train.evaluation.words import NUMBERS, percent
+from facemask_train.evaluation.measures.paired import METRICS, Disagreement, Side
+from facemask_train.evaluation.measures.precision import Ranked
+from facemask_train.evaluation.report import charts
+from facemask_train.evaluation.report.charts import Line
+from facemask_train.evaluation.report.markdown import table
+from facemask_train.evaluation.report.page import inlined, render
+from facemask_train.evaluation.report.tiles import BAD, GOOD, Band, Tile, crop, draw_gallery, window
+from facemask_train.evaluation.report.words import NUMBERS, percent
 from facemask_train.records import CLASSES
 
 _SHOWN, _COLUMNS = 18, 6

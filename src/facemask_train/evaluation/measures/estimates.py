@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from facemask_train.evaluation.flat import Flat, Overlaps, overlaps
-from facemask_train.evaluation.intervals import Interval, interval, resample
-from facemask_train.evaluation.precision import Ranked, average_precision, coarseness, match, rank, resampled
+from facemask_train.evaluation.measures.flat import Flat, Overlaps, overlaps
+from facemask_train.evaluation.measures.intervals import Interval, interval, resample
+from facemask_train.evaluation.measures.precision import Ranked, average_precision, coarseness, match, rank, resampled
 from facemask_train.records import CLASSES
 
 if TYPE_CHECKING:

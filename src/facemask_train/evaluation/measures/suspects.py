@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from facemask_train.detect import Picture
-from facemask_train.evaluation.estimates import Sample
-from facemask_train.evaluation.flat import LEAST_OVERLAP
-from facemask_train.evaluation.mistakes import sort_mistakes
+from facemask_train.evaluation.measures.estimates import Sample
+from facemask_train.evaluation.measures.flat import LEAST_OVERLAP
+from facemask_train.evaluation.measures.mistakes import sort_mistakes
 from facemask_train.records import CLASSES, Corners
 
 Why = Literal["swapped", "overlooked", "badly placed", "not a face"]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from facemask_train.evaluation import headwear, lowerface, maskwear
-from facemask_train.evaluation.canvas import Sheet, blank, put_down
+from facemask_train.evaluation.edits import headwear, lowerface, maskwear
+from facemask_train.evaluation.edits.canvas import Sheet, blank, put_down
 from facemask_train.records import CLASSES, Box
 
 if TYPE_CHECKING:

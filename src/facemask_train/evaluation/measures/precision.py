@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from facemask_train.evaluation.flat import Flat, Overlaps
+from facemask_train.evaluation.measures.flat import Flat, Overlaps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from facemask_train.evaluation import words
-from facemask_train.evaluation.words import percent, with_interval
+from facemask_train.evaluation.report import words
+from facemask_train.evaluation.report.words import percent, with_interval
 from facemask_train.records import CLASSES
 
 _FOUR = ("map50", "map50_95", "precision", "recall")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.detect import Curves
-from facemask_train.evaluation import charts, words
-from facemask_train.evaluation.charts import Line
+from facemask_train.evaluation.report import charts, words
+from facemask_train.evaluation.report.charts import Line
 from facemask_train.evaluation.shortcuts import LEAST_SIDE
 from facemask_train.records import CLASSES
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.drawing import open_upright
-from facemask_train.evaluation.estimates import Number, Sample, at_confidence, average_precisions
+from facemask_train.evaluation.measures.estimates import Number, Sample, at_confidence, average_precisions
 from facemask_train.records import Progress, no_progress
 
 if TYPE_CHECKING:

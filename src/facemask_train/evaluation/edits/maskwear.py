@@ -6,8 +6,8 @@ import math
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from facemask_train.evaluation.canvas import Colour, Sheet, curve, mirrored, vary
-from facemask_train.evaluation.lowerface import PAINTS, scaled, skin
+from facemask_train.evaluation.edits.canvas import Colour, Sheet, curve, mirrored, vary
+from facemask_train.evaluation.edits.lowerface import PAINTS, scaled, skin
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

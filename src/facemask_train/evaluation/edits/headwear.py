@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from facemask_train.evaluation.canvas import FACE, Colour, Point, Sheet, curve, mirrored, oval, vary
-from facemask_train.evaluation.lowerface import scaled
+from facemask_train.evaluation.edits.canvas import FACE, Colour, Point, Sheet, curve, mirrored, oval, vary
+from facemask_train.evaluation.edits.lowerface import scaled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

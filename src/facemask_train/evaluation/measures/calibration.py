@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from facemask_train.evaluation.estimates import Number, Sample
-from facemask_train.evaluation.intervals import share
+from facemask_train.evaluation.measures.estimates import Number, Sample
+from facemask_train.evaluation.measures.intervals import share
 
 BINS = 10
 FROM = 0.05

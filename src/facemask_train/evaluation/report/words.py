@@ -1,11 +1,12 @@
-"""How results are put into words: percents with intervals, who was scored, and the limits of what a number says."""
+"""Results in words: percents with intervals, who was scored, what a difference says, and the limits of a number."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from facemask_train.evaluation.estimates import ENOUGH_FACES, ENOUGH_PICTURES
+from facemask_train.evaluation.measures.estimates import ENOUGH_FACES, ENOUGH_PICTURES
+from facemask_train.evaluation.measures.paired import Difference
 from facemask_train.evaluation.shortcuts import MEASURABLE_FACES, MEASURABLE_PICTURES
 from facemask_train.records import CLASSES
 
@@ -163,4 +164,51 @@ def copies(found: Mapping[str, Any]) -> str:
         f"{found['copied']:,} boxes. Scored as if one label set were a detector: {found['matched']:,} match at IoU 0.5"
         f"{overlap}, {found['same']:,} of them with the same class (precision {percent(found['precision'])} %, recall "
         f"{percent(found['recall'])} %). The copies share an origin: this does not say how well two people agree."
+    )
+
+
+# ---- what a difference says ----
+
+
+def points(value: float) -> str:
+    """Return a difference in points of a percent, without its sign."""
+    return f"{abs(100 * value):.1f}"
+
+
+def of_checkpoints(first: str, second: str, found: Difference, metric: str, images: int, *, few: bool) -> str:
+    """Say what a difference of two checkpoints on the same pictures means."""
+    low, high = found.interval
+    name = NUMBERS[metric]
+    if low > 0 or high < 0:
+        more = "more" if found.value > 0 else "less"
+        bounds = sorted((abs(100 * low), abs(100 * high)))
+        text = (
+            f"This checkpoint ({second}) scores {points(found.value)} points {more} than {first}, 95 % interval "
+            f"{bounds[0]:.1f} to {bounds[1]:.1f} ({name}, {images} pictures)."
+        )
+    else:
+        text = (
+            f"These {images} pictures do not tell the two checkpoints apart: {second} scores {100 * found.value:+.1f} "
+            f"points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f} ({name}), against {first}."
+        )
+    warned = (
+        f" {TOO_FEW.capitalize()}: {ENOUGH_PICTURES} pictures and {ENOUGH_FACES} faces of each class say something."
+        if few
+        else ""
+    )
+    return f"{text}{warned} Of two recipes it says nothing: that takes three seeds or more on each side."
+
+
+def of_two_recipes(first: Sequence[str], second: Sequence[str], found: Difference, metric: str, images: int) -> str:
+    """Say what a difference of two recipes' means over their seeds means."""
+    low, high = found.interval
+    sides = f"{len(second)} runs ({', '.join(second)}) against {len(first)} ({', '.join(first)})"
+    if low > 0 or high < 0:
+        more = "more" if found.value > 0 else "less"
+        bounds = sorted((abs(100 * low), abs(100 * high)))
+        said = f"The second recipe scores {points(found.value)} points {more}, 95 % interval {bounds[0]:.1f} to "
+        return f"{said}{bounds[1]:.1f} ({NUMBERS[metric]}, {images} pictures, over seeds): {sides}."
+    return (
+        f"The two recipes are not told apart: {100 * found.value:+.1f} points, 95 % interval {100 * low:+.1f} to "
+        f"{100 * high:+.1f} ({NUMBERS[metric]}, {images} pictures, over seeds): {sides}."
     )
