@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facemask_train import __version__, listing, scores, summaries, uses
-from facemask_train.options import (
+from facemask_train import __version__
+from facemask_train.commands import listing, scores, summaries, uses
+from facemask_train.commands.options import (
     DEFAULT_ROOT,
     Config,
     Debug,
@@ -32,7 +33,8 @@ from facemask_train.options import (
     engine_named,
     tracker_named,
 )  # fmt: skip
-from facemask_train.terminal import table, terminal
+from facemask_train.commands.tables import table
+from facemask_train.commands.terminal import terminal
 
 if TYPE_CHECKING:
     from facemask_train.ensemble.build import Built

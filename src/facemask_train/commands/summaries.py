@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from facemask_train.terminal import table
+from facemask_train.commands.tables import table
 
 if TYPE_CHECKING:
     from facemask_train.inspection.comparison import Difference

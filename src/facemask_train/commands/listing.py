@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facemask_train.options import DEFAULT_ROOT, Debug, Json, Quiet, Root
-from facemask_train.terminal import Fitted, terminal
+from facemask_train.commands.options import DEFAULT_ROOT, Debug, Json, Quiet, Root
+from facemask_train.commands.tables import Fitted
+from facemask_train.commands.terminal import terminal
 
 if TYPE_CHECKING:
-    from facemask_train.history import Past
+    from facemask_train.training.history import Past
 
 _NAMES = {"mAP50": "mAP 0.5", "mAP50-95": "0.5:0.95", "precision": "precision", "recall": "recall"}
 _LINEAGE = ("command", "start", "seed", "device", "started", "finished")
@@ -30,7 +31,7 @@ def runs(
         context.default_map = {"show": context.params}
         return
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train import history
+        from facemask_train.training import history
 
         found = history.all_past(root)
         term.result({"runs": [history.to_json(past) for past in found]}, *listed(found, root))
@@ -46,7 +47,7 @@ def show(
 ) -> None:
     """Show all about one run: settings, data, numbers by class, evaluations, and its curves (curves.png too)."""
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train import history
+        from facemask_train.training import history
 
         past = history.find_past(root, name)
         term.result(history.whole_json(past) | {"curves": _picture(past)}, *shown(past))
@@ -107,7 +108,7 @@ def _with_interval(value: Any, bounds: Any) -> str:
 
 def _tested(past: Past) -> str:
     """Return mAP 0.5 on the test split of the run's own ensemble, or of whichever it was evaluated on."""
-    from facemask_train.history import score_json
+    from facemask_train.training.history import score_json
 
     own = past.part("ensemble").get("name")
     tests = [one for one in map(score_json, past.scores) if one["split"] == "test"]
@@ -187,7 +188,7 @@ def _by_class(past: Past) -> list[Any]:
 
 
 def _scores(past: Past) -> list[Any]:
-    from facemask_train.history import score_json
+    from facemask_train.training.history import score_json
 
     found = [score_json(one) for one in past.scores]
     if not found:
@@ -205,7 +206,7 @@ def _scores(past: Past) -> list[Any]:
 
 
 def _curves(past: Past) -> list[Any]:
-    from facemask_train.textchart import Charts
+    from facemask_train.commands.textchart import Charts
     from facemask_train.training.results import LOSSES, metric
 
     if not past.rows:

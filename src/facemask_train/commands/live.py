@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextCol
 from rich.table import Column
 from rich.text import Text
 
-from facemask_train.terminal import Fitted
+from facemask_train.commands.tables import Fitted
 from facemask_train.training.results import LOSSES, Epochs, Row, best_row, metric, seconds_each
 
 _NARROW = 64  # columns: below it the bar leaves out the counts

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facemask_train.options import DEFAULT_ROOT, Debug, Device, Json, Quiet, Root, Tracker, tracker_named
-from facemask_train.terminal import table, terminal
+from facemask_train.commands.options import DEFAULT_ROOT, Debug, Device, Json, Quiet, Root, Tracker, tracker_named
+from facemask_train.commands.tables import table
+from facemask_train.commands.terminal import terminal
 
 if TYPE_CHECKING:
     from facemask_train.evaluation.audit import Audit
