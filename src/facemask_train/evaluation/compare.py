@@ -12,10 +12,9 @@ from facemask_train.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.evaluation import audit, store
 from facemask_train.evaluation.edits.kinds import KINDS
 from facemask_train.evaluation.evaluate import METRICS as RESULT
-from facemask_train.evaluation.measures.estimates import ENOUGH_PICTURES
+from facemask_train.evaluation.measures.estimates import ENOUGH_PICTURES, NUMBERS
 from facemask_train.evaluation.measures.intervals import resample
 from facemask_train.evaluation.measures.paired import (
-    METRICS,
     Difference,
     Side,
     differences,
@@ -75,7 +74,7 @@ def compare(
     Args:
         names: two runs or more.
         data: the ensemble on which they were scored; without it, the one that they have in common.
-        metric: one of `paired.METRICS`, which the verdict is about.
+        metric: one of `estimates.NUMBERS`, which the verdict is about.
 
     Raises:
         UsageError: fewer than two runs, one twice, or an unknown metric or split.
@@ -107,9 +106,9 @@ def _check(names: Sequence[str], metric: str, split: str) -> None:
         raise UsageError(
             f"expected two different runs or more, found {', '.join(names) or 'none'}", next_step="fmask compare A B"
         )
-    if metric not in METRICS:
+    if metric not in NUMBERS:
         raise UsageError(
-            f"--metric {metric}: no such metric{nearest(metric, METRICS)}", next_step=f"one of: {', '.join(METRICS)}"
+            f"--metric {metric}: no such metric{nearest(metric, NUMBERS)}", next_step=f"one of: {', '.join(NUMBERS)}"
         )
     if split not in SPLITS:
         raise UsageError(f"--split {split}: no such split", next_step=f"one of: {', '.join(SPLITS)}")
@@ -203,7 +202,7 @@ def _write(folder: Path, root: Path, entrants: Sequence[Entrant], metric: str) -
             {
                 "run": one.name,
                 "threshold": one.threshold,
-                **{key: round(own.values[key], 6) for key in METRICS},
+                **{key: round(own.values[key], 6) for key in NUMBERS},
                 "shortcut_rate": (one.metrics.get("audit") or {}).get("shortcut_rate"),
             }
             for one, own in zip(entrants, sides, strict=True)

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from facemask_train.detect import Detection
 from facemask_train.drawing import open_upright
@@ -29,9 +29,7 @@ from facemask_train.inference import Detector
 from facemask_train.records import CLASSES, Box, Label, Progress, no_progress
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+    from facemask_train.records import Array
 
 LEAST_SIDE = 32.0
 """A face is large enough when both sides of its box are this long, in pixels of the picture."""

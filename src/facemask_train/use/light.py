@@ -15,9 +15,7 @@ from facemask_train.errors import DataError, MissingError
 from facemask_train.records import CLASSES
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+    from facemask_train.records import Array
 
 FOUND = "detections"
 """What the output of such a file is called."""

@@ -49,9 +49,7 @@ from facemask_train.evaluation.measures.intervals import LEVEL, SEED, Interval
 from facemask_train.use.shares import LEAST_CORRELATION, Count, Share, count_of, share_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+    from facemask_train.records import Array
 
 MASK, BARE, UNKNOWN, MISSED = range(4)
 """What becomes of a face: called masked, called bare, found but not judged, not found. The first two are classes."""

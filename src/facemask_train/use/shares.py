@@ -9,15 +9,14 @@ for shares, Garwood's gamma for counts.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.evaluation.measures.intervals import LEVEL, Interval
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
 
-    Array = NDArray[Any]
+    from facemask_train.records import Array
 
 LEAST_CORRELATION = 0.05
 """Faces of one picture are taken to be at least this alike, also where they do not seem so."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.evaluation.edits.canvas import FACE, Colour, Point, Sheet, curve, mirrored, oval, vary
 from facemask_train.evaluation.edits.lowerface import scaled
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+    from facemask_train.records import Array
 
 CLOTHS: tuple[Colour, ...] = ((52, 58, 72), (110, 112, 116), (146, 48, 50), (44, 84, 66), (36, 36, 40), (168, 150, 120))
 CAPS: tuple[Colour, ...] = ((34, 52, 104), (176, 40, 44), (38, 38, 42), (232, 230, 224), (60, 98, 72), (206, 162, 66))

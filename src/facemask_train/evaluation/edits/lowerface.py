@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.evaluation.edits.canvas import FACE, Colour, Point, Sheet, curve, oval, tone, vary
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+    from facemask_train.records import Array
 
 PAINTS: tuple[Colour, ...] = (
     (46, 92, 168),

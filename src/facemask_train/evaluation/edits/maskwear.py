@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.evaluation.edits.canvas import Colour, Sheet, curve, mirrored, vary
 from facemask_train.evaluation.edits.lowerface import PAINTS, scaled, skin
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+    from facemask_train.records import Array
 
 MASKS: tuple[Colour, ...] = ((150, 196, 222), (238, 242, 244), (40, 42, 48), (236, 178, 190), (160, 208, 190))
 

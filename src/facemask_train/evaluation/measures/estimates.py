@@ -12,9 +12,7 @@ from facemask_train.evaluation.measures.precision import Ranked, average_precisi
 from facemask_train.records import CLASSES
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+    from facemask_train.records import Array
 
 ENOUGH_PICTURES = 100
 ENOUGH_FACES = 72

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.detect import Picture
 from facemask_train.records import CLASSES
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+    from facemask_train.records import Array
 
 LEAST_OVERLAP = 0.1
 """The overlap (IoU) from which a detection has something to do with a label (as in TIDE)."""

@@ -17,16 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.evaluation.measures.estimates import Sample
 from facemask_train.evaluation.measures.precision import Ranked, average_precision
 from facemask_train.records import CLASSES
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+    from facemask_train.records import Array
 
 MISTAKES = ("class", "localisation", "class and localisation", "duplicate", "background", "missed")
 _RIGHT, _UNTOUCHED = -1, -1

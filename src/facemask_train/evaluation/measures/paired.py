@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.detect import Detection, Picture
-from facemask_train.evaluation.measures.estimates import Sample, counts_at, prepare, rates
+from facemask_train.evaluation.measures.estimates import NUMBERS, Sample, counts_at, prepare, rates
 from facemask_train.evaluation.measures.flat import flatten
 from facemask_train.evaluation.measures.intervals import Interval, difference, resample, student
 from facemask_train.evaluation.measures.matching import pairs
@@ -16,17 +16,12 @@ from facemask_train.evaluation.measures.precision import average_precision, resa
 from facemask_train.records import Label
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
-
-METRICS = ("map50", "map50_95", "precision", "recall", "f1")
-"""What is compared: COCO's average precision, and precision, recall and F1 at each model's own operating point."""
+    from facemask_train.records import Array
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Side:
-    """One model: its sample, and by metric the number and that of each resample, (b,)."""
+    """One model at its own operating point: its sample, and by name the number and its resamples, (b,)."""
 
     sample: Sample
     values: Mapping[str, float]
@@ -50,8 +45,8 @@ def side(pictures: Sequence[Picture], threshold: float, weights: Array) -> Side:
     import numpy as np
 
     sample = prepare(flatten(pictures), weights)
-    values: dict[str, list[float]] = {key: [] for key in METRICS}
-    many: dict[str, list[Array]] = {key: [] for key in METRICS}
+    values: dict[str, list[float]] = {key: [] for key in NUMBERS}
+    many: dict[str, list[Array]] = {key: [] for key in NUMBERS}
     for name in sample.classes:
         areas = average_precision(sample.ranked[name])
         assert areas is not None
@@ -61,7 +56,7 @@ def side(pictures: Sequence[Picture], threshold: float, weights: Array) -> Side:
         whole = rates(*(np.asarray(part.sum(), np.float64) for part in parts))
         each = rates(*(part.astype(np.float32) @ weights for part in parts))
         for key, value, row in zip(
-            METRICS, (areas[0], areas.mean(), *whole), (drawn[0], drawn.mean(axis=0), *each), strict=True
+            NUMBERS, (areas[0], areas.mean(), *whole), (drawn[0], drawn.mean(axis=0), *each), strict=True
         ):
             values[key].append(float(value))
             many[key].append(row)
@@ -75,7 +70,7 @@ def side(pictures: Sequence[Picture], threshold: float, weights: Array) -> Side:
 def differences(first: Side, second: Side) -> dict[str, Difference]:
     """Return the difference of each metric, second minus first, resampled in pairs."""
     found = {}
-    for key in METRICS:
+    for key in NUMBERS:
         value = second.values[key] - first.values[key]
         drawn = second.resamples[key] - first.resamples[key]
         found[key] = Difference(value, difference(value, drawn, first.sample.flat.pictures))

@@ -15,14 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from facemask_train.evaluation.measures.flat import Flat, Overlaps
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+    from facemask_train.records import Array
 
 IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """The overlaps over which mAP 0.5:0.95 is the mean."""

@@ -6,16 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.drawing import open_upright
 from facemask_train.evaluation.measures.estimates import Number, Sample, at_confidence, average_precisions
 from facemask_train.records import Progress, no_progress
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+    from facemask_train.records import Array
 
 SIZES = (0, 16, 32, 64, 128, float("inf"))
 """Bounds of the face sizes: the square root of the box's area, in pixels of the picture as it is."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+_MOST_POINTS = 160
 _WIDE, _HIGH, _LEFT, _BOTTOM, _TOP, _RIGHT = 400, 300, 44, 40, 12, 14
 
 
@@ -45,9 +46,9 @@ def lines(shown: Sequence[Line], x_label: str, y_label: str, *, mark: float | No
     return _svg(parts, f"{y_label} against {x_label}") + legend({one.name: (one.colour, one.dash) for one in shown})
 
 
-def thinned(points: Sequence[tuple[float, float]], most: int = 160) -> list[tuple[float, float]]:
-    """Return at most so many of the points, the first and the last among them."""
-    step = max(1, -(-len(points) // most))
+def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return as many of the points as can be told apart, the first and the last among them."""
+    step = max(1, -(-len(points) // _MOST_POINTS))
     kept = list(points[::step])
     return kept if not points or kept[-1] == points[-1] else [*kept, points[-1]]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.drawing import DETECTED, LABELLED, open_upright
-from facemask_train.evaluation.measures.paired import METRICS, Disagreement, Side
+from facemask_train.evaluation.measures.paired import Disagreement, Side
 from facemask_train.evaluation.measures.precision import Ranked
 from facemask_train.evaluation.report import charts
 from facemask_train.evaluation.report.charts import Line
@@ -44,18 +44,18 @@ def write(
     title = (
         f"{' and '.join(names) if len(names) < 4 else f'{len(names)} runs'} on {found['ensemble']}, {found['split']}"
     )
-    html = render("compare.html", title=title, found=found, curves=curves, pictures=pictures, METRICS=METRICS)
+    html = render("compare.html", title=title, found=found, curves=curves, pictures=pictures)
     (folder / "report.html").write_text(html, encoding="utf-8", newline="\n")
     (folder / "report.md").write_text(_markdown(title, found), encoding="utf-8", newline="\n")
 
 
 def _markdown(title: str, found: Mapping[str, Any]) -> str:
-    scores = [(one["run"], *(percent(one[key]) for key in METRICS)) for one in found["runs"]]
+    scores = [(one["run"], *(percent(one[key]) for key in NUMBERS)) for one in found["runs"]]
     rows = [
-        (f"{one['second']} less {one['first']}", *(_signed(one["metrics"][key]) for key in METRICS))
+        (f"{one['second']} less {one['first']}", *(_signed(one["metrics"][key]) for key in NUMBERS))
         for one in found["pairs"]
     ]
-    header = ("", *(NUMBERS[key] for key in METRICS))
+    header = ("", *NUMBERS.values())
     note = (
         "In percent, differences in points with 95 % intervals; precision, recall and F1 at each run's operating point."
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from facemask_train.detect import Curves, Validation
 from facemask_train.drawing import CHART_COLOURS, GREY, INK, chart_style
+from facemask_train.evaluation.report.words import percent
 from facemask_train.records import CLASSES
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def _precision_recall(axes: Axes, validation: Validation) -> None:
     curves = validation.curves
     for name, row in zip(curves.names, curves.precision_at_recall, strict=True):
         score = validation.per_class[name]
-        label = f"{name}: AP {_percent(score.map50)}, n = {score.n}"
+        label = f"{name}: AP {percent(score.map50)}, n = {score.n}"
         axes.plot(curves.axis, row, color=CHART_COLOURS[name], linewidth=1.8, label=label)
     _frame(axes, "Precision against recall", "recall", "precision")
     axes.legend(ncols=2, fontsize=8, loc="lower left", bbox_to_anchor=(-0.02, 1.0), handlelength=1.5)
@@ -91,7 +92,3 @@ def _matrix(axes: Axes, shades: np.ndarray, texts: Sequence[Sequence[str]], titl
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

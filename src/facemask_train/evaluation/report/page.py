@@ -11,6 +11,7 @@ from facemask_train.detect import Curves
 from facemask_train.evaluation.report import charts, words
 from facemask_train.evaluation.report.charts import Line
 from facemask_train.evaluation.shortcuts import LEAST_SIDE
+from facemask_train.pages import environment
 from facemask_train.records import CLASSES
 
 COLOURS = dict(zip(CLASSES, ("var(--a)", "var(--b)"), strict=True))
@@ -59,19 +60,10 @@ def _by(slices: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]
 
 def render(template: str, **values: Any) -> str:
     """Fill one of the package's templates; texts are escaped, charts are not."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    folder = Path(__file__).parent / "templates"
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": words.percent, "between": words.between, "rate": words.rate}
-    environment.globals |= {"words": words, "bar": charts.bar, "CLASSES": CLASSES, "COLOURS": COLOURS}
-    return environment.get_template(template).render(**values)
+    filled = environment(Path(__file__).parent / "templates")
+    filled.filters |= {"percent": words.percent, "between": words.between, "rate": words.rate}
+    filled.globals |= {"words": words, "bar": charts.bar, "CLASSES": CLASSES, "COLOURS": COLOURS}
+    return filled.get_template(template).render(**values)
 
 
 def inlined(path: Path) -> str:
