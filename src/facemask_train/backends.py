@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from facemask_train.config import read_yaml
 from facemask_train.detect import CONFIDENCE, load_model
-from facemask_train.engine import cores, open_ultralytics, share_cores
+from facemask_train.engine import cores, device_name, open_ultralytics, share_cores
 from facemask_train.errors import DataError, MissingError, UsageError
 from facemask_train.records import CLASSES
 
@@ -71,7 +71,7 @@ def load_backend(weights: Path, device: str = "", precision: str = "float32", st
     Raises:
         MissingError: there is no such file, or what runs it is not installed.
         DataError: it cannot be used, or its classes are not `CLASSES`.
-        UsageError: there is no such precision, or not for this backend.
+        UsageError: there is no such device or precision, or not for this backend.
     """
     if precision not in ("float32", "bfloat16"):
         raise UsageError(f"precision {precision!r}: expected float32 or bfloat16", next_step="leave it out")
@@ -104,6 +104,7 @@ def _pytorch(weights: Path, device: str, precision: str, streams: int) -> Backen
     import torch
     from ultralytics.utils.torch_utils import select_device
 
+    device_name(device)  # what is not there is refused
     chosen = select_device(device, verbose=False)
     share_cores(streams)
     # Pictures come as (n, h, w, 3), which seen as (n, 3, h, w) is the order in memory that the CPU is twice as fast in.

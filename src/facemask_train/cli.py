@@ -79,7 +79,7 @@ def fetch(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Bring sources of pictures into data/raw/, from Kaggle or from archives at hand."""
+    """Bring sources into data/raw/, from Kaggle or by hand."""
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train.sources import fetch as stage
 
@@ -104,7 +104,10 @@ def build_dataset(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Check, repair, de-duplicate, merge, split and augment the fetched sources into data/ensembles/VERSION/."""
+    """Merge the fetched sources into data/ensembles/VERSION/.
+
+    They are checked, repaired, de-duplicated, merged, split and augmented.
+    """
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train.ensemble.build import build
 
@@ -131,7 +134,10 @@ def inspect(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Tell and show what an ensemble holds, on a page in data/inspect/."""
+    """Tell what an ensemble holds, on a page too.
+
+    The page is in data/inspect/.
+    """
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train.inspection import inspect as stage
 
@@ -148,7 +154,10 @@ def diff(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Tell and show what changed from ensemble A to B: pictures added, removed, moved, relabelled."""
+    """Tell what changed from ensemble A to B, on a page too.
+
+    Pictures are added, removed, moved, relabelled. The page is in data/inspect/.
+    """
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train.inspection import diff as stage
 
@@ -226,7 +235,10 @@ def pipeline(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Fetch, build, train and evaluate in a row, skipping what is up to date."""
+    """Fetch, build, train and evaluate in a row.
+
+    What is up to date is skipped.
+    """
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train import pipeline as stage
         from facemask_train.errors import UsageError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import yaml
 
 from facemask_train.config import read_yaml
-from facemask_train.engine import open_ultralytics, use_all_cores
+from facemask_train.engine import device_name, open_ultralytics, use_all_cores
 from facemask_train.errors import DataError, MissingError
 from facemask_train.records import CLASSES, Box, Corners, Label, Progress, no_progress
 
@@ -161,6 +161,7 @@ def validate(
     Raises:
         MissingError: there is no such checkpoint or data.yaml.
         DataError: the checkpoint cannot be used, its classes are not `CLASSES`, or the split has no readable picture.
+        UsageError: there is no such device.
     """
     model, _ = load_model(weights)
     if list(model.names.values()) != list(CLASSES):
@@ -168,6 +169,7 @@ def validate(
             f"{weights}: expected a detector of {', '.join(CLASSES)}, in this order; found {_listed(model.names)}",
             next_step=f"fine-tune it first: fmask train --weights {weights}",
         )
+    device_name(device)  # what is not there is refused
     with tempfile.TemporaryDirectory(prefix="fmask-") as scratch:
         data = _split_yaml(data_yaml, split, Path(scratch))
         settings = {"imgsz": imgsz, "batch": batch, "device": device, "data": str(data), "save_dir": scratch}

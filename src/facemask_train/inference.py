@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Picture = NDArray[Any]
 
+_STRIDE = 32
 SAME_FACE = 0.5
 """The overlap (IoU) from which two boxes are answers about one face; the evaluation matches at the same."""
 
@@ -68,12 +69,17 @@ class Detector:
         if held:
             yield held
 
+    @property
+    def _sides(self) -> tuple[int, int]:
+        """The (height, width) that pictures are brought to; as the package does, in whole strides."""
+        side = -(-self.imgsz // _STRIDE) * _STRIDE
+        return self.backend.size or (side, side)
+
     def _letterboxed(self, picture: Picture) -> Picture:
         """Return a picture as the package's validator shows it: the least rectangle, or the export's own size."""
         from ultralytics.data.augment import LetterBox
 
-        size = self.backend.size
-        box = LetterBox(size or (self.imgsz, self.imgsz), auto=size is None, stride=32)
+        box = LetterBox(self._sides, auto=self.backend.size is None, stride=_STRIDE)
         boxed: Picture = box(image=picture)
         return boxed
 
@@ -82,7 +88,7 @@ class Detector:
 
         From the two shapes alone the package guesses it, and is off by up to two pixels where a side was rounded.
         """
-        height, width = self.backend.size or (self.imgsz, self.imgsz)
+        height, width = self._sides
         ratio = min(height / picture.shape[0], width / picture.shape[1])
         sides = [max(round(side * ratio), 1) for side in picture.shape[:2]]
         down, across = (round((whole - side) / 2 - 0.1) for whole, side in zip(boxed.shape, sides, strict=False))

@@ -26,7 +26,10 @@ app = typer.Typer(invoke_without_command=True, rich_markup_mode=None, pretty_exc
 def runs(
     context: typer.Context, root: Root = DEFAULT_ROOT, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
-    """List the runs, the newest first: state, data, best numbers on val, and on test where they were evaluated."""
+    """List the runs, the newest first.
+
+    State, data, best numbers on val, and on test where they were evaluated.
+    """
     if context.invoked_subcommand is not None:  # `fmask runs --json show NAME` is meant as `show NAME --json`
         context.default_map = {"show": context.params}
         return
@@ -45,7 +48,10 @@ def show(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Show all about one run: settings, data, numbers by class, evaluations, and its curves (curves.png too)."""
+    """Show all about one run.
+
+    Settings, data, numbers by class, evaluations, and its curves (curves.png too).
+    """
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train.training import history
 

@@ -33,10 +33,11 @@ def tracker_named(name: str) -> Any:
     Raises:
         UsageError: there is no such tracker.
     """
-    from facemask_train.errors import UsageError
+    from facemask_train.errors import UsageError, nearest
 
     if name not in ("wandb", "none"):
-        raise UsageError(f"--tracker {name!r}: expected wandb or none", next_step="--tracker none")
+        close = nearest(name, ("wandb", "none"))
+        raise UsageError(f"--tracker {name!r}: expected wandb or none{close}", next_step="--tracker none")
     return name
 
 
@@ -47,8 +48,9 @@ def engine_named(kind: str, workers: int) -> Any:
         UsageError: there is no such engine.
     """
     from facemask_train.ensemble.workers import Engine
-    from facemask_train.errors import UsageError
+    from facemask_train.errors import UsageError, nearest
 
     if kind not in ("local", "ray"):
-        raise UsageError(f"--engine {kind!r}: expected local or ray", next_step="--engine local")
+        close = nearest(kind, ("local", "ray"))
+        raise UsageError(f"--engine {kind!r}: expected local or ray{close}", next_step="--engine local")
     return Engine(kind, workers)  # type: ignore[arg-type]

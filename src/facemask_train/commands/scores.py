@@ -52,7 +52,10 @@ def evaluate(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Score a run's best weights on a split: numbers with intervals, where it fails, shortcuts, and a report."""
+    """Score a run's best weights on a split, with a report.
+
+    Numbers with intervals, where it fails, and shortcuts.
+    """
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train.evaluation import evaluate as stage
         from facemask_train.evaluation import gate
@@ -97,7 +100,10 @@ def audit(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Look for shortcuts: edit faces so that the answer must, or must not, change, and ask again (the Batman test)."""
+    """Look for shortcuts that a model takes (the Batman test).
+
+    Faces are edited so that the answer must, or must not, change, and the model is asked again.
+    """
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train.evaluation import audit as stage
         from facemask_train.evaluation import gate
@@ -136,7 +142,10 @@ def compare(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Tell models apart on the same test pictures: the difference with its interval, and a verdict in words."""
+    """Tell models apart that were scored on the same pictures.
+
+    The difference with its interval, and a verdict in words.
+    """
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train.evaluation import compare as stage
         from facemask_train.evaluation import gate

@@ -60,7 +60,10 @@ def predict(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Find faces with and without masks in pictures and videos: boxes drawn, and YOLO, COCO or CSV files."""
+    """Find faces with and without masks in pictures and videos.
+
+    Boxes are drawn; YOLO, COCO or CSV files are written.
+    """
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train.use import predict as stage
 
@@ -120,7 +123,10 @@ def survey(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Tell how many of the faces wear masks, by place and time, with the detector's own errors taken out."""
+    """Tell how many of the faces wear masks, by place and time.
+
+    The detector's own errors are taken out.
+    """
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train.folders import digest_file
         from facemask_train.use import survey as stage
@@ -180,7 +186,10 @@ def demo(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Serve a page that counts masks in a picture, webcam or video, until Ctrl-C."""
+    """Serve a page that counts masks, until Ctrl-C.
+
+    In a picture, before a webcam or in a video.
+    """
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train.use import demo as stage
         from facemask_train.use.uploads import Limits
@@ -221,7 +230,10 @@ def export(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write a model as ONNX and OpenVINO, each checked against PyTorch, with a model card; or as a ready Space."""
+    """Write a model as ONNX and OpenVINO, or as a ready Space.
+
+    Each is checked against PyTorch; a model card says what it is.
+    """
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train.use import export as stage
         from facemask_train.use import space

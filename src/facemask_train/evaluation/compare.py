@@ -111,7 +111,9 @@ def _check(names: Sequence[str], metric: str, split: str) -> None:
             f"--metric {metric}: no such metric{nearest(metric, NUMBERS)}", next_step=f"one of: {', '.join(NUMBERS)}"
         )
     if split not in SPLITS:
-        raise UsageError(f"--split {split}: no such split", next_step=f"one of: {', '.join(SPLITS)}")
+        raise UsageError(
+            f"--split {split}: no such split{nearest(split, SPLITS)}", next_step=f"one of: {', '.join(SPLITS)}"
+        )
 
 
 # ---- which evaluations ----

@@ -11,7 +11,7 @@ from typing import Any
 
 from facemask_train.config import TrackerKind, TrainSettings
 from facemask_train.detect import load_model
-from facemask_train.engine import open_ultralytics
+from facemask_train.engine import device_name, open_ultralytics
 from facemask_train.ensemble.versions import find_ensemble, read_ensemble
 from facemask_train.errors import DataError, UsageError
 from facemask_train.folders import locked, storage_errors
@@ -87,8 +87,10 @@ def train(
     open_ultralytics()
     check_extra(settings.extra, _OWN, _NOT_HERE)
     own = devices["ranks"][0]["device"]
-    machine = read_machine(own, _device(own))
+    machine = read_machine(own, device_name(own))
     step = choose(settings, machine)
+    if name:
+        runs.named_run(root, name)  # before anything is downloaded
     start = resolve(root, settings.weights, progress=progress)
     if not start.endswith((".yaml", ".yml")):
         load_model(Path(start))  # what is no checkpoint is refused before there is a run
@@ -106,8 +108,7 @@ def train(
     }
     about["chosen"]["devices"] = devices
     with locked(folder), storage_errors(folder):
-        folder.mkdir(parents=True)
-        runs.write_run(folder, about)
+        runs.open_run(folder, about)
         carry_out(root, folder, about, card, step, progress)
         return finished(folder)
 
@@ -177,7 +178,7 @@ def _adapt(about: dict[str, Any], ensemble: str, wanted: str) -> Step:
     """Change a run's records to where it goes on now, tell what is different, and return how a step is run."""
     devices = distributed.describe(wanted, batch_of(about))
     own = devices["ranks"][0]["device"]
-    machine = read_machine(own, _device(own))
+    machine = read_machine(own, device_name(own))
     about["settings"]["device"] = wanted
     before = about.get("chosen", {})
     step, changes = recall(TrainSettings.model_validate(about["settings"]), machine, before)
@@ -234,24 +235,3 @@ def _relative(path: Path, root: Path) -> str:
     """Return a path relative to the root where it lies inside, so that the whole folder can be moved."""
     resolved = path.resolve()
     return str(resolved.relative_to(root.resolve()) if resolved.is_relative_to(root.resolve()) else resolved)
-
-
-def _device(wanted: str) -> str:
-    """Return the name of the device that training will run on.
-
-    Raises:
-        UsageError: there is no such device.
-    """
-    import torch
-
-    if wanted == "cpu" or not torch.cuda.is_available():
-        if wanted not in ("", "cpu"):
-            raise UsageError(f"--device {wanted}: torch finds no GPU here", next_step="--device cpu, or leave it out")
-        return "cpu"
-    try:
-        return str(torch.cuda.get_device_name(int(wanted.removeprefix("cuda:") or 0)))
-    except (ValueError, RuntimeError, AssertionError) as error:
-        count = torch.cuda.device_count()
-        raise UsageError(
-            f"--device {wanted}: no such device; torch finds {count}", next_step="for example --device 0"
-        ) from error

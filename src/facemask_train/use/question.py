@@ -61,7 +61,9 @@ def known(folder: Path, marker: str, inputs: Mapping[str, Any], what: str) -> Ma
     found = read_json(folder / marker)
     if found is not None and found.get("inputs") == inputs:
         return found
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: expected a folder to write, found a file", next_step="choose another --out")
+    if folder.exists() and any(folder.iterdir()):
         held = what if found is not None else "other files"
         raise UsageError(f"{folder}: holds {held}, which stay", next_step="choose another --out, or remove it first")
     return None
@@ -75,7 +77,8 @@ def told(problems: Sequence[Problem], sources: Sequence[Source]) -> list[dict[st
 
 def nothing_read(problems: Sequence[Problem]) -> DataError:
     first = f"; {problems[0].path}: {problems[0].why}" if problems else ""
+    files = "1 file" if len(problems) == 1 else f"{len(problems)} files"
     return DataError(
-        f"expected pictures or videos, found {len(problems)} files of which none can be read{first}",
+        f"expected pictures or videos, found {files} of which none can be read{first}",
         next_step="check what was named, or save it as JPEG, PNG or mp4",
     )
