@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 
 import crash
 import shapes
+from facemask_train.backends import operating_point
 from facemask_train.detect import Detection, Picture
 from facemask_train.engine import open_ultralytics
 from facemask_train.errors import DataError, MissingError, UsageError
+from facemask_train.evaluation.threshold import Threshold
 from facemask_train.inference import load_detector
 from facemask_train.records import Box, Label
 from facemask_train.use import convert, modelcard, parity
 from facemask_train.use import export as stage
+from facemask_train.use.asked import find_asked, threshold
 from facemask_train.use.export import Export, export
 from facemask_train.use.hosted import MARKER
 from facemask_train.use.light import Placed, load_light
@@ -135,6 +138,49 @@ def test_a_file_says_what_it_is(world: World) -> None:
     said = yaml.safe_load((world.made.folder / "r_openvino_model/metadata.yaml").read_text())
     assert said["names"] == {0: "mask", 1: "no_mask"}
     assert said["args"] == {"nms": True, "dynamic": True, "conf": 0.001, "iou": 0.7}
+
+
+def test_an_export_without_its_run_answers_from_the_confidence_that_it_says(world: World, tmp_path: Path) -> None:
+    import yaml
+
+    root = shutil.copytree(world.root, tmp_path / "root")
+    metrics = root / "runs/r/evaluation/v5-test/metrics.json"
+    said = json.loads(metrics.read_text())
+    metrics.write_text(json.dumps(said | {"operating_point": said["operating_point"] | {"threshold": 0.37}}))
+    (tmp_path / "away").mkdir()
+    model, exam = stage.find_model(root, "r", None), stage.open_exam(root / "data/ensembles/v5", "test")
+    files = stage.convert(tmp_path / "away", model, exam, stage.FORMATS, imgsz=64, nms=True)
+    assert yaml.safe_load((files["openvino"] / "metadata.yaml").read_text())["operating_point"] == 0.37
+    assert load_light(files["onnx"], imgsz=64).point == 0.37
+    for path in files.values():
+        asked = find_asked(tmp_path, None, path)
+        assert asked.run is None
+        own, other = (load_detector(path, imgsz=imgsz) for imgsz in (None, 96))
+        assert threshold(asked, own, None) == Threshold(0.37, "export")
+        assert threshold(asked, own, 0.1) == Threshold(0.1, "user")
+        assert threshold(asked, other, None) == Threshold(0.25, "default"), "it was chosen at 64 px"
+
+
+@pytest.mark.parametrize("value", ["", "high", "nan", "-1", "1.5", "None"])
+def test_a_confidence_that_is_none_is_not_taken_from_a_file(value: str) -> None:
+    assert operating_point({"operating_point": value}) is None
+    assert operating_point({}) is None
+
+
+def test_weights_that_were_not_evaluated_say_no_confidence(tmp_path: Path) -> None:
+    model = stage.find_model(tmp_path, None, shapes.trained())
+    exam = stage.open_exam(shapes.draw_ensemble(tmp_path), "test")
+    (path,) = stage.convert(tmp_path, model, exam, ["onnx"], imgsz=64, nms=True).values()
+    assert load_detector(path).backend.point is None
+
+
+def test_an_export_of_an_earlier_training_is_not_taken_for_the_runs(world: World, tmp_path: Path) -> None:
+    run = shutil.copytree(world.root / "runs/r", tmp_path / "runs/r")
+    for name in ("r.onnx", "r_openvino_model", "r_openvino_model/r.xml"):
+        assert find_asked(tmp_path, None, run / "export" / name).name == "r"
+    (run / "weights/best.pt").write_bytes(b"trained anew")
+    for name in ("r.onnx", "r_openvino_model", "r_openvino_model/r.xml"):
+        assert find_asked(tmp_path, None, run / "export" / name).run is None
 
 
 @example(height=202, width=670, imgsz=320)  # from the shapes alone the package takes it for moved by a pixel
