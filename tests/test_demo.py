@@ -290,7 +290,7 @@ METRICS: dict[str, Any] = {
     "operating_point": {"threshold": 0.37, "per_class": {"mask": _point(0.8), "no_mask": _point(0.4)}},
     "confusion": {"counts": [[16, 1, 3], [4, 4, 2], [5, 0, 0]]},
     "misses": {"false box": 5},
-    "slices": [{"by": "face size", "name": "under 16 px", "recall": 0.1}],
+    "slices": [{"by": "face size", "name": "under 16 px", "recall": 0.1, "n": 10}],
     "audit": None,
     "inputs": {"weights": "abc", "imgsz": 320, "ensemble": {"hash": "e" * 64}},
 }  # fmt: skip
@@ -306,6 +306,7 @@ def test_the_statement_says_what_was_measured(tmp_path: Path) -> None:
     assert (
         facts["Faces without"] == "of 10, 4 found as such (recall 40.0 (30.0 to 50.0) %), 4 taken for masked, 2 missed"
     )
+    assert facts["Small faces"] == "recall by the face's side: under 16 px 10.0 % of 10"
     assert facts["Shortcuts"] == "not measured (`fmask audit`)"
     assert "80 of 100 faces with a mask and 40 of 100 faces without" in said.warning
     assert "another ensemble" in said.limits[0]

@@ -337,7 +337,7 @@ def _survey_json(done: Surveyed) -> dict[str, Any]:
 
 
 def _survey_lines(done: Surveyed) -> list[Any]:
-    from facemask_train.use.survey_page import between, name_of, percent, said
+    from facemask_train.use.survey_page import between, bin_notes, percent, said
 
     found, unknown = done.found, done.found["unknown"]
     places = dict.fromkeys(one["place"] for one in found["bins"])
@@ -350,7 +350,7 @@ def _survey_lines(done: Surveyed) -> list[Any]:
     )
     doubt = f"unknown: {unknown['faces']:,} faces; if none or all of them wore one, {between(unknown['bounds'])}"
     notes = [f"note: {one}" for one in found["warnings"]]
-    notes += [f"note: {name_of(one)}: {text}" for one in found["bins"] for text in one["warnings"]]
+    notes += [f"note: {text}" for text in bin_notes(found["bins"])]
     state = " (up to date)" if done.up_to_date else ""
     return [
         *tables,

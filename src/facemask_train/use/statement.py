@@ -146,7 +146,8 @@ def _false_boxes(metrics: Mapping[str, Any] | None) -> str:
 def _sizes(metrics: Mapping[str, Any] | None) -> str:
     rows = [one for one in (metrics or {}).get("slices", ()) if one["by"] == "face size" and one["recall"] is not None]
     return (
-        "recall by the face's side: " + ", ".join(f"{one['name']} {words.percent(one['recall'])} %" for one in rows)
+        "recall by the face's side: "
+        + ", ".join(f"{one['name']} {words.percent(one['recall'])} % of {one['n']:,}" for one in rows)
         if rows
         else NOT_MEASURED
     )
