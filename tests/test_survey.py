@@ -260,7 +260,7 @@ def test_bins_add_up_and_all_is_written(ask: Callable[..., Surveyed], pictures: 
     assert said["unknown"]["faces"] == sum(one["unknown"]["faces"] for one in said["bins"])
     assert said["interval"][0] <= said["rate"] <= said["interval"][1]
     assert sorted(path.name for path in done.folder.iterdir()) == [
-        "rates.svg", "report.html", "survey.csv", "survey.json"
+        "rates.png", "rates.svg", "report.html", "survey.csv", "survey.json"
     ]  # fmt: skip
     with (done.folder / "survey.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -372,6 +372,37 @@ def test_the_chart_escapes_what_people_call_their_places() -> None:
     assert "<b>" not in drawn
     assert "&lt;b&gt;&amp;" in drawn
     assert "no time" in drawn
+
+
+@pytest.mark.parametrize(("bins", "turned"), [(1, False), (3, False), (4, True), (40, True)])
+def test_names_of_bins_are_turned_where_they_would_touch(bins: int, turned: bool) -> None:
+    one = {"place": "", "rate": 0.5, "interval": [0.4, 0.6], "uncorrected": 0.5, "n": 9}
+    drawn = survey_page.chart([{**one, "time": f"2026-11-{day + 1:02d}"} for day in range(bins)])
+    assert ("rotate(" in drawn) == turned
+
+
+def test_a_chart_is_drawn_whatever_is_missing_or_called_how(tmp_path: Path) -> None:
+    one: dict[str, Any] = {
+        "place": "$a_{b$ \u5e02\u573a",
+        "time": "",
+        "rate": None,
+        "interval": None,
+        "uncorrected": None,
+    }
+    other = {**one, "place": "", "time": "2026-11-25", "rate": 0.5, "interval": [0.2, 0.9], "uncorrected": 0.4}
+    for name in ("a.png", "b.png"):
+        survey_page.draw([one, other], tmp_path / name)
+    assert Image.open(tmp_path / "a.png").size[0] > 600
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_few_faces_in_many_bins_are_one_note() -> None:
+    bins = [{"place": "", "time": f"day {day}", "warnings": ["few: 2 faces in 1 pictures"]} for day in range(5)]
+    bins[4]["warnings"] = ["another"]
+    few, other = survey_page.bin_notes(bins)
+    assert few.startswith("4 of 5 bins hold few")
+    assert other == "day 4: another"
+    assert survey_page.bin_notes(bins[:2])[0] == "day 0: few: 2 faces in 1 pictures"
 
 
 def test_the_command_prints_one_object(root: Path, pictures: Path, untrained_model: Path) -> None:

@@ -30,6 +30,9 @@ DEFAULT_IMGSZ = 640
 EXPORTED_CONFIDENCE = 0.25
 """What the package suppresses below where suppression is part of an exported graph and nothing else is said."""
 
+POINT = "operating_point"
+"""What an export of fmask calls the confidence that was chosen on val, in its metadata."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Backend:
@@ -43,6 +46,7 @@ class Backend:
         size: the only (height, width) that it takes, or None where it takes any multiple of 32.
         batch: the only number of pictures that it takes at once, or None.
         least: the confidence below which it says nothing, whatever is asked.
+        point: the confidence from which its answers count at `imgsz`, where an export says one.
         device: the torch device that it runs on.
     """
 
@@ -52,6 +56,7 @@ class Backend:
     size: tuple[int, int] | None = None
     batch: int | None = None
     least: float = 0.0
+    point: float | None = None
     device: Any = "cpu"
 
 
@@ -235,7 +240,16 @@ def _exported(
     size = (height, width) if height and width else None
     asked = told.get("imgsz")
     imgsz = max(size) if size else max(asked) if isinstance(asked, (list, tuple)) and asked else DEFAULT_IMGSZ
-    return Backend(name, ask, int(imgsz), size, batch, _least(told))
+    return Backend(name, ask, int(imgsz), size, batch, _least(told), operating_point(told))
+
+
+def operating_point(told: Mapping[str, Any]) -> float | None:
+    """Return the confidence from which answers count, as an export's metadata say it; None where they do not."""
+    try:
+        said = float(told[POINT])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return said if 0 <= said <= 1 else None
 
 
 def _least(told: Mapping[str, Any]) -> float:

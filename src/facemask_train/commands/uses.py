@@ -271,8 +271,10 @@ def _predict_json(done: Predicted) -> dict[str, Any]:
 
 
 def _predict_lines(done: Predicted) -> list[Any]:
+    from facemask_train.evaluation.threshold import Threshold
+
     said, made = done.found, done.found["inputs"]
-    by = {"val": "chosen on val", "user": "fixed by you", "default": "the package's default: no evaluation chose one"}
+    point = Threshold(made["confidence"], said["confidence_chosen"])
     counts = [(said[key], key.replace("_", " ")) for key in ("pictures", "videos", "frames", "mask", "no_mask")]
     title = f"{said['model']} ({made['backend']}, {made['imgsz']} px), confidence {made['confidence']:.3f}"
     shown = table("", tuple(name for _, name in counts), [tuple(f"{count:,}" for count, _ in counts)])
@@ -281,7 +283,7 @@ def _predict_lines(done: Predicted) -> list[Any]:
     return [
         title,
         shown,
-        f"confidence: {by[said['confidence_chosen']]}",
+        f"confidence: {point.why}",
         *(hidden if made["anonymize"] else []),
         *_problems_told(said["problems"], "predictions.json"),
         f"written{state}: {done.folder}",
@@ -295,13 +297,14 @@ def _problems_told(problems: list[dict[str, str]], file: str) -> list[str]:
 
 
 def _demo_json(site: Site) -> dict[str, Any]:
-    keys = ("url", "host", "port", "model", "confidence", "imgsz")
-    return {key: getattr(site, key) for key in keys} | {"weights": str(site.weights)}
+    own = {key: getattr(site, key) for key in ("url", "host", "port", "model", "imgsz")}
+    point = {"confidence": site.start.value, "confidence_chosen": site.start.chosen}
+    return own | point | {"weights": str(site.weights)}
 
 
 def _demo_lines(site: Site) -> list[str]:
     return [
-        f"{site.model}, {site.imgsz} px, threshold {site.confidence:.2f} to start with",
+        f"{site.model}, {site.imgsz} px, threshold {site.start.value:.2f} to start with ({site.start.why})",
         f"open {site.url}   (Ctrl-C ends it)",
     ]
 
@@ -347,7 +350,7 @@ def _survey_json(done: Surveyed) -> dict[str, Any]:
 
 
 def _survey_lines(done: Surveyed) -> list[Any]:
-    from facemask_train.use.survey_page import between, name_of, percent, said
+    from facemask_train.use.survey_page import between, bin_notes, percent, said
 
     found, unknown = done.found, done.found["unknown"]
     places = dict.fromkeys(one["place"] for one in found["bins"])
@@ -360,7 +363,7 @@ def _survey_lines(done: Surveyed) -> list[Any]:
     )
     doubt = f"unknown: {unknown['faces']:,} faces; if none or all of them wore one, {between(unknown['bounds'])}"
     notes = [f"note: {one}" for one in found["warnings"]]
-    notes += [f"note: {name_of(one)}: {text}" for one in found["bins"] for text in one["warnings"]]
+    notes += [f"note: {text}" for text in bin_notes(found["bins"])]
     state = " (up to date)" if done.up_to_date else ""
     return [
         *tables,

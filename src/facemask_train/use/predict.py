@@ -92,7 +92,7 @@ def predict(
     streams = 1 if question.on_gpu(device) else min(cores(), _STREAMS)
     size = asked.imgsz(imgsz)
     detector = load_detector(asked.weights, imgsz=size, device=device, precision=precision, streams=streams)
-    point = threshold(asked, detector.imgsz, confidence)
+    point = threshold(asked, detector, confidence)
     many = batch or (_BATCH if str(detector.backend.device) == "cpu" else _BATCH_GPU)
     inputs = _inputs(asked, detector, sources, wish, point, precision) | {"batch": many}  # rounding goes by it
     folder = out or question.default_folder(root, "predictions", asked.name, arguments, inputs)

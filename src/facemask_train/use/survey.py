@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SURVEY_VERSION = 1
+SURVEY_VERSION = 2
 """Raised by hand when what a survey holds changes, so that earlier ones are made anew."""
 
-MARKER, TABLE, CHART, PAGE, FACES = "survey.json", "survey.csv", "rates.svg", "report.html", "faces"
+MARKER, TABLE, PAGE, FACES = "survey.json", "survey.csv", "report.html", "faces"
+CHART, DRAWN = "rates.svg", "rates.png"
 EVERY = 10.0
 """Seconds between the frames that are taken of a video."""
 
@@ -321,7 +322,9 @@ def _write(folder: Path, found: Mapping[str, Any]) -> None:
     from facemask_train.use import survey_page
 
     write_bytes(folder / TABLE, _csv(found).encode())
-    write_bytes(folder / CHART, survey_page.chart(found["bins"] or [{**found, "place": "", "time": "all"}]).encode())
+    bins = found["bins"] or [{**found, "place": "", "time": "all"}]
+    write_bytes(folder / CHART, survey_page.chart(bins).encode())
+    survey_page.draw(bins, folder / DRAWN)
     write_bytes(folder / PAGE, survey_page.page(found))
     write_json(folder / MARKER, found)
 

@@ -122,7 +122,8 @@ def _evaluation(root: Path, asked: Asked, imgsz: int, which: Which) -> tuple[Pat
 
 
 def _not_evaluated(home: Path, asked: Asked, imgsz: int, which: Which) -> MissingError:
-    command = ["fmask evaluate", home.name if asked.run is not None else f"--weights {asked.weights}"]
+    trained = asked.run is not None and asked.run.run["kind"] == "training"
+    command = ["fmask evaluate", home.name if trained else f"--weights {asked.weights}"]
     command += [f"--imgsz {imgsz}"] + ([f"--data {which.data}"] if which.data else [])
     command += [f"--split {which.split}"] if which.split != "test" else []
     return MissingError(
