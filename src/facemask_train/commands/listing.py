@@ -11,7 +11,7 @@ import typer
 
 from facemask_train.commands.options import DEFAULT_ROOT, Debug, Json, Quiet, Root
 from facemask_train.commands.tables import Fitted
-from facemask_train.commands.terminal import terminal
+from facemask_train.commands.terminal import Terminal, command, terminal
 
 if TYPE_CHECKING:
     from facemask_train.training.history import Past
@@ -41,22 +41,20 @@ def runs(
 
 
 @app.command(epilog="Example: fmask runs show v8-yolov5s")
+@command
 def show(
+    term: Terminal,
     name: Annotated[str, typer.Argument(help="A run's name; without it the newest.")] = "",
     root: Root = DEFAULT_ROOT,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Show all about one run.
 
     Settings, data, numbers by class, evaluations, and its curves (curves.png too).
     """
-    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.training import history
+    from facemask_train.training import history
 
-        past = history.find_past(root, name)
-        term.result(history.whole_json(past) | {"curves": _picture(past)}, *shown(past))
+    past = history.find_past(root, name)
+    term.result(history.whole_json(past) | {"curves": _picture(past)}, *shown(past))
 
 
 def _picture(past: Past) -> str | None:

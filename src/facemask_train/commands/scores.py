@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facemask_train.commands.options import DEFAULT_ROOT, Debug, Device, Json, Quiet, Root, Tracker, tracker_named
+from facemask_train.commands.options import DEFAULT_ROOT, Device, Root, Size, Split, Tracker, Weights, tracker_named
 from facemask_train.commands.tables import table
-from facemask_train.commands.terminal import terminal
+from facemask_train.commands.terminal import Terminal, command
 
 if TYPE_CHECKING:
     from facemask_train.evaluation.audit import Audit
@@ -19,11 +19,8 @@ if TYPE_CHECKING:
     from facemask_train.evaluation.gate import Verdict
     from facemask_train.evaluation.probe import Probe
 
-Run = Annotated[str | None, typer.Argument(help="A run's name; without it the one finished last.")]
-Weights = Annotated[Path | None, typer.Option(help="Any checkpoint, instead of a run's best.")]
+OneRun = Annotated[str | None, typer.Argument(help="A run's name; without it the one finished last.")]
 Data = Annotated[str | None, typer.Option(help="An ensemble's name or path; without it the run's own.")]
-Split = Annotated[str, typer.Option(help="train, val or test.")]
-Size = Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")]
 Batch = Annotated[int, typer.Option(min=1)]
 Threshold = Annotated[
     float | None,
@@ -35,8 +32,10 @@ Gates = Annotated[
 ]
 
 
+@command
 def evaluate(
-    run: Run = None,
+    term: Terminal,
+    run: OneRun = None,
     weights: Weights = None,
     data: Data = None,
     split: Split = "test",
@@ -48,40 +47,38 @@ def evaluate(
     gates: Gates = None,
     tracker: Tracker = "wandb",
     root: Root = DEFAULT_ROOT,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Score a run's best weights on a split, with a report.
 
     Numbers with intervals, where it fails, and shortcuts.
     """
-    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.evaluation import evaluate as stage
-        from facemask_train.evaluation import gate
+    from facemask_train.evaluation import evaluate as stage
+    from facemask_train.evaluation import gate
 
-        asked = gate.read_gates(gates or (), gate.EVALUATE)
-        found = stage.evaluate(
-            root,
-            run=run,
-            weights=weights,
-            data=data,
-            split=split,
-            imgsz=imgsz,
-            batch=batch,
-            device=device or "",
-            confidence=threshold,
-            audit=audit,
-            tracker=tracker_named(tracker),
-            progress=term.progress,
-        )
-        verdicts = gate.judge(asked, gate.values_of(found.metrics))
-        term.result(evaluate_json(found) | _gate_json(verdicts), *evaluate_lines(found))
-        gate.enforce(verdicts)
+    asked = gate.read_gates(gates or (), gate.EVALUATE)
+    found = stage.evaluate(
+        root,
+        run=run,
+        weights=weights,
+        data=data,
+        split=split,
+        imgsz=imgsz,
+        batch=batch,
+        device=device or "",
+        confidence=threshold,
+        audit=audit,
+        tracker=tracker_named(tracker),
+        progress=term.progress,
+    )
+    verdicts = gate.judge(asked, gate.values_of(found.metrics))
+    term.result(evaluate_json(found) | _gate_json(verdicts), *evaluate_lines(found))
+    gate.enforce(verdicts)
 
 
+@command
 def audit(
-    run: Run = None,
+    term: Terminal,
+    run: OneRun = None,
     weights: Weights = None,
     data: Data = None,
     split: Split = "test",
@@ -96,40 +93,38 @@ def audit(
     gates: Gates = None,
     tracker: Tracker = "wandb",
     root: Root = DEFAULT_ROOT,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Look for shortcuts that a model takes (the Batman test).
 
     Faces are edited so that the answer must, or must not, change, and the model is asked again.
     """
-    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.evaluation import audit as stage
-        from facemask_train.evaluation import gate
+    from facemask_train.evaluation import audit as stage
+    from facemask_train.evaluation import gate
 
-        asked = gate.read_gates(gates or (), tuple(gate.RATES))
-        options: dict[str, Any] = {
-            "run": run,
-            "weights": weights,
-            "data": data,
-            "imgsz": imgsz,
-            "batch": batch,
-            "device": device or "",
-            "threshold": threshold,
-            "progress": term.progress,
-        }
-        if probe is not None:
-            told = stage.probe(root, probe, **options)
-            term.result(_probe_json(told), *_probe_lines(told))
-            return
-        found = stage.audit(root, split=split, faces=faces, tracker=tracker_named(tracker), **options)
-        verdicts = gate.judge(asked, gate.rates_of(found.found))
-        term.result(_audit_json(found) | _gate_json(verdicts), *_audit_lines(found))
-        gate.enforce(verdicts)
+    asked = gate.read_gates(gates or (), tuple(gate.RATES))
+    options: dict[str, Any] = {
+        "run": run,
+        "weights": weights,
+        "data": data,
+        "imgsz": imgsz,
+        "batch": batch,
+        "device": device or "",
+        "threshold": threshold,
+        "progress": term.progress,
+    }
+    if probe is not None:
+        told = stage.probe(root, probe, **options)
+        term.result(_probe_json(told), *_probe_lines(told))
+        return
+    found = stage.audit(root, split=split, faces=faces, tracker=tracker_named(tracker), **options)
+    verdicts = gate.judge(asked, gate.rates_of(found.found))
+    term.result(_audit_json(found) | _gate_json(verdicts), *_audit_lines(found))
+    gate.enforce(verdicts)
 
 
+@command
 def compare(
+    term: Terminal,
     runs: Annotated[list[str], typer.Argument(help="Two runs or more; the first is what the others are held against.")],
     data: Annotated[str | None, typer.Option(help="The ensemble that all were scored on.")] = None,
     split: Split = "test",
@@ -138,23 +133,19 @@ def compare(
     ] = "map50",
     gates: Gates = None,
     root: Root = DEFAULT_ROOT,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Tell models apart that were scored on the same pictures.
 
     The difference with its interval, and a verdict in words.
     """
-    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.evaluation import compare as stage
-        from facemask_train.evaluation import gate
+    from facemask_train.evaluation import compare as stage
+    from facemask_train.evaluation import gate
 
-        asked = gate.read_gates(gates or (), ("difference",))
-        found = stage.compare(root, runs, data=data, split=split, metric=metric)
-        verdicts = gate.judge(asked, {"difference": (found.found["difference"], found.found["interval"])})
-        term.result(_compare_json(found) | _gate_json(verdicts), *_compare_lines(found))
-        gate.enforce(verdicts)
+    asked = gate.read_gates(gates or (), ("difference",))
+    found = stage.compare(root, runs, data=data, split=split, metric=metric)
+    verdicts = gate.judge(asked, {"difference": (found.found["difference"], found.found["interval"])})
+    term.result(_compare_json(found) | _gate_json(verdicts), *_compare_lines(found))
+    gate.enforce(verdicts)
 
 
 # ---- from results to JSON (an interface) and to tables ----

@@ -5,16 +5,19 @@ Whatever prints below the command line (packages do) is sent to standard error, 
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from facemask_train.commands.options import Debug, Json, Quiet
 from facemask_train.errors import FmaskError, PeerError
 from facemask_train.ranks import follows
 
@@ -51,6 +54,25 @@ class Terminal:
                 said = isinstance(item, str)
                 console.print(item, soft_wrap=said, markup=not said)  # a path or a line to paste stays as it is
         self.out.flush()
+
+
+def command(body: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that runs `body` on a terminal: its options, and the three that every command has."""
+    signature = inspect.signature(body, eval_str=True)
+
+    @functools.wraps(body)
+    def run(*, as_json: bool, quiet: bool, debug: bool, **given: Any) -> None:
+        with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
+            body(term, **given)
+
+    _, *own = signature.parameters.values()  # the first is the terminal itself
+    added = {"as_json": Json, "quiet": Quiet, "debug": Debug}
+    every = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in added.items()
+    ]
+    run.__signature__ = signature.replace(parameters=[*own, *every])  # type: ignore[attr-defined]
+    return run
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facemask_train.commands.options import DEFAULT_ROOT, Debug, Device, Json, Quiet, Root
+from facemask_train.commands.options import DEFAULT_ROOT, AnyModel, Device, Out, Root, Run, Size, Sources, Weights
 from facemask_train.commands.tables import table
-from facemask_train.commands.terminal import terminal
+from facemask_train.commands.terminal import Terminal, command
 
 if TYPE_CHECKING:
     from facemask_train.use.bins import Calendar
@@ -23,14 +23,13 @@ if TYPE_CHECKING:
 _SHOWN = 10  # problems that are told one by one
 
 
+@command
 def predict(
-    sources: Annotated[list[str], typer.Argument(help="Pictures, videos, folders, globs.")],
-    run: Annotated[str | None, typer.Option(help="A run's name; without it the one finished last.")] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="A checkpoint or an export (.onnx, an OpenVINO folder), instead of a run's best."),
-    ] = None,
-    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
+    term: Terminal,
+    sources: Sources,
+    run: Run = None,
+    weights: AnyModel = None,
+    imgsz: Size = None,
     confidence: Annotated[
         float | None,
         typer.Option(
@@ -49,48 +48,43 @@ def predict(
         float | None,
         typer.Option(min=0.001, help="Seconds between the frames taken of a video; without it each frame."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The folder to write; without it one below the run's.")] = None,
+    out: Out = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Pictures at once; 1 on a CPU, 16 on a GPU.")] = None,
     precision: Annotated[
         str, typer.Option(help="float32, or bfloat16: faster where the processor has it, and less exact.")
     ] = "float32",
     device: Device = None,
     root: Root = DEFAULT_ROOT,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Find faces with and without masks in pictures and videos.
 
     Boxes are drawn; YOLO, COCO or CSV files are written.
     """
-    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.use import predict as stage
+    from facemask_train.use import predict as stage
 
-        done = stage.predict(
-            root,
-            sources,
-            run=run,
-            weights=weights,
-            imgsz=imgsz,
-            confidence=confidence,
-            device=device or "",
-            precision=precision,
-            batch=batch,
-            out=out,
-            wish=stage.Wish(tuple(save or stage.DEFAULT_SAVE), anonymize, every),
-            progress=term.progress,
-        )
-        term.result(_predict_json(done), *_predict_lines(done))
+    done = stage.predict(
+        root,
+        sources,
+        run=run,
+        weights=weights,
+        imgsz=imgsz,
+        confidence=confidence,
+        device=device or "",
+        precision=precision,
+        batch=batch,
+        out=out,
+        wish=stage.Wish(tuple(save or stage.DEFAULT_SAVE), anonymize, every),
+        progress=term.progress,
+    )
+    term.result(_predict_json(done), *_predict_lines(done))
 
 
+@command
 def survey(
-    sources: Annotated[list[str], typer.Argument(help="Pictures, videos, folders, globs.")],
-    run: Annotated[str | None, typer.Option(help="A run's name; without it the one finished last.")] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="A checkpoint or an export (.onnx, an OpenVINO folder), instead of a run's best."),
-    ] = None,
+    term: Terminal,
+    sources: Sources,
+    run: Run = None,
+    weights: AnyModel = None,
     by: Annotated[str, typer.Option(help="How long a time bin is: minute, hour, day, week, month, or all.")] = "day",
     places: Annotated[
         Path | None, typer.Option(help="A csv: file,place,time. Files may be globs; place or time may be left out.")
@@ -106,7 +100,7 @@ def survey(
     least_side: Annotated[
         float, typer.Option(min=0, help="A smaller face is unknown: pixels of its side, as the detector sees it.")
     ] = 8.0,
-    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
+    imgsz: Size = None,
     confidence: Annotated[
         float | None,
         typer.Option(min=0.01, max=1, help="From which a face is judged; without it what `evaluate` chose."),
@@ -116,38 +110,34 @@ def survey(
     ] = None,
     split: Annotated[str, typer.Option(help="The split that tells it: test or val.")] = "test",
     keep_faces: Annotated[bool, typer.Option("--keep-faces", help="Write a picture of every face.")] = False,
-    out: Annotated[Path | None, typer.Option(help="The folder to write; without it one below the run's.")] = None,
+    out: Out = None,
     device: Device = None,
     root: Root = DEFAULT_ROOT,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Tell how many of the faces wear masks, by place and time.
 
     The detector's own errors are taken out.
     """
-    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.folders import digest_file
-        from facemask_train.use import survey as stage
-        from facemask_train.use.tested import Which
+    from facemask_train.folders import digest_file
+    from facemask_train.use import survey as stage
+    from facemask_train.use.tested import Which
 
-        calendar = _calendar(by, places, pattern, start, block)
-        table_of = None if places is None else digest_file(places)
-        told = {"by": by, "places": table_of, "pattern": pattern, "start": start, "block": block}
-        done = stage.survey(
-            root,
-            sources,
-            run=run,
-            weights=weights,
-            imgsz=imgsz,
-            which=Which(data, split, confidence, least_side),
-            device=device or "",
-            out=out,
-            plan=stage.Plan(calendar, told, every, keep_faces),
-            progress=term.progress,
-        )
-        term.result(_survey_json(done), *_survey_lines(done))
+    calendar = _calendar(by, places, pattern, start, block)
+    table_of = None if places is None else digest_file(places)
+    told = {"by": by, "places": table_of, "pattern": pattern, "start": start, "block": block}
+    done = stage.survey(
+        root,
+        sources,
+        run=run,
+        weights=weights,
+        imgsz=imgsz,
+        which=Which(data, split, confidence, least_side),
+        device=device or "",
+        out=out,
+        plan=stage.Plan(calendar, told, every, keep_faces),
+        progress=term.progress,
+    )
+    term.result(_survey_json(done), *_survey_lines(done))
 
 
 def _calendar(by: str, places: Path | None, pattern: str | None, start: str | None, block: float) -> Calendar:
@@ -162,13 +152,12 @@ def _calendar(by: str, places: Path | None, pattern: str | None, start: str | No
     )
 
 
+@command
 def demo(
-    run: Annotated[str | None, typer.Option(help="A run's name; without it the one finished last.")] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="A checkpoint or an export (.onnx, an OpenVINO folder), instead of a run's best."),
-    ] = None,
-    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
+    term: Terminal,
+    run: Run = None,
+    weights: AnyModel = None,
+    imgsz: Size = None,
     confidence: Annotated[
         float | None,
         typer.Option(min=0.01, max=1, help="Where the threshold starts; without it what `evaluate` chose."),
@@ -182,43 +171,41 @@ def demo(
     max_seconds: Annotated[int, typer.Option(min=1, help="Seconds of a video that are looked at.")] = 60,
     device: Device = None,
     root: Root = DEFAULT_ROOT,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Serve a page that counts masks, until Ctrl-C.
 
     In a picture, before a webcam or in a video.
     """
-    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.use import demo as stage
-        from facemask_train.use.uploads import Limits
+    from facemask_train.use import demo as stage
+    from facemask_train.use.uploads import Limits
 
-        stage.serve(
-            root,
-            run=run,
-            weights=weights,
-            imgsz=imgsz,
-            confidence=confidence,
-            device=device or "",
-            host=host,
-            port=port,
-            limits=Limits(max_mb, max_pixels, max_seconds),
-            told=lambda site: term.result(_demo_json(site), *_demo_lines(site)),
-        )
+    stage.serve(
+        root,
+        run=run,
+        weights=weights,
+        imgsz=imgsz,
+        confidence=confidence,
+        device=device or "",
+        host=host,
+        port=port,
+        limits=Limits(max_mb, max_pixels, max_seconds),
+        told=lambda site: term.result(_demo_json(site), *_demo_lines(site)),
+    )
 
 
+@command
 def export(
+    term: Terminal,
     target: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="Where to; without it runs/NAME/export/ or runs/NAME/space/.")
     ] = None,
-    run: Annotated[str | None, typer.Option(help="A run's name; without it the one finished last.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Any checkpoint, instead of a run's best.")] = None,
+    run: Run = None,
+    weights: Weights = None,
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="onnx, openvino, or space; more than once for several.")
     ] = None,
     nms: Annotated[str, typer.Option(help="Suppression inside the file, or outside: left to who reads it.")] = "inside",
-    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
+    imgsz: Size = None,
     data: Annotated[
         str | None, typer.Option(help="The ensemble to check on, by name or path; without it the run's own.")
     ] = None,
@@ -226,34 +213,30 @@ def export(
         str | None, typer.Option(help="The split to check on; test where left out, or val if that has no faces.")
     ] = None,
     root: Root = DEFAULT_ROOT,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Write a model as ONNX and OpenVINO, or as a ready Space.
 
     Each is checked against PyTorch; a model card says what it is.
     """
-    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.use import export as stage
-        from facemask_train.use import space
+    from facemask_train.use import export as stage
+    from facemask_train.use import space
 
-        models, wants_space = stage.asked_for(formats or stage.FORMATS, target, nms)
-        options: dict[str, Any] = {
-            "run": run,
-            "weights": weights,
-            "imgsz": imgsz,
-            "data": data,
-            "split": split,
-            "progress": term.progress,
-        }
-        made = None if not models else stage.export(root, formats=models, target=target, nms=nms == "inside", **options)
-        ready = space.write(root, target=target, **options) if wants_space else None
-        term.result(
-            _export_json(made) | _space_json(ready),
-            *([] if made is None else _export_lines(made)),
-            *([] if ready is None else _space_lines(ready)),
-        )
+    models, wants_space = stage.asked_for(formats or stage.FORMATS, target, nms)
+    options: dict[str, Any] = {
+        "run": run,
+        "weights": weights,
+        "imgsz": imgsz,
+        "data": data,
+        "split": split,
+        "progress": term.progress,
+    }
+    made = None if not models else stage.export(root, formats=models, target=target, nms=nms == "inside", **options)
+    ready = space.write(root, target=target, **options) if wants_space else None
+    term.result(
+        _export_json(made) | _space_json(ready),
+        *([] if made is None else _export_lines(made)),
+        *([] if ready is None else _space_lines(ready)),
+    )
 
 
 # ---- from results to JSON (an interface) and to lines ----
