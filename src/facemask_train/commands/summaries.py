@@ -68,13 +68,13 @@ def inspect_told(found: Inspection) -> list[Any]:
 
 
 def _classes(counts: Mapping[str, Any]) -> Any:
+    from facemask_train.inspection.counts import share
+
     copies = bool(counts["copies"])
     rows = []
     for split, faces in counts["faces"].items():
         pictures = [f"{counts['pictures'][split]:,}", *([f"{counts['originals'][split]:,}"] if copies else [])]
-        total = sum(faces.values())
-        share = f"{100 * faces['no_mask'] / total:.0f} %" if total else "-"
-        rows.append((split, *pictures, *(f"{count:,}" for count in faces.values()), share))
+        rows.append((split, *pictures, *(f"{count:,}" for count in faces.values()), share(faces, "no_mask")))
     names = tuple(next(iter(counts["faces"].values())))
     columns = ("split", "pictures", *(("originals",) if copies else ()), *names, "no_mask, share")
     return table(f"Ensemble {counts['version']}: pictures and faces", columns, rows)

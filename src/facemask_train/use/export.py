@@ -12,6 +12,7 @@ from typing import Any
 from facemask_train.backends import POINT
 from facemask_train.config import read_sources
 from facemask_train.detect import Asked
+from facemask_train.engine import cores
 from facemask_train.ensemble.versions import read_ensemble
 from facemask_train.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.evaluation.audit import labels_of
@@ -318,10 +319,8 @@ def size(path: Path) -> int:
 
 def machine() -> str:
     """Return what a time was measured on, in words."""
-    import os
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores, {platform.system()}"
+    return f"{_processor()}, {cores()} cores, {platform.system()}"
 
 
 def _processor() -> str:
