@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.config import read_yaml
-from facemask_train.detect import CONFIDENCE, load_model
+from facemask_train.detect import CONFIDENCE, check_names, load_model
 from facemask_train.engine import cores, device_name, open_ultralytics, share_cores
 from facemask_train.errors import DataError, MissingError, UsageError
-from facemask_train.records import CLASSES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,20 +91,12 @@ def load_backend(weights: Path, device: str = "", precision: str = "float32", st
     return load(weights, precision, streams)
 
 
-def _check_names(weights: Path, names: list[Any], next_step: str) -> None:
-    if names != list(CLASSES):
-        found = ", ".join(map(str, names[:4])) or "none"
-        raise DataError(
-            f"{weights}: expected a detector of {', '.join(CLASSES)}, in this order; found {found}", next_step=next_step
-        )
-
-
 # ---- PyTorch ----
 
 
 def _pytorch(weights: Path, device: str, precision: str, streams: int) -> Backend:
     model, checkpoint = load_model(weights)
-    _check_names(weights, list(model.names.values()), f"fine-tune it first: fmask train --weights {weights}")
+    check_names(weights, model.names.values(), f"fine-tune it first: fmask train --weights {weights}")
     import torch
     from ultralytics.utils.torch_utils import select_device
 
@@ -233,9 +224,7 @@ def _exported(
 ) -> Backend:
     """Return an export's backend, checked by what its metadata tell and by the (n, 3, h, w) that its graph takes."""
     names = told.get("names")
-    _check_names(
-        weights, list(names.values()) if isinstance(names, dict) else [], "export a run of fmask: fmask export"
-    )
+    check_names(weights, names.values() if isinstance(names, dict) else (), "export a run of fmask: fmask export")
     batch, _, height, width = shape
     size = (height, width) if height and width else None
     asked = told.get("imgsz")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.backends import Backend, load_backend
-from facemask_train.detect import IOU, MAX_DETECTIONS, Detection
+from facemask_train.detect import IOU, MAX_DETECTIONS, Detection, surest_first
 from facemask_train.errors import UsageError
 from facemask_train.geometry import iou
 from facemask_train.records import CLASSES
@@ -110,14 +110,14 @@ class Detector:
             corners = ops.scale_boxes(boxed.shape[:2], boxes[:, :4], picture.shape[:2], placed).tolist()
             rows = zip(corners, boxes[:, 4].tolist(), boxes[:, 5].tolist(), strict=True)
             answers = (Detection(CLASSES[int(index)], sure, tuple(box)) for box, sure, index in rows)
-            answered.append(tuple(sorted(answers, key=lambda one: (-one.confidence, one.name, one.corners))))
+            answered.append(surest_first(answers))
         return answered
 
 
 def one_per_face(found: Iterable[Detection], *, least: float = SAME_FACE) -> tuple[Detection, ...]:
     """Return the surest answer for each face: of boxes that overlap, whatever their classes, the most confident."""
     kept: list[Detection] = []
-    for one in sorted(found, key=lambda one: (-one.confidence, one.name, one.corners)):
+    for one in surest_first(found):
         if all(iou(one.corners, other.corners) < least for other in kept):
             kept.append(one)
     return tuple(kept)

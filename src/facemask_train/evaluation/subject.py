@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train import detect
+from facemask_train.backends import DEFAULT_IMGSZ
 from facemask_train.config import read_yaml
 from facemask_train.ensemble.versions import find_ensemble, read_ensemble
 from facemask_train.errors import DataError, MissingError, UsageError, nearest
@@ -16,7 +17,6 @@ from facemask_train.folders import digest_file, locked, read_json, storage_error
 from facemask_train.records import CLASSES, SPLITS, Progress, no_progress
 from facemask_train.training import runs
 
-DEFAULT_IMGSZ = 640
 _log = logging.getLogger(__name__)
 
 

@@ -319,7 +319,6 @@ def size(path: Path) -> int:
 
 def machine() -> str:
     """Return what a time was measured on, in words."""
-
     return f"{_processor()}, {cores()} cores, {platform.system()}"
 
 

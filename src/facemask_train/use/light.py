@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.backends import operating_point
-from facemask_train.detect import Detection
+from facemask_train.detect import Detection, surest_first
 from facemask_train.errors import DataError, MissingError
 from facemask_train.records import CLASSES
 
@@ -45,7 +45,7 @@ class LightDetector:
             corners = placed.back(rows[:, :4]).tolist()
             found = zip(corners, rows[:, 4].tolist(), rows[:, 5].tolist(), strict=True)
             answers = (Detection(CLASSES[int(index)], sure, tuple(box)) for box, sure, index in found)
-            yield tuple(sorted(answers, key=lambda one: (-one.confidence, one.name, one.corners)))
+            yield surest_first(answers)
 
 
 @dataclass(frozen=True, slots=True)

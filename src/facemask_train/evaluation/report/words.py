@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facemask_train.evaluation.measures.estimates import ENOUGH_FACES, ENOUGH_PICTURES
-from facemask_train.evaluation.measures.paired import Difference
 from facemask_train.evaluation.shortcuts import MEASURABLE_FACES, MEASURABLE_PICTURES
 from facemask_train.records import CLASSES
+
+if TYPE_CHECKING:
+    from facemask_train.evaluation.measures.paired import Difference
 
 TOO_FEW = "too few to measure"
 NOT_MEASURABLE = "not measurable"
