@@ -195,7 +195,7 @@ def test_results_among_the_pictures_are_not_taken_for_pictures(ask: Callable[...
 def test_nothing_is_left_where_nothing_can_be_read(
     ask: Callable[..., Predicted], pictures: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match=r"found 1 files of which none can be read; .*broken\.jpg"):
+    with pytest.raises(DataError, match=r"found 1 file of which none can be read; .*broken\.jpg"):
         ask(pictures / "b" / "broken.jpg", out=tmp_path / "out")
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith((".out.partial", "predictions"))]
 

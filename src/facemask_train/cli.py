@@ -48,6 +48,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help: drawing it with rich takes longer than all the rest
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
     epilog=_CODES,
     help="From Kaggle archives to a scored face-mask detector. Start with: fmask pipeline --sample",
 )

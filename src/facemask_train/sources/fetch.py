@@ -198,7 +198,8 @@ def _found_in(folder: Path, chosen: dict[str, Source], *, named: bool) -> dict[s
         elif source.handle and named:
             raise MissingError(
                 f"{folder / source.archive_name}: no such file: the archive of '{name}' is not in this folder",
-                next_step=f"put it there; or, where it has another name: fmask fetch {name} --from THE_FILE",
+                next_step=f"put it there; where it has another name: fmask fetch {name} --from THE_FILE;"
+                " an unpacked one is a source of its own: path: FOLDER in configs/sources.yaml",
             )
     return given
 
@@ -283,7 +284,8 @@ def _local_input(job: _Job, given: Path | None) -> _Input | None:
     """
     if given is None and job.source.path is None:
         return None
-    path, mend = given or job.root / Path(job.source.path or "").expanduser(), f"mend the path of '{job.name}'"
+    path = given or job.root / Path(job.source.path or "").expanduser()
+    mend = "check the path after --from" if given else f"mend the path of '{job.name}' in configs/sources.yaml"
     try:
         modified = datetime.fromtimestamp(int(path.stat().st_mtime), UTC).isoformat()
         if path.is_file():
