@@ -29,7 +29,9 @@ def predict(
         Path | None,
         typer.Option(help="A checkpoint or an export (.onnx, an OpenVINO folder), instead of a run's best."),
     ] = None,
-    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
+    imgsz: Annotated[
+        int | None, typer.Option(min=32, max=8192, help="Picture size in pixels; the run's where left out.")
+    ] = None,
     confidence: Annotated[
         float | None,
         typer.Option(
@@ -102,7 +104,9 @@ def survey(
     least_side: Annotated[
         float, typer.Option(min=0, help="A smaller face is unknown: pixels of its side, as the detector sees it.")
     ] = 8.0,
-    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
+    imgsz: Annotated[
+        int | None, typer.Option(min=32, max=8192, help="Picture size in pixels; the run's where left out.")
+    ] = None,
     confidence: Annotated[
         float | None,
         typer.Option(min=0.01, max=1, help="From which a face is judged; without it what `evaluate` chose."),
@@ -161,7 +165,9 @@ def demo(
         Path | None,
         typer.Option(help="A checkpoint or an export (.onnx, an OpenVINO folder), instead of a run's best."),
     ] = None,
-    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
+    imgsz: Annotated[
+        int | None, typer.Option(min=32, max=8192, help="Picture size in pixels; the run's where left out.")
+    ] = None,
     confidence: Annotated[
         float | None,
         typer.Option(min=0.01, max=1, help="Where the threshold starts; without it what `evaluate` chose."),
@@ -208,7 +214,9 @@ def export(
         list[str] | None, typer.Option("--format", help="onnx, openvino, or space; more than once for several.")
     ] = None,
     nms: Annotated[str, typer.Option(help="Suppression inside the file, or outside: left to who reads it.")] = "inside",
-    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")] = None,
+    imgsz: Annotated[
+        int | None, typer.Option(min=32, max=8192, help="Picture size in pixels; the run's where left out.")
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="The ensemble to check on, by name or path; without it the run's own.")
     ] = None,
@@ -278,9 +286,14 @@ def _predict_lines(done: Predicted) -> list[Any]:
 
 
 def _problems_told(problems: list[dict[str, str]], file: str) -> list[str]:
-    told = [f"not read: {one['file']}: {one['why']}" for one in problems[:_SHOWN]]
+    told = [_plain(f"not read: {one['file']}: {one['why']}") for one in problems[:_SHOWN]]
     more = len(problems) - _SHOWN
     return [*told, f"not read: {more:,} more, all in {file}"] if more > 0 else told
+
+
+def _plain(text: str) -> str:
+    """Return a text without what a file's name may tell a terminal to do."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def _demo_json(site: Site) -> dict[str, Any]:
@@ -349,8 +362,8 @@ def _survey_lines(done: Surveyed) -> list[Any]:
         f"{found['pictures']:,} pictures"
     )
     doubt = f"unknown: {unknown['faces']:,} faces; if none or all of them wore one, {between(unknown['bounds'])}"
-    notes = [f"note: {one}" for one in found["warnings"]]
-    notes += [f"note: {text}" for text in bin_notes(found["bins"])]
+    notes = [f"note: {_plain(one)}" for one in found["warnings"]]
+    notes += [f"note: {_plain(text)}" for text in bin_notes(found["bins"])]
     state = " (up to date)" if done.up_to_date else ""
     return [
         *tables,

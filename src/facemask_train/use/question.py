@@ -58,7 +58,7 @@ def known(folder: Path, marker: str, inputs: Mapping[str, Any], what: str) -> Ma
     Raises:
         UsageError: the folder holds something else.
     """
-    found = read_json(folder / marker)
+    found = read_json(folder / marker) if folder.is_dir() else None
     if found is not None and found.get("inputs") == inputs:
         return found
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
