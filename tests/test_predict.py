@@ -195,6 +195,14 @@ def test_results_among_the_pictures_are_not_taken_for_pictures(ask: Callable[...
     assert ask(pictures, out=pictures / "found").up_to_date
 
 
+def test_links_that_lead_nowhere_are_told(ask: Callable[..., Predicted], pictures: Path, tmp_path: Path) -> None:
+    (pictures / "loop.jpg").symlink_to("loop.jpg")
+    (pictures / "gone.mp4").symlink_to("nowhere.mp4")
+    done = ask(pictures, out=tmp_path / "out", wish=Wish(("csv",)))
+    assert [one["file"] for one in done.found["problems"]] == ["b/broken.jpg", "gone.mp4", "loop.jpg"]
+    assert done.found["pictures"] == 3
+
+
 def test_nothing_is_left_where_nothing_can_be_read(
     ask: Callable[..., Predicted], pictures: Path, tmp_path: Path
 ) -> None:

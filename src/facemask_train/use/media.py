@@ -91,7 +91,7 @@ def find_sources(arguments: Sequence[str | Path]) -> tuple[Source, ...]:
     Raises:
         MissingError: an argument names no file, or no arguments.
     """
-    found = {_place(path): path for argument in arguments for path in _named(argument)}
+    found = {place(path): path for argument in arguments for path in _named(argument)}
     if not found:
         raise MissingError("no pictures or videos were named", next_step="name files, folders or globs")
     paths = sorted(found)
@@ -100,7 +100,7 @@ def find_sources(arguments: Sequence[str | Path]) -> tuple[Source, ...]:
     return tuple(sorted(sources, key=lambda source: source.name))
 
 
-def _place(path: Path) -> Path:
+def place(path: Path) -> Path:
     """Return where a file is, by which it is one and the same; a link that leads nowhere is where it stands."""
     return path.parent.resolve() / path.name if is_broken(path) else path.resolve()
 

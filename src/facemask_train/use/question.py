@@ -28,7 +28,7 @@ def sources_of(arguments: Sequence[str], out: Path | None) -> tuple[Source, ...]
     found = media.find_sources(arguments)
     if out is None:
         return found
-    return tuple(one for one in found if not one.path.resolve().is_relative_to(out.resolve()))
+    return tuple(one for one in found if not media.place(one.path).is_relative_to(out.resolve()))
 
 
 def digest_of(sources: Sequence[Source]) -> str:
