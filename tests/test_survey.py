@@ -137,6 +137,8 @@ def test_a_table_goes_before_names_and_names_before_the_camera(tmp_path: Path) -
         (b"file,place\n,b\n", "line 2: expected a file"),
         (b"file,place\n\xff,b\n", "UTF-8"),
         (b"file,time\na,soon\n", "no time"),
+        (b"file,place\na,Main Street, 2\n", "line 2: more cells than columns, such as ' 2'"),
+        (b"file,place,file\na,b,c\n", "expected the columns"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_told(tmp_path: Path, content: bytes, said: str) -> None:
@@ -144,6 +146,26 @@ def test_a_table_that_cannot_be_used_is_told(tmp_path: Path, content: bytes, sai
     path.write_bytes(content)
     with pytest.raises((DataError, UsageError), match=said):
         bins.read_table(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "file;place;time\r\n1.jpg;ward, left;2026-11-25 12:00\r\n",
+        "file\tplace\ttime\n1.jpg\tward, left\t2026-11-25 12:00\n",
+        ' File , Place,TIME\n1.jpg,"ward, left", 2026-11-25T12:00\n',
+        'file,place,time\n\n1.jpg,"ward, left",2026-11-25 12:00,,\n',
+    ],
+)
+def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "places.csv"
+    path.write_text(content, encoding="utf-8-sig", newline="")
+    assert bins.read_table(path) == [("1.jpg", Moment("ward, left", NOON.replace(second=0), True, True))]
+
+
+def test_rows_of_a_table_that_are_about_no_file_are_known() -> None:
+    table = [(row, Moment("x")) for row in ("1.jpg", "a/2.jpg", "a/*", "b/*", "3.jpg", "2.jp?")]
+    assert Calendar(table=table).unfit(["a/1.jpg", "a/2.jpg"]) == ["b/*", "3.jpg", "2.jp?"]
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,9 @@ def _openvino(weights: Path, precision: str, streams: int) -> Backend:
     import numpy as np
     import torch
 
-    path = weights if weights.suffix == ".xml" else next(iter(sorted(weights.glob("*.xml"))), weights / "model.xml")
+    path = weights if weights.suffix == ".xml" else next(iter(sorted(weights.glob("*.xml"))), None)
+    if path is None:
+        raise _unusable(weights, "the folder holds no .xml file, as an OpenVINO model has one")
     core = runtime.Core()
     # By itself it takes bfloat16 where the processor has it, which moves boxes by pixels.
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}

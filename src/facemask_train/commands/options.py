@@ -17,7 +17,7 @@ Weights = Annotated[Path | None, typer.Option(help="Any checkpoint, instead of a
 AnyModel = Annotated[
     Path | None, typer.Option(help="A checkpoint or an export (.onnx, an OpenVINO folder), instead of a run's best.")
 ]
-Size = Annotated[int | None, typer.Option(min=32, help="Picture size in pixels; the run's where left out.")]
+Size = Annotated[int | None, typer.Option(min=32, max=8192, help="Picture size in pixels; the run's where left out.")]
 Split = Annotated[str, typer.Option(help="train, val or test.")]
 Out = Annotated[Path | None, typer.Option(help="The folder to write; without it one below the run's.")]
 Version = Annotated[str, typer.Argument(help="An ensemble: a number (5), a name (v5), or its path.")]

@@ -274,9 +274,14 @@ def _predict_lines(done: Predicted) -> list[Any]:
 
 
 def _problems_told(problems: list[dict[str, str]], file: str) -> list[str]:
-    told = [f"not read: {one['file']}: {one['why']}" for one in problems[:_SHOWN]]
+    told = [_plain(f"not read: {one['file']}: {one['why']}") for one in problems[:_SHOWN]]
     more = len(problems) - _SHOWN
     return [*told, f"not read: {more:,} more, all in {file}"] if more > 0 else told
+
+
+def _plain(text: str) -> str:
+    """Return a text without what a file's name may tell a terminal to do."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def _demo_json(site: Site) -> dict[str, Any]:
@@ -345,8 +350,8 @@ def _survey_lines(done: Surveyed) -> list[Any]:
         f"{found['pictures']:,} pictures"
     )
     doubt = f"unknown: {unknown['faces']:,} faces; if none or all of them wore one, {between(unknown['bounds'])}"
-    notes = [f"note: {one}" for one in found["warnings"]]
-    notes += [f"note: {text}" for text in bin_notes(found["bins"])]
+    notes = [f"note: {_plain(one)}" for one in found["warnings"]]
+    notes += [f"note: {_plain(text)}" for text in bin_notes(found["bins"])]
     state = " (up to date)" if done.up_to_date else ""
     return [
         *tables,

@@ -41,7 +41,7 @@ def sources_of(arguments: Sequence[str], out: Path | None) -> tuple[Source, ...]
     found = media.find_sources(arguments)
     if out is None:
         return found
-    return tuple(one for one in found if not one.path.resolve().is_relative_to(out.resolve()))
+    return tuple(one for one in found if not media.place(one.path).is_relative_to(out.resolve()))
 
 
 def digest_of(sources: Sequence[Source]) -> str:
@@ -71,7 +71,7 @@ def known(folder: Path, marker: str, inputs: Mapping[str, Any], what: str) -> Ma
     Raises:
         UsageError: the folder holds something else.
     """
-    found = read_json(folder / marker)
+    found = read_json(folder / marker) if folder.is_dir() else None
     if found is not None and found.get("inputs") == inputs:
         return found
     if folder.exists() and not folder.is_dir():

@@ -126,7 +126,7 @@ def survey(
                 raise question.nothing_read(problems)
             found = {
                 "inputs": inputs,
-                **_found(asked, tested, looks, plan),
+                **_found(asked, tested, looks, plan, [source.name for source in sources]),
                 "problems": question.told(problems, sources),
             }
             _write(partial, found)
@@ -201,7 +201,7 @@ def _keep(folder: Path, name: str, frame: Frame, faces: Sequence[Judged]) -> Non
 # ---- from what was seen to what is said ----
 
 
-def _found(asked: Asked, tested: Tested, looks: Sequence[Look], plan: Plan) -> dict[str, Any]:
+def _found(asked: Asked, tested: Tested, looks: Sequence[Look], plan: Plan, names: Sequence[str]) -> dict[str, Any]:
     binned: dict[Bin, list[Look]] = {}
     for look in looks:
         binned.setdefault(look.bin, []).append(look)
@@ -216,7 +216,7 @@ def _found(asked: Asked, tested: Tested, looks: Sequence[Look], plan: Plan) -> d
         "model": asked.name,
         "by": plan.calendar.by,
         **_row(whole),
-        "warnings": [*whole.warnings, *_notes(tested, looks)],
+        "warnings": [*whole.warnings, *_notes(tested, looks), *_unfit(plan.calendar.unfit(names))],
         "correlation": None if alike is None else round(alike, _DIGITS),
         "confidence_chosen": tested.chosen,
         "detector": tested.told(),
@@ -264,6 +264,11 @@ def _notes(tested: Tested, looks: Sequence[Look]) -> Iterator[str]:
         yield f"{crowded:,} pictures hold {MAX_DETECTIONS} faces, the most that is told: some are left out"
     if any(look.is_video for look in looks):
         yield "videos: n counts sightings, not people; who stays in view is counted in every frame that was taken"
+
+
+def _unfit(rows: Sequence[str]) -> list[str]:
+    more = f" and {len(rows) - 1:,} more" if len(rows) > 1 else ""
+    return [f"the table of places names {rows[0]}{more}, which is none of the files here"] if rows else []
 
 
 def odd_light(tested: Sequence[float], seen: Sequence[float]) -> list[str]:
