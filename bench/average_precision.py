@@ -23,12 +23,12 @@ from typing import Any
 import faster_coco_eval
 import numpy as np
 
-from facemask_train.evaluation.calibration import calibration
-from facemask_train.evaluation.estimates import at_confidence, average_precisions, prepare
-from facemask_train.evaluation.flat import Faces, Flat, overlaps
-from facemask_train.evaluation.mistakes import mistakes
-from facemask_train.evaluation.precision import average_precision, match, rank
-from facemask_train.evaluation.slices import Traits, slices
+from facemask_train.evaluation.measures.calibration import calibration
+from facemask_train.evaluation.measures.estimates import at_confidence, average_precisions, prepare
+from facemask_train.evaluation.measures.flat import Faces, Flat, overlaps
+from facemask_train.evaluation.measures.mistakes import mistakes
+from facemask_train.evaluation.measures.precision import average_precision, match, rank
+from facemask_train.evaluation.measures.slices import Traits, slices
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import coco

@@ -24,9 +24,16 @@ from typing import Any
 
 import numpy as np
 
-from facemask_train.evaluation.estimates import Sample, at_confidence, average_precisions, counts_at, prepare, rates
-from facemask_train.evaluation.flat import Faces, Flat
-from facemask_train.evaluation.intervals import resample
+from facemask_train.evaluation.measures.estimates import (
+    Sample,
+    at_confidence,
+    average_precisions,
+    counts_at,
+    prepare,
+    rates,
+)
+from facemask_train.evaluation.measures.flat import Faces, Flat
+from facemask_train.evaluation.measures.intervals import resample
 from facemask_train.records import CLASSES
 
 SIZES = (50, 100, 500, 2000)

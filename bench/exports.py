@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from facemask_train.evaluation.report import table
+from facemask_train.evaluation.report.markdown import table
 from facemask_train.use.export import export
 
 HEADER = ("model", "size, px", "NMS", "format", "MB", "ms a picture (10th to 90th)", "mAP 0.5:0.95", "box error, px")

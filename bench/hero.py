@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from facemask_train.evaluation.edits import KINDS, edit
+from facemask_train.evaluation.edits.kinds import KINDS, edit
 from facemask_train.records import Box
 from facemask_train.sources.people import Pen, arc, shade
 

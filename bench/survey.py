@@ -36,7 +36,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from facemask_train.evaluation.intervals import wilson
+from facemask_train.evaluation.measures.intervals import wilson
 from facemask_train.use.prevalence import BARE, MASK, MISSED, UNKNOWN, Boxes, Measured, Stream, estimate
 
 RATES = (0.02, 0.05, 0.10, 0.30, 0.50, 0.70, 0.90, 0.95, 0.98)

@@ -30,9 +30,9 @@ from facemask_train.drawing import DETECTED, GREY, INK, font, outline
 from facemask_train.ensemble.build import build
 from facemask_train.evaluation.compare import compare
 from facemask_train.evaluation.evaluate import Evaluation, evaluate
-from facemask_train.evaluation.report import table
+from facemask_train.evaluation.report.markdown import table
+from facemask_train.evaluation.report.words import headline_of, rate, with_interval
 from facemask_train.evaluation.shortcuts import on_face, recoded
-from facemask_train.evaluation.words import headline_of, rate, with_interval
 from facemask_train.inference import load_detector
 from facemask_train.sources.fetch import fetch
 from facemask_train.training.train import train

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -23,8 +23,9 @@ def commands() -> str:
     from facemask_train.cli import app
 
     parts = ["# Every command", "", "Made from `--help`; what `fmask COMMAND --help` prints is this.", ""]
-    for path, command in _commands("fmask", typer.main.get_command(app)):
-        text = click.unstyle(command.get_help(_context(path, command)))
+    fmask = typer.main.get_command(app)
+    for path, command in _commands("fmask", fmask):
+        text = click.unstyle(command.get_help(_context(path, command, fmask.context_settings)))
         parts += [
             f"{'##' if path == 'fmask' else '###'} {path}",
             "",
@@ -42,8 +43,9 @@ def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
         yield from _commands(f"{path} {name}", inner)
 
 
-def _context(path: str, command: Any) -> Any:
-    return command.context_class(command, info_name=path, terminal_width=WIDTH, max_content_width=WIDTH)
+def _context(path: str, command: Any, settings: Mapping[str, Any]) -> Any:
+    """Return a context as a terminal of `WIDTH` columns gives it; a command has the settings of the one above it."""
+    return command.context_class(command, info_name=path, terminal_width=WIDTH, max_content_width=WIDTH, **settings)
 
 
 def settings() -> str:

@@ -6,7 +6,7 @@ import contextlib
 import io
 from typing import Any
 
-from facemask_train.evaluation.flat import Flat
+from facemask_train.evaluation.measures.flat import Flat
 
 
 def evaluator(one: Flat, module: Any = None) -> Any:

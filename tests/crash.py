@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 DEATH = 86
-_points = 0
+_points = _death = 0
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -61,8 +61,15 @@ def install(point: int) -> None:
     """Make this process die at a point. Called before the stage is imported, which may import the names themselves."""
     from facemask_train import folders
 
+    global _death  # noqa: PLW0603 - one death for all that is wrapped
+    _death = point
     for place, name in ((os, "replace"), (os, "rename"), (shutil, "rmtree"), (folders, "write_json")):
-        setattr(place, name, _deadly(getattr(place, name), point))
+        also(place, name)
+
+
+def also(place: Any, name: str) -> None:
+    """Make the moments before and after one more function points: for a script, of what its stage writes with."""
+    setattr(place, name, _deadly(getattr(place, name), _death))
 
 
 def _deadly(function: Callable[..., Any], point: int) -> Callable[..., Any]:

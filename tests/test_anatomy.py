@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from facemask_train.detect import Detection, Picture
-from facemask_train.evaluation.calibration import calibration
-from facemask_train.evaluation.copies import agreement, read_groups
-from facemask_train.evaluation.estimates import Sample, prepare
-from facemask_train.evaluation.flat import flatten
-from facemask_train.evaluation.mistakes import mistakes
-from facemask_train.evaluation.slices import Traits, slices, traits
-from facemask_train.evaluation.suspects import suspects
+from facemask_train.evaluation.measures.calibration import calibration
+from facemask_train.evaluation.measures.copies import agreement, read_groups
+from facemask_train.evaluation.measures.estimates import Sample, prepare
+from facemask_train.evaluation.measures.flat import flatten
+from facemask_train.evaluation.measures.mistakes import mistakes
+from facemask_train.evaluation.measures.slices import Traits, slices, traits
+from facemask_train.evaluation.measures.suspects import suspects
 from facemask_train.records import Box, Corners, Label
 
 FACE, OTHER, AWAY = (0.0, 0.0, 40.0, 40.0), (100.0, 0.0, 140.0, 40.0), (300.0, 300.0, 340.0, 340.0)

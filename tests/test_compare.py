@@ -14,8 +14,8 @@ from facemask_train.detect import Detection, Picture
 from facemask_train.errors import DataError, GateError, MissingError, UsageError
 from facemask_train.evaluation.compare import Comparison, compare
 from facemask_train.evaluation.gate import EVALUATE, enforce, judge, read_gates
-from facemask_train.evaluation.intervals import resample
-from facemask_train.evaluation.paired import (
+from facemask_train.evaluation.measures.intervals import resample
+from facemask_train.evaluation.measures.paired import (
     Difference,
     Side,
     differences,
@@ -24,7 +24,7 @@ from facemask_train.evaluation.paired import (
     of_recipes,
     side,
 )
-from facemask_train.evaluation.verdicts import of_checkpoints, of_two_recipes
+from facemask_train.evaluation.report.words import of_checkpoints, of_two_recipes
 from facemask_train.folders import write_json
 from facemask_train.records import Box, Label
 from test_cli import fmask

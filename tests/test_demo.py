@@ -24,6 +24,7 @@ from PIL import Image
 from facemask_train.detect import Detection
 from facemask_train.errors import DataError, UsageError
 from facemask_train.evaluation.subject import Model
+from facemask_train.evaluation.threshold import Threshold
 from facemask_train.use import demo, demo_page, parts, uploads
 from facemask_train.use.demo_answers import FRAMES, Answers, Asker, Found, Reply, Seen, Served, recount, spread
 from facemask_train.use.statement import Known, Statement, known, statement
@@ -51,7 +52,7 @@ class Detector:
 
 def answers_of(folder: Path, error: Exception | None = None) -> tuple[Answers, Detector]:
     detector = Detector(error)
-    served = Served(detector, SAID, 0.5)
+    served = Served(detector, SAID, Threshold(0.5, "val"))
     drawn = [(np.full((48, 64, 3), 90, np.uint8), Tally(1, 1))]
     return Answers(Asker(served), LIMITS, folder, drawn), detector
 
@@ -289,9 +290,9 @@ METRICS: dict[str, Any] = {
     "operating_point": {"threshold": 0.37, "per_class": {"mask": _point(0.8), "no_mask": _point(0.4)}},
     "confusion": {"counts": [[16, 1, 3], [4, 4, 2], [5, 0, 0]]},
     "misses": {"false box": 5},
-    "slices": [{"by": "face size", "name": "under 16 px", "recall": 0.1}],
+    "slices": [{"by": "face size", "name": "under 16 px", "recall": 0.1, "n": 10}],
     "audit": None,
-    "inputs": {"weights": "abc", "ensemble": {"hash": "e" * 64}},
+    "inputs": {"weights": "abc", "imgsz": 320, "ensemble": {"hash": "e" * 64}},
 }  # fmt: skip
 
 
@@ -305,19 +306,50 @@ def test_the_statement_says_what_was_measured(tmp_path: Path) -> None:
     assert (
         facts["Faces without"] == "of 10, 4 found as such (recall 40.0 (30.0 to 50.0) %), 4 taken for masked, 2 missed"
     )
+    assert facts["Small faces"] == "recall by the face's side: under 16 px 10.0 % of 10"
     assert facts["Shortcuts"] == "not measured (`fmask audit`)"
     assert "80 of 100 faces with a mask and 40 of 100 faces without" in said.warning
     assert "another ensemble" in said.limits[0]
+    assert "at 320 px; found are the answers above confidence 0.37" in facts["Scored on"]
+
+
+def test_a_run_that_nobody_scored_has_no_number_but_of_its_training(tmp_path: Path) -> None:
+    said = statement(_model(tmp_path / "r"), Known(None, None))
+    assert said.facts[0][1].startswith("ensemble v5")
+    assert all(answer.startswith("not measured") for _, answer in said.facts[1:])
+    assert not any(sign.isdigit() for sign in said.warning)
+
+
+@pytest.mark.parametrize(
+    ("change", "question", "answer"),
+    [
+        ({"slices": []}, "Small faces", "not measured"),
+        ({"slices": [{"by": "face size", "name": "under 16 px", "recall": None}]}, "Small faces", "not measured"),
+        ({"confusion": {"counts": [[0, 0, 0], [1, 0, 0], [0, 0, 0]]}}, "Faces with a mask", "not measured: none among"),
+        ({"confusion": {"counts": [[0, 0, 0], [1, 0, 0], [0, 0, 0]]}}, "Faces without", "of 1, 0 found as such"),
+        ({"intervals": {"map50": None, "map50_95": None}}, "Accuracy", "mAP 0.5 80.0 %, mAP 0.5:0.95 50.0 %"),
+    ],
+)
+def test_what_an_evaluation_does_not_say_is_not_made_up(
+    change: dict[str, Any], question: str, answer: str, tmp_path: Path
+) -> None:
+    assert dict(statement(_model(tmp_path / "r"), Known(METRICS | change, None)).facts)[question].startswith(answer)
+
+
+def test_the_warning_names_what_it_was_scored_on(tmp_path: Path) -> None:
+    said = statement(_model(tmp_path / "r"), Known(METRICS | {"split": "val"}, None))
+    assert said.warning.startswith("On the pictures that its best epoch was chosen by this model finds")
+    alone = {"threshold": 0.37, "per_class": {"mask": _point(0.8), "no_mask": _point(0.0) | {"recall": None}}}
+    said = statement(_model(tmp_path / "r"), Known(METRICS | {"operating_point": alone}, None))
+    assert "rightly names 80 of 100 faces with a mask. Yours" in said.warning
 
 
 def test_the_statement_of_unknown_weights_says_so() -> None:
     said = statement(None, Known(None, None), name="yolov5n-0123")
     facts = dict(said.facts)
-    assert facts["Trained on"].startswith("not known")
-    assert all(facts[name].startswith("not measured") for name in list(facts)[1:])
-    assert "was not measured" in said.warning
+    assert set(facts.values()) == {"not known here: no run lies beside these weights"}
+    assert "is not known" in said.warning
     assert said.model == "yolov5n-0123"
-    assert known(None).confidence == 0.25
 
 
 def test_only_an_evaluation_of_these_weights_counts_and_the_test_split_first(tmp_path: Path) -> None:
@@ -330,7 +362,9 @@ def test_only_an_evaluation_of_these_weights_counts_and_the_test_split_first(tmp
         point = {"threshold": threshold}
         said = {"split": split, "inputs": {"weights": weights}, "operating_point": point}
         (folder / "metrics.json").write_text(json.dumps(said))
-    assert known(model).confidence == 0.37
+    metrics = known(model).metrics
+    assert metrics is not None
+    assert metrics["operating_point"]["threshold"] == 0.37
 
 
 # ---- uploads, ports, sessions ----

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 
 import shapes
 from facemask_train.errors import PeerError, TrainingError, UsageError
-from facemask_train.evaluation import words
+from facemask_train.evaluation.report import words
 from facemask_train.ranks import Place, follows, place, share_of_cores
-from facemask_train.training import distributed, launch
-from facemask_train.training.distributed import Member, check_batch, device_list, devices_of, rerooted
+from facemask_train.training import launch, meeting
+from facemask_train.training.devices import Member, check_batch, device_list, devices_of
+from facemask_train.training.distributed import rerooted
 
 ENVIRON = {
     "RANK": "3",
@@ -149,10 +150,10 @@ def test_nobody_there_is_told_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
         port = free.getsockname()[1]
     for name, value in (ENVIRON | {"MASTER_PORT": str(port)}).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(distributed, "INIT_SECONDS", 1.0)
+    monkeypatch.setattr(meeting, "INIT_SECONDS", 1.0)
     began = time.monotonic()
     with pytest.raises(TrainingError, match=rf"127.0.0.1:{port}: process 3 of 4 .* within 1 s") as caught:
-        distributed.group()
+        meeting.group()
     assert "reach this address" in caught.value.next_step
     assert time.monotonic() - began < 10
 

@@ -18,7 +18,6 @@ from facemask_train.ensemble.duplicates import Pair, find_candidates, find_pairs
 from facemask_train.ensemble.fingerprints import ORIENTATIONS, SIDE, fingerprint, oriented, turned, words
 from facemask_train.ensemble.likeness import has_structure
 from facemask_train.ensemble.workers import Engine
-from facemask_train.errors import UsageError
 from facemask_train.geometry import inverse
 from facemask_train.recipe import Duplicates
 from facemask_train.sources.scenes import Scene, draw_scene
@@ -95,14 +94,6 @@ def _a_third_is_near(differing: int) -> bool:
     signs = [differing >> bit & 1 for bit in range(63)]
     thirds = [signs[:21], signs[21:42], signs[42:], signs[::3], signs[1::3], signs[2::3]]
     return min(map(sum, thirds)) <= 2
-
-
-def test_too_many_pictures_without_the_index_name_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "ALL_PAIRS", 10)
-    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
-    with pytest.raises(UsageError, match="faiss-cpu") as caught:
-        find_candidates(planted(12, 0), 8)
-    assert "pip install" in caught.value.next_step
 
 
 # ---- copies and look-alikes ----

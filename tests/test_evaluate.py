@@ -20,9 +20,9 @@ from facemask_train.detect import Detection, Picture, Validation, validate
 from facemask_train.engine import open_ultralytics
 from facemask_train.errors import DataError, MissingError, StorageError, UsageError
 from facemask_train.evaluation import evaluate as stage
-from facemask_train.evaluation import galleries, pictures, report
 from facemask_train.evaluation.evaluate import Evaluation, evaluate
-from facemask_train.evaluation.matching import Pair, confusion, misses, most_telling, pairs
+from facemask_train.evaluation.measures.matching import Pair, confusion, misses, most_telling, pairs
+from facemask_train.evaluation.report import figures, galleries, markdown
 from facemask_train.folders import digest_file, locked, write_json
 from facemask_train.geometry import iou
 from facemask_train.records import CLASSES, Box, Corners, Label
@@ -75,7 +75,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the pictures blank where a test looks at something else: to draw them takes longer than to score."""
-    drawn = ((pictures, "draw_curves", 1), (pictures, "draw_confusion", 2), (galleries, "draw_misses", 4))
+    drawn = ((figures, "draw_curves", 1), (figures, "draw_confusion", 2), (galleries, "draw_misses", 4))
     for module, name, where in (*drawn, (galleries, "draw_suspects", 3)):
         monkeypatch.setattr(module, name, lambda *given, where=where: given[where].write_bytes(b""))
 
@@ -314,7 +314,7 @@ def test_limits_are_said_where_they_hold(
     found["per_class"] = {name: row | {"n": n} for name, row in found["per_class"].items()}
     run = json.loads((evaluated.folder.parents[1] / "run.json").read_text())
     run["ensemble"]["hash"] = hashed
-    text = report.page("t", found, run, {"splits": {}, "hash": "same"}, [])
+    text = markdown.page("t", found, run, {"splits": {}, "hash": "same"}, [])
     every = (
         "Too few to measure: 99",
         "with fewer than 72",

@@ -13,15 +13,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import crash
 import shapes
+from facemask_train.backends import operating_point
 from facemask_train.detect import Detection, Picture
 from facemask_train.engine import open_ultralytics
 from facemask_train.errors import DataError, MissingError, UsageError
+from facemask_train.evaluation.threshold import Threshold
 from facemask_train.inference import load_detector
 from facemask_train.records import Box, Label
 from facemask_train.use import convert, modelcard, parity
 from facemask_train.use import export as stage
+from facemask_train.use.asked import find_asked, threshold
 from facemask_train.use.export import Export, export
+from facemask_train.use.hosted import MARKER
 from facemask_train.use.light import Placed, load_light
 from test_evaluate import make_run, score
 from worlds import write
@@ -133,6 +138,49 @@ def test_a_file_says_what_it_is(world: World) -> None:
     said = yaml.safe_load((world.made.folder / "r_openvino_model/metadata.yaml").read_text())
     assert said["names"] == {0: "mask", 1: "no_mask"}
     assert said["args"] == {"nms": True, "dynamic": True, "conf": 0.001, "iou": 0.7}
+
+
+def test_an_export_without_its_run_answers_from_the_confidence_that_it_says(world: World, tmp_path: Path) -> None:
+    import yaml
+
+    root = shutil.copytree(world.root, tmp_path / "root")
+    metrics = root / "runs/r/evaluation/v5-test/metrics.json"
+    said = json.loads(metrics.read_text())
+    metrics.write_text(json.dumps(said | {"operating_point": said["operating_point"] | {"threshold": 0.37}}))
+    (tmp_path / "away").mkdir()
+    model, exam = stage.find_model(root, "r", None), stage.open_exam(root / "data/ensembles/v5", "test")
+    files = stage.convert(tmp_path / "away", model, exam, stage.FORMATS, imgsz=64, nms=True)
+    assert yaml.safe_load((files["openvino"] / "metadata.yaml").read_text())["operating_point"] == 0.37
+    assert load_light(files["onnx"], imgsz=64).point == 0.37
+    for path in files.values():
+        asked = find_asked(tmp_path, None, path)
+        assert asked.run is None
+        own, other = (load_detector(path, imgsz=imgsz) for imgsz in (None, 96))
+        assert threshold(asked, own, None) == Threshold(0.37, "export")
+        assert threshold(asked, own, 0.1) == Threshold(0.1, "user")
+        assert threshold(asked, other, None) == Threshold(0.25, "default"), "it was chosen at 64 px"
+
+
+@pytest.mark.parametrize("value", ["", "high", "nan", "-1", "1.5", "None"])
+def test_a_confidence_that_is_none_is_not_taken_from_a_file(value: str) -> None:
+    assert operating_point({"operating_point": value}) is None
+    assert operating_point({}) is None
+
+
+def test_weights_that_were_not_evaluated_say_no_confidence(tmp_path: Path) -> None:
+    model = stage.find_model(tmp_path, None, shapes.trained())
+    exam = stage.open_exam(shapes.draw_ensemble(tmp_path), "test")
+    (path,) = stage.convert(tmp_path, model, exam, ["onnx"], imgsz=64, nms=True).values()
+    assert load_detector(path).backend.point is None
+
+
+def test_an_export_of_an_earlier_training_is_not_taken_for_the_runs(world: World, tmp_path: Path) -> None:
+    run = shutil.copytree(world.root / "runs/r", tmp_path / "runs/r")
+    for name in ("r.onnx", "r_openvino_model", "r_openvino_model/r.xml"):
+        assert find_asked(tmp_path, None, run / "export" / name).name == "r"
+    (run / "weights/best.pt").write_bytes(b"trained anew")
+    for name in ("r.onnx", "r_openvino_model", "r_openvino_model/r.xml"):
+        assert find_asked(tmp_path, None, run / "export" / name).run is None
 
 
 @example(height=202, width=670, imgsz=320)  # from the shapes alone the package takes it for moved by a pixel
@@ -317,6 +365,84 @@ def test_what_cannot_be_asked_for(formats: list[str], target: Path | None, nms: 
 
 def test_what_can() -> None:
     assert stage.asked_for(["space", "openvino", "onnx", "onnx"], None, "inside") == (["onnx", "openvino"], True)
+
+
+# ---- deaths ----
+
+# What is converted and what it scores are brought along: a death then costs a second, and the trees can be equal.
+DYING = """
+import json, shutil, sys
+from pathlib import Path
+import crash
+from facemask_train.use import export as stage
+from facemask_train.use import space
+root = Path(sys.argv[1])
+made = root.parent / "made"
+stage.to_onnx = lambda weights, target, **_: shutil.copy(made / "r.onnx", target)
+stage.to_openvino = lambda source, target: shutil.copytree(made / "r_openvino_model", target)
+stage.check = lambda *_, **__: json.loads((made / "export.json").read_text())["models"]
+stage.load_detector = space.load_detector = space.load_light = lambda *_, **__: None
+space.PACKAGE = made / "facemask_train"
+space._copy_licence = lambda target: target.write_text("free")
+for place, name in ((stage, "to_onnx"), (stage, "to_openvino"), (Path, "write_text"), (shutil, "copytree")):
+    crash.also(place, name)
+"""
+MODELS, SPACE = "stage.export(root, imgsz={})", "space.write(root, imgsz={})"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("replaced", [False, True], ids=["first", "replacement"])
+@pytest.mark.parametrize(("command", "folder", "marker"), [(MODELS, "export", stage.MARKER), (SPACE, "space", MARKER)])
+def test_a_death_at_any_point(
+    world: World, command: str, folder: str, marker: str, replaced: bool, tmp_path: Path
+) -> None:
+    shutil.copytree(world.made.folder, tmp_path / "made")
+    write(tmp_path / "made/facemask_train", {"use/hosted.py": "page = 1"})
+    start = shutil.copytree(world.root, tmp_path / "start")
+    shutil.rmtree(start / "runs/r/export")
+    script = DYING + command.format(64)
+    if replaced:
+        assert not crash.die_at(0, DYING + command.format(96), start)
+    expected = shutil.copytree(start, tmp_path / "undisturbed")
+    assert not crash.die_at(0, script, expected)
+    whole = crash.tree(expected)
+    kinds = {tuple(crash.tree(one / "runs/r" / folder)) for one in (start, expected)}
+    deaths = 0
+    for left in crash.every_death(script, lambda point: shutil.copytree(start, tmp_path / str(point))):
+        for found in left.glob(f"runs/r/[!.]*/{marker}"):
+            assert tuple(crash.tree(found.parent)) in kinds, left.name
+        assert not crash.die_at(0, script, left)
+        assert crash.tree(left) == whole, left.name
+        deaths += 1
+        shutil.rmtree(left)
+    assert deaths >= 14  # around each file, two renames, and the removal of what a death may have left
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("writes", ["torch.onnx.export", "onnx.save", "openvino.save_model", "yaml.safe_dump"])
+def test_a_death_while_a_model_is_converted(world: World, writes: str, tmp_path: Path) -> None:
+    """Times are measured anew, and OpenVINO numbers its layers on within a process: nothing else may differ."""
+    root = shutil.copytree(world.root, tmp_path / "root")
+    target = tmp_path / "e"
+    module = writes.rpartition(".")[0]
+    dying = f"""
+import os, sys, {module}
+from pathlib import Path
+from facemask_train.use.export import export
+own = {writes}
+{writes} = lambda *a, **k: (own(*a, **k), os._exit({crash.DEATH}))
+export(Path(sys.argv[1]), target=Path(sys.argv[2]))
+"""
+    assert crash.die_at(0, dying, root, target)
+    assert not target.exists()
+    made = export(root, target=target)
+    assert not made.up_to_date
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".e.lock", "e", "root"]
+    whole, ours = (crash.tree(folder) for folder in (world.made.folder, target))
+    assert set(ours) == set(whole)
+    assert {name for name in whole if whole[name] != ours[name]} <= {
+        *("README.md", "export.json", "r_openvino_model/r.xml")
+    }
 
 
 # ---- the model card ----

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from facemask_train.detect import Detection
+from facemask_train.engine import device_name
 from facemask_train.errors import DataError, MissingError, UsageError
 from facemask_train.geometry import iou
 from facemask_train.inference import load_detector, one_per_face
@@ -135,6 +136,38 @@ def test_the_size_is_the_models_own_unless_asked(untrained_model: Path, exports:
     assert load_detector(exports["onnx"], imgsz=128).imgsz == 128
     with pytest.raises(UsageError, match="96 x 96 px cannot be asked at 128"):
         load_detector(exports["onnx-fixed"], imgsz=128)
+
+
+def test_a_size_between_two_strides_is_the_larger(untrained_model: Path) -> None:
+    assert ask(untrained_model, imgsz=100) == ask(untrained_model, imgsz=128) != ask(untrained_model, imgsz=96)
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "says"),
+    [
+        ("gpu", 2, "--device gpu: expected cpu or a GPU's number"),
+        ("0,1", 2, "expected cpu or a GPU's number"),
+        ("0", 0, "finds no GPU"),
+        ("2", 2, "torch finds 2, numbered from 0"),
+        ("cuda:2", 2, "torch finds 2"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(
+    device: str, gpus: int, says: str, untrained_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    with pytest.raises(UsageError, match=says):
+        load_detector(untrained_model, device=device)
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "name"),
+    [("", 0, "cpu"), ("cpu", 2, "cpu"), ("", 2, "GPU 0"), ("1", 2, "GPU 1"), ("cuda:1", 2, "GPU 1")],
+)
+def test_a_device_has_a_name(device: str, gpus: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda number: f"GPU {number}")
+    assert device_name(device) == name
 
 
 def test_bfloat16_has_to_be_asked_for_and_is_near(untrained_model: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facemask_train.evaluation.intervals import difference, interval, resample, share, student, wilson
+from facemask_train.evaluation.measures.intervals import difference, interval, resample, share, student, wilson
 
 
 def test_a_resample_draws_as_many_pictures_as_there_are_and_always_the_same() -> None:

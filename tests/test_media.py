@@ -59,6 +59,27 @@ def test_files_folders_and_globs_are_found_once_and_in_order(tmp_path: Path) -> 
     assert [one.is_video for one in find_sources(asked)] == [False, False, False, True]
 
 
+def test_links_that_lead_nowhere_are_told_and_links_back_are_not_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    Image.new("RGB", (2, 2)).save(folder / "a.png")
+    for name, target in (("b.png", "b.png"), ("c.mp4", "gone.mp4"), ("again", "."), ("d.txt", "gone"), ("e", "e")):
+        (folder / name).symlink_to(target)
+    (folder / "f.jpg").mkdir()
+    for asked in (folder, folder / "*"):
+        sources = find_sources([asked])
+        assert [one.name for one in sources] == ["a.png", "b.png", "c.mp4"]
+        shown = list(frames(sources))
+        assert [type(one) for one in shown] == [Frame, Problem, Problem]
+        assert str(tmp_path) not in "".join(one.why for one in shown if isinstance(one, Problem))
+
+
+@pytest.mark.parametrize("argument", ["", " "])
+def test_nothing_is_not_the_current_folder(argument: str) -> None:
+    with pytest.raises(MissingError, match="names no file"):
+        find_sources([argument])
+
+
 def test_one_file_is_called_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "one [1].jpg").touch()  # as a glob it would name another file
     assert [one.name for one in find_sources([tmp_path / "one [1].jpg"])] == ["one [1].jpg"]

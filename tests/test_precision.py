@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import coco
-from facemask_train.evaluation.estimates import at_confidence, average_precisions, prepare
-from facemask_train.evaluation.flat import Faces, Flat, faces, iou, overlaps
-from facemask_train.evaluation.precision import average_precision, match, rank, resampled
+from facemask_train.evaluation.measures.estimates import at_confidence, average_precisions, prepare
+from facemask_train.evaluation.measures.flat import Faces, Flat, faces, iou, overlaps
+from facemask_train.evaluation.measures.precision import average_precision, match, rank, resampled
 
 Rows = list[tuple[int, int, tuple[float, float, float, float], float]]
 

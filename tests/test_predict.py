@@ -182,6 +182,9 @@ def test_what_lies_in_a_folder_stays(ask: Callable[..., Predicted], pictures: Pa
     with pytest.raises(UsageError, match="mine: holds other files, which stay"):
         ask(pictures, out=tmp_path / "mine")
     assert files(tmp_path / "mine") == ["letter.txt"]
+    with pytest.raises(UsageError, match=r"letter\.txt: holds other files, which stay"):
+        ask(pictures, out=tmp_path / "mine" / "letter.txt")
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
     out = ask(pictures, out=tmp_path / "out").folder
     with pytest.raises(UsageError, match="out: holds other predictions, which stay"):
         ask(pictures, out=out, confidence=0.4)
@@ -192,10 +195,18 @@ def test_results_among_the_pictures_are_not_taken_for_pictures(ask: Callable[...
     assert ask(pictures, out=pictures / "found").up_to_date
 
 
+def test_links_that_lead_nowhere_are_told(ask: Callable[..., Predicted], pictures: Path, tmp_path: Path) -> None:
+    (pictures / "loop.jpg").symlink_to("loop.jpg")
+    (pictures / "gone.mp4").symlink_to("nowhere.mp4")
+    done = ask(pictures, out=tmp_path / "out", wish=Wish(("csv",)))
+    assert [one["file"] for one in done.found["problems"]] == ["b/broken.jpg", "gone.mp4", "loop.jpg"]
+    assert done.found["pictures"] == 3
+
+
 def test_nothing_is_left_where_nothing_can_be_read(
     ask: Callable[..., Predicted], pictures: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match=r"found 1 files of which none can be read; .*broken\.jpg"):
+    with pytest.raises(DataError, match=r"found 1 file of which none can be read; .*broken\.jpg"):
         ask(pictures / "b" / "broken.jpg", out=tmp_path / "out")
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith((".out.partial", "predictions"))]
 

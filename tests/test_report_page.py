@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 import shapes
-from facemask_train.evaluation import charts
-from facemask_train.evaluation.charts import Line
 from facemask_train.evaluation.compare import compare
 from facemask_train.evaluation.evaluate import Evaluation
+from facemask_train.evaluation.report import charts
+from facemask_train.evaluation.report.charts import Line
 from test_evaluate import make_run, score
 
 SECTIONS = ["table", "curves", "confusion", "mistakes", "slices", "shortcuts", "misses", "labels", "data"]

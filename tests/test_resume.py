@@ -261,8 +261,7 @@ def test_neither_plots_nor_callbacks_nor_a_dead_server_stop_a_run(
     open_ultralytics()
     from ultralytics.models.yolo.detect import train as package
 
-    from facemask_train.training import hooks, tracking
-    from facemask_train.training import train as stage
+    from facemask_train.training import course, hooks, tracking
 
     def fails(*_: Any, **__: Any) -> None:
         raise ValueError("no font")
@@ -271,7 +270,7 @@ def test_neither_plots_nor_callbacks_nor_a_dead_server_stop_a_run(
         monkeypatch.setattr(package, name, fails)
     monkeypatch.setattr("ultralytics.utils.metrics.plot_pr_curve", fails)
     monkeypatch.setattr(hooks, "log_row", fails)
-    monkeypatch.setattr(stage, "draw_batches", fails)
+    monkeypatch.setattr(course, "draw_batches", fails)
     monkeypatch.setattr(tracking, "FINISH_SECONDS", 2.0)
     monkeypatch.setattr(tracking, "INIT_SECONDS", 2.0)
     monkeypatch.setenv("WANDB_MODE", "online")

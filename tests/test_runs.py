@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from facemask_train import history, listing
+from facemask_train.commands import listing
+from facemask_train.commands.live import Live, epochs_table
+from facemask_train.commands.tables import Fitted
+from facemask_train.commands.textchart import Charts, chart
 from facemask_train.errors import DataError, MissingError
 from facemask_train.folders import held, locked
-from facemask_train.live import Live, epochs_table
-from facemask_train.terminal import Fitted
-from facemask_train.textchart import Charts, chart
-from facemask_train.training import curves
+from facemask_train.training import curves, history
 from facemask_train.training.results import Epochs, best_row, keep_rows, kinds, read_rows, seconds_each
 from test_cli import fmask
 from worlds import write
@@ -165,7 +165,7 @@ def test_another_name_for_the_same_work_keeps_its_pace() -> None:
 TRAINING = """
 import logging, sys, time
 from pathlib import Path
-from facemask_train.terminal import terminal
+from facemask_train.commands.terminal import terminal
 from facemask_train.training.results import Epochs, read_rows
 rows = tuple(read_rows(Path(sys.argv[1])))
 log = logging.getLogger("facemask_train.training")

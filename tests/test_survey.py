@@ -22,7 +22,7 @@ from facemask_train import detect
 from facemask_train.detect import Detection
 from facemask_train.errors import DataError, MissingError, UsageError
 from facemask_train.evaluation import store
-from facemask_train.evaluation.slices import Traits
+from facemask_train.evaluation.measures.slices import Traits
 from facemask_train.folders import digest_file, write_json
 from facemask_train.inference import load_detector
 from facemask_train.records import CLASSES, Box, Label
@@ -137,6 +137,8 @@ def test_a_table_goes_before_names_and_names_before_the_camera(tmp_path: Path) -
         (b"file,place\n,b\n", "line 2: expected a file"),
         (b"file,place\n\xff,b\n", "UTF-8"),
         (b"file,time\na,soon\n", "no time"),
+        (b"file,place\na,Main Street, 2\n", "line 2: more cells than columns, such as ' 2'"),
+        (b"file,place,file\na,b,c\n", "expected the columns"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_told(tmp_path: Path, content: bytes, said: str) -> None:
@@ -144,6 +146,26 @@ def test_a_table_that_cannot_be_used_is_told(tmp_path: Path, content: bytes, sai
     path.write_bytes(content)
     with pytest.raises((DataError, UsageError), match=said):
         bins.read_table(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "file;place;time\r\n1.jpg;ward, left;2026-11-25 12:00\r\n",
+        "file\tplace\ttime\n1.jpg\tward, left\t2026-11-25 12:00\n",
+        ' File , Place,TIME\n1.jpg,"ward, left", 2026-11-25T12:00\n',
+        'file,place,time\n\n1.jpg,"ward, left",2026-11-25 12:00,,\n',
+    ],
+)
+def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "places.csv"
+    path.write_text(content, encoding="utf-8-sig", newline="")
+    assert bins.read_table(path) == [("1.jpg", Moment("ward, left", NOON.replace(second=0), True, True))]
+
+
+def test_rows_of_a_table_that_are_about_no_file_are_known() -> None:
+    table = [(row, Moment("x")) for row in ("1.jpg", "a/2.jpg", "a/*", "b/*", "3.jpg", "2.jp?")]
+    assert Calendar(table=table).unfit(["a/1.jpg", "a/2.jpg"]) == ["b/*", "3.jpg", "2.jp?"]
 
 
 @pytest.mark.parametrize(
@@ -260,7 +282,7 @@ def test_bins_add_up_and_all_is_written(ask: Callable[..., Surveyed], pictures: 
     assert said["unknown"]["faces"] == sum(one["unknown"]["faces"] for one in said["bins"])
     assert said["interval"][0] <= said["rate"] <= said["interval"][1]
     assert sorted(path.name for path in done.folder.iterdir()) == [
-        "rates.svg", "report.html", "survey.csv", "survey.json"
+        "rates.png", "rates.svg", "report.html", "survey.csv", "survey.json"
     ]  # fmt: skip
     with (done.folder / "survey.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -372,6 +394,37 @@ def test_the_chart_escapes_what_people_call_their_places() -> None:
     assert "<b>" not in drawn
     assert "&lt;b&gt;&amp;" in drawn
     assert "no time" in drawn
+
+
+@pytest.mark.parametrize(("bins", "turned"), [(1, False), (3, False), (4, True), (40, True)])
+def test_names_of_bins_are_turned_where_they_would_touch(bins: int, turned: bool) -> None:
+    one = {"place": "", "rate": 0.5, "interval": [0.4, 0.6], "uncorrected": 0.5, "n": 9}
+    drawn = survey_page.chart([{**one, "time": f"2026-11-{day + 1:02d}"} for day in range(bins)])
+    assert ("rotate(" in drawn) == turned
+
+
+def test_a_chart_is_drawn_whatever_is_missing_or_called_how(tmp_path: Path) -> None:
+    one: dict[str, Any] = {
+        "place": "$a_{b$ \u5e02\u573a",
+        "time": "",
+        "rate": None,
+        "interval": None,
+        "uncorrected": None,
+    }
+    other = {**one, "place": "", "time": "2026-11-25", "rate": 0.5, "interval": [0.2, 0.9], "uncorrected": 0.4}
+    for name in ("a.png", "b.png"):
+        survey_page.draw([one, other], tmp_path / name)
+    assert Image.open(tmp_path / "a.png").size[0] > 600
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_few_faces_in_many_bins_are_one_note() -> None:
+    bins = [{"place": "", "time": f"day {day}", "warnings": ["few: 2 faces in 1 pictures"]} for day in range(5)]
+    bins[4]["warnings"] = ["another"]
+    few, other = survey_page.bin_notes(bins)
+    assert few.startswith("4 of 5 bins hold few")
+    assert other == "day 4: another"
+    assert survey_page.bin_notes(bins[:2])[0] == "day 0: few: 2 faces in 1 pictures"
 
 
 def test_the_command_prints_one_object(root: Path, pictures: Path, untrained_model: Path) -> None:

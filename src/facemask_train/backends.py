@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.config import read_yaml
-from facemask_train.detect import CONFIDENCE, load_model
-from facemask_train.engine import cores, open_ultralytics, share_cores
+from facemask_train.detect import CONFIDENCE, check_names, load_model
+from facemask_train.engine import cores, device_name, open_ultralytics, share_cores
 from facemask_train.errors import DataError, MissingError, UsageError
-from facemask_train.records import CLASSES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
 DEFAULT_IMGSZ = 640
 EXPORTED_CONFIDENCE = 0.25
 """What the package suppresses below where suppression is part of an exported graph and nothing else is said."""
+
+POINT = "operating_point"
+"""What an export of fmask calls the confidence that was chosen on val, in its metadata."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -43,6 +45,7 @@ class Backend:
         size: the only (height, width) that it takes, or None where it takes any multiple of 32.
         batch: the only number of pictures that it takes at once, or None.
         least: the confidence below which it says nothing, whatever is asked.
+        point: the confidence from which its answers count at `imgsz`, where an export says one.
         device: the torch device that it runs on.
     """
 
@@ -52,6 +55,7 @@ class Backend:
     size: tuple[int, int] | None = None
     batch: int | None = None
     least: float = 0.0
+    point: float | None = None
     device: Any = "cpu"
 
 
@@ -71,7 +75,7 @@ def load_backend(weights: Path, device: str = "", precision: str = "float32", st
     Raises:
         MissingError: there is no such file, or what runs it is not installed.
         DataError: it cannot be used, or its classes are not `CLASSES`.
-        UsageError: there is no such precision, or not for this backend.
+        UsageError: there is no such device or precision, or not for this backend.
     """
     if precision not in ("float32", "bfloat16"):
         raise UsageError(f"precision {precision!r}: expected float32 or bfloat16", next_step="leave it out")
@@ -87,23 +91,16 @@ def load_backend(weights: Path, device: str = "", precision: str = "float32", st
     return load(weights, precision, streams)
 
 
-def _check_names(weights: Path, names: list[Any], next_step: str) -> None:
-    if names != list(CLASSES):
-        found = ", ".join(map(str, names[:4])) or "none"
-        raise DataError(
-            f"{weights}: expected a detector of {', '.join(CLASSES)}, in this order; found {found}", next_step=next_step
-        )
-
-
 # ---- PyTorch ----
 
 
 def _pytorch(weights: Path, device: str, precision: str, streams: int) -> Backend:
     model, checkpoint = load_model(weights)
-    _check_names(weights, list(model.names.values()), f"fine-tune it first: fmask train --weights {weights}")
+    check_names(weights, model.names.values(), f"fine-tune it first: fmask train --weights {weights}")
     import torch
     from ultralytics.utils.torch_utils import select_device
 
+    device_name(device)  # what is not there is refused
     chosen = select_device(device, verbose=False)
     share_cores(streams)
     # Pictures come as (n, h, w, 3), which seen as (n, 3, h, w) is the order in memory that the CPU is twice as fast in.
@@ -166,7 +163,9 @@ def _openvino(weights: Path, precision: str, streams: int) -> Backend:
     import numpy as np
     import torch
 
-    path = weights if weights.suffix == ".xml" else next(iter(sorted(weights.glob("*.xml"))), weights / "model.xml")
+    path = weights if weights.suffix == ".xml" else next(iter(sorted(weights.glob("*.xml"))), None)
+    if path is None:
+        raise _unusable(weights, "the folder holds no .xml file, as an OpenVINO model has one")
     core = runtime.Core()
     # By itself it takes bfloat16 where the processor has it, which moves boxes by pixels.
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
@@ -227,14 +226,21 @@ def _exported(
 ) -> Backend:
     """Return an export's backend, checked by what its metadata tell and by the (n, 3, h, w) that its graph takes."""
     names = told.get("names")
-    _check_names(
-        weights, list(names.values()) if isinstance(names, dict) else [], "export a run of fmask: fmask export"
-    )
+    check_names(weights, names.values() if isinstance(names, dict) else (), "export a run of fmask: fmask export")
     batch, _, height, width = shape
     size = (height, width) if height and width else None
     asked = told.get("imgsz")
     imgsz = max(size) if size else max(asked) if isinstance(asked, (list, tuple)) and asked else DEFAULT_IMGSZ
-    return Backend(name, ask, int(imgsz), size, batch, _least(told))
+    return Backend(name, ask, int(imgsz), size, batch, _least(told), operating_point(told))
+
+
+def operating_point(told: Mapping[str, Any]) -> float | None:
+    """Return the confidence from which answers count, as an export's metadata say it; None where they do not."""
+    try:
+        said = float(told[POINT])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return said if 0 <= said <= 1 else None
 
 
 def _least(told: Mapping[str, Any]) -> float:

@@ -14,25 +14,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facemask_train import __version__, listing, scores, summaries, uses
-from facemask_train.options import (
+from facemask_train import __version__
+from facemask_train.commands import listing, scores, summaries, uses
+from facemask_train.commands.options import (
     DEFAULT_ROOT,
     Config,
-    Debug,
     Device,
     EngineOption,
     From,
-    Json,
     Maps,
-    Quiet,
     Root,
     Sets,
     Tracker,
+    Version,
     Workers,
     engine_named,
     tracker_named,
 )  # fmt: skip
-from facemask_train.terminal import table, terminal
+from facemask_train.commands.tables import table
+from facemask_train.commands.terminal import Terminal, command
 
 if TYPE_CHECKING:
     from facemask_train.ensemble.build import Built
@@ -48,6 +48,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help: drawing it with rich takes longer than all the rest
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
     epilog=_CODES,
     help="From Kaggle archives to a scored face-mask detector. Start with: fmask pipeline --sample",
 )
@@ -69,24 +70,24 @@ def _top(
 
 
 @app.command(epilog="Example: fmask fetch andrewmvd aditya276 --from ~/Downloads")
+@command
 def fetch(
+    term: Terminal,
     sources: Annotated[list[str] | None, typer.Argument(help="Names in configs/sources.yaml.")] = None,
     origin: From = None,
     root: Root = DEFAULT_ROOT,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
-    """Bring sources of pictures into data/raw/, from Kaggle or from archives at hand."""
-    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.sources import fetch as stage
+    """Bring sources into data/raw/, from Kaggle or by hand."""
+    from facemask_train.sources import fetch as stage
 
-        found = stage.fetch(root, sources or [], origin=origin, progress=term.progress)
-        term.result(_fetch_json(found), _fetch_table(found), *_pins(found))
+    found = stage.fetch(root, sources or [], origin=origin, progress=term.progress)
+    term.result(_fetch_json(found), _fetch_table(found), *_pins(found))
 
 
 @app.command("build-dataset", epilog="Example: fmask build-dataset --version 5")
+@command
 def build_dataset(
+    term: Terminal,
     version: Annotated[str, typer.Option(help="A number (5), a name (v5), or the path of a recipe.")] = "5",
     class_map: Maps = None,
     allow_missing: Annotated[
@@ -98,64 +99,67 @@ def build_dataset(
     engine: EngineOption = "local",
     workers: Workers = 0,
     root: Root = DEFAULT_ROOT,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
-    """Check, repair, de-duplicate, merge, split and augment the fetched sources into data/ensembles/VERSION/."""
-    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.ensemble.build import build
+    """Merge the fetched sources into data/ensembles/VERSION/.
 
-        built = build(
-            root,
-            version,
-            class_maps=_class_maps(class_map),
-            allow_missing=allow_missing,
-            repair=repair,
-            engine=engine_named(engine, workers),
-            progress=term.progress,
-        )
-        term.result(_build_json(built), *_build_tables(built))
+    They are checked, repaired, de-duplicated, merged, split and augmented.
+    """
+    from facemask_train.ensemble.build import build
+
+    built = build(
+        root,
+        version,
+        class_maps=_class_maps(class_map),
+        allow_missing=allow_missing,
+        repair=repair,
+        engine=engine_named(engine, workers),
+        progress=term.progress,
+    )
+    term.result(_build_json(built), *_build_tables(built))
 
 
 @app.command(epilog="Example: fmask inspect v5 --duplicates")
+@command
 def inspect(
-    version: Annotated[str, typer.Argument(help="An ensemble: a number (5), a name (v5), or its path.")],
+    term: Terminal,
+    version: Version,
     duplicates: Annotated[
         bool, typer.Option("--duplicates", help="Show the groups of copies in pictures too, the least alike first.")
     ] = False,
     root: Root = DEFAULT_ROOT,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
-    """Tell and show what an ensemble holds, on a page in data/inspect/."""
-    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.inspection import inspect as stage
+    """Tell what an ensemble holds, on a page too.
 
-        found = stage.inspect(root, version, duplicates=duplicates)
-        term.result(summaries.inspect_json(found), *summaries.inspect_told(found))
+    The page is in data/inspect/.
+    """
+    from facemask_train.inspection import inspect as stage
+
+    found = stage.inspect(root, version, duplicates=duplicates)
+    term.result(summaries.inspect_json(found), *summaries.inspect_told(found))
 
 
 @app.command(epilog="Example: fmask diff v5 v8")
+@command
 def diff(
-    a: Annotated[str, typer.Argument(help="An ensemble: a number (5), a name (v5), or its path.")],
+    term: Terminal,
+    a: Version,
     b: Annotated[str, typer.Argument(help="The ensemble to compare it with.")],
     root: Root = DEFAULT_ROOT,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
-    """Tell and show what changed from ensemble A to B: pictures added, removed, moved, relabelled."""
-    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.inspection import diff as stage
+    """Tell what changed from ensemble A to B, on a page too.
 
-        found = stage.diff(root, a, b)
-        term.result(summaries.diff_json(found), *summaries.diff_told(found))
+    Pictures are added, removed, moved, relabelled. The page is in data/inspect/.
+    """
+    from facemask_train.inspection import diff as stage
+
+    found = stage.diff(root, a, b)
+    term.result(summaries.diff_json(found), *summaries.diff_told(found))
 
 
 @app.command(epilog="Example: fmask train --data v5 --epochs 100 --batch 16 --set lr0=0.005")
+@command
 def train(
+    term: Terminal,
     data: Annotated[str, typer.Option(help="An ensemble's name or path; without it the latest.")] = "",
     weights: Annotated[str | None, typer.Option(help="A checkpoint, or a model's yaml (from scratch).")] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
@@ -178,34 +182,32 @@ def train(
     ] = False,
     tracker: Tracker = "wandb",
     root: Root = DEFAULT_ROOT,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Fine-tune YOLOv5s on an ensemble, in runs/NAME/."""
-    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.training import train as stage
+    from facemask_train.training import train as stage
 
-        if resume:
-            done = stage.resume(root, name, data=data, device=device, progress=term.progress)
-        else:
-            given = {"weights": weights, "epochs": epochs, "imgsz": imgsz, "batch": batch, "device": device}
-            given |= {"seed": seed, "precision": precision, "threads": threads, "loader": loader}
-            settings = _settings(root, config, given, sets)
-            done = stage.train(
-                root,
-                settings,
-                data=data,
-                name=name,
-                tracker=tracker_named(tracker),
-                command=_command(),
-                progress=term.progress,
-            )
-        term.result(_train_json(done), *_train_lines(done))
+    if resume:
+        done = stage.resume(root, name, data=data, device=device, progress=term.progress)
+    else:
+        given = {"weights": weights, "epochs": epochs, "imgsz": imgsz, "batch": batch, "device": device}
+        given |= {"seed": seed, "precision": precision, "threads": threads, "loader": loader}
+        settings = _settings(root, config, given, sets)
+        done = stage.train(
+            root,
+            settings,
+            data=data,
+            name=name,
+            tracker=tracker_named(tracker),
+            command=_command(),
+            progress=term.progress,
+        )
+    term.result(_train_json(done), *_train_lines(done))
 
 
 @app.command(epilog="Example: fmask pipeline --sample   (no account, no GPU, no network)")
+@command
 def pipeline(
+    term: Terminal,
     sample: Annotated[
         bool, typer.Option("--sample", help="Walk the built-in sample: what happens by default.")
     ] = False,
@@ -220,38 +222,37 @@ def pipeline(
     engine: EngineOption = "local",
     workers: Workers = 0,
     root: Root = DEFAULT_ROOT,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
-    """Fetch, build, train and evaluate in a row, skipping what is up to date."""
-    with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train import pipeline as stage
-        from facemask_train.errors import UsageError
+    """Fetch, build, train and evaluate in a row.
 
-        if sample and version:
-            raise UsageError("--sample and --version were both given", next_step="leave one out")
-        chosen = version or stage.SAMPLE
-        name = config or ("train-sample" if chosen == stage.SAMPLE else "train")
-        done = stage.walk(
-            root,
-            chosen,
-            _settings(root, name, {"epochs": epochs, "device": device}, sets),
-            origin=origin,
-            class_maps=_class_maps(class_map),
-            tracker=tracker_named(tracker),
-            engine=engine_named(engine, workers),
-            command=_command(),
-            progress=term.progress,
-        )
-        data = {
-            "fetch": _fetch_json(done.fetched),
-            "build-dataset": _build_json(done.built),
-            "train": _train_json(done.trained),
-            "evaluate": scores.evaluate_json(done.evaluated),
-        }
-        shown = (*_build_tables(done.built), *_train_lines(done.trained), *scores.evaluate_lines(done.evaluated))
-        term.result(data, _fetch_table(done.fetched), *shown)
+    What is up to date is skipped.
+    """
+    from facemask_train import pipeline as stage
+    from facemask_train.errors import UsageError
+
+    if sample and version:
+        raise UsageError("--sample and --version were both given", next_step="leave one out")
+    chosen = version or stage.SAMPLE
+    name = config or ("train-sample" if chosen == stage.SAMPLE else "train")
+    done = stage.walk(
+        root,
+        chosen,
+        _settings(root, name, {"epochs": epochs, "device": device}, sets),
+        origin=origin,
+        class_maps=_class_maps(class_map),
+        tracker=tracker_named(tracker),
+        engine=engine_named(engine, workers),
+        command=_command(),
+        progress=term.progress,
+    )
+    data = {
+        "fetch": _fetch_json(done.fetched),
+        "build-dataset": _build_json(done.built),
+        "train": _train_json(done.trained),
+        "evaluate": scores.evaluate_json(done.evaluated),
+    }
+    shown = (*_build_tables(done.built), *_train_lines(done.trained), *scores.evaluate_lines(done.evaluated))
+    term.result(data, _fetch_table(done.fetched), *shown)
 
 
 app.add_typer(listing.app, name="runs")

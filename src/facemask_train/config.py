@@ -161,17 +161,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise MissingError(f"{path}: no such file", next_step="check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid yaml: {error}", next_step="mend the file") from error
+        raise UsageError(f"{path}: not valid yaml: {_in_a_line(error)}", next_step="mend the file") from error
     if not isinstance(data, dict):
         raise UsageError(f"{path}: expected keys and values, found {type(data).__name__}", next_step="mend the file")
     return data
 
 
-def parse(model: type[Model], data: Any, *, where: str) -> Model:
+def _in_a_line(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    return f"line {mark.line + 1}, column {mark.column + 1}: {getattr(error, 'problem', '')}"
+
+
+def parse(model: type[Model], data: Any, *, where: str, mend: str = "mend the file") -> Model:
     """Check `data` against a settings model.
 
     Args:
         where: the file, and the place in it, that messages name.
+        mend: what they say to do next.
 
     Raises:
         UsageError: an unknown key (the known ones are named), a missing one, or a value out of range.
@@ -179,7 +187,7 @@ def parse(model: type[Model], data: Any, *, where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UsageError(f"{where}: {_first(error, model)}", next_step="mend the file, or the option") from error
+        raise UsageError(f"{where}: {_first(error, model)}", next_step=mend) from error
 
 
 def _first(error: ValidationError, model: type[Settings]) -> str:
@@ -193,6 +201,8 @@ def _first(error: ValidationError, model: type[Settings]) -> str:
         return f"unknown key '{key}'{nearest(str(key), known)}; known keys: {', '.join(known)}"
     place = ".".join(str(part) for part in found["loc"] if not _is_tag(part))
     given = "" if found["type"] in ("missing", "value_error") else f", found {found['input']!r}"
+    if found["type"] == "literal_error":
+        given += nearest(str(found["input"]), re.findall(r"'(.*?)'", found["msg"]))
     said = found["msg"].removeprefix("Value error, ") + given
     return f"{place}: {said}" if place else said
 
@@ -263,11 +273,11 @@ def read_train_settings(root: Path, name: str, changes: Mapping[str, Any]) -> Tr
         UsageError: a key or value is not as it should be.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else config_file(root, f"{name}.yaml")
-    settings = read_yaml(path)
+    settings = parse(TrainSettings, read_yaml(path), where=str(path)).model_dump(exclude_unset=True)
     given = {key: value for key, value in changes.items() if value is not None}
     own = {key: value for key, value in given.items() if key in TrainSettings.model_fields}
-    extra = {**(settings.get("extra") or {}), **{key: given[key] for key in given if key not in own}}
-    return parse(TrainSettings, {**settings, **own, "extra": extra}, where=str(path))
+    extra = {**settings.get("extra", {}), **{key: given[key] for key in given if key not in own}}
+    return parse(TrainSettings, {**settings, **own, "extra": extra}, where="the options", mend="mend the option")
 
 
 def set_option(text: str) -> tuple[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import yaml
 
 from facemask_train.config import read_yaml
-from facemask_train.engine import open_ultralytics, use_all_cores
+from facemask_train.engine import device_name, open_ultralytics, use_all_cores
 from facemask_train.errors import DataError, MissingError
 from facemask_train.records import CLASSES, Box, Corners, Label, Progress, no_progress
 
@@ -32,6 +32,11 @@ class Detection:
     name: str
     confidence: float
     corners: Corners
+
+
+def surest_first(found: Iterable[Detection]) -> tuple[Detection, ...]:
+    """Return answers in one order, whatever order they came in: the most confident first."""
+    return tuple(sorted(found, key=lambda one: (-one.confidence, one.name, one.corners)))
 
 
 class Asked(Protocol):
@@ -161,13 +166,11 @@ def validate(
     Raises:
         MissingError: there is no such checkpoint or data.yaml.
         DataError: the checkpoint cannot be used, its classes are not `CLASSES`, or the split has no readable picture.
+        UsageError: there is no such device.
     """
     model, _ = load_model(weights)
-    if list(model.names.values()) != list(CLASSES):
-        raise DataError(
-            f"{weights}: expected a detector of {', '.join(CLASSES)}, in this order; found {_listed(model.names)}",
-            next_step=f"fine-tune it first: fmask train --weights {weights}",
-        )
+    check_names(weights, model.names.values(), f"fine-tune it first: fmask train --weights {weights}")
+    device_name(device)  # what is not there is refused
     with tempfile.TemporaryDirectory(prefix="fmask-") as scratch:
         data = _split_yaml(data_yaml, split, Path(scratch))
         settings = {"imgsz": imgsz, "batch": batch, "device": device, "data": str(data), "save_dir": scratch}
@@ -181,9 +184,19 @@ def validate(
     return _validation(_model_name(model), validator)
 
 
-def _listed(names: Mapping[int, str]) -> str:
-    found = list(names.values())
-    return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+def check_names(weights: Path, names: Iterable[Any], next_step: str) -> None:
+    """Make sure that a model's classes are ours.
+
+    Raises:
+        DataError: they are not.
+    """
+    found = list(map(str, names))
+    if found != list(CLASSES):
+        listed = (", ".join(found[:4]) or "none") + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+        raise DataError(
+            f"{weights}: expected a detector of {', '.join(CLASSES)}, in this order; found {listed}",
+            next_step=next_step,
+        )
 
 
 def _split_yaml(data_yaml: Path, split: str, scratch: Path) -> Path:
@@ -251,7 +264,7 @@ def _picture(validator: Any, found: dict[str, Any], shown: dict[str, Any], folde
         width=int(width),
         height=int(height),
         labels=tuple(_label(name, corners, image) for name, corners in labels),
-        detections=tuple(sorted(answers, key=lambda one: (-one.confidence, one.name, one.corners))),
+        detections=surest_first(answers),
     )
 
 

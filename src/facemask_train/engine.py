@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from facemask_train.errors import UsageError
 from facemask_train.ranks import place, share_of_cores
 
 _OTHERS = ("sync", "wandb", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard")
@@ -94,6 +95,26 @@ def share_cores(threads: int) -> None:
     import torch
 
     torch.set_num_threads(max(1, share_of_cores(cores(), place()) // threads))
+
+
+def device_name(wanted: str) -> str:
+    """Return the name of the device that is asked for: `cpu`, a GPU's number, or (empty) the GPU where there is one.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    import torch
+
+    number, gpus = wanted.removeprefix("cuda:"), torch.cuda.device_count()
+    if wanted == "cpu" or not (wanted or gpus):
+        return "cpu"
+    mend = "--device cpu, or leave it out"
+    if not (number or "0").isdecimal():
+        raise UsageError(f"--device {wanted}: expected cpu or a GPU's number", next_step=mend)
+    if int(number or 0) >= gpus:
+        found = f"torch finds {gpus}, numbered from 0" if gpus else "torch finds no GPU here"
+        raise UsageError(f"--device {wanted}: {found}", next_step=mend)
+    return str(torch.cuda.get_device_name(int(number or 0)))
 
 
 def cores() -> int:

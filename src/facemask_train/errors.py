@@ -23,6 +23,9 @@ import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
+CLOSE = 0.6
+"""How like a known word is to a typed one (1: the same) from which it is proposed."""
+
 
 class FmaskError(Exception):
     """The root: a message for the user, the next step, and the exit code of the command line."""
@@ -105,7 +108,7 @@ class StoppedError(FmaskError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'x'?)` for the known word closest to `word`, or an empty string."""
-    names = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), list(names), n=1)
-    return f" (did you mean '{names[close[0]]}'?)" if close else ""
+    """Return ` (did you mean 'x'?)` for the known word closest to `word` (of equals the first), or an empty string."""
+    likeness = {name: difflib.SequenceMatcher(None, name.casefold(), word.casefold()).ratio() for name in known}
+    best = max(likeness, key=likeness.__getitem__, default="")
+    return f" (did you mean '{best}'?)" if likeness.get(best, 0) >= CLOSE else ""

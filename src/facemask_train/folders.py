@@ -65,7 +65,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """
     try:
         data = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise DataError(f"{path}: expected JSON, found something else ({error})", next_step=_remove(path)) from error

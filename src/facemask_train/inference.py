@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.backends import Backend, load_backend
-from facemask_train.detect import IOU, MAX_DETECTIONS, Detection
+from facemask_train.detect import IOU, MAX_DETECTIONS, Detection, surest_first
 from facemask_train.errors import UsageError
 from facemask_train.geometry import iou
 from facemask_train.records import CLASSES
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Picture = NDArray[Any]
 
+_STRIDE = 32
 SAME_FACE = 0.5
 """The overlap (IoU) from which two boxes are answers about one face; the evaluation matches at the same."""
 
@@ -68,12 +69,17 @@ class Detector:
         if held:
             yield held
 
+    @property
+    def _sides(self) -> tuple[int, int]:
+        """The (height, width) that pictures are brought to; as the package does, in whole strides."""
+        side = -(-self.imgsz // _STRIDE) * _STRIDE
+        return self.backend.size or (side, side)
+
     def _letterboxed(self, picture: Picture) -> Picture:
         """Return a picture as the package's validator shows it: the least rectangle, or the export's own size."""
         from ultralytics.data.augment import LetterBox
 
-        size = self.backend.size
-        box = LetterBox(size or (self.imgsz, self.imgsz), auto=size is None, stride=32)
+        box = LetterBox(self._sides, auto=self.backend.size is None, stride=_STRIDE)
         boxed: Picture = box(image=picture)
         return boxed
 
@@ -82,7 +88,7 @@ class Detector:
 
         From the two shapes alone the package guesses it, and is off by up to two pixels where a side was rounded.
         """
-        height, width = self.backend.size or (self.imgsz, self.imgsz)
+        height, width = self._sides
         ratio = min(height / picture.shape[0], width / picture.shape[1])
         sides = [max(round(side * ratio), 1) for side in picture.shape[:2]]
         down, across = (round((whole - side) / 2 - 0.1) for whole, side in zip(boxed.shape, sides, strict=False))
@@ -104,14 +110,14 @@ class Detector:
             corners = ops.scale_boxes(boxed.shape[:2], boxes[:, :4], picture.shape[:2], placed).tolist()
             rows = zip(corners, boxes[:, 4].tolist(), boxes[:, 5].tolist(), strict=True)
             answers = (Detection(CLASSES[int(index)], sure, tuple(box)) for box, sure, index in rows)
-            answered.append(tuple(sorted(answers, key=lambda one: (-one.confidence, one.name, one.corners))))
+            answered.append(surest_first(answers))
         return answered
 
 
 def one_per_face(found: Iterable[Detection], *, least: float = SAME_FACE) -> tuple[Detection, ...]:
     """Return the surest answer for each face: of boxes that overlap, whatever their classes, the most confident."""
     kept: list[Detection] = []
-    for one in sorted(found, key=lambda one: (-one.confidence, one.name, one.corners)):
+    for one in surest_first(found):
         if all(iou(one.corners, other.corners) < least for other in kept):
             kept.append(one)
     return tuple(kept)

@@ -255,12 +255,18 @@ def _block(name: str, *arguments: Any) -> Markup:
 
 @cache
 def _environment() -> Environment:
+    return environment(_TEMPLATES)
+
+
+def environment(folder: Path, *, escaped: bool = True) -> Environment:
+    """Return what fills the templates of a folder: pages of HTML, or (not `escaped`) text as it stands."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
+        loader=FileSystemLoader(folder),
+        autoescape=escaped,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=not escaped,
     )

@@ -9,6 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
 
 CLASSES = ("mask", "no_mask")
 """The ensemble's classes; the index is the class id in every file that fmask writes."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facemask_train.drawing import open_upright
 from facemask_train.folders import write_bytes
 from facemask_train.records import Row
 
@@ -54,10 +55,7 @@ def _shorter_side(row: Row) -> float:
 
 
 def _crop(path: Path, row: Row) -> Image:
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")
+    image = open_upright(path)
     x_min, y_min, x_max, y_max = row.corners or (0.0, 0.0, *map(float, image.size))
     half = max(8.0, 0.65 * max(x_max - x_min, y_max - y_min))
     x, y = (x_min + x_max) / 2, (y_min + y_max) / 2

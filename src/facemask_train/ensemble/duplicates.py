@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from facemask_train.ensemble.fingerprints import ORIENTATIONS, oriented, turned
 from facemask_train.ensemble.likeness import Likeness, likeness
 from facemask_train.ensemble.workers import Engine
-from facemask_train.errors import UsageError
 from facemask_train.recipe import Duplicates
 from facemask_train.records import Progress, no_progress
 
@@ -144,9 +143,6 @@ def find_candidates(hashes: Bits, distance: int) -> list[Candidate]:
     """Return the pairs whose hashes are alike, sorted.
 
     Up to `distance` of the lowest 64 signs differ, up to `_FLIPS` of one of the runs, and up to `_FAR` of all 256.
-
-    Raises:
-        UsageError: there are more than `ALL_PAIRS`, and faiss is not installed.
     """
     search = partial(_by_index, _index(hashes[:, 0].copy())) if len(hashes) > ALL_PAIRS else _by_all_pairs
     found = []
@@ -200,13 +196,8 @@ def _by_index(index: Any, hashes: Words, asked: Words, distance: int) -> Iterato
 
 
 def _index(hashes: Words) -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise UsageError(
-            f"{len(hashes):,} pictures are too many to compare all pairs, and the package faiss-cpu is not installed",
-            next_step="pip install faiss-cpu",
-        ) from error
+    import faiss
+
     index = faiss.IndexBinaryMultiHash(128, len(_RUNS), _RUN)
     index.nflip = _FLIPS
     index.add(_keys(hashes))

@@ -151,8 +151,8 @@ def _ask_for_classes(root: Path, name: str, source: Source, reading: Reading) ->
     counts = ", ".join(f"{key}: {histogram[key]} boxes" for key in sorted(histogram))
     example = ",".join(f"{key}:{CLASSES[i % 2]}" for i, key in enumerate(sorted(histogram)))
     have = "no names file" if reading.names is None else "names that the class map does not have"
-    known = ", ".join(source.classes) or "nothing"
+    known = f"classes named {', '.join(source.classes)}" if source.classes else "a class map (classes: in sources.yaml)"
     return ClassMapError(
-        f"{source_folder(root, name)}: expected classes named {known}; found {have} ({counts})",
+        f"{source_folder(root, name)}: expected {known}; found {have} ({counts})",
         next_step=f"look at {sheet}, then say which is which, for example: --class-map {name}={example}",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from facemask_train.config import config_files
 from facemask_train.errors import MissingError, nearest
 from facemask_train.folders import latest, read_json
 
@@ -34,10 +35,18 @@ def find_ensemble(root: Path, data: str = "") -> Path:
     for folder in [*given, ensemble_folder(root, f"v{data}")]:
         if (folder / MARKER).is_file():
             return folder.resolve()
+    raise _no_ensemble(root, data)
+
+
+def _no_ensemble(root: Path, data: str) -> MissingError:
     there = sorted(found.parent.name for found in (root / "data" / "ensembles").glob(f"[!.]*/{MARKER}"))
-    raise MissingError(
-        f"{data}: no finished ensemble of this name or path{nearest(data, there)}; here are: {', '.join(there) or '-'}",
-        next_step=f"fmask build-dataset --version {data}",
+    recipes = [path.stem for path in config_files(root, "ensembles")]
+    can_be = data in recipes or f"v{data}" in recipes
+    close = "" if can_be else nearest(data, [*there, *recipes])
+    build = data if can_be else f"NAME, which is one of: {', '.join(recipes)}"
+    return MissingError(
+        f"{data}: no finished ensemble of this name or path{close}; here are: {', '.join(there) or '-'}",
+        next_step=f"fmask build-dataset --version {build}",
     )
 
 

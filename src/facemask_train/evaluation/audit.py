@@ -195,7 +195,7 @@ def _write(folder: Path, exam: Exam, outcomes: Sequence[Outcome], found: Mapping
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from facemask_train.evaluation.galleries import draw_outcomes
+    from facemask_train.evaluation.report.galleries import draw_outcomes
 
     rows = [
         {

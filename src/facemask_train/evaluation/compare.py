@@ -10,12 +10,11 @@ from typing import Any
 from facemask_train.detect import Picture
 from facemask_train.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.evaluation import audit, store
-from facemask_train.evaluation.edits import KINDS
-from facemask_train.evaluation.estimates import ENOUGH_PICTURES
+from facemask_train.evaluation.edits.kinds import KINDS
 from facemask_train.evaluation.evaluate import METRICS as RESULT
-from facemask_train.evaluation.intervals import resample
-from facemask_train.evaluation.paired import (
-    METRICS,
+from facemask_train.evaluation.measures.estimates import ENOUGH_PICTURES, NUMBERS
+from facemask_train.evaluation.measures.intervals import resample
+from facemask_train.evaluation.measures.paired import (
     Difference,
     Side,
     differences,
@@ -24,7 +23,7 @@ from facemask_train.evaluation.paired import (
     of_recipes,
     side,
 )
-from facemask_train.evaluation.verdicts import of_checkpoints, of_two_recipes
+from facemask_train.evaluation.report.words import of_checkpoints, of_two_recipes
 from facemask_train.folders import digest_data, locked, read_json, recover, replacing, write_json
 from facemask_train.records import SPLITS
 from facemask_train.training import runs
@@ -75,7 +74,7 @@ def compare(
     Args:
         names: two runs or more.
         data: the ensemble on which they were scored; without it, the one that they have in common.
-        metric: one of `paired.METRICS`, which the verdict is about.
+        metric: one of `estimates.NUMBERS`, which the verdict is about.
 
     Raises:
         UsageError: fewer than two runs, one twice, or an unknown metric or split.
@@ -107,12 +106,14 @@ def _check(names: Sequence[str], metric: str, split: str) -> None:
         raise UsageError(
             f"expected two different runs or more, found {', '.join(names) or 'none'}", next_step="fmask compare A B"
         )
-    if metric not in METRICS:
+    if metric not in NUMBERS:
         raise UsageError(
-            f"--metric {metric}: no such metric{nearest(metric, METRICS)}", next_step=f"one of: {', '.join(METRICS)}"
+            f"--metric {metric}: no such metric{nearest(metric, NUMBERS)}", next_step=f"one of: {', '.join(NUMBERS)}"
         )
     if split not in SPLITS:
-        raise UsageError(f"--split {split}: no such split", next_step=f"one of: {', '.join(SPLITS)}")
+        raise UsageError(
+            f"--split {split}: no such split{nearest(split, SPLITS)}", next_step=f"one of: {', '.join(SPLITS)}"
+        )
 
 
 # ---- which evaluations ----
@@ -188,7 +189,7 @@ def _by_content(folder: Path) -> list[Picture]:
 
 
 def _write(folder: Path, root: Path, entrants: Sequence[Entrant], metric: str) -> dict[str, Any]:
-    from facemask_train.evaluation import compare_pages
+    from facemask_train.evaluation.report import comparison
 
     pictures = _aligned(entrants)
     weights = resample(len(pictures[0]))
@@ -203,7 +204,7 @@ def _write(folder: Path, root: Path, entrants: Sequence[Entrant], metric: str) -
             {
                 "run": one.name,
                 "threshold": one.threshold,
-                **{key: round(own.values[key], 6) for key in METRICS},
+                **{key: round(own.values[key], 6) for key in NUMBERS},
                 "shortcut_rate": (one.metrics.get("audit") or {}).get("shortcut_rate"),
             }
             for one, own in zip(entrants, sides, strict=True)
@@ -219,7 +220,7 @@ def _write(folder: Path, root: Path, entrants: Sequence[Entrant], metric: str) -
         "disagreements": len(apart),
     }
     data = root / "data" / "ensembles" / str(found["ensemble"])
-    compare_pages.write(folder, found, [one.name for one in entrants], sides, apart, data)
+    comparison.write(folder, found, [one.name for one in entrants], sides, apart, data)
     return found
 
 

@@ -13,10 +13,10 @@ from facemask_train.ensemble.versions import MARKER
 from facemask_train.errors import DataError
 from facemask_train.evaluation import metrics, store, threshold
 from facemask_train.evaluation.audit import AUDIT_VERSION, GALLERY, Audit, audit_exam, manifest_rows, summary
-from facemask_train.evaluation.copies import agreement, read_groups
-from facemask_train.evaluation.estimates import prepare
-from facemask_train.evaluation.flat import flatten
-from facemask_train.evaluation.slices import Traits, traits
+from facemask_train.evaluation.measures.copies import agreement, read_groups
+from facemask_train.evaluation.measures.estimates import prepare
+from facemask_train.evaluation.measures.flat import flatten
+from facemask_train.evaluation.measures.slices import Traits, traits
 from facemask_train.evaluation.subject import (
     Exam,
     Model,
@@ -171,7 +171,7 @@ class Scored:
 
 def _write(folder: Path, scored: Scored, inputs: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     """Write the evaluation's files, `metrics.json` last, and return what it says."""
-    from facemask_train.evaluation import page, report
+    from facemask_train.evaluation.report import markdown, page
 
     exam, pictures = scored.exam, scored.validation.pictures
     sources = {row["image"]: row.get("source") or "" for row in manifest_rows(exam)}
@@ -185,7 +185,7 @@ def _write(folder: Path, scored: Scored, inputs: Mapping[str, Any], progress: Pr
     store.write_detections(folder / store.DETECTIONS, pictures)
     store.write_pictures(folder / store.PICTURES, pictures, known, digests)
     _draw(folder, scored, found)
-    text = report.page(scored.title, found, scored.model.run, exam.card, PICTURES)
+    text = markdown.page(scored.title, found, scored.model.run, exam.card, PICTURES)
     (folder / REPORT).write_text(text, encoding="utf-8", newline="\n")
     shown = {name: folder / name for name in ("misses.jpg", "suspects.jpg")}
     shown |= {} if scored.audited is None else {GALLERY: scored.audited.folder / GALLERY}
@@ -217,13 +217,13 @@ def _metrics(scored: Scored, known: Mapping[str, Traits]) -> dict[str, Any]:
 def _draw(folder: Path, scored: Scored, found: Mapping[str, Any]) -> None:
     import numpy as np
 
-    from facemask_train.evaluation import galleries, pictures
-    from facemask_train.evaluation.matching import misses
-    from facemask_train.evaluation.suspects import Suspect
+    from facemask_train.evaluation.measures.matching import misses
+    from facemask_train.evaluation.measures.suspects import Suspect
+    from facemask_train.evaluation.report import figures, galleries
 
     validation, at, data = scored.validation, scored.point.value, scored.exam.folder
-    pictures.draw_curves(validation, folder / "curves.png")
-    pictures.draw_confusion(np.array(found["confusion"]["counts"]), at, folder / "confusion.png")
+    figures.draw_curves(validation, folder / "curves.png")
+    figures.draw_confusion(np.array(found["confusion"]["counts"]), at, folder / "confusion.png")
     errors = misses(validation.pictures, at)
     galleries.draw_misses(errors, data, at, f"Worst misses: {scored.title}", folder / "misses.jpg")
     suspected = [Suspect(**one) for one in found["suspects"]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from facemask_train.errors import GateError, UsageError, nearest
-from facemask_train.evaluation.estimates import NUMBERS
+from facemask_train.evaluation.measures.estimates import NUMBERS
 from facemask_train.records import CLASSES
 
 Values = Mapping[str, tuple[float | None, Sequence[float] | None]]

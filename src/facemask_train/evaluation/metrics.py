@@ -7,14 +7,21 @@ from dataclasses import asdict
 from typing import Any
 
 from facemask_train.detect import Picture, Score, Validation
-from facemask_train.evaluation.calibration import BINS, FROM, calibration
-from facemask_train.evaluation.copies import Agreement
-from facemask_train.evaluation.estimates import NUMBERS, Number, Sample, Table, at_confidence, average_precisions
-from facemask_train.evaluation.intervals import LEVEL, RESAMPLES, SEED
-from facemask_train.evaluation.matching import KINDS, MATCH_IOU, confusion, misses
-from facemask_train.evaluation.mistakes import mistakes
-from facemask_train.evaluation.slices import Traits, slices
-from facemask_train.evaluation.suspects import suspects
+from facemask_train.evaluation.measures.calibration import BINS, FROM, calibration
+from facemask_train.evaluation.measures.copies import Agreement
+from facemask_train.evaluation.measures.estimates import (
+    NUMBERS,
+    Number,
+    Sample,
+    Table,
+    at_confidence,
+    average_precisions,
+)
+from facemask_train.evaluation.measures.intervals import LEVEL, RESAMPLES, SEED
+from facemask_train.evaluation.measures.matching import KINDS, MATCH_IOU, confusion, misses
+from facemask_train.evaluation.measures.mistakes import mistakes
+from facemask_train.evaluation.measures.slices import Traits, slices
+from facemask_train.evaluation.measures.suspects import suspects
 from facemask_train.evaluation.threshold import Threshold
 from facemask_train.records import CLASSES
 

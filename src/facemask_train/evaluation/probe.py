@@ -138,7 +138,7 @@ def _write(
 ) -> None:
     from PIL import Image
 
-    from facemask_train.evaluation.gallery import BAD, GOOD, Band, Tile, crop, draw_gallery
+    from facemask_train.evaluation.report.tiles import BAD, GOOD, Band, Tile, crop, draw_gallery
 
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)

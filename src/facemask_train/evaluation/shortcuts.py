@@ -16,22 +16,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from facemask_train.detect import Detection
 from facemask_train.drawing import open_upright
-from facemask_train.evaluation.edits import KINDS, Kind, edit, kinds_for
-from facemask_train.evaluation.intervals import Interval, resample, share
-from facemask_train.evaluation.matching import MATCH_IOU
+from facemask_train.evaluation.edits.kinds import KINDS, Kind, edit, kinds_for
+from facemask_train.evaluation.measures.intervals import Interval, resample, share
+from facemask_train.evaluation.measures.matching import MATCH_IOU
 from facemask_train.folders import digest_data
 from facemask_train.geometry import iou
 from facemask_train.inference import Detector
 from facemask_train.records import CLASSES, Box, Label, Progress, no_progress
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+    from facemask_train.records import Array
 
 LEAST_SIDE = 32.0
 """A face is large enough when both sides of its box are this long, in pixels of the picture."""

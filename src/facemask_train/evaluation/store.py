@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.detect import Detection, Picture
-from facemask_train.evaluation.slices import Traits
+from facemask_train.evaluation.measures.slices import Traits
 from facemask_train.folders import digest_data
 from facemask_train.records import Box, Label
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train import detect
+from facemask_train.backends import DEFAULT_IMGSZ
 from facemask_train.config import read_yaml
 from facemask_train.ensemble.versions import find_ensemble, read_ensemble
-from facemask_train.errors import DataError, MissingError, UsageError
+from facemask_train.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.folders import digest_file, locked, read_json, storage_errors
 from facemask_train.records import CLASSES, SPLITS, Progress, no_progress
 from facemask_train.training import runs
 
-DEFAULT_IMGSZ = 640
 _log = logging.getLogger(__name__)
 
 
@@ -105,7 +105,7 @@ def _of_run(folder: Path) -> Model:
     if not weights.is_file():
         raise MissingError(
             f"{weights}: expected the best weights of run {folder.name}, found no such file",
-            next_step=f"fmask train --resume {folder.name}, or give a checkpoint with --weights",
+            next_step=f"fmask train --resume --name {folder.name}, or give a checkpoint with --weights",
         )
     return Model(folder, about, weights, digest_file(weights))
 
@@ -157,7 +157,9 @@ def open_exam(folder: Path, split: str) -> Exam:
         DataError: it has no pictures or faces, or the ensemble other classes.
     """
     if split not in SPLITS:
-        raise UsageError(f"--split {split}: no such split", next_step=f"one of: {', '.join(SPLITS)}")
+        raise UsageError(
+            f"--split {split}: no such split{nearest(split, SPLITS)}", next_step=f"one of: {', '.join(SPLITS)}"
+        )
     exam = Exam(folder, read_ensemble(folder), split)
     _check_names(folder / "data.yaml")
     if not exam.images or not exam.boxes:

@@ -16,10 +16,23 @@ DEFAULT = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A confidence, and who chose it: the best F1 on `val`, the `user`, or nobody (the package's `default`)."""
+    """A confidence, and who chose it: the best F1 on `val`, the `user`, or nobody (the package's `default`).
+
+    `export` is an earlier `val` of which only an exported file tells.
+    """
 
     value: float
-    chosen: Literal["val", "user", "default"]
+    chosen: Literal["val", "export", "user", "default"]
+
+    @property
+    def why(self) -> str:
+        """Who chose it, in words."""
+        return {
+            "val": "chosen on val",
+            "export": "chosen on val, as the export itself says",
+            "user": "fixed by you",
+            "default": "the package's default: no evaluation chose one",
+        }[self.chosen]
 
 
 def inputs(model: Model, exam: Exam, setup: Setup) -> dict[str, Any]:

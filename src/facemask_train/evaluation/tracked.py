@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,6 @@ from facemask_train.evaluation.subject import Model
 
 if TYPE_CHECKING:
     from facemask_train.training.tracking import Report
-
-_log = logging.getLogger(__name__)
 
 
 def send(
@@ -26,7 +23,7 @@ def send(
     """
     if "none" in (kind, (model.run.get("tracker") or {}).get("kind")):
         return None
-    from facemask_train.training.tracking import open_tracker
+    from facemask_train.training.tracking import close_tracker, open_tracker
     from facemask_train.training.train import PROJECT
 
     known = model.run.get("tracker") or {"project": PROJECT, "run_id": model.digest[:8]}
@@ -43,9 +40,4 @@ def send(
     files = {path.name: path for path in sorted(folder.iterdir())}
     name = f"{model.folder.name}-{key}".replace("/", "-")
     tracker.artifact(name, "evaluation", files, metadata={"weights": model.digest})
-    report = tracker.finish()
-    for line in report.unsent:
-        _log.warning("W&B: %s", line)
-    if report.sync:
-        _log.info("W&B: kept offline; to send it: %s", report.sync)
-    return report
+    return close_tracker(tracker)

@@ -52,10 +52,20 @@ Claim = tuple[Annotation, Sequence[str]]
 """An annotation and its pictures: none (an orphan), one, or several that cannot be told apart."""
 
 
-def list_files(folder: Path) -> list[str]:
-    """Return every file as a sorted relative posix path; hidden ones and `__MACOSX` are left out."""
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+def list_files(folder: Path, *, broken: bool = False) -> list[str]:
+    """Return every file as a sorted relative posix path; hidden ones and `__MACOSX` are left out.
+
+    Args:
+        broken: links that lead nowhere too.
+    """
+    found = (path for path in folder.rglob("*") if path.is_file() or (broken and is_broken(path)))
+    paths = (path.relative_to(folder) for path in found)
     return sorted(path.as_posix() for path in paths if not any(map(_hidden, path.parts)))
+
+
+def is_broken(path: Path) -> bool:
+    """Tell a link that leads nowhere, or in a circle."""
+    return path.is_symlink() and not path.exists()
 
 
 def _hidden(part: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from facemask_train import formats
+from facemask_train.ensemble.pictures import orientation_of
 from facemask_train.errors import FmaskError
 from facemask_train.geometry import oriented
 from facemask_train.inspection.holdings import Holdings, Member, Name
@@ -62,7 +63,7 @@ def _size(path: Path) -> tuple[int, int] | None:
 
     try:
         with Image.open(path) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5
+            turned = orientation_of(image) >= 5
             return (image.height, image.width) if turned else image.size
     except (OSError, ValueError, SyntaxError):
         return None

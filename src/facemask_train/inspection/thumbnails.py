@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from facemask_train.drawing import outline
+from facemask_train.ensemble.pictures import orientation_of, plain_rgb
 from facemask_train.folders import digest_file
 from facemask_train.pages import SERIES, Shown, embed
 from facemask_train.records import CLASSES, Corners, Label
@@ -94,24 +95,14 @@ def _open(path: Path, longest: int, orientations: Sequence[int]) -> tuple[Image,
         full = opened.size
         opened.draft("RGB", (2 * longest, 2 * longest))  # a large JPEG is decoded small: four times as fast
         opened.load()
-        turned = opened.getexif().get(0x0112, 1) >= 5
-        image = _on_white(ImageOps.exif_transpose(opened))
+        turned = orientation_of(opened) >= 5
+        image = plain_rgb(ImageOps.exif_transpose(opened))
     own = full[::-1] if turned else full
     image.thumbnail((longest, longest))
     for orientation in orientations:
         image = _oriented(image, orientation)
         own = own[::-1] if orientation % 2 else own
     return image, own
-
-
-def _on_white(image: Image) -> Image:
-    """Return RGB; what is transparent is white, as the ensemble has it."""
-    from PIL import Image as Module
-
-    if "A" not in image.getbands() and "transparency" not in image.info:
-        return image.convert("RGB")
-    front = image.convert("RGBA")
-    return Module.alpha_composite(Module.new("RGBA", front.size, "white"), front).convert("RGB")
 
 
 def _oriented(image: Image, orientation: int) -> Image:

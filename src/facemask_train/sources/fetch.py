@@ -18,7 +18,7 @@ import logging
 import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,8 @@ LAYOUT = 1
 """Raised by hand when the same input gives another `data/raw/<name>/`: then finished ones are made again."""
 
 MARKER = "source.json"
+_PACKED = (".zip", ".tar.gz", ".tgz")
+_SHOWN = 5  # names that a message has of a folder
 _log = logging.getLogger(__name__)
 
 
@@ -126,16 +128,21 @@ def fetch(
     Args:
         names: sources of configs/sources.yaml; none stands for all of Kaggle's that are not optional.
         origin: an archive for one source, or a folder of archives under the names that Kaggle gives them. A source
-            that is not in the folder is told of; where it was named, it is an error.
+            that is not in the folder is told of; where it was named, or none is there, it is an error.
 
     Raises:
-        UsageError: an unknown name, or an archive without a name that says whose it is.
-        MissingError: `origin`, or the named source's archive in it, is not there.
+        UsageError: an unknown name, no name where Kaggle has none, or an archive without a name that says whose it is.
+        MissingError: `origin`, or the named source's archive in it, or any archive in it, is not there.
         DataError: an archive is broken, unsafe, or not the pinned one (`DigestError`).
         CredentialsError, NetworkError, StorageError: see `kaggle.download`.
     """
     sources = read_sources(root)
     chosen = {name: pick_source(sources, name) for name in names} or _default(sources)
+    if not chosen:
+        raise UsageError(
+            "expected a source's name, found none; without one Kaggle's are fetched, and configs/sources.yaml has none",
+            next_step=f"fmask fetch {' '.join(sources)}",
+        )
     if origin is None:
         given = {}
     elif origin.is_dir():
@@ -145,10 +152,16 @@ def fetch(
         given = dict.fromkeys(chosen, origin)
     else:
         raise MissingError(f"{origin}: no such file or folder", next_step="check the path after --from")
-    return [
+    found = [
         _fetch_one(_Job(root, name, source, progress), given.get(name), offline=origin is not None)
         for name, source in chosen.items()
     ]
+    absent = {one.name: chosen[one.name].archive_name for one in found if one.state == "absent"}
+    if origin is not None and absent and not given:
+        raise _none_in(origin, absent.values())
+    for name, archive_name in absent.items():
+        _log.warning("%s: absent: %s is not in the folder", name, archive_name)
+    return found
 
 
 # Decide
@@ -185,9 +198,22 @@ def _found_in(folder: Path, chosen: dict[str, Source], *, named: bool) -> dict[s
         elif source.handle and named:
             raise MissingError(
                 f"{folder / source.archive_name}: no such file: the archive of '{name}' is not in this folder",
-                next_step=f"put it there; or, where it has another name: fmask fetch {name} --from THE_FILE",
+                next_step=f"put it there; where it has another name: fmask fetch {name} --from THE_FILE;"
+                " an unpacked one is a source of its own: path: FOLDER in configs/sources.yaml",
             )
     return given
+
+
+def _none_in(folder: Path, absent: Iterable[str]) -> MissingError:
+    there = [path.name for path in sorted(folder.iterdir())]
+    packed = next((name for name in there if name.lower().endswith(_PACKED)), "THE_FILE")
+    more = f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else ""
+    return MissingError(
+        f"{folder}: expected an archive under Kaggle's name ({', '.join(absent)}),"
+        f" found {', '.join(there[:_SHOWN]) or 'nothing'}{more}",
+        next_step=f"name another folder; or, of an archive with another name, the source: "
+        f"fmask fetch NAME --from {folder / packed}",
+    )
 
 
 def _archive_in(folder: Path, file_name: str) -> Path | None:
@@ -241,7 +267,6 @@ def _fetch_one(job: _Job, given: Path | None, *, offline: bool) -> Fetched:
         state: Literal["fetched", "up-to-date"] = "up-to-date"
         if present is None or not _is_current(job, present, local):
             if offline and local is None and job.source.handle:
-                _log.warning("%s: absent: %s is not in the folder", job.name, job.source.archive_name)
                 return Fetched(job.name, job.target, "", "absent", "")
             present, state = _bring(job, local), "fetched"
         shutil.rmtree(job.downloads, ignore_errors=True)
@@ -259,7 +284,8 @@ def _local_input(job: _Job, given: Path | None) -> _Input | None:
     """
     if given is None and job.source.path is None:
         return None
-    path, mend = given or job.root / Path(job.source.path or "").expanduser(), f"mend the path of '{job.name}'"
+    path = given or job.root / Path(job.source.path or "").expanduser()
+    mend = "check the path after --from" if given else f"mend the path of '{job.name}' in configs/sources.yaml"
     try:
         modified = datetime.fromtimestamp(int(path.stat().st_mtime), UTC).isoformat()
         if path.is_file():
@@ -305,9 +331,10 @@ def _draw(job: _Job) -> _Input:
     """Draw a sample's archive. It is of this moment, so its time is not recorded."""
 
     assert job.source.sample is not None
-    job.downloads.mkdir(parents=True, exist_ok=True)
     path = job.downloads / f"{job.source.sample}.zip"
-    sample.write_archive(job.source.sample, path, progress=job.report)
+    with folders.storage_errors(path):
+        job.downloads.mkdir(parents=True, exist_ok=True)
+        sample.write_archive(job.source.sample, path, progress=job.report)
     return _Input(path, job.sample_origin, job.source.licence)
 
 

@@ -20,7 +20,7 @@ from facemask_train.records import Box, Progress, no_progress
 from facemask_train.sources.scenes import Face, Scene, draw_scene
 
 if TYPE_CHECKING:
-    from facemask_train.sources.people import Picture
+    from facemask_train.sources.pen import Picture
 
 VERSION = 1
 """Raised by hand when what is drawn changes, so that a sample that was fetched before is drawn anew."""

@@ -9,10 +9,11 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.records import Box, Corners
-from facemask_train.sources.people import CLOTHS, Colour, Kind, Pen, arc, draw_person, shade, vary
+from facemask_train.sources.pen import Colour, Pen, arc, shade, vary
+from facemask_train.sources.people import CLOTHS, Kind, draw_person
 
 if TYPE_CHECKING:
-    from facemask_train.sources.people import Picture
+    from facemask_train.sources.pen import Picture
 
 SCALE = 2
 """Scenes are drawn at twice their size, then reduced: edges come out smooth."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from facemask_train.config import TrainSettings
 from facemask_train.errors import DigestError, MissingError, NetworkError, UsageError, nearest
 from facemask_train.folders import digest_file, locked, storage_errors
 from facemask_train.records import Progress, no_progress
@@ -149,7 +150,8 @@ def check_extra(extra: dict[str, Any], own: tuple[str, ...], instead: Mapping[st
         if key in instead and value is not None:
             raise UsageError(f"--set {key}: fmask's own loop does not have this", next_step=f"use {instead[key]}")
         if key not in DEFAULT_CFG_DICT:
+            close = nearest(key, [*TrainSettings.model_fields, *DEFAULT_CFG_DICT])
             raise UsageError(
-                f"--set {key}: the trainer has no such setting{nearest(key, DEFAULT_CFG_DICT)}",
+                f"--set {key}: the trainer has no such setting{close}",
                 next_step="the settings are those of the ultralytics trainer: lr0, mosaic, close_mosaic, ...",
             )

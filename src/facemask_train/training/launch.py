@@ -23,7 +23,8 @@ from typing import Any, Protocol, TypeVar
 from facemask_train.errors import FmaskError, PeerError, TrainingError
 from facemask_train.ranks import place
 from facemask_train.records import Progress
-from facemask_train.training.distributed import device_list, quieten_torch
+from facemask_train.training.devices import device_list
+from facemask_train.training.meeting import quieten_torch
 
 STOP_SECONDS = 20
 """How long the other processes may take to end before they are killed."""

@@ -39,12 +39,27 @@ def read_run(folder: Path) -> dict[str, Any]:
     """
     about = read_json(folder / MARKER)
     if about is None:
-        there = sorted(path.parent.name for path in folder.parent.glob(f"[!.]*/{MARKER}"))
-        raise MissingError(
-            f"{folder}: no such run{nearest(folder.name, there)}; here are: {', '.join(there) or '-'}",
-            next_step="fmask train",
-        )
+        raise _no_run(folder)
     return about
+
+
+def _no_run(folder: Path) -> MissingError:
+    home = next(parent for parent in folder.parents if parent.is_dir())  # also where a path was given for a name
+    there = sorted(path.parent.name for path in home.glob(f"[!.]*/{MARKER}"))
+    return MissingError(
+        f"{folder}: no such run{nearest(folder.name, there)}; here are: {', '.join(there) or '-'}",
+        next_step="name one of them; a checkpoint goes after --weights" if there else "fmask train",
+    )
+
+
+def open_run(folder: Path, about: Mapping[str, Any]) -> None:
+    """Make a run's folder with what it says of itself: both, or neither."""
+    folder.mkdir(parents=True)
+    try:
+        write_run(folder, about)
+    except OSError:
+        folder.rmdir()  # its name stays free
+        raise
 
 
 def write_run(folder: Path, about: Mapping[str, Any]) -> None:
@@ -73,22 +88,27 @@ def last_run(root: Path, state: str) -> Path:
     return max(found)[1]
 
 
-def new_run(root: Path, name: str, default: str) -> Path:
-    """Return the folder of a new run: `name`, or the first of `default`, `default-2`, ... that is free.
+def named_run(root: Path, name: str) -> Path:
+    """Return the folder of a new run of this name.
 
     Raises:
-        UsageError: a run of this name is there already.
+        UsageError: no run can have this name, or one has it already.
     """
+    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
+        raise UsageError(f"--name {name!r}: expected letters, digits, '.', '-' and '_'", next_step="choose another")
+    folder = run_folder(root, name)
+    if folder.exists():
+        raise UsageError(
+            f"{folder}: a run of this name is there already",
+            next_step=f"choose another --name, or go on with it: fmask train --resume --name {name}",
+        )
+    return folder
+
+
+def new_run(root: Path, name: str, default: str) -> Path:
+    """Return the folder of a new run: `name`, or the first of `default`, `default-2`, ... that is free."""
     if name:
-        if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
-            raise UsageError(f"--name {name!r}: expected letters, digits, '.', '-' and '_'", next_step="choose another")
-        folder = run_folder(root, name)
-        if folder.exists():
-            raise UsageError(
-                f"{folder}: a run of this name is there already",
-                next_step=f"choose another --name, or go on with it: fmask train --resume --name {name}",
-            )
-        return folder
+        return named_run(root, name)
     number = 1
     while (folder := run_folder(root, default if number == 1 else f"{default}-{number}")).exists():
         number += 1

@@ -158,6 +158,16 @@ def open_tracker(
         return _Nothing()
 
 
+def close_tracker(tracker: Tracker, exit_code: int = 0) -> Report:
+    """End a tracker's run, and log what did not reach W&B and how it gets there."""
+    report = tracker.finish(exit_code)
+    for line in report.unsent:
+        _log.warning("W&B: %s", line)
+    if report.sync:
+        _log.info("W&B: kept offline; to send it: %s", report.sync)
+    return report
+
+
 class _Nothing:
     """The tracker that tracks nothing."""
 

@@ -8,8 +8,12 @@ from pathlib import Path
 from facemask_train.errors import MissingError, UsageError
 from facemask_train.evaluation.subject import Model, find_model
 from facemask_train.evaluation.threshold import DEFAULT, Threshold, chosen
-from facemask_train.folders import digest_data, digest_file
+from facemask_train.folders import digest_data, digest_file, read_json
+from facemask_train.inference import Detector
 from facemask_train.training import runs
+
+EXPORTED = "export.json"
+"""What `fmask export` leaves beside the files that it made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,10 @@ def find_asked(root: Path, run: str | None, weights: Path | None) -> Asked:
         raise MissingError(
             f"{weights}: no such file", next_step="check the path; fmask train and fmask export make one"
         )
-    behind = _run_behind(weights)
     digest = _digest(weights)
-    name = behind.folder.name if behind is not None else f"{weights.resolve().stem}-{digest[:8]}"
-    return Asked(name, weights, digest, behind)
+    own = f"{weights.resolve().stem}-{digest[:8]}"
+    behind = _run_behind(weights) or _evaluated(runs.run_folder(root, own), weights, digest)
+    return Asked(own if behind is None else behind.folder.name, weights, digest, behind)
 
 
 def _run_behind(weights: Path) -> Model | None:
@@ -56,9 +60,25 @@ def _run_behind(weights: Path) -> Model | None:
     for folder in weights.resolve().parents[:4]:
         best = folder / "weights" / "best.pt"
         if (folder / runs.MARKER).is_file() and best.is_file():
-            same = weights.suffix != ".pt" or best.samefile(weights)
-            return Model(folder, runs.read_run(folder), best, digest_file(best)) if same else None
+            digest = digest_file(best)
+            same = best.samefile(weights) if weights.suffix == ".pt" else _made_of(weights) in (None, digest)
+            return Model(folder, runs.read_run(folder), best, digest) if same else None
     return None
+
+
+def _made_of(weights: Path) -> str | None:
+    """Return the digest of the checkpoint that an export was made of, where `fmask export` says it beside it."""
+    for folder in weights.resolve().parents[:2]:
+        said = read_json(folder / EXPORTED)
+        if said is not None:
+            return str((said.get("inputs") or {}).get("weights"))
+    return None
+
+
+def _evaluated(folder: Path, weights: Path, digest: str) -> Model | None:
+    """Return what `fmask evaluate --weights` keeps of a checkpoint that no run made."""
+    known = (folder / runs.MARKER).is_file()
+    return Model(folder, runs.read_run(folder), weights, digest) if known else None
 
 
 def _digest(weights: Path) -> str:
@@ -70,8 +90,13 @@ def _digest(weights: Path) -> str:
     return digest_data([digest_file(path) for path in parts])
 
 
-def threshold(asked: Asked, imgsz: int, confidence: float | None) -> Threshold:
-    """Return the confidence from which a detection counts: the user's, else what the run's evaluation chose."""
+def threshold(asked: Asked, detector: Detector, confidence: float | None) -> Threshold:
+    """Return the confidence from which a detection counts.
+
+    The user's; else what the run's evaluation chose; else what an export says was chosen for its own picture size.
+    """
     if confidence is not None:
         return Threshold(confidence, "user")
-    return Threshold(DEFAULT, "default") if asked.run is None else chosen(asked.run, imgsz)
+    found = Threshold(DEFAULT, "default") if asked.run is None else chosen(asked.run, detector.imgsz)
+    said = detector.backend.point if detector.imgsz == detector.backend.imgsz else None
+    return found if said is None or found.chosen == "val" else Threshold(said, "export")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from facemask_train.errors import DataError, MissingError, UsageError, nearest
 
@@ -89,6 +90,14 @@ class Calendar:
             return said
         return replace(said, time=said.time + timedelta(seconds=seconds))
 
+    def unfit(self, names: Sequence[str]) -> list[str]:
+        """Return the rows of the table that are about none of these names."""
+        known = {*names, *(PurePosixPath(name).name for name in names)}
+        return [
+            row for row, _ in self.table
+            if row not in known and not (_is_glob(row) and any(fnmatch(name, row) for name in names))
+        ]  # fmt: skip
+
     def bin(self, moment: Moment) -> Bin:
         """Return the bin that a moment falls into."""
         if moment.time is None or self.by == "all":
@@ -108,6 +117,10 @@ class Calendar:
 
 def _fits(row: str, name: str) -> bool:
     return row in (name, PurePosixPath(name).name) or fnmatch(name, row)
+
+
+def _is_glob(row: str) -> bool:
+    return any(sign in row for sign in "*?[")
 
 
 def check_by(by: str) -> str:
@@ -147,27 +160,42 @@ def read_table(path: Path) -> list[tuple[str, Moment]]:
     if not path.is_file():
         raise MissingError(f"{path}: no such table", next_step=f"a CSV with the columns {', '.join(COLUMNS)}")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        columns, rows = _cells(path)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: expected CSV in UTF-8; {error}", next_step="save it as CSV in UTF-8") from error
-    columns = set(rows[0]) if rows else set()
-    if "file" not in columns or not {"place", "time"} & columns:
+    once = {column for column in columns if columns.count(column) == 1}
+    if not rows or "file" not in once or not {"place", "time"} & once:
         raise DataError(
-            f"{path}: expected the columns {', '.join(COLUMNS)} and a row; found {sorted(map(str, columns)) or 'none'}",
+            f"{path}: expected the columns {', '.join(COLUMNS)} and a row; found {columns or 'none'}",
             next_step="name files as they are below the folder; globs are allowed, such as market/*",
         )
     return [_row(path, number, row) for number, row in enumerate(rows, start=2)]
 
 
-def _row(path: Path, number: int, row: Mapping[str, str | None]) -> tuple[str, Moment]:
+def _cells(path: Path) -> tuple[list[str], list[dict[str | None, Any]]]:
+    """Return the names of a CSV's columns in small letters, and its rows; spreadsheets also part with `;` and tabs."""
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        head = stream.readline()
+        stream.seek(0)
+        reader = csv.DictReader(stream, delimiter=max(",;\t", key=head.count))
+        columns = [name.strip().lower() for name in reader.fieldnames or ()]
+        reader.fieldnames = columns
+        return columns, list(reader)
+
+
+def _row(path: Path, number: int, row: Mapping[str | None, Any]) -> tuple[str, Moment]:
+    if any(row.get(None) or ()):
+        raise DataError(
+            f"{path}, line {number}: more cells than columns, such as {row[None][0]!r}",
+            next_step="put a place that holds a comma in quotes",
+        )
     file, place, time = ((row.get(key) or "").strip() for key in COLUMNS)
     if not file:
         raise DataError(f"{path}, line {number}: expected a file, found none", next_step="name one, or remove the line")
     if not time:
         return file, Moment(place)
     when, clock = read_time(time, f"{path}, line {number}")
-    return file, Moment(place, when, clock, exact=clock and not any(sign in file for sign in "*?["))
+    return file, Moment(place, when, clock, exact=clock and not _is_glob(file))
 
 
 def pattern_of(text: str) -> Callable[[str], Moment]:

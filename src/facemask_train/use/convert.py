@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from facemask_train.backends import POINT
 from facemask_train.detect import CONFIDENCE, IOU, MAX_DETECTIONS, load_model
 from facemask_train.records import CLASSES
 from facemask_train.use.light import FOUND, STRIDE
@@ -57,7 +58,8 @@ def to_openvino(source: Path, folder: Path) -> None:
     for key, value in props.items():
         model.set_rt_info(value, ["model_info", key])
     openvino.save_model(model, folder / f"{source.stem}.xml", compress_to_fp16=False)
-    said = {key: yaml.safe_load(value) if key in _readable(0, True) else value for key, value in props.items()}
+    read = {*_readable(0, nms=True), POINT}
+    said = {key: yaml.safe_load(value) if key in read else value for key, value in props.items()}
     (folder / "metadata.yaml").write_text(yaml.safe_dump(said, sort_keys=False), encoding="utf-8")
 
 

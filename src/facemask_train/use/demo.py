@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.errors import MissingError, UsageError
+from facemask_train.evaluation.threshold import Threshold
 from facemask_train.inference import load_detector
 from facemask_train.use import demo_page, uploads
 from facemask_train.use.asked import find_asked, threshold
@@ -40,7 +41,7 @@ class Site:
     port: int
     model: str
     weights: Path
-    confidence: float
+    start: Threshold
     imgsz: int
     everyone: bool
 
@@ -75,7 +76,7 @@ def serve(
     asked = find_asked(root, run, weights)
     _need_gradio()
     detector = load_detector(asked.weights, imgsz=asked.imgsz(imgsz), device=device)
-    start = threshold(asked, detector.imgsz, confidence).value
+    start = threshold(asked, detector, confidence)
     served = Served(detector, statement(asked.run, known(asked.run), name=asked.name), start)
     site = Site(
         f"http://{_in_url(host)}:{port}/", host, port, asked.name, asked.weights, start, detector.imgsz,

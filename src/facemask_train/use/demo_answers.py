@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from facemask_train.detect import Asked, Detection
 from facemask_train.errors import FmaskError
+from facemask_train.evaluation.threshold import Threshold
 from facemask_train.inference import one_per_face
 from facemask_train.use import parts, uploads
 from facemask_train.use.statement import Statement
@@ -44,7 +45,11 @@ class Served:
 
     detector: Asked
     said: Statement
-    confidence: float
+    start: Threshold
+
+    @property
+    def confidence(self) -> float:
+        return self.start.value
 
     @property
     def lowest(self) -> float:

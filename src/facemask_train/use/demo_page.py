@@ -24,6 +24,12 @@ WAITING = 15 * 60
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 _SEEN: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 _SLOT = '<figure><div class="fm-stage">${picture#}${boxes#}</div><figcaption>${name#}</figcaption></figure>'
+_WHY = {
+    "val": "chosen on the validation pictures",
+    "export": "chosen on the validation pictures, as the model's file says",
+    "user": "set by whoever serves this page",
+    "default": "the usual default, as nothing chose one",
+}
 _CHOOSE = """
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-number]');
@@ -171,6 +177,7 @@ def _panel(served: Served, number: int, first: Reply | None = None) -> Panel:
                 value=round(served.confidence, 2),
                 step=0.01,
                 label="Threshold: answers less sure than this do not count",
+                info=f"It starts at {served.confidence:.2f}: {_WHY[served.start.chosen]}.",
             )
     found = gr.State(first.found)
 

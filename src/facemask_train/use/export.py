@@ -9,25 +9,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from facemask_train.backends import POINT
 from facemask_train.config import read_sources
 from facemask_train.detect import Asked
+from facemask_train.engine import cores
 from facemask_train.ensemble.versions import read_ensemble
 from facemask_train.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.evaluation.audit import labels_of
 from facemask_train.evaluation.subject import Exam, Model, find_exam, find_model, open_exam, warn_of_another_ensemble
+from facemask_train.evaluation.threshold import chosen
 from facemask_train.folders import digest_file, locked, read_json, recover, replacing, write_json
 from facemask_train.inference import load_detector
 from facemask_train.records import Progress, no_progress
 from facemask_train.use import parity
+from facemask_train.use.asked import EXPORTED as MARKER
 from facemask_train.use.convert import to_onnx, to_openvino
 from facemask_train.use.light import STRIDE
 from facemask_train.use.modelcard import Story, model_card
 from facemask_train.use.parity import Answers, Parity
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 """Raised by hand when what an export holds changes, so that earlier ones are made anew."""
 
-MARKER, CARD = "export.json", "README.md"
+CARD = "README.md"
 FORMATS = ("onnx", "openvino")
 SPACE = "space"
 PYTORCH = "pytorch"
@@ -240,6 +244,9 @@ def convert(
         "weights": model.digest,
         "checked_on": f"{exam.card['name']} {exam.card['hash']} {exam.split}",
     }
+    point = chosen(model, imgsz)
+    if point.chosen == "val":
+        about[POINT] = str(point.value)
     onnx = folder / f"{name}.onnx"
     to_onnx(model.weights, onnx, imgsz=imgsz, nms=nms, about=about)
     files = {"onnx": onnx}
@@ -312,10 +319,7 @@ def size(path: Path) -> int:
 
 def machine() -> str:
     """Return what a time was measured on, in words."""
-    import os
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores, {platform.system()}"
+    return f"{_processor()}, {cores()} cores, {platform.system()}"
 
 
 def _processor() -> str:

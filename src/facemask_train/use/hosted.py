@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.errors import MissingError
+from facemask_train.evaluation.threshold import DEFAULT, Threshold
 from facemask_train.folders import read_json
 from facemask_train.use import demo, uploads
 from facemask_train.use.demo_answers import Served
@@ -40,4 +41,5 @@ def served(folder: Path, about: dict[str, Any]) -> Served:
         said["model"], said["warning"], tuple((q, a) for q, a in said["facts"]), tuple(said["limits"])
     )
     detector = load_light(folder / WEIGHTS, imgsz=int(about["imgsz"]))
-    return Served(detector, statement, float(about["confidence"]))
+    start = Threshold(DEFAULT, "default") if detector.point is None else Threshold(detector.point, "export")
+    return Served(detector, statement, start)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from facemask_train import detect
 from facemask_train.detect import Detection
-from facemask_train.evaluation.matching import pairs
+from facemask_train.evaluation.measures.matching import pairs
 from facemask_train.geometry import iou
 from facemask_train.inference import SAME_FACE, one_per_face
 from facemask_train.records import CLASSES, Corners

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facemask_train.detect import Detection
+from facemask_train.backends import operating_point
+from facemask_train.detect import Detection, surest_first
 from facemask_train.errors import DataError, MissingError
 from facemask_train.records import CLASSES
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+    from facemask_train.records import Array
 
 FOUND = "detections"
 """What the output of such a file is called."""
@@ -28,10 +27,11 @@ _GREY = (114, 114, 114)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LightDetector:
-    """A loaded file, and the size that pictures are brought to (pixels)."""
+    """A loaded file, the size that pictures are brought to (pixels), and the confidence that it says was chosen."""
 
     session: Any
     imgsz: int
+    point: float | None = None
 
     def answers(self, pictures: Iterable[Array], *, confidence: float = 0.25) -> Iterator[tuple[Detection, ...]]:
         """Yield what is found in each picture, (h, w, 3) uint8 RGB, above a confidence, the most confident first."""
@@ -45,7 +45,7 @@ class LightDetector:
             corners = placed.back(rows[:, :4]).tolist()
             found = zip(corners, rows[:, 4].tolist(), rows[:, 5].tolist(), strict=True)
             answers = (Detection(CLASSES[int(index)], sure, tuple(box)) for box, sure, index in found)
-            yield tuple(sorted(answers, key=lambda one: (-one.confidence, one.name, one.corners)))
+            yield surest_first(answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,4 +117,4 @@ def load_light(path: Path, *, imgsz: int) -> LightDetector:
         raise DataError(
             f"{path}: expected one output, {FOUND}; found {', '.join(names)}", next_step="fmask export --nms inside"
         )
-    return LightDetector(session, imgsz)
+    return LightDetector(session, imgsz, operating_point(session.get_modelmeta().custom_metadata_map))

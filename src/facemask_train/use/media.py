@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from facemask_train.engine import cores
 from facemask_train.ensemble.pictures import BROKEN, orientation_of, plain_rgb
 from facemask_train.errors import MissingError
-from facemask_train.formats.common import PICTURE_SUFFIXES, list_files, suffix
+from facemask_train.formats.common import PICTURE_SUFFIXES, is_broken, list_files, suffix
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +91,7 @@ def find_sources(arguments: Sequence[str | Path]) -> tuple[Source, ...]:
     Raises:
         MissingError: an argument names no file, or no arguments.
     """
-    found = {path.resolve(): path for argument in arguments for path in _named(argument)}
+    found = {place(path): path for argument in arguments for path in _named(argument)}
     if not found:
         raise MissingError("no pictures or videos were named", next_step="name files, folders or globs")
     paths = sorted(found)
@@ -100,14 +100,23 @@ def find_sources(arguments: Sequence[str | Path]) -> tuple[Source, ...]:
     return tuple(sorted(sources, key=lambda source: source.name))
 
 
+def place(path: Path) -> Path:
+    """Return where a file is, by which it is one and the same; a link that leads nowhere is where it stands."""
+    return path.parent.resolve() / path.name if is_broken(path) else path.resolve()
+
+
 def _named(argument: str | Path) -> list[Path]:
     path = Path(argument)
+    if not str(argument).strip():  # as a path it would be the current folder
+        _none("''", "names no file")
     if path.is_file():
         return [path]
     if path.is_dir():
-        return [path / file for file in list_files(path) if _is_media(file)] or _none(argument, "no pictures or videos")
+        files = [path / file for file in list_files(path, broken=True) if _is_media(file)]
+        return files or _none(argument, "no pictures or videos")
     matches = sorted(glob.glob(str(argument), recursive=True))  # noqa: PTH207 - pathlib takes no absolute pattern
-    files = [path for match in matches if (path := Path(match)).is_file() and _is_media(path.name)]
+    paths = [path for match in matches if _is_media((path := Path(match)).name)]
+    files = [path for path in paths if path.is_file() or is_broken(path)]
     return files or _none(argument, "no such file or folder, and as a glob it names no pictures or videos")
 
 

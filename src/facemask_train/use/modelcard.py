@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from facemask_train.evaluation import report, words
+from facemask_train.evaluation.report import markdown, words
+from facemask_train.pages import environment
 from facemask_train.records import CLASSES, SPLITS
 from facemask_train.training.runs import duration
 
@@ -95,17 +96,9 @@ def model_card(story: Story) -> str:
 
 def render(template: str, **values: Any) -> str:
     """Fill one of this folder's templates of Markdown or Python; nothing is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.globals |= {"words": words, "report": report}
-    return environment.get_template(template).render(**values)
+    filled = environment(TEMPLATES, escaped=False)
+    filled.globals |= {"words": words, "markdown": markdown}
+    return filled.get_template(template).render(**values)
 
 
 def _head(story: Story) -> str:

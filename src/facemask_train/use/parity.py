@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.detect import CONFIDENCE, Asked, Detection, Picture
-from facemask_train.evaluation.flat import flatten, overlaps
-from facemask_train.evaluation.precision import average_precision, match, rank
+from facemask_train.evaluation.measures.flat import flatten, overlaps
+from facemask_train.evaluation.measures.precision import average_precision, match, rank
 from facemask_train.records import CLASSES, Label, Progress, no_progress
 
 if TYPE_CHECKING:

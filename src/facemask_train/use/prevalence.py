@@ -19,14 +19,12 @@ With f_b = f_m and no false boxes that is Rogan and Gladen's estimator (1978).
 have the sizes that the material's boxes have (in five bins, drawn towards no weighting where boxes are few).
 
 **The interval** (95 %) is a melded one (Bayer, Fay and Graubard 2022: prevalence with estimated sensitivity and
-specificity; the problem as in Lang and Reiczigel 2014). Each part has a lower and an upper confidence distribution
-(Clopper and Pearson's beta for shares, Garwood's gamma for counts). The rate falls or rises with each part alone, so
-for the lower end each part is drawn from the one that makes the rate lower, many times; 2.5 % of the rates lie below
-it. Likewise the upper end. That is safe where a count is 0, and somewhat wide where all counts are small.
+specificity; the problem as in Lang and Reiczigel 2014). Each part has a lower and an upper confidence distribution, and
+the rate falls or rises with each part alone. So for the lower end each part is drawn from the one that makes the rate
+lower, many times; 2.5 % of the rates lie below it. Likewise the upper end. That is safe where a count is 0, and
+somewhat wide where all counts are small.
 
-**Clusters.** Faces of one picture come together, and go wrong together. Each share is held to rest on as many
-independent faces as would vary as much from picture to picture as it does (Rao and Scott 1992; Korn and Graubard 1998),
-fewer where pictures are few (Student's t): pictures or blocks of video in the material, pictures in the test set.
+**Clusters.** Faces of one picture (or block of video) come together, and go wrong together: `shares.py`.
 
 **It rests on** this: faces of one class and size are found and named as in the test set (same light, same kind of
 camera and of mask), and whether one is missed or unknown depends on nothing else that goes with wearing a mask; false
@@ -41,27 +39,25 @@ A class that the test set lacks, or of which it judges no face: refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.errors import DataError
-from facemask_train.evaluation.estimates import ENOUGH_FACES
-from facemask_train.evaluation.intervals import LEVEL, SEED, Interval
+from facemask_train.evaluation.measures.estimates import ENOUGH_FACES
+from facemask_train.evaluation.measures.intervals import LEVEL, SEED, Interval
+from facemask_train.use.shares import LEAST_CORRELATION, Count, Share, count_of, share_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+    from facemask_train.records import Array
 
 MASK, BARE, UNKNOWN, MISSED = range(4)
 """What becomes of a face: called masked, called bare, found but not judged, not found. The first two are classes."""
 
 DRAWS = 4000
-LEAST_CORRELATION, MOST_ASSUMED = 0.05, 0.5
-"""Faces of one picture are taken to be at least this alike, also where they do not seem so. Where few pictures hold a
-face of the rarer kind, nothing tells how alike they are, and the material's are taken to be up to the second."""
+MOST_ASSUMED = 0.5
+"""Where few pictures hold a face of the rarer kind, nothing tells how alike faces of one picture are: in the material
+they are taken to be up to this alike."""
 
 FEW_FACES, FEW_PICTURES = 30, 10
 MANY_UNKNOWN = 1 / 3
@@ -227,54 +223,10 @@ def size_weights(test: Measured, sizes: Array) -> Array:
 
 
 @dataclass(frozen=True, slots=True)
-class _Share:
-    """A share that rests on `n` independent faces."""
-
-    value: float
-    n: float
-
-    def _beta(self, *, upper: bool) -> tuple[float, float]:
-        hits, rest = self.value * self.n, (1 - self.value) * self.n
-        return (hits + 1, rest) if upper else (hits, rest + 1)
-
-    def draw(self, rng: np.random.Generator, draws: int, *, upper: bool) -> Array:
-        """Draw from the upper or the lower confidence distribution."""
-        import numpy as np
-
-        a, b = self._beta(upper=upper)
-        if min(a, b) < 1e-9:
-            return np.full(draws, float(upper))
-        return rng.beta(a, b, draws)
-
-    def bounds(self) -> Interval:
-        from scipy.stats import beta
-
-        tail = (1 - LEVEL) / 2
-        (a, b), (c, d) = self._beta(upper=False), self._beta(upper=True)
-        low = float(beta.ppf(tail, a, b)) if min(a, b) > 1e-9 else 0.0
-        high = float(beta.ppf(1 - tail, c, d)) if min(c, d) > 1e-9 else 1.0
-        return min(low, self.value), max(high, self.value)
-
-
-@dataclass(frozen=True, slots=True)
-class _Count:
-    """A mean count a picture that rests on `pictures` independent ones."""
-
-    value: float
-    pictures: float
-
-    def draw(self, rng: np.random.Generator, draws: int, *, upper: bool) -> Array:
-        import numpy as np
-
-        shape = self.value * self.pictures + upper
-        return np.zeros(draws) if shape < 1e-9 else rng.gamma(shape, 1 / max(self.pictures, 1e-9), draws)
-
-
-@dataclass(frozen=True, slots=True)
 class _Seen:
     """Of a stream: the share called masked, judged boxes a picture, and the latter's relative standard error."""
 
-    masked: _Share
+    masked: Share
     density: float
     spread: float
 
@@ -286,9 +238,9 @@ class _Errors:
     `unknown` is the share of faces found but not judged; `idle` unknown boxes a picture that answer no face.
     """
 
-    judged: tuple[_Share, _Share]
-    wrong: tuple[_Share, _Share]
-    false: tuple[_Count, _Count]
+    judged: tuple[Share, Share]
+    wrong: tuple[Share, Share]
+    false: tuple[Count, Count]
     unknown: tuple[float, float]
     idle: float
 
@@ -300,7 +252,7 @@ def _seen(stream: Stream, correlation: float | None) -> _Seen:
     cluster = stream.boxes.cluster[judged]
     hit = stream.boxes.answer[judged] == MASK
     alike = _assumed(hit, cluster) if correlation is None else correlation
-    masked = _share(hit, cluster, alike=alike, well_known=correlation is not None)
+    masked = share_of(hit, cluster, alike=alike, well_known=correlation is not None)
     total, clusters = float(len(cluster)), len(stream.pictures)
     density = total / float(stream.pictures.sum())
     off = np.bincount(cluster, minlength=clusters) - density * stream.pictures
@@ -323,66 +275,19 @@ def _errors(test: Measured, weights: Array) -> _Errors:
     for name in (MASK, BARE):
         own = test.name == name
         answered = own & (test.answer < UNKNOWN)
-        judged.append(_share(test.answer[own] < UNKNOWN, test.cluster[own], weights[own]))
-        wrong.append(_share(test.answer[answered] != name, test.cluster[answered], weights[answered]))
+        judged.append(share_of(test.answer[own] < UNKNOWN, test.cluster[own], weights[own]))
+        wrong.append(share_of(test.answer[answered] != name, test.cluster[answered], weights[answered]))
         unknown.append(float(np.average(test.answer[own] == UNKNOWN, weights=weights[own])))
     false = [
         np.bincount(test.false.cluster[test.false.answer == name], minlength=test.pictures)
         for name in (MASK, BARE, UNKNOWN)
     ]
-    counts = (_count(false[MASK]), _count(false[BARE]))
+    counts = (count_of(false[MASK]), count_of(false[BARE]))
     return _Errors(_pair(judged), _pair(wrong), counts, (unknown[0], unknown[1]), float(false[UNKNOWN].mean()))
 
 
-def _pair(shares: list[_Share]) -> tuple[_Share, _Share]:
+def _pair(shares: list[Share]) -> tuple[Share, Share]:
     return shares[MASK], shares[BARE]
-
-
-def _share(
-    hit: Array,
-    cluster: Array,
-    weight: Array | None = None,
-    *,
-    alike: float = LEAST_CORRELATION,
-    well_known: bool = False,
-) -> _Share:
-    """Return the weighted share of hits, with as many independent faces as vary as much between clusters.
-
-    Args:
-        alike: how alike faces of one cluster are at least.
-        well_known: that is measured on many clusters: these need not be many.
-    """
-    import numpy as np
-
-    weight = np.ones(len(hit)) if weight is None else weight
-    total = float(weight.sum())
-    value = float((weight * hit).sum()) / total
-    _, cluster = np.unique(cluster, return_inverse=True)
-    each, joint = float((weight**2).sum()), float((np.bincount(cluster, weight) ** 2).sum())
-    n = total**2 / ((1 - alike) * each + alike * joint)
-    clusters = int(cluster.max()) + 1
-    if clusters > 1:
-        off = np.bincount(cluster, weight * (hit - value))
-        variance = float((off**2).sum()) * clusters / (clusters - 1) / total**2
-        n = min(n, value * (1 - value) / variance) if variance > 1e-12 else n
-    return _Share(value, n if well_known else n * _fewer(clusters))
-
-
-def _count(counts: Array) -> _Count:
-    """Return the mean of counts over pictures; one that varies more than chance rests on fewer of them."""
-    mean, pictures = float(counts.mean()), len(counts)
-    excess = float(counts.var()) * pictures / max(pictures - 1, 1) / mean if mean else 1.0
-    return _Count(mean, pictures / max(1.0, excess) * _fewer(pictures))
-
-
-def _fewer(clusters: int) -> float:
-    """Return what part of the faces counts, where their spread is known from so few clusters."""
-    from scipy.stats import norm, t
-
-    if clusters < 2:
-        return 0.0
-    tail = (1 + LEVEL) / 2
-    return float(norm.ppf(tail) / t.ppf(tail, clusters - 1)) ** 2
 
 
 # ---- from the parts to the rate ----
@@ -422,14 +327,13 @@ def _ends(seen: _Seen, errors: _Errors, draws: int) -> Interval:
     rng = np.random.default_rng(SEED)
     ends = []
     for upper in (False, True):
-        share: Callable[..., Array] = lambda part, up: part.draw(rng, draws, upper=up)  # noqa: E731
-        rates = _solve(
-            (share(seen.masked, upper), seen.density * rng.gamma(seen.spread**-2, seen.spread**2, draws)),
-            (share(errors.judged[MASK], not upper), share(errors.judged[BARE], upper)),
-            (share(errors.wrong[MASK], upper), share(errors.wrong[BARE], not upper)),
-            (share(errors.false[MASK], not upper), share(errors.false[BARE], upper)),
-            float(upper),
+        called = seen.masked.draw(rng, draws, upper=upper)
+        density = seen.density * rng.gamma(seen.spread**-2, seen.spread**2, draws)
+        judged, wrong, false = (
+            (masked.draw(rng, draws, upper=up), bare.draw(rng, draws, upper=not up))
+            for (masked, bare), up in ((errors.judged, not upper), (errors.wrong, upper), (errors.false, not upper))
         )
+        rates = _solve((called, density), judged, wrong, false, float(upper))
         ends.append(float(np.quantile(rates, (1 + LEVEL) / 2 if upper else (1 - LEVEL) / 2)))
     return ends[0], ends[1]
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from facemask_train.detect import Detection
+from facemask_train.engine import cores
 from facemask_train.errors import DataError, UsageError
 from facemask_train.folders import digest_data, digest_file, read_json
+from facemask_train.inference import Detector
+from facemask_train.records import Progress
 from facemask_train.training import runs
 from facemask_train.use import media
-from facemask_train.use.media import Problem, Source
+from facemask_train.use.media import Frame, Problem, Source
 
 _LABEL = 40  # letters of the folder's name
+_STREAMS = 4
+
+Answers = Iterable[tuple[Frame, tuple[Detection, ...]]]
 
 
 def on_gpu(device: str) -> bool:
@@ -23,12 +31,17 @@ def on_gpu(device: str) -> bool:
     return device not in ("", "cpu") or (device == "" and torch.cuda.is_available())
 
 
+def streams(device: str) -> int:
+    """Return how many pictures are asked about at once: on a CPU one thread for each is faster than all for one."""
+    return 1 if on_gpu(device) else min(cores(), _STREAMS)
+
+
 def sources_of(arguments: Sequence[str], out: Path | None) -> tuple[Source, ...]:
     """Return the files that are asked about, without what an earlier run has written among them."""
     found = media.find_sources(arguments)
     if out is None:
         return found
-    return tuple(one for one in found if not one.path.resolve().is_relative_to(out.resolve()))
+    return tuple(one for one in found if not media.place(one.path).is_relative_to(out.resolve()))
 
 
 def digest_of(sources: Sequence[Source]) -> str:
@@ -58,13 +71,41 @@ def known(folder: Path, marker: str, inputs: Mapping[str, Any], what: str) -> Ma
     Raises:
         UsageError: the folder holds something else.
     """
-    found = read_json(folder / marker)
+    found = read_json(folder / marker) if folder.is_dir() else None
     if found is not None and found.get("inputs") == inputs:
         return found
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: expected a folder to write, found a file", next_step="choose another --out")
+    if folder.exists() and any(folder.iterdir()):
         held = what if found is not None else "other files"
         raise UsageError(f"{folder}: holds {held}, which stay", next_step="choose another --out, or remove it first")
     return None
+
+
+def readable(
+    sources: Sequence[Source], problems: list[Problem], progress: Progress, what: str, *, every: float | None
+) -> Iterator[Frame]:
+    """Yield what sources show (see `media.frames`); problems are put aside."""
+    places = {source.path: place for place, source in enumerate(sources)}
+    for one in media.frames(sources, every=every):
+        progress(what, places[one.path if isinstance(one, Problem) else one.source], len(sources))
+        if isinstance(one, Problem):
+            problems.append(one)
+        else:
+            yield one
+
+
+def answered(detector: Detector, read: Iterable[Frame], confidence: float, batch: int) -> Answers:
+    """Yield each frame with what is found in it."""
+    asked: deque[Frame] = deque()
+
+    def pixels() -> Iterator[Any]:
+        for frame in read:
+            asked.append(frame)
+            yield frame.pixels
+
+    for found in detector.answers(pixels(), confidence=confidence, batch=batch):
+        yield asked.popleft(), found
 
 
 def told(problems: Sequence[Problem], sources: Sequence[Source]) -> list[dict[str, str]]:
@@ -75,7 +116,8 @@ def told(problems: Sequence[Problem], sources: Sequence[Source]) -> list[dict[st
 
 def nothing_read(problems: Sequence[Problem]) -> DataError:
     first = f"; {problems[0].path}: {problems[0].why}" if problems else ""
+    files = "1 file" if len(problems) == 1 else f"{len(problems)} files"
     return DataError(
-        f"expected pictures or videos, found {len(problems)} files of which none can be read{first}",
+        f"expected pictures or videos, found {files} of which none can be read{first}",
         next_step="check what was named, or save it as JPEG, PNG or mp4",
     )

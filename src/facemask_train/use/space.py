@@ -120,7 +120,7 @@ def _write(
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     (folder / ".gitattributes").write_text("*.onnx filter=lfs diff=lfs merge=lfs -text\n", encoding="utf-8")
     _copy_licence(folder / "LICENSE")
-    about = {"confidence": measured.confidence, "imgsz": imgsz, "statement": asdict(said), "inputs": dict(inputs)}
+    about = {"imgsz": imgsz, "statement": asdict(said), "inputs": dict(inputs)}
     write_json(folder / MARKER, about)
 
 

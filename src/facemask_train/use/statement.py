@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facemask_train.evaluation import words
+from facemask_train.evaluation.report import words
 from facemask_train.evaluation.subject import Model
-from facemask_train.evaluation.threshold import DEFAULT
 from facemask_train.folders import read_json
 from facemask_train.records import CLASSES
 
-NOT_MEASURED = "not measured"
+NOT_MEASURED, NOT_HERE = "not measured", "not known here: no run lies beside these weights"
+_SHOWN = {
+    "test": "its test pictures",
+    "val": "the pictures that its best epoch was chosen by",
+    "train": "the very pictures that it was trained on",
+}
 PLAIN = {"mask": "with a mask", "no_mask": "without"}
 
 
@@ -36,11 +40,6 @@ class Known:
 
     metrics: Mapping[str, Any] | None
     audit: Mapping[str, Any] | None
-
-    @property
-    def confidence(self) -> float:
-        """The operating point that the evaluation chose, else the package's own."""
-        return DEFAULT if self.metrics is None else float(self.metrics["operating_point"]["threshold"])
 
 
 def known(model: Model | None) -> Known:
@@ -79,6 +78,8 @@ def statement(model: Model | None, found: Known, *, name: str = "") -> Statement
         ("Small faces", _sizes(found.metrics)),
         ("Shortcuts", words.headline_of(found.audit) if found.audit else f"{NOT_MEASURED} (`fmask audit`)"),
     )
+    if model is None:
+        facts = tuple((question, NOT_HERE) for question, _ in facts)
     return Statement(called, _warning(found.metrics), facts, _limits(run, found))
 
 
@@ -100,8 +101,9 @@ def _scored_on(metrics: Mapping[str, Any] | None) -> str:
     faces = ", ".join(f"{metrics['per_class'][name]['n']:,} {PLAIN[name]}" for name in CLASSES)
     few = f"; {words.TOO_FEW}, so every number here is rough" if metrics["few"] else ""
     return (
-        f"{metrics['images']:,} pictures with {metrics['boxes']:,} faces ({faces}): "
-        f"the {metrics['split']} part of {metrics['ensemble']}{few}"
+        f"{metrics['images']:,} pictures with {metrics['boxes']:,} faces ({faces}): the {metrics['split']} part of "
+        f"{metrics['ensemble']}, at {metrics['inputs']['imgsz']} px; found are the answers above confidence "
+        f"{metrics['operating_point']['threshold']:.2f}{few}"
     )
 
 
@@ -121,6 +123,8 @@ def _errors(metrics: Mapping[str, Any] | None, name: str) -> str:
     row: Sequence[int] = metrics["confusion"]["counts"][CLASSES.index(name)]
     other = next(one for one in CLASSES if one != name)
     point = metrics["operating_point"]["per_class"][name]
+    if not sum(row):
+        return f"{NOT_MEASURED}: none among the pictures scored"
     right, wrong, missed = row[CLASSES.index(name)], row[CLASSES.index(other)], row[len(CLASSES)]
     recall = words.with_interval(point["recall"], point["intervals"]["recall"])
     return (
@@ -142,7 +146,8 @@ def _false_boxes(metrics: Mapping[str, Any] | None) -> str:
 def _sizes(metrics: Mapping[str, Any] | None) -> str:
     rows = [one for one in (metrics or {}).get("slices", ()) if one["by"] == "face size" and one["recall"] is not None]
     return (
-        "recall by the face's side: " + ", ".join(f"{one['name']} {words.percent(one['recall'])} %" for one in rows)
+        "recall by the face's side: "
+        + ", ".join(f"{one['name']} {words.percent(one['recall'])} % of {one['n']:,}" for one in rows)
         if rows
         else NOT_MEASURED
     )
@@ -150,13 +155,14 @@ def _sizes(metrics: Mapping[str, Any] | None) -> str:
 
 def _warning(metrics: Mapping[str, Any] | None) -> str:
     if metrics is None:
-        return "How often this model errs was not measured: believe no number on this page."
+        return "How often this model errs is not known: believe no number on this page."
     shares = []
     for name in CLASSES:
         recall = metrics["operating_point"]["per_class"][name]["recall"]
         if recall is not None:
             shares.append(f"{100 * recall:.0f} of 100 faces {PLAIN[name]}")
-    return f"On its test pictures this model finds and rightly names {' and '.join(shares)}. Yours may be harder."
+    shown = _SHOWN[metrics["split"]]
+    return f"On {shown} this model finds and rightly names {' and '.join(shares)}. Yours may be harder."
 
 
 def _limits(run: Mapping[str, Any], found: Known) -> tuple[str, ...]:

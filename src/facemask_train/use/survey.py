@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.detect import MAX_DETECTIONS
-from facemask_train.engine import cores
-from facemask_train.folders import (
-    locked,
-    replacing,
-    write_bytes,
-    write_json,
-)
+from facemask_train.folders import locked, replacing, write_bytes, write_json
 from facemask_train.inference import Detector, load_detector
 from facemask_train.records import CLASSES, Progress, no_progress
 from facemask_train.use import media, question
@@ -32,10 +25,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SURVEY_VERSION = 1
+SURVEY_VERSION = 2
 """Raised by hand when what a survey holds changes, so that earlier ones are made anew."""
 
-MARKER, TABLE, CHART, PAGE, FACES = "survey.json", "survey.csv", "rates.svg", "report.html", "faces"
+MARKER, TABLE, PAGE, FACES = "survey.json", "survey.csv", "report.html", "faces"
+CHART, DRAWN = "rates.svg", "rates.png"
 EVERY = 10.0
 """Seconds between the frames that are taken of a video."""
 
@@ -43,7 +37,6 @@ ODD_LIGHT = 0.2
 """The share of pictures darker or brighter than nearly all of the test set's from which a warning is due."""
 
 _DIGITS = 6
-_STREAMS = 4  # pictures that are asked about at once on a CPU
 _MARGIN = 0.2  # of a face's box, around a face that is kept
 
 
@@ -115,9 +108,7 @@ def survey(
     plan = plan or Plan()
     asked = find_asked(root, run, weights)
     sources = question.sources_of(arguments, out)
-    on_gpu = question.on_gpu(device)
-    streams = 1 if on_gpu else min(cores(), _STREAMS)
-    detector = load_detector(asked.weights, imgsz=asked.imgsz(imgsz), device=device, streams=streams)
+    detector = load_detector(asked.weights, imgsz=asked.imgsz(imgsz), device=device, streams=question.streams(device))
     tested = find_tested(root, asked, detector, which or Which())
     inputs = _inputs(asked, detector, tested, sources, plan)
     folder = out or question.default_folder(root, "surveys", asked.name, arguments, inputs)
@@ -128,14 +119,14 @@ def survey(
         with replacing(folder) as partial:
             problems: list[Problem] = []
             keep = partial / FACES if plan.keep_faces else None
-            read = _read(sources, plan.every, problems, progress)
-            answered = _answered(detector, read, tested.rule, 16 if on_gpu else 1)
+            read = question.readable(sources, problems, progress, "looking", every=plan.every)
+            answered = _answered(detector, read, tested.rule, 16 if question.on_gpu(device) else 1)
             looks = [_look(*one, plan.calendar) for one in _kept(answered, keep, media.output_names(sources))]
             if not looks:
                 raise question.nothing_read(problems)
             found = {
                 "inputs": inputs,
-                **_found(asked, tested, looks, plan),
+                **_found(asked, tested, looks, plan, [source.name for source in sources]),
                 "problems": question.told(problems, sources),
             }
             _write(partial, found)
@@ -165,28 +156,9 @@ def _inputs(asked: Asked, detector: Detector, tested: Tested, sources: Sequence[
 # ---- looking ----
 
 
-def _read(sources: Sequence[Source], every: float, problems: list[Problem], progress: Progress) -> Iterator[Frame]:
-    """Yield pictures and frames; problems are put aside."""
-    places = {source.path: place for place, source in enumerate(sources)}
-    for one in media.frames(sources, every=every):
-        progress("looking", places[one.path if isinstance(one, Problem) else one.source], len(sources))
-        if isinstance(one, Problem):
-            problems.append(one)
-        else:
-            yield one
-
-
 def _answered(detector: Detector, read: Iterator[Frame], rule: Rule, batch: int) -> Iterator[Seen]:
     """Yield each frame with its faces."""
-    asked: deque[Frame] = deque()
-
-    def pixels() -> Iterator[Any]:
-        for frame in read:
-            asked.append(frame)
-            yield frame.pixels
-
-    for found in detector.answers(pixels(), confidence=rule.faint, batch=batch):
-        frame = asked.popleft()
+    for frame, found in question.answered(detector, read, rule.faint, batch):
         height, width = frame.pixels.shape[:2]
         yield frame, tuple(judge(found, rule, width, height))
 
@@ -229,7 +201,7 @@ def _keep(folder: Path, name: str, frame: Frame, faces: Sequence[Judged]) -> Non
 # ---- from what was seen to what is said ----
 
 
-def _found(asked: Asked, tested: Tested, looks: Sequence[Look], plan: Plan) -> dict[str, Any]:
+def _found(asked: Asked, tested: Tested, looks: Sequence[Look], plan: Plan, names: Sequence[str]) -> dict[str, Any]:
     binned: dict[Bin, list[Look]] = {}
     for look in looks:
         binned.setdefault(look.bin, []).append(look)
@@ -244,7 +216,7 @@ def _found(asked: Asked, tested: Tested, looks: Sequence[Look], plan: Plan) -> d
         "model": asked.name,
         "by": plan.calendar.by,
         **_row(whole),
-        "warnings": [*whole.warnings, *_notes(tested, looks)],
+        "warnings": [*whole.warnings, *_notes(tested, looks), *_unfit(plan.calendar.unfit(names))],
         "correlation": None if alike is None else round(alike, _DIGITS),
         "confidence_chosen": tested.chosen,
         "detector": tested.told(),
@@ -294,6 +266,11 @@ def _notes(tested: Tested, looks: Sequence[Look]) -> Iterator[str]:
         yield "videos: n counts sightings, not people; who stays in view is counted in every frame that was taken"
 
 
+def _unfit(rows: Sequence[str]) -> list[str]:
+    more = f" and {len(rows) - 1:,} more" if len(rows) > 1 else ""
+    return [f"the table of places names {rows[0]}{more}, which is none of the files here"] if rows else []
+
+
 def odd_light(tested: Sequence[float], seen: Sequence[float]) -> list[str]:
     """Return a warning where many pictures are darker or brighter than nearly all of the test set's.
 
@@ -321,7 +298,9 @@ def _write(folder: Path, found: Mapping[str, Any]) -> None:
     from facemask_train.use import survey_page
 
     write_bytes(folder / TABLE, _csv(found).encode())
-    write_bytes(folder / CHART, survey_page.chart(found["bins"] or [{**found, "place": "", "time": "all"}]).encode())
+    bins = found["bins"] or [{**found, "place": "", "time": "all"}]
+    write_bytes(folder / CHART, survey_page.chart(bins).encode())
+    survey_page.draw(bins, folder / DRAWN)
     write_bytes(folder / PAGE, survey_page.page(found))
     write_json(folder / MARKER, found)
 

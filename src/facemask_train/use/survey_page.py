@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train import pages
+from facemask_train.drawing import GREY, chart_style
 from facemask_train.records import CLASSES
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+    from matplotlib.axes import Axes
 
 _HIGH, _LEFT, _RIGHT, _TOP, _BOTTOM = 250, 46, 12, 30, 66  # pixels of a panel
 _STEP, _LEAST = 24, 330  # pixels for each bin; the least width
 _BESIDE = 7  # pixels from a rate to the share as counted
-_TURNED = 5  # bins from which on their names are turned
+_LETTER = 6.7  # pixels of one in the names of bins, which are turned where they have no room
+_NAMED = 60  # bins whose names have room on a PNG
+_APART = 8  # pixels between two of them
+_TOLD = 3  # bins with few faces that are named one by one
 _INK, _SOFT, _LINE, _DOT = "var(--ink, #1b2430)", "var(--soft, #5b6777)", "var(--line, #dfe3e9)", pages.SERIES[0]
 _FONT = "font-family:system-ui,'DejaVu Sans',sans-serif;font-size:12px"
 _RESTS = (
@@ -72,10 +79,11 @@ def _panel(place: str, bins: Sequence[Mapping[str, Any]], times: Sequence[str], 
         parts.append(f'<line x1="{_LEFT}" x2="{wide - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_LINE}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="{_SOFT}">{step} %</text>')
     step_wide = (wide - _LEFT - _RIGHT) / len(times)
+    turned = _LETTER * max(map(len, map(_tick_name, times))) > step_wide - _APART
     own = {one["time"]: one for one in bins if one["place"] == place}
     for number, time in enumerate(times):
         x = _LEFT + (number + 0.5) * step_wide
-        parts.append(_tick(x, time, turned=len(times) >= _TURNED))
+        parts.append(_tick(x, time, turned=turned))
         if time in own:
             parts.append(_mark(x, own[time]))
     return "".join(parts)
@@ -83,11 +91,15 @@ def _panel(place: str, bins: Sequence[Mapping[str, Any]], times: Sequence[str], 
 
 def _tick(x: float, time: str, *, turned: bool) -> str:
     y = _HIGH - _BOTTOM + 16
-    text = escape(time.removeprefix("week of ") or "no time")
+    text = escape(_tick_name(time))
     if turned:
         turn = f'transform="rotate(-45 {x:.1f} {y})" text-anchor="end"'
         return f'<text x="{x:.1f}" y="{y}" {turn} fill="{_SOFT}" font-size="10">{text}</text>'
     return f'<text x="{x:.1f}" y="{y}" text-anchor="middle" fill="{_SOFT}">{text}</text>'
+
+
+def _tick_name(time: str) -> str:
+    return time.removeprefix("week of ") or "no time"
 
 
 def _mark(x: float, one: Mapping[str, Any]) -> str:
@@ -112,6 +124,46 @@ def _mark(x: float, one: Mapping[str, Any]) -> str:
 
 def _y(share: float) -> float:
     return _HIGH - _BOTTOM - share * (_HIGH - _BOTTOM - _TOP)
+
+
+def draw(bins: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the same chart as a PNG, for where no SVG is taken."""
+    from matplotlib.figure import Figure
+
+    places = list(dict.fromkeys(one["place"] for one in bins))
+    times = sorted({one["time"] for one in bins})
+    wide, high = min(max(5.0, 1 + 0.3 * len(times)), 60.0), min(2.7 * len(places), 200.0)
+    with chart_style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a place's name in letters that the font lacks
+        figure = Figure(figsize=(wide, high), dpi=144, layout="constrained")
+        panels = figure.subplots(len(places), squeeze=False)[:, 0]
+        for axes, place in zip(panels, places, strict=True):
+            _draw_panel(axes, times, {one["time"]: one for one in bins if one["place"] == place})
+            axes.set_title(place or "all places", loc="left", parse_math=False)
+        figure.legend(*panels[0].get_legend_handles_labels(), ncols=2, fontsize=8, loc="outside lower right")
+        figure.savefig(path, metadata={"Software": None})
+
+
+def _draw_panel(axes: Axes, times: Sequence[str], own: Mapping[str, Mapping[str, Any]]) -> None:
+    for x, time in enumerate(times):
+        if time in own and own[time]["interval"]:
+            axes.vlines(x, *own[time]["interval"], color=_DOT, linewidth=3, alpha=0.45)
+    _dots(axes, times, own, "rate", label="rate, with its 95 % interval", color=_DOT, markersize=6)
+    _dots(axes, times, own, "uncorrected", beside=0.14, label="as counted", color=GREY, markersize=4, mfc="none")
+    named = range(0, len(times), -(-len(times) // _NAMED))
+    axes.set_xticks(list(named), [_tick_name(times[number]) for number in named], fontsize=8)
+    if len(times) > 3:
+        axes.tick_params(axis="x", rotation=45)
+    shares = (0, 0.25, 0.5, 0.75, 1)
+    axes.set_yticks(shares, [f"{100 * share:.0f} %" for share in shares], fontsize=8)
+    axes.set(xlim=(-0.6, len(times) - 0.4), ylim=(-0.02, 1.02))
+
+
+def _dots(
+    axes: Axes, times: Sequence[str], own: Mapping[str, Any], what: str, *, beside: float = 0.0, **look: Any
+) -> None:
+    shown = [(x + beside, own[time][what]) for x, time in enumerate(times) if time in own]
+    axes.plot([x for x, y in shown if y is not None], [y for _, y in shown if y is not None], "o", **look)
 
 
 # ---- words ----
@@ -146,7 +198,7 @@ def page(found: Mapping[str, Any]) -> bytes:
         f"{errors['ensemble']}, {errors['split']}.",
         opening=_opening(found),
         footer="Made by fmask survey. All numbers are in survey.json and survey.csv beside this page, the chart is "
-        "rates.svg. The page holds no picture of anybody.",
+        "rates.svg and rates.png. The page holds no picture of anybody.",
     )
 
 
@@ -178,9 +230,10 @@ def _over_time(bins: Sequence[Mapping[str, Any]]) -> pages.Section:
     for one in bins:
         places.setdefault(one["place"], []).append(one)
     tables = [_table(own, place) for place, own in places.items()]
+    notes = bin_notes(bins)
     return pages.Section(
         "By place and time" if any(places) else "Over time",
-        (_charts(list(places.values())), *tables, *_bin_notes(bins)),
+        (_charts(list(places.values())), *tables, *([pages.notes(notes)] if notes else [])),
         "Filled: the rate, with its 95 % interval. Hollow: the share as counted.",
     )
 
@@ -216,9 +269,14 @@ def name_of(one: Mapping[str, Any]) -> str:
     return ", ".join(part for part in (one["place"], one["time"]) if part) or "no place, no time"
 
 
-def _bin_notes(bins: Sequence[Mapping[str, Any]]) -> list[Markup]:
-    told = [f"{name_of(one)}: {warning}" for one in bins for warning in one["warnings"]]
-    return [pages.notes(told)] if told else []
+def bin_notes(bins: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what has to be known of single bins; that there is little in them is one note where it is so of many."""
+    told = [(one, warning) for one in bins for warning in one["warnings"]]
+    few = sum(warning.startswith("few: ") for _, warning in told)
+    notes = [f"{name_of(one)}: {text}" for one, text in told if few <= _TOLD or not text.startswith("few: ")]
+    if few > _TOLD:
+        notes.insert(0, f"{few:,} of {len(bins):,} bins hold few faces or pictures: see how wide their intervals are")
+    return notes
 
 
 def _method(found: Mapping[str, Any]) -> pages.Section:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facemask_train.backends import is_export
 from facemask_train.errors import DataError, MissingError, UsageError
 from facemask_train.evaluation import store
 from facemask_train.folders import digest_file, read_json
@@ -122,13 +124,17 @@ def _evaluation(root: Path, asked: Asked, imgsz: int, which: Which) -> tuple[Pat
 
 
 def _not_evaluated(home: Path, asked: Asked, imgsz: int, which: Which) -> MissingError:
-    command = ["fmask evaluate", home.name if asked.run is not None else f"--weights {asked.weights}"]
+    trained = asked.run is not None and asked.run.run["kind"] == "training"
+    command = ["fmask evaluate", home.name if trained else f"--weights {shlex.quote(str(asked.weights))}"]
     command += [f"--imgsz {imgsz}"] + ([f"--data {which.data}"] if which.data else [])
     command += [f"--split {which.split}"] if which.split != "test" else []
+    step = " ".join(command)
+    if asked.run is None and is_export(asked.weights):
+        step = "give an export where it was made, in the folder of its run, and evaluate that run at this size"
     return MissingError(
         f"{home / 'evaluation'}: a rate needs to know how these weights err, at {imgsz} px, on the {which.split} split "
         f"of {which.data or 'an ensemble'}; found no such evaluation",
-        next_step=" ".join(command),
+        next_step=step,
     )
 
 

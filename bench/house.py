@@ -1,0 +1,102 @@
+"""How the house is built, in figures: functions, modules, tests, comments, and what it needs to run.
+
+    python bench/house.py NAME    # adds them to bench/results/house.json under NAME
+
+A function is a `def`, a method too; its lines go from its `def` to its last, blank ones and docstring included. A
+module's are those that are not blank. A comment is a `#` that no tool reads; docstrings are counted apart.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import subprocess
+import sys
+import tokenize
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+REPO = Path(__file__).parents[1]
+RESULT = REPO / "bench/results/house.json"
+FOR_TOOLS = re.compile(r"#\s*(type:|noqa|fmt:|pragma)")
+
+
+def functions(tree: ast.Module) -> list[tuple[str, int]]:
+    """Return the name and the lines of each function."""
+    return [
+        (node.name, (node.end_lineno or node.lineno) - node.lineno + 1)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+
+def comments(text: str) -> int:
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return sum(one.type == tokenize.COMMENT and not FOR_TOOLS.match(one.string) for one in tokens)
+
+
+def docstrings(tree: ast.Module) -> int:
+    """Return the lines that docstrings take, of modules, classes, functions and (as bare strings) of constants."""
+    strings = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    return sum((one.end_lineno or one.lineno) - one.lineno + 1 for one in strings)
+
+
+def spread(lengths: list[int]) -> dict[str, float]:
+    return {
+        "median": float(np.median(lengths)),
+        "90 %": round(float(np.quantile(lengths, 0.9)), 1),
+        "longest": max(lengths),
+    }
+
+
+def sources(folder: str) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", folder],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    return [REPO / name for name in sorted(listed) if name.endswith(".py") and (REPO / name).is_file()]
+
+
+def measure() -> dict[str, Any]:
+    texts = {str(path.relative_to(REPO)): path.read_text(encoding="utf-8") for path in sources("src")}
+    trees = {name: ast.parse(text) for name, text in texts.items()}
+    lengths = [(f"{name}:{one}", n) for name, tree in trees.items() for one, n in functions(tree)]
+    lines = {name: sum(bool(line.strip()) for line in text.splitlines()) for name, text in texts.items()}
+    tests = sum(bool(line.strip()) for path in sources("tests") for line in path.read_text().splitlines())
+    total = sum(lines.values())
+    needs = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    return {
+        "modules": len(texts),
+        "lines": total,
+        "functions": {"count": len(lengths), **spread([n for _, n in lengths])},
+        "longest functions": dict(sorted(lengths, key=lambda one: -one[1])[:8]),
+        "lines per module": spread(list(lines.values())),
+        "longest modules": dict(sorted(lines.items(), key=lambda one: -one[1])[:8]),
+        "test lines per source line": round(tests / total, 2),
+        "comments per 100 lines": round(100 * sum(map(comments, texts.values())) / total, 2),
+        "docstring lines per 100 lines": round(100 * sum(map(docstrings, trees.values())) / total, 1),
+        "runtime dependencies": len(needs["dependencies"]),
+    }
+
+
+def main() -> None:
+    known = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+    known[sys.argv[1]] = found = measure()
+    RESULT.write_text(json.dumps(known, indent=2) + "\n")
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What was measured, in words, charts, galleries and pages. Computes no score."""
