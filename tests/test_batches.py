@@ -26,8 +26,8 @@ from facemask_train.sources.fetch import fetch
 from facemask_train.training import pixels, runs
 from facemask_train.training.batches import DeviceLoader, Resident, Share, open_loader, resized_shape
 from facemask_train.training.choices import choose_loader, placement, unsupported
-from facemask_train.training.mosaic import Ranges, batch_generator, draw_layout, ranges_of
-from facemask_train.training.pixels import GREY, mix, recolour
+from facemask_train.training.mosaic import GREY, Ranges, batch_generator, draw_layout, ranges_of
+from facemask_train.training.pixels import mix, recolour
 from facemask_train.training.train import resume, train
 
 CPU = torch.device("cpu")

@@ -6,13 +6,14 @@ and nothing but the picture is written. Triton comes with torch where there is C
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
 import triton
 import triton.language as tl
 
-from facemask_train.training.mosaic import Floats, Layout, Ranges, batch_generator, draw_layout
-from facemask_train.training.pixels import GREY, Tiles
+from facemask_train.training.mosaic import GREY, Floats, Layout, Ranges, batch_generator, draw_layout
 
 _BLOCK = 1024
 
@@ -24,7 +25,9 @@ def try_out(device: torch.device) -> None:
     recolour(views(layout, lambda numbers: [picture] * len(numbers), 32, device), layout.gains)
 
 
-def views(layout: Layout, tiles: Tiles, size: int, device: torch.device) -> torch.Tensor:
+def views(
+    layout: Layout, tiles: Callable[[Sequence[int]], list[torch.Tensor]], size: int, device: torch.device
+) -> torch.Tensor:
     """Return the layout's views, uint8 of (V, 3, size, size), bilinear, with grey where no picture is."""
     count = len(layout.pictures)
     found = torch.empty(count, 3, size, size, dtype=torch.uint8, device=device)

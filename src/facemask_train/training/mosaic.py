@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+GREY = 114  # what is where no picture is
 _LEAST_SIDE, _LEAST_SHARE, _LARGEST_ASPECT = 2, 0.1, 100  # pixels, share of the area: what is left of a box that stays
 
 

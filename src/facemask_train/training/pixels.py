@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch.nn.functional import grid_sample
 
-from facemask_train.training.mosaic import Floats, Ints, Layout
+from facemask_train.training.mosaic import GREY, Floats, Ints, Layout
 
-GREY = 114  # what is where no picture is
 _VALUES = {"cpu": 1 << 21, "cuda": 1 << 26}  # how many floats a canvas may hold at once: a CPU's cache, a GPU's memory
 _NOWHERE = 9.0  # a place far outside of the canvas, whose sides are at -1 and 1
 Tiles = Callable[[Sequence[int]], list[torch.Tensor]]
