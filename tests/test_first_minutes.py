@@ -410,14 +410,14 @@ WAYS = (*FIRST, *SOURCES, *ENSEMBLES, *MODELS, *USES, *MACHINES)
 # ---- where they start ----
 
 
-def make_world(root: Path) -> Path:
+def make_world(root: Path, weights: Path) -> Path:
     """Write a folder where sources are fetched, an ensemble is built, and a run is finished."""
     make_root(root)
     fetch(root, ["first", "second"])
     card = build(root, "tiny", engine=Engine(workers=1)).card
     run = root / "runs" / "tiny-yolov5n"
     (run / "weights").mkdir(parents=True)
-    write_model(run / "weights" / "best.pt", imgsz=96)
+    shutil.copy(weights, run / "weights" / "best.pt")
     about: dict[str, Any] = {"name": run.name, "kind": "training", "state": "finished", "finished": "2026-11-25"}
     about |= {"settings": {"weights": "yolov5n.pt", "imgsz": 96}, "epochs": 1, "seconds": 1.0, "device": "cpu"}
     about |= {"ensemble": {"name": "tiny", "path": "data/ensembles/tiny", "hash": card["hash"]}}
@@ -426,8 +426,8 @@ def make_world(root: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_world(tmp_path_factory.mktemp("world"))
+def world(tmp_path_factory: pytest.TempPathFactory, untrained_model: Path) -> Path:
+    return make_world(tmp_path_factory.mktemp("world"), untrained_model)
 
 
 def prepare(way: Way, folder: Path, world: Path) -> None:
@@ -502,7 +502,9 @@ def table() -> str:
     """Return what each way tells, as Markdown."""
     lines = ["| | what was done | typed | exit | the message's first line | and the next step |", "|-|-|-|-|-|-|"]
     with ExitStack() as stack:
-        world = make_world(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        write_model(home / "best.pt", imgsz=96)
+        world = make_world(home / "world", home / "best.pt")
         for number, way in enumerate(WAYS, start=1):
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             told = take(way, Path(folder), world)
