@@ -34,6 +34,7 @@ import yaml
 from facemask_train.engine import open_ultralytics, use_all_cores
 
 HERE = Path(__file__).parent
+CHOICES = ("precision", "channels_last", "fused", "compile", "threads")
 SAME, DEVICE, STOCK = "one batch again and again", "device loader", "stock loader"
 
 
@@ -299,8 +300,9 @@ def looped(kind: str, settings: dict[str, Any], tick: Callable[[], Any]) -> Any:
         def save_model(self) -> bool:
             return False
 
-    settings_ = TrainSettings(device=settings["device"], precision=settings.pop("precision", "auto"))
-    step = choose(settings_, read_machine(settings["device"], "here"))
+    own = {key: settings.pop(key) for key in CHOICES if key in settings}
+    asked = TrainSettings(device=settings["device"], optimizer=settings["optimizer"], **own)
+    step = choose(asked, read_machine(settings["device"], "here"))
     trainer = Loop(overrides=settings, step=step, note=lambda _: None)
     trainer.add_callback("on_train_epoch_start", lambda _: tick())
     trainer.add_callback("on_train_epoch_end", lambda _: tick())

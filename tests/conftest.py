@@ -26,6 +26,9 @@ _SET = {
 }
 _UNSET = ("KAGGLE_", "WANDB_API_KEY", "WANDB_BASE_URL", "VERBOSE", "YOLO_", "CI", "GITHUB_ACTIONS", "PYTEST_ADDOPTS")
 
+if not Path("/dev/nvidiactl").exists():
+    _SET["TRITON_INTERPRET"] = "1"  # the GPU's kernels, run on a CPU
+
 # Set before anything is imported: the packages read their environment at import.
 for _name in [name for name in os.environ if name.startswith(_UNSET)]:
     del os.environ[_name]

@@ -23,14 +23,15 @@ from facemask_train.ensemble.build import build
 from facemask_train.errors import DataError, TrainingError, UsageError
 from facemask_train.recipe import read_recipe
 from facemask_train.sources.fetch import fetch
-from facemask_train.training import runs
+from facemask_train.training import pixels, runs
 from facemask_train.training.batches import DeviceLoader, Resident, Share, open_loader, resized_shape
 from facemask_train.training.choices import choose_loader, placement, unsupported
-from facemask_train.training.mosaic import Ranges, draw_layout, ranges_of
+from facemask_train.training.mosaic import Ranges, batch_generator, draw_layout, ranges_of
 from facemask_train.training.pixels import GREY, mix, recolour
 from facemask_train.training.train import resume, train
 
 CPU = torch.device("cpu")
+HERE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIDE = 64
 NOTHING = dict.fromkeys(("mosaic", "mixup", "scale", "translate", "fliplr", "hsv_h", "hsv_s", "hsv_v"), 0.0)
 
@@ -49,6 +50,9 @@ class Pictures:
     def im_files(self) -> list[str]:
         return [f"{number}.jpg" for number in range(len(self))]
 
+
+TURNED = Ranges(48, mosaic=0.5, degrees=20, shear=5, perspective=0.001, scale=(0.3, 1.7), translate=0.2, flipud=0.5)
+COLOURED = Ranges(48, mosaic=1, mixup=0.5, scale=(0.5, 1.5), translate=0.1, fliplr=0.5, hsv=(0.5, 0.9, 0.9))
 
 Painted = tuple[tuple[int, int], tuple[int, int, int, int]]
 """A picture's height and width, and the corners of the one box that is painted on it."""
@@ -338,14 +342,33 @@ def test_with_nothing_changed_pictures_are_letterboxed_as_the_package_does(tmp_p
 def test_wherever_the_pictures_lie_the_batches_are_the_same(tmp_path: Path) -> None:
     dataset, args = package_dataset(odd_ensemble(tmp_path), SIDE, mixup=0.5)
     loaders = [
-        open_loader(dataset, args, CPU, batch_size=4, epochs=5, place=place) for place in ("device", "host", "disk")
+        open_loader(dataset, args, HERE, batch_size=4, epochs=5, place=place) for place in ("device", "host", "disk")
     ]
     for number in range(2):
         first, *others = (loader.batch(1, number) for loader in loaders)
         assert all(same(first, other) for other in others)
+    loaders[1].set_epoch(1)
+    assert all(same(batch, loaders[0].batch(1, number)) for number, batch in enumerate(loaders[1]))
     assert not dataset.buffer  # the package's own memory of pictures is not filled beside ours
     loaders[0].close()
     assert same(loaders[0].batch(0, 0), loaders[1].batch(0, 0))
+
+
+@pytest.mark.parametrize("ranges", [Ranges(48), TURNED, COLOURED])
+def test_the_kernels_make_the_pictures_that_torch_makes(ranges: Ranges, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = pytest.importorskip("facemask_train.training.kernels")  # Triton comes with torch on Linux
+    rng = np.random.default_rng(5)
+    shapes = np.column_stack([rng.integers(12, 49, 9), np.full(9, 48)])
+    pictures = [torch.from_numpy(rng.integers(0, 256, (3, *shape), dtype=np.uint8)).to(HERE) for shape in shapes]
+    layout = draw_layout(np.arange(6), shapes, ranges, batch_generator(0, 0, 0, 0))
+
+    def rendered(with_kernels: Any) -> torch.Tensor:
+        monkeypatch.setattr(pixels, "own_kernels", lambda _device: with_kernels)
+        return pixels.render(layout, lambda numbers: [pictures[number] for number in numbers], 48, HERE).int()
+
+    apart = (rendered(kernels) - rendered(None)).abs()
+    assert apart.max() <= 12  # a hue that a rounding moves
+    assert (apart > 0).float().mean() < 0.002
 
 
 def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:

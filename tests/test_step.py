@@ -53,6 +53,12 @@ def test_each_choice_can_be_turned_off_and_says_so() -> None:
     assert (on.compile, on.fused, on.threads) == (False, False, 2)
     assert "GPU only" in on.why["compile"]
     assert "NAdam has no fused form" in on.why["fused"]
+
+
+def test_float16_leaves_the_fused_optimiser_out() -> None:
+    step = choose(TrainSettings(precision="fp16", fused=True), H100)
+    assert not step.fused
+    assert "without momentum" in step.why["fused"]
     assert choose(TrainSettings(compile=True), H100).compile
     assert choose(TrainSettings(), replace(H100, processes=4)).threads == 2
     assert choose(TrainSettings(), replace(CPU, processes=4)).threads == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import random
 import shutil
@@ -24,6 +25,7 @@ from facemask_train.engine import open_ultralytics
 from facemask_train.errors import DataError, MissingError, NetworkError, UsageError
 from facemask_train.folders import write_json
 from facemask_train.training import checkpoints, runs
+from facemask_train.training.results import read_rows
 from facemask_train.training.train import resume, train
 
 FAST = {"nbs": 8, "warmup_epochs": 0, "mosaic": 0.0, "close_mosaic": 0, "workers": 0}
@@ -97,6 +99,18 @@ def test_a_run_says_all_about_itself_and_its_rows_are_true(tmp_path: Path) -> No
 def epochs_of(log: wandb_log.WandbLog) -> list[int]:
     """Return the epoch of each row of metrics, as often as it is there."""
     return [row["epoch"] for row in log.rows if "metrics/mAP50" in row]
+
+
+def test_epochs_without_a_validation_have_a_row_without_its_numbers(tmp_path: Path) -> None:
+    shapes.draw_ensemble(tmp_path)
+    settings = SETTINGS.model_copy(update={"epochs": 3, "val_every": 2})
+    done = train(tmp_path, settings, name="r", tracker="none")
+    found = read_rows(done.path / "results.csv")
+    keys = ("metrics/mAP50(B)", "class/mask/mAP50", "val/box_loss")
+    assert [row["epoch"] for row in found] == [1, 2, 3]
+    assert [[math.isfinite(row[key]) for key in keys] for row in found] == [[False] * 3, [True] * 3, [True] * 3]
+    assert done.epochs == 3
+    assert done.seconds == pytest.approx(found[-1]["time"], abs=0.06)
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ one would have seen, and the same whether the pictures lie on the device, in the
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -77,6 +78,7 @@ class Share:
 
     def __init__(self, count: int, *, seed: int, rank: int, world: int) -> None:
         self.count, self.seed, self.rank, self.world, self.epoch = count, seed, rank, world, 0
+        self.of = functools.lru_cache(1)(self._of)
 
     def __len__(self) -> int:
         return math.ceil(self.count / self.world)
@@ -84,7 +86,7 @@ class Share:
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def of(self, epoch: int) -> Ints:
+    def _of(self, epoch: int) -> Ints:
         order = epoch_order(self.seed, epoch, self.count)
         return np.resize(order, len(self) * self.world)[self.rank :: self.world]  # from the start again, to fill up
 

@@ -64,7 +64,7 @@ def choose(settings: TrainSettings, machine: Machine) -> Step:
     """
     precision, why = _precision(settings.precision, machine)
     channels_last = settings.channels_last in ("auto", True)
-    fused = settings.fused in ("auto", True) and settings.optimizer in _FUSED
+    fused = settings.fused in ("auto", True) and settings.optimizer in _FUSED and precision != "fp16"
     share = max(1, machine.cores // machine.processes)
     return Step(
         precision=precision,
@@ -75,7 +75,7 @@ def choose(settings: TrainSettings, machine: Machine) -> Step:
         why={
             "precision": why,
             "channels_last": _switch(settings.channels_last, "the layout that convolutions are fastest in"),
-            "fused": _fused(settings, fused=fused),
+            "fused": _fused(settings, precision, fused=fused),
             "compile": _compile(settings, machine),
             "threads": _threads(settings.threads, machine),
         },
@@ -99,7 +99,9 @@ def _switch(asked: object, why: str) -> str:
     return why if asked == "auto" else _ASKED if asked else "turned off"
 
 
-def _fused(settings: TrainSettings, *, fused: bool) -> str:
+def _fused(settings: TrainSettings, precision: Precision, *, fused: bool) -> str:
+    if settings.fused is not False and precision == "fp16":
+        return "a first step that float16 makes it skip leaves it without momentum: NaN on the second"
     if settings.fused is not False and not fused:
         return f"{settings.optimizer} has no fused form"
     return _switch(settings.fused, "one kernel updates all weights")
@@ -109,7 +111,7 @@ def _compile(settings: TrainSettings, machine: Machine) -> str:
     if settings.compile is True and not machine.cuda:
         return "compiling is for a GPU only"
     return (
-        "not measured to pay for its start: turn it on with --set compile=true"
+        "its start takes longer than a short training gains: --set compile=true turns it on"
         if settings.compile == "auto"
         else (_ASKED if settings.compile else "turned off")
     )

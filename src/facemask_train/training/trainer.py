@@ -45,9 +45,10 @@ class Trainer(Loop):
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Append one row to `results.csv`: losses, rates, and the four metrics for all and for each class."""
-        classes = class_metrics(self.validator.metrics)
-        if self.fitness is None:  # no validation in this epoch: what the validator holds is an earlier one's
-            classes = dict.fromkeys(classes, float("nan"))
+        names = self.data["names"].values()
+        classes = {f"class/{name}/{key}": float("nan") for name in names for key in _COLUMNS}
+        if self.fitness is not None:  # else no validation in this epoch: the validator holds an earlier one's, or none
+            classes |= class_metrics(self.validator.metrics)
         super().save_metrics(metrics | classes)
 
     def read_results_csv(self) -> dict[str, list[float]]:
