@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from facemask_train.detect import Detection
-from facemask_train.engine import cores
 from facemask_train.errors import UsageError, nearest
 from facemask_train.evaluation.threshold import Threshold
 from facemask_train.folders import locked, replacing, write_json
@@ -26,11 +25,6 @@ PREDICT_VERSION = 1
 
 MARKER = "predictions.json"
 DEFAULT_SAVE = ("pictures", "csv")
-_BATCH, _BATCH_GPU = 1, 16  # on a CPU more at once is no faster, and takes memory
-_STREAMS = 4  # pictures that are asked about at once on a CPU: one thread for each is faster than all for one
-_LABEL = 40  # letters of the folder's name
-
-Answers = Iterable[tuple[Frame, tuple[Detection, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +83,11 @@ def predict(
     wish = _checked(wish or Wish())
     asked = find_asked(root, run, weights)
     sources = question.sources_of(arguments, out)
-    streams = 1 if question.on_gpu(device) else min(cores(), _STREAMS)
+    streams = question.streams(device)
     size = asked.imgsz(imgsz)
     detector = load_detector(asked.weights, imgsz=size, device=device, precision=precision, streams=streams)
     point = threshold(asked, detector, confidence)
-    many = batch or (_BATCH if str(detector.backend.device) == "cpu" else _BATCH_GPU)
+    many = batch or question.together(detector)
     inputs = _inputs(asked, detector, sources, wish, point, precision) | {"batch": many}  # rounding goes by it
     folder = out or question.default_folder(root, "predictions", asked.name, arguments, inputs)
     _check_answers_low(detector, point, wish)
@@ -168,9 +162,9 @@ def _written(
     """Fill a folder, and return what was counted."""
     problems: list[Problem] = []
     names, tally = media.output_names(sources), _Tally()
-    read = _readable(media.frames(sources, every=wish.every), sources, problems, progress)
+    read = question.readable(sources, wish.every, problems, progress, "predicting")
     lowest = min(confidence, hide.DOUBTFUL) if wish.anonymize else confidence
-    answered = _answered(detector, read, lowest, batch)
+    answered = question.answered(detector, read, lowest, batch)
     looked = hide.lasting(_again(detector, answered, batch)) if wish.anonymize else _bare(answered)
     with ExitStack() as stack:
         tables = stack.enter_context(Tables(folder, names, wish.save))
@@ -187,38 +181,11 @@ def _written(
     return tally.told() | {"problems": question.told(problems, sources), "files": tally.rows(names)}
 
 
-def _readable(
-    shown: Iterable[Frame | Problem], sources: Sequence[Source], problems: list[Problem], progress: Progress
-) -> Iterator[Frame]:
-    """Yield the frames; problems are put aside."""
-    places = {source.path: place for place, source in enumerate(sources)}
-    for one in shown:
-        path = one.path if isinstance(one, Problem) else one.source
-        progress("predicting", places[path], len(sources))
-        if isinstance(one, Problem):
-            problems.append(one)
-        else:
-            yield one
-
-
-def _answered(detector: Detector, read: Iterable[Frame], confidence: float, batch: int) -> Answers:
-    """Yield each frame with what is found in it."""
-    asked: deque[Frame] = deque()
-
-    def pixels() -> Iterator[Any]:
-        for frame in read:
-            asked.append(frame)
-            yield frame.pixels
-
-    for found in detector.answers(pixels(), confidence=confidence, batch=batch):
-        yield asked.popleft(), found
-
-
-def _bare(answered: Answers) -> Iterator[hide.Looked]:
+def _bare(answered: question.Answers) -> Iterator[hide.Looked]:
     return ((frame, found, ()) for frame, found in answered)
 
 
-def _again(detector: Detector, answered: Answers, batch: int) -> Iterator[hide.Looked]:
+def _again(detector: Detector, answered: question.Answers, batch: int) -> Iterator[hide.Looked]:
     """Add the boxes to cover: all that was found, and what a second, larger look finds where the model allows one."""
     if detector.backend.size is not None:
         yield from ((frame, found, tuple(one.corners for one in found)) for frame, found in answered)
@@ -231,7 +198,7 @@ def _again(detector: Detector, answered: Answers, batch: int) -> Iterator[hide.L
             yield frame
 
     larger = replace(detector, imgsz=hide.LARGER * detector.imgsz)
-    for frame, also in _answered(larger, kept(), hide.DOUBTFUL, batch):
+    for frame, also in question.answered(larger, kept(), hide.DOUBTFUL, batch):
         found = first.popleft()
         yield frame, found, tuple(one.corners for one in (*found, *also))
 

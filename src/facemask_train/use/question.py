@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from facemask_train.detect import Detection
+from facemask_train.engine import cores
 from facemask_train.errors import DataError, UsageError
 from facemask_train.folders import digest_data, digest_file, read_json
+from facemask_train.inference import Detector
+from facemask_train.records import Progress
 from facemask_train.training import runs
 from facemask_train.use import media
-from facemask_train.use.media import Problem, Source
+from facemask_train.use.media import Frame, Problem, Source
 
 _LABEL = 40  # letters of the folder's name
+_STREAMS = 4
+
+Answers = Iterator[tuple[Frame, tuple[Detection, ...]]]
 
 
 def on_gpu(device: str) -> bool:
@@ -21,6 +29,42 @@ def on_gpu(device: str) -> bool:
     import torch
 
     return device not in ("", "cpu") or (device == "" and torch.cuda.is_available())
+
+
+def streams(device: str) -> int:
+    """Return how many pictures are asked about at once: on a CPU one thread for each is faster than all for one."""
+    return 1 if on_gpu(device) else min(cores(), _STREAMS)
+
+
+def together(detector: Detector) -> int:
+    """Return how many pictures make a batch: on a CPU more at once is no faster, and takes memory."""
+    return 1 if str(detector.backend.device) == "cpu" else 16
+
+
+def readable(
+    sources: Sequence[Source], every: float | None, problems: list[Problem], progress: Progress, doing: str
+) -> Iterator[Frame]:
+    """Yield pictures and frames; problems are put aside."""
+    places = {source.path: place for place, source in enumerate(sources)}
+    for one in media.frames(sources, every=every):
+        progress(doing, places[one.path if isinstance(one, Problem) else one.source], len(sources))
+        if isinstance(one, Problem):
+            problems.append(one)
+        else:
+            yield one
+
+
+def answered(detector: Detector, read: Iterable[Frame], confidence: float, batch: int) -> Answers:
+    """Yield each frame with what is found in it."""
+    asked: deque[Frame] = deque()
+
+    def pixels() -> Iterator[Any]:
+        for frame in read:
+            asked.append(frame)
+            yield frame.pixels
+
+    for found in detector.answers(pixels(), confidence=confidence, batch=batch):
+        yield asked.popleft(), found
 
 
 def sources_of(arguments: Sequence[str], out: Path | None) -> tuple[Source, ...]:

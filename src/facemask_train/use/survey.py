@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.detect import MAX_DETECTIONS
-from facemask_train.engine import cores
 from facemask_train.folders import (
     locked,
     replacing,
@@ -44,7 +42,6 @@ ODD_LIGHT = 0.2
 """The share of pictures darker or brighter than nearly all of the test set's from which a warning is due."""
 
 _DIGITS = 6
-_STREAMS = 4  # pictures that are asked about at once on a CPU
 _MARGIN = 0.2  # of a face's box, around a face that is kept
 
 
@@ -116,8 +113,7 @@ def survey(
     plan = plan or Plan()
     asked = find_asked(root, run, weights)
     sources = question.sources_of(arguments, out)
-    on_gpu = question.on_gpu(device)
-    streams = 1 if on_gpu else min(cores(), _STREAMS)
+    streams = question.streams(device)
     detector = load_detector(asked.weights, imgsz=asked.imgsz(imgsz), device=device, streams=streams)
     tested = find_tested(root, asked, detector, which or Which())
     inputs = _inputs(asked, detector, tested, sources, plan)
@@ -129,9 +125,10 @@ def survey(
         with replacing(folder) as partial:
             problems: list[Problem] = []
             keep = partial / FACES if plan.keep_faces else None
-            read = _read(sources, plan.every, problems, progress)
-            answered = _answered(detector, read, tested.rule, 16 if on_gpu else 1)
-            looks = [_look(*one, plan.calendar) for one in _kept(answered, keep, media.output_names(sources))]
+            read = question.readable(sources, plan.every, problems, progress, "looking")
+            answers = question.answered(detector, read, tested.rule.faint, question.together(detector))
+            judged = _judged(answers, tested.rule)
+            looks = [_look(*one, plan.calendar) for one in _kept(judged, keep, media.output_names(sources))]
             if not looks:
                 raise question.nothing_read(problems)
             found = {
@@ -166,28 +163,9 @@ def _inputs(asked: Asked, detector: Detector, tested: Tested, sources: Sequence[
 # ---- looking ----
 
 
-def _read(sources: Sequence[Source], every: float, problems: list[Problem], progress: Progress) -> Iterator[Frame]:
-    """Yield pictures and frames; problems are put aside."""
-    places = {source.path: place for place, source in enumerate(sources)}
-    for one in media.frames(sources, every=every):
-        progress("looking", places[one.path if isinstance(one, Problem) else one.source], len(sources))
-        if isinstance(one, Problem):
-            problems.append(one)
-        else:
-            yield one
-
-
-def _answered(detector: Detector, read: Iterator[Frame], rule: Rule, batch: int) -> Iterator[Seen]:
+def _judged(answers: question.Answers, rule: Rule) -> Iterator[Seen]:
     """Yield each frame with its faces."""
-    asked: deque[Frame] = deque()
-
-    def pixels() -> Iterator[Any]:
-        for frame in read:
-            asked.append(frame)
-            yield frame.pixels
-
-    for found in detector.answers(pixels(), confidence=rule.faint, batch=batch):
-        frame = asked.popleft()
+    for frame, found in answers:
         height, width = frame.pixels.shape[:2]
         yield frame, tuple(judge(found, rule, width, height))
 
