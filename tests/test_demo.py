@@ -316,7 +316,9 @@ def test_the_statement_says_what_was_measured(tmp_path: Path) -> None:
 def test_a_run_that_nobody_scored_has_no_number_but_of_its_training(tmp_path: Path) -> None:
     said = statement(_model(tmp_path / "r"), Known(None, None))
     assert said.facts[0][1].startswith("ensemble v5")
+    assert [question for question, _ in said.facts[1:]] == ["How often it errs", "Shortcuts"]
     assert all(answer.startswith("not measured") for _, answer in said.facts[1:])
+    assert not any("numbers" in limit for limit in said.limits)
     assert not any(sign.isdigit() for sign in said.warning)
 
 
@@ -346,8 +348,7 @@ def test_the_warning_names_what_it_was_scored_on(tmp_path: Path) -> None:
 
 def test_the_statement_of_unknown_weights_says_so() -> None:
     said = statement(None, Known(None, None), name="yolov5n-0123")
-    facts = dict(said.facts)
-    assert set(facts.values()) == {"not known here: no run lies beside these weights"}
+    assert {answer for _, answer in said.facts} == {"not known here: no run lies beside these weights"}
     assert "is not known" in said.warning
     assert said.model == "yolov5n-0123"
 

@@ -160,7 +160,7 @@ def changed(page: Any, tab: Any, before: str) -> None:
 def test_the_page_greets_with_an_answer_and_with_how_the_model_errs(page: Any) -> None:
     said = page.inner_text("body")
     assert "Who wears a mask?" in said
-    assert "How often this model errs was not measured" in said
+    assert "How often this model errs is not known" in said
     assert "What this model was trained on, and how it errs" in said
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.locator("img:not([alt]), img[alt='']").count() == 0

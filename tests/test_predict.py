@@ -182,7 +182,7 @@ def test_what_lies_in_a_folder_stays(ask: Callable[..., Predicted], pictures: Pa
     with pytest.raises(UsageError, match="mine: holds other files, which stay"):
         ask(pictures, out=tmp_path / "mine")
     assert files(tmp_path / "mine") == ["letter.txt"]
-    with pytest.raises(UsageError, match=r"letter\.txt: holds other files, which stay"):
+    with pytest.raises(UsageError, match=r"letter\.txt: expected a folder to write, found a file"):
         ask(pictures, out=tmp_path / "mine" / "letter.txt")
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
     out = ask(pictures, out=tmp_path / "out").folder

@@ -21,6 +21,7 @@ import yaml
 
 import shapes
 from facemask_train.errors import MissingError, UsageError
+from facemask_train.evaluation.threshold import Threshold
 from facemask_train.inference import load_detector, one_per_face
 from facemask_train.use import hosted, parity, space
 from facemask_train.use.statement import Statement
@@ -73,7 +74,7 @@ def test_it_says_what_the_demo_says(root: Path, folder: Path) -> None:
     about = json.loads((folder / "space.json").read_text())
     metrics = json.loads((root / "runs/r/evaluation/v5-test/metrics.json").read_text())
     served = hosted.served(folder, about)
-    assert served.confidence == metrics["operating_point"]["threshold"]
+    assert served.start == Threshold(metrics["operating_point"]["threshold"], "export"), "the file itself says it"
     assert isinstance(served.said, Statement)
     assert served.said.facts[0][0] == "Trained on"
     assert served.said.warning in (folder / "README.md").read_text()

@@ -25,7 +25,6 @@ PREDICT_VERSION = 1
 
 MARKER = "predictions.json"
 DEFAULT_SAVE = ("pictures", "csv")
-_BATCH, _BATCH_GPU = 1, 16  # on a CPU more at once is no faster, and takes memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +83,11 @@ def predict(
     wish = _checked(wish or Wish())
     asked = find_asked(root, run, weights)
     sources = question.sources_of(arguments, out)
+    streams = question.streams(device)
     size = asked.imgsz(imgsz)
-    detector = load_detector(
-        asked.weights, imgsz=size, device=device, precision=precision, streams=question.streams(device)
-    )
+    detector = load_detector(asked.weights, imgsz=size, device=device, precision=precision, streams=streams)
     point = threshold(asked, detector, confidence)
-    many = batch or (_BATCH if str(detector.backend.device) == "cpu" else _BATCH_GPU)
+    many = batch or question.together(detector)
     inputs = _inputs(asked, detector, sources, wish, point, precision) | {"batch": many}  # rounding goes by it
     folder = out or question.default_folder(root, "predictions", asked.name, arguments, inputs)
     _check_answers_low(detector, point, wish)
@@ -164,7 +162,7 @@ def _written(
     """Fill a folder, and return what was counted."""
     problems: list[Problem] = []
     names, tally = media.output_names(sources), _Tally()
-    read = question.readable(sources, problems, progress, "predicting", every=wish.every)
+    read = question.readable(sources, wish.every, problems, progress, "predicting")
     lowest = min(confidence, hide.DOUBTFUL) if wish.anonymize else confidence
     answered = question.answered(detector, read, lowest, batch)
     looked = hide.lasting(_again(detector, answered, batch)) if wish.anonymize else _bare(answered)

@@ -21,7 +21,7 @@ from facemask_train.use.media import Frame, Problem, Source
 _LABEL = 40  # letters of the folder's name
 _STREAMS = 4
 
-Answers = Iterable[tuple[Frame, tuple[Detection, ...]]]
+Answers = Iterator[tuple[Frame, tuple[Detection, ...]]]
 
 
 def on_gpu(device: str) -> bool:
@@ -34,6 +34,37 @@ def on_gpu(device: str) -> bool:
 def streams(device: str) -> int:
     """Return how many pictures are asked about at once: on a CPU one thread for each is faster than all for one."""
     return 1 if on_gpu(device) else min(cores(), _STREAMS)
+
+
+def together(detector: Detector) -> int:
+    """Return how many pictures make a batch: on a CPU more at once is no faster, and takes memory."""
+    return 1 if str(detector.backend.device) == "cpu" else 16
+
+
+def readable(
+    sources: Sequence[Source], every: float | None, problems: list[Problem], progress: Progress, doing: str
+) -> Iterator[Frame]:
+    """Yield pictures and frames; problems are put aside."""
+    places = {source.path: place for place, source in enumerate(sources)}
+    for one in media.frames(sources, every=every):
+        progress(doing, places[one.path if isinstance(one, Problem) else one.source], len(sources))
+        if isinstance(one, Problem):
+            problems.append(one)
+        else:
+            yield one
+
+
+def answered(detector: Detector, read: Iterable[Frame], confidence: float, batch: int) -> Answers:
+    """Yield each frame with what is found in it."""
+    asked: deque[Frame] = deque()
+
+    def pixels() -> Iterator[Any]:
+        for frame in read:
+            asked.append(frame)
+            yield frame.pixels
+
+    for found in detector.answers(pixels(), confidence=confidence, batch=batch):
+        yield asked.popleft(), found
 
 
 def sources_of(arguments: Sequence[str], out: Path | None) -> tuple[Source, ...]:
@@ -80,32 +111,6 @@ def known(folder: Path, marker: str, inputs: Mapping[str, Any], what: str) -> Ma
         held = what if found is not None else "other files"
         raise UsageError(f"{folder}: holds {held}, which stay", next_step="choose another --out, or remove it first")
     return None
-
-
-def readable(
-    sources: Sequence[Source], problems: list[Problem], progress: Progress, what: str, *, every: float | None
-) -> Iterator[Frame]:
-    """Yield what sources show (see `media.frames`); problems are put aside."""
-    places = {source.path: place for place, source in enumerate(sources)}
-    for one in media.frames(sources, every=every):
-        progress(what, places[one.path if isinstance(one, Problem) else one.source], len(sources))
-        if isinstance(one, Problem):
-            problems.append(one)
-        else:
-            yield one
-
-
-def answered(detector: Detector, read: Iterable[Frame], confidence: float, batch: int) -> Answers:
-    """Yield each frame with what is found in it."""
-    asked: deque[Frame] = deque()
-
-    def pixels() -> Iterator[Any]:
-        for frame in read:
-            asked.append(frame)
-            yield frame.pixels
-
-    for found in detector.answers(pixels(), confidence=confidence, batch=batch):
-        yield asked.popleft(), found
 
 
 def told(problems: Sequence[Problem], sources: Sequence[Source]) -> list[dict[str, str]]:

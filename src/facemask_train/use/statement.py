@@ -69,18 +69,22 @@ def statement(model: Model | None, found: Known, *, name: str = "") -> Statement
     """
     run: Mapping[str, Any] = {} if model is None else model.run
     called = name or (model.folder.name if model is not None else "a model")
-    facts = (
-        ("Trained on", _trained_on(run)),
-        ("Scored on", _scored_on(found.metrics)),
-        ("Accuracy", _accuracy(found.metrics)),
-        *((f"Faces {PLAIN[name]}", _errors(found.metrics, name)) for name in CLASSES),
-        ("Boxes where no face is labelled", _false_boxes(found.metrics)),
-        ("Small faces", _sizes(found.metrics)),
-        ("Shortcuts", words.headline_of(found.audit) if found.audit else f"{NOT_MEASURED} (`fmask audit`)"),
+    shortcuts = words.headline_of(found.audit) if found.audit else f"{NOT_MEASURED} (`fmask audit`)"
+    facts = (("Trained on", _trained_on(run)), *_scores(found.metrics), ("Shortcuts", shortcuts))
+    unknown = (("What it was trained on, and how it errs", NOT_HERE),)
+    return Statement(called, _warning(found.metrics), unknown if model is None else facts, _limits(run, found))
+
+
+def _scores(metrics: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
+    if metrics is None:
+        return (("How often it errs", f"{NOT_MEASURED} (`fmask evaluate`)"),)
+    return (
+        ("Scored on", _scored_on(metrics)),
+        ("Accuracy", _accuracy(metrics)),
+        *((f"Faces {PLAIN[name]}", _errors(metrics, name)) for name in CLASSES),
+        ("Boxes where no face is labelled", f"{metrics['misses']['false box']:,} on {metrics['images']:,} pictures"),
+        ("Small faces", _sizes(metrics)),
     )
-    if model is None:
-        facts = tuple((question, NOT_HERE) for question, _ in facts)
-    return Statement(called, _warning(found.metrics), facts, _limits(run, found))
 
 
 def _trained_on(run: Mapping[str, Any]) -> str:
@@ -95,9 +99,7 @@ def _trained_on(run: Mapping[str, Any]) -> str:
     )
 
 
-def _scored_on(metrics: Mapping[str, Any] | None) -> str:
-    if metrics is None:
-        return f"{NOT_MEASURED} (`fmask evaluate`)"
+def _scored_on(metrics: Mapping[str, Any]) -> str:
     faces = ", ".join(f"{metrics['per_class'][name]['n']:,} {PLAIN[name]}" for name in CLASSES)
     few = f"; {words.TOO_FEW}, so every number here is rough" if metrics["few"] else ""
     return (
@@ -107,19 +109,15 @@ def _scored_on(metrics: Mapping[str, Any] | None) -> str:
     )
 
 
-def _accuracy(metrics: Mapping[str, Any] | None) -> str:
-    if metrics is None:
-        return NOT_MEASURED
+def _accuracy(metrics: Mapping[str, Any]) -> str:
     bounds = metrics["intervals"]
     return ", ".join(
         f"{words.NUMBERS[key]} {words.with_interval(metrics[key], bounds[key])} %" for key in ("map50", "map50_95")
     )
 
 
-def _errors(metrics: Mapping[str, Any] | None, name: str) -> str:
+def _errors(metrics: Mapping[str, Any], name: str) -> str:
     """Return what became of a class's test faces at the operating point."""
-    if metrics is None:
-        return NOT_MEASURED
     row: Sequence[int] = metrics["confusion"]["counts"][CLASSES.index(name)]
     other = next(one for one in CLASSES if one != name)
     point = metrics["operating_point"]["per_class"][name]
@@ -137,14 +135,8 @@ def _as(name: str) -> str:
     return "masked" if name == "mask" else "bare"
 
 
-def _false_boxes(metrics: Mapping[str, Any] | None) -> str:
-    if metrics is None:
-        return NOT_MEASURED
-    return f"{metrics['misses']['false box']:,} on {metrics['images']:,} pictures"
-
-
-def _sizes(metrics: Mapping[str, Any] | None) -> str:
-    rows = [one for one in (metrics or {}).get("slices", ()) if one["by"] == "face size" and one["recall"] is not None]
+def _sizes(metrics: Mapping[str, Any]) -> str:
+    rows = [one for one in metrics.get("slices", ()) if one["by"] == "face size" and one["recall"] is not None]
     return (
         "recall by the face's side: "
         + ", ".join(f"{one['name']} {words.percent(one['recall'])} % of {one['n']:,}" for one in rows)
@@ -155,7 +147,7 @@ def _sizes(metrics: Mapping[str, Any] | None) -> str:
 
 def _warning(metrics: Mapping[str, Any] | None) -> str:
     if metrics is None:
-        return "How often this model errs is not known: believe no number on this page."
+        return "How often this model errs is not known: believe no count on this page."
     shares = []
     for name in CLASSES:
         recall = metrics["operating_point"]["per_class"][name]["recall"]
@@ -166,10 +158,12 @@ def _warning(metrics: Mapping[str, Any] | None) -> str:
 
 
 def _limits(run: Mapping[str, Any], found: Known) -> tuple[str, ...]:
+    like = "Its numbers hold for pictures like those it was scored on"
+    if found.metrics is None:
+        like = "It may find less in your pictures than in those that it was trained on"
     said = [
         "It knows two answers, mask and no mask: a mask worn under the nose gets one of them.",
-        "Its numbers hold for pictures like its test pictures. Other cameras, light, distances, people or masks: "
-        f"{NOT_MEASURED}.",
+        f"{like}. Other cameras, light, distances, people or masks: {NOT_MEASURED}.",
         "It recognises nobody, and is not made to decide anything about one person.",
     ]
     trained, scored = (run.get("ensemble") or {}).get("hash"), found.metrics

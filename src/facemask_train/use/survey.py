@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.detect import MAX_DETECTIONS
-from facemask_train.folders import locked, replacing, write_bytes, write_json
+from facemask_train.folders import (
+    locked,
+    replacing,
+    write_bytes,
+    write_json,
+)
 from facemask_train.inference import Detector, load_detector
 from facemask_train.records import CLASSES, Progress, no_progress
 from facemask_train.use import media, question
@@ -108,7 +113,8 @@ def survey(
     plan = plan or Plan()
     asked = find_asked(root, run, weights)
     sources = question.sources_of(arguments, out)
-    detector = load_detector(asked.weights, imgsz=asked.imgsz(imgsz), device=device, streams=question.streams(device))
+    streams = question.streams(device)
+    detector = load_detector(asked.weights, imgsz=asked.imgsz(imgsz), device=device, streams=streams)
     tested = find_tested(root, asked, detector, which or Which())
     inputs = _inputs(asked, detector, tested, sources, plan)
     folder = out or question.default_folder(root, "surveys", asked.name, arguments, inputs)
@@ -119,9 +125,10 @@ def survey(
         with replacing(folder) as partial:
             problems: list[Problem] = []
             keep = partial / FACES if plan.keep_faces else None
-            read = question.readable(sources, problems, progress, "looking", every=plan.every)
-            answered = _answered(detector, read, tested.rule, 16 if question.on_gpu(device) else 1)
-            looks = [_look(*one, plan.calendar) for one in _kept(answered, keep, media.output_names(sources))]
+            read = question.readable(sources, plan.every, problems, progress, "looking")
+            answers = question.answered(detector, read, tested.rule.faint, question.together(detector))
+            judged = _judged(answers, tested.rule)
+            looks = [_look(*one, plan.calendar) for one in _kept(judged, keep, media.output_names(sources))]
             if not looks:
                 raise question.nothing_read(problems)
             found = {
@@ -156,9 +163,9 @@ def _inputs(asked: Asked, detector: Detector, tested: Tested, sources: Sequence[
 # ---- looking ----
 
 
-def _answered(detector: Detector, read: Iterator[Frame], rule: Rule, batch: int) -> Iterator[Seen]:
+def _judged(answers: question.Answers, rule: Rule) -> Iterator[Seen]:
     """Yield each frame with its faces."""
-    for frame, found in question.answered(detector, read, rule.faint, batch):
+    for frame, found in answers:
         height, width = frame.pixels.shape[:2]
         yield frame, tuple(judge(found, rule, width, height))
 
