@@ -31,12 +31,12 @@ def survey(root: Path, folder: Path) -> Path:
     return out / "report.html"
 
 
-def take(name: str, page: Path) -> None:
+def take(name: str, page: Path, height: int) -> None:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 1200, "height": 800})
+        tab = browser.new_page(viewport={"width": 1200, "height": height})
         tab.goto(page.resolve().as_uri())
         tab.screenshot(path=DOCS / f"{name}.jpg", type="jpeg", quality=80)
         browser.close()
@@ -44,9 +44,9 @@ def take(name: str, page: Path) -> None:
 
 def main() -> None:
     root = Path(sys.argv[1])
-    take("report", root / "runs" / RUN / "evaluation" / "sample-test" / "report.html")
+    take("report", root / "runs" / RUN / "evaluation" / "sample-test" / "report.html", 742)
     with TemporaryDirectory() as folder:
-        take("survey", survey(root, Path(folder)))
+        take("survey", survey(root, Path(folder)), 712)
 
 
 if __name__ == "__main__":

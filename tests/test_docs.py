@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -53,16 +54,60 @@ def test_every_key_says_what_it_does() -> None:
     assert "| None |" not in reference().settings()
 
 
-def test_every_page_is_built_and_no_link_leads_nowhere(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
-        cwd=REPO, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False,
+def site(project: Path, target: Path) -> subprocess.CompletedProcess[str]:
+    """Build the site of a project as `make docs` does."""
+    options = re.findall(r"mkdocs (build.*)", (REPO / "Makefile").read_text(encoding="utf-8"))[0].split()
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", *options, "--site-dir", str(target)],
+        cwd=project, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("link", ["nowhere.md", "numbers.md#nowhere"])
+def test_a_link_that_leads_nowhere_stops_the_site(tmp_path: Path, link: str) -> None:
+    shutil.copy(REPO / "mkdocs.yml", tmp_path)
+    shutil.copytree(DOCS, tmp_path / "docs")
+    with (tmp_path / "docs" / "limits.md").open("a", encoding="utf-8") as page:
+        page.write(f"\n[there]({link})\n")
+    assert site(tmp_path, tmp_path / "site").returncode != 0
+
+
+def test_every_page_is_built_and_no_link_leads_nowhere(tmp_path: Path) -> None:
+    done = site(REPO, tmp_path / "site")
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert not re.findall(
         r'(?:src|href)="https?://(?!squidfunk\.github\.io/mkdocs-material/")[^"]*\.(?:js|css|woff2?)', page
     )
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "bench/README.md"])
+def test_no_link_outside_the_site_leads_nowhere(name: str) -> None:
+    page = (REPO / name).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", page)
+    for link in (found for pair in links for found in pair if found and "://" not in found):
+        path, _, anchor = link.partition("#")
+        target = (REPO / name).parent / path if path else REPO / name
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_citation_is_of_this_version() -> None:
+    import yaml
+
+    from facemask_train import __version__
+
+    cited = yaml.safe_load((REPO / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "title", "message", "authors", "version", "license"} <= set(cited)
+    assert (cited["cff-version"], cited["version"]) == ("1.2.0", __version__)
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (cited["license"], cited["keywords"]) == (project["license"], project["keywords"])
+    assert f"## {__version__}" in (REPO / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def text(page: str) -> str:
