@@ -15,7 +15,7 @@ import click
 import typer
 
 FOLDER = Path(__file__).parent / "reference"
-WIDTH = 100
+WIDTH = 80
 
 
 def commands() -> str:
