@@ -208,8 +208,7 @@ def _installed(module: str, weights: Path) -> Any:
 def _unusable(weights: Path, found: str) -> DataError:
     said = " ".join(found.split())
     return DataError(
-        f"{weights}: expected a whole export of a detector; {said[:200]}",
-        next_step="export it again: fmask export",
+        f"{weights}: expected a whole export of a detector; {said[:200]}", next_step="export it again: fmask export"
     )
 
 

@@ -105,13 +105,7 @@ def page(
     """
     template = _environment().get_template("page.html")
     text = template.render(
-        title=title,
-        sections=list(sections),
-        kicker=kicker,
-        lede=lede,
-        opening=opening,
-        footer=footer,
-        series=SERIES,
+        title=title, sections=list(sections), kicker=kicker, lede=lede, opening=opening, footer=footer, series=SERIES
     )
     return text.encode("utf-8", "replace")  # a file name that is no UTF-8 has lone surrogates
 

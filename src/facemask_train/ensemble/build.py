@@ -274,11 +274,7 @@ def _check(recipe: Recipe, gathered: Mapping[str, Gathered], decided: Decisions)
 
 
 def _write(
-    order: _Order,
-    folder: Path,
-    gathered: Mapping[str, Gathered],
-    decided: Decisions,
-    earlier: Mapping[str, Earlier],
+    order: _Order, folder: Path, gathered: Mapping[str, Gathered], decided: Decisions, earlier: Mapping[str, Earlier]
 ) -> Totals:
     """Write everything but the card into `folder`; `earlier` are the pictures of the build before."""
     facts = {name: source.catalogue.by_path for name, source in gathered.items()}
@@ -314,11 +310,7 @@ def _kept_images(decided: Decisions, facts: Mapping[str, Mapping[str, Facts]]) -
 
 
 def _draw_transforms(
-    order: _Order,
-    settings: Augment,
-    folder: Path,
-    facts: Mapping[str, Mapping[str, Facts]],
-    decided: Decisions,
+    order: _Order, settings: Augment, folder: Path, facts: Mapping[str, Mapping[str, Facts]], decided: Decisions
 ) -> None:
     """Draw a contact sheet of each augmented copy, before and after, from the first pictures with faces."""
     shown = [one.record for one in decided.kept if one.split == "train" and one.record.labels][:_SHOWN]

@@ -59,7 +59,6 @@ def read_ensemble(folder: Path) -> dict[str, Any]:
     card = read_json(folder / MARKER)
     if card is None:
         raise MissingError(
-            f"{folder}: expected a finished ensemble, found no {MARKER}",
-            next_step="fmask build-dataset --version 5",
+            f"{folder}: expected a finished ensemble, found no {MARKER}", next_step="fmask build-dataset --version 5"
         )
     return card

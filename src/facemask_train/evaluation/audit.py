@@ -131,12 +131,7 @@ def audit_exam(
         with replacing(target) as folder:
             detector = load_detector(model.weights, imgsz=setup.imgsz, device=setup.device)
             asked = shortcuts.ask(
-                detector,
-                exam.folder,
-                labels_of(exam),
-                threshold=threshold.value,
-                most=faces,
-                progress=setup.progress,
+                detector, exam.folder, labels_of(exam), threshold=threshold.value, most=faces, progress=setup.progress
             )
             found = _result(model, exam, asked, threshold, said)
             _write(folder, exam, asked.outcomes, found)

@@ -18,16 +18,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from facemask_train.errors import DataError
-from facemask_train.formats.common import (
-    Annotation,
-    Sizes,
-    assemble,
-    list_files,
-    number,
-    pair,
-    quoted,
-    suffix,
-)
+from facemask_train.formats.common import Annotation, Sizes, assemble, list_files, number, pair, quoted, suffix
 from facemask_train.records import Corners, Label, Reading, Row
 
 log = logging.getLogger(__name__)

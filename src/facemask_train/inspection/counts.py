@@ -34,10 +34,7 @@ def counts_of(held: Holdings) -> dict[str, Any]:
         "faces": _faces(held.pictures),
         "faces_of_originals": _faces(originals),
         "sizes": {name: _quantiles(_sides(originals, name)) for name in CLASSES},
-        "size_bins": {
-            "edges": list(SIZE_EDGES),
-            **{name: _binned(_sides(originals, name)) for name in CLASSES},
-        },
+        "size_bins": {"edges": list(SIZE_EDGES), **{name: _binned(_sides(originals, name)) for name in CLASSES}},
         "faces_per_picture": _per_picture(originals),
         "sources": _by_source(originals, card["sources"]),
         "groups": dict(card["groups"]),

@@ -110,11 +110,7 @@ def _called(one: Held) -> str:
 
 
 def _shown(
-    title: str,
-    changes: Sequence[Change],
-    held: Holdings,
-    mark: Callable[[Change], str],
-    told: list[Markup],
+    title: str, changes: Sequence[Change], held: Holdings, mark: Callable[[Change], str], told: list[Markup]
 ) -> pages.Section:
     """Return a section of pictures as one of the ensembles has them."""
     shown = spread(changes, _SHOWN)

@@ -10,12 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.detect import MAX_DETECTIONS
-from facemask_train.folders import (
-    locked,
-    replacing,
-    write_bytes,
-    write_json,
-)
+from facemask_train.folders import locked, replacing, write_bytes, write_json
 from facemask_train.inference import Detector, load_detector
 from facemask_train.records import CLASSES, Progress, no_progress
 from facemask_train.use import media, question

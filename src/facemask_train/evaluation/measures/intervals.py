@@ -42,11 +42,7 @@ def resample(units: int, resamples: int = RESAMPLES, seed: int = SEED) -> Array:
 def student(freedom: int) -> float:
     """Return the 97.5 % point of Student's t (Cornish and Fisher's expansion, to 0.01 from 4 degrees on)."""
     z, v = _Z, max(freedom, 1)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
+    terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
     return z + sum((term / float(v) ** (power + 1) for power, term in enumerate(terms)), 0.0)
 
 
