@@ -13,16 +13,39 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from facemask_train.evaluation.audit import labels_of
 from facemask_train.evaluation.report.markdown import table
-from facemask_train.use.export import export
+from facemask_train.evaluation.subject import find_model
+from facemask_train.inference import load_detector
+from facemask_train.use import parity
+from facemask_train.use.export import PYTORCH, export, find_checked
 
 HEADER = ("model", "size, px", "NMS", "format", "MB", "ms a picture (10th to 90th)", "mAP 0.5:0.95", "box error, px")
 
 
 def measure(root: Path, run: str, size: int, nms: bool) -> dict[str, Any]:
-    """Return what `export.json` says of one run at one size."""
+    """Return what `export.json` says of one run at one size, and what bfloat16 does to OpenVINO's answers."""
     with tempfile.TemporaryDirectory(prefix="fmask-bench-") as scratch:
-        return dict(export(root, run=run, imgsz=size, nms=nms, target=Path(scratch) / "export").found)
+        done = export(root, run=run, imgsz=size, nms=nms, target=Path(scratch) / "export")
+        file = next(Path(scratch, "export").glob("*_openvino_model"))
+        return {**done.found, "bfloat16": in_bfloat16(root, run, size, file)}
+
+
+def in_bfloat16(root: Path, run: str, size: int, file: Path) -> dict[str, float]:
+    """Return mAP 0.5:0.95 with OpenVINO in bfloat16, how far that is from PyTorch's in float32, and milliseconds."""
+    model = find_model(root, run, None)
+    exam = find_checked(root, model, None, None)
+    backends = {
+        PYTORCH: load_detector(model.weights, imgsz=size, device="cpu"),
+        "bfloat16": load_detector(file, imgsz=size, device="cpu", precision="bfloat16"),
+    }
+    said = parity.ask(backends, exam.folder, labels_of(exam))
+    apart = parity.compare(said[PYTORCH].pictures, said["bfloat16"].pictures, imgsz=size)
+    return {
+        "map50_95": parity.map50_95(said["bfloat16"].pictures),
+        "difference": apart.map_difference,
+        "milliseconds": parity.spread(said["bfloat16"].seconds)[0],
+    }
 
 
 def rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -36,6 +59,11 @@ def rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
             "-" if one["parity"] is None else f"{one['parity']['box_error']:.4f}",
         )
         for one in found["models"]
+    ] + [
+        (
+            found["run"], str(inputs["imgsz"]), "inside" if inputs["nms"] else "outside", "openvino, bfloat16", "",
+            f"{found['bfloat16']['milliseconds']:.1f}", f"{100 * found['bfloat16']['map50_95']:.2f}", "",
+        )
     ]  # fmt: skip
 
 
