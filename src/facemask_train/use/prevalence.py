@@ -46,7 +46,7 @@ from typing import TYPE_CHECKING, Any
 from facemask_train.errors import DataError
 from facemask_train.evaluation.measures.estimates import ENOUGH_FACES
 from facemask_train.evaluation.measures.intervals import LEVEL, SEED, Interval
-from facemask_train.use.shares import LEAST_CORRELATION, Count, Share, count_of, share_of
+from facemask_train.use.shares import LEAST_CORRELATION, Count, Share, count_of, outside, share_of
 
 if TYPE_CHECKING:
     from facemask_train.records import Array
@@ -392,11 +392,7 @@ def thin(test: Measured) -> list[str]:
 
 def odd_sizes(test: Measured, sizes: Array) -> list[str]:
     """Return a warning where many boxes have a size that few or none of the test set have."""
-    import numpy as np
-
-    found = test.size[test.answer < MISSED]
-    low, high = np.quantile(found, [0.025, 0.975])
-    smaller, larger = float((sizes < low).mean()), float((sizes > high).mean())
+    smaller, larger, (low, high) = outside(test.size[test.answer < MISSED], sizes)
     if smaller + larger < ODD_SIZES:
         return []
     what, share = ("smaller", smaller) if smaller > larger else ("larger", larger)

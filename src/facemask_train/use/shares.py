@@ -111,3 +111,11 @@ def _fewer(clusters: int) -> float:
         return 0.0
     tail = (1 + LEVEL) / 2
     return float(norm.ppf(tail) / t.ppf(tail, clusters - 1)) ** 2
+
+
+def outside(known: Array, seen: Array) -> tuple[float, float, tuple[float, float]]:
+    """Return which shares of values are under and over the middle 95 % of the known ones, and where that ends."""
+    import numpy as np
+
+    low, high = np.quantile(known, [0.025, 0.975]).tolist()
+    return float((seen < low).mean()), float((seen > high).mean()), (low, high)

@@ -19,6 +19,7 @@ from facemask_train.use.bins import Bin, Calendar
 from facemask_train.use.judging import Judged, Rule, boxes, judge
 from facemask_train.use.media import Frame, Problem, Source
 from facemask_train.use.prevalence import Estimate, Stream, correlation_within, estimate, thin
+from facemask_train.use.shares import outside
 from facemask_train.use.tested import Tested, Which, find_tested
 
 if TYPE_CHECKING:
@@ -281,9 +282,7 @@ def odd_light(tested: Sequence[float], seen: Sequence[float]) -> list[str]:
     """
     import numpy as np
 
-    low, high = np.quantile(tested, [0.025, 0.975])
-    values = np.asarray(seen)
-    darker, brighter = float((values < low).mean()), float((values > high).mean())
+    darker, brighter, (low, high) = outside(np.asarray(tested), np.asarray(seen))
     if darker + brighter < ODD_LIGHT:
         return []
     what, share = ("darker", darker) if darker > brighter else ("brighter", brighter)
