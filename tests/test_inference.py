@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,17 @@ KINDS = {
     "onnx-nms": {"to": "onnx", "nms": True},
 }
 
+LET_GO = """
+import os, signal, sys, threading
+from pathlib import Path
+from facemask_train.inference import load_detector
+held = [load_detector(Path(sys.argv[1]))]
+thread = threading.Thread(target=held.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
 Answers = list[tuple[Detection, ...]]
 
 
@@ -208,6 +220,14 @@ def test_what_is_no_export_is_refused(exports: dict[str, Path], tmp_path: Path) 
         load_detector(tmp_path / "absent.onnx")
     with pytest.raises(UsageError, match="runs on the CPU"):
         load_detector(exports["onnx"], device="0")
+
+
+@pytest.mark.slow
+def test_a_signal_is_heard_after_a_model_was_let_go_in_a_thread(exports: dict[str, Path]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LET_GO, str(exports["openvino"])], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
 
 
 @pytest.mark.parametrize(("kind", "module"), [("onnx", "onnxruntime"), ("openvino", "openvino")])

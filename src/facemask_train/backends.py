@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +167,7 @@ def _openvino(weights: Path, precision: str, streams: int) -> Backend:
     path = weights if weights.suffix == ".xml" else next(iter(sorted(weights.glob("*.xml"))), None)
     if path is None:
         raise _unusable(weights, "the folder holds no .xml file, as an OpenVINO model has one")
-    core = runtime.Core()
+    core = _core(runtime)
     # By itself it takes bfloat16 where the processor has it, which moves boxes by pixels.
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
     own = streams if cores() >= 2 * streams else 1  # one thread for each picture is no gain here, unlike elsewhere
@@ -186,6 +187,16 @@ def _openvino(weights: Path, precision: str, streams: int) -> Backend:
     told = read_yaml(about) if about.is_file() else {}
     shape = [side.get_length() if side.is_static else None for side in model.input(0).get_partial_shape()]
     return _exported("OpenVINO", weights, ask, told, shape)
+
+
+@functools.cache
+def _core(runtime: Any) -> Any:
+    """Return OpenVINO's core, one for the whole process.
+
+    Its plugin gives the thread that it is opened in a stack for signals. If the last core is let go in another thread,
+    that stack is gone and still in use: the next Ctrl-C is a segmentation fault.
+    """
+    return runtime.Core()
 
 
 def _installed(module: str, weights: Path) -> Any:
