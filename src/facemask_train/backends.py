@@ -186,6 +186,9 @@ def _openvino(weights: Path, precision: str, streams: int) -> Backend:
     about = path.with_name("metadata.yaml")
     told = read_yaml(about) if about.is_file() else {}
     shape = [side.get_length() if side.is_static else None for side in model.input(0).get_partial_shape()]
+    batch, _, height, width = shape
+    # Asked for the first time by two threads at once, OpenVINO's bindings can wait for each other for ever.
+    ask(np.zeros((batch or 1, height or 64, width or 64, 3), np.uint8))
     return _exported("OpenVINO", weights, ask, told, shape)
 
 
