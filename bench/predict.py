@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=150)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--weights", type=Path)
+    parser.add_argument("--backends", nargs="+", choices=list(OURS), default=list(OURS))
     parser.add_argument("--out", type=Path, default=HERE / "results" / "predict.json")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fmask-bench-") as name:
@@ -83,7 +84,7 @@ def main() -> None:
         many = take(given.pictures, scratch / "pictures", given.many)
         take(given.pictures, scratch / "warm", WARM)
         write_weights(scratch, given.weights)
-        rounds = [one_round(scratch, many) for _ in range(given.rounds)]
+        rounds = [one_round(scratch, many, given.backends) for _ in range(given.rounds)]
     found = {
         "pictures": many,
         "imgsz": SIZE,
@@ -127,14 +128,14 @@ def write_weights(scratch: Path, weights: Path | None) -> None:
         made.rename(scratch / OURS[kind][0])
 
 
-def one_round(scratch: Path, many: int) -> dict[str, dict[str, Any]]:
+def one_round(scratch: Path, many: int, backends: list[str]) -> dict[str, dict[str, Any]]:
     """Measure each once: {what: {rate, boxes}}."""
     found: dict[str, dict[str, Any]] = {}
     for saved in (True, False):
         ending = "saved" if saved else "bare"
         found[f"process, yolo, {ending}"] = in_process(YOLO, scratch, OURS["pytorch"], saved)
         found[f"command, yolo, {ending}"] = {"rate": many / timed(yolo_command(scratch, saved), scratch)}
-        for kind, how in OURS.items():
+        for kind, how in ((kind, OURS[kind]) for kind in backends):
             found[f"process, {kind}, {ending}"] = in_process(FMASK, scratch, how, saved)
             found[f"command, {kind}, {ending}"] = {"rate": many / timed(fmask_command(scratch, how, saved), scratch)}
     return found
