@@ -19,6 +19,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -87,7 +88,7 @@ def options() -> argparse.Namespace:
     asked.add_argument("archives", type=Path)
     asked.add_argument("out", type=Path)
     asked.add_argument("--stages", nargs="+", default=["check", "steps", "feed", "table"])
-    asked.add_argument("--root", type=Path, default=Path("/tmp/fmask-gpu"))
+    asked.add_argument("--root", type=Path, default=Path(tempfile.gettempdir(), "fmask-gpu"))
     asked.add_argument("--weights", type=Path, default=Path("yolov5n-face.pt"))
     asked.add_argument("--device", default="0")
     asked.add_argument("--sizes", type=int, nargs="+", default=[640, 416])
