@@ -55,10 +55,11 @@ def test_each_choice_can_be_turned_off_and_says_so() -> None:
     assert "NAdam has no fused form" in on.why["fused"]
 
 
-def test_float16_leaves_the_fused_optimiser_out() -> None:
+def test_float16_leaves_the_fused_sgd_out() -> None:
     step = choose(TrainSettings(precision="fp16", fused=True), H100)
     assert not step.fused
     assert "without momentum" in step.why["fused"]
+    assert choose(TrainSettings(precision="fp16", optimizer="AdamW"), H100).fused
     assert choose(TrainSettings(compile=True), H100).compile
     assert choose(TrainSettings(), replace(H100, processes=4)).threads == 2
     assert choose(TrainSettings(), replace(CPU, processes=4)).threads == 1

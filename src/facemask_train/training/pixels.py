@@ -1,7 +1,7 @@
 """The pixels of a batch: tiles pasted, moved by a matrix, mixed and recoloured, in batched torch operations.
 
 Everything is said by a `Layout`; nothing here is random, and nothing waits for the device. On a GPU that has Triton two
-kernels (`kernels.py`) do the same in a tenth of the memory traffic.
+kernels (`kernels.py`) do the same, without a canvas.
 """
 
 from __future__ import annotations

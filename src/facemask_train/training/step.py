@@ -64,7 +64,8 @@ def choose(settings: TrainSettings, machine: Machine) -> Step:
     """
     precision, why = _precision(settings.precision, machine)
     channels_last = settings.channels_last in ("auto", True)
-    fused = settings.fused in ("auto", True) and settings.optimizer in _FUSED and precision != "fp16"
+    unsafe = precision == "fp16" and settings.optimizer == "SGD"
+    fused = settings.fused in ("auto", True) and settings.optimizer in _FUSED and not unsafe
     share = max(1, machine.cores // machine.processes)
     return Step(
         precision=precision,
@@ -75,7 +76,7 @@ def choose(settings: TrainSettings, machine: Machine) -> Step:
         why={
             "precision": why,
             "channels_last": _switch(settings.channels_last, "the layout that convolutions are fastest in"),
-            "fused": _fused(settings, precision, fused=fused),
+            "fused": _fused(settings, fused=fused, unsafe=unsafe),
             "compile": _compile(settings, machine),
             "threads": _threads(settings.threads, machine),
         },
@@ -99,8 +100,8 @@ def _switch(asked: object, why: str) -> str:
     return why if asked == "auto" else _ASKED if asked else "turned off"
 
 
-def _fused(settings: TrainSettings, precision: Precision, *, fused: bool) -> str:
-    if settings.fused is not False and precision == "fp16":
+def _fused(settings: TrainSettings, *, fused: bool, unsafe: bool) -> str:
+    if settings.fused is not False and unsafe:
         return "a first step that float16 makes it skip leaves it without momentum: NaN on the second"
     if settings.fused is not False and not fused:
         return f"{settings.optimizer} has no fused form"
