@@ -23,15 +23,15 @@ from typing import Any
 import faster_coco_eval
 import numpy as np
 
-from facemask_train.evaluation.measures.calibration import calibration
-from facemask_train.evaluation.measures.estimates import at_confidence, average_precisions, prepare
-from facemask_train.evaluation.measures.flat import Faces, Flat, overlaps
-from facemask_train.evaluation.measures.mistakes import mistakes
-from facemask_train.evaluation.measures.precision import average_precision, match, rank
-from facemask_train.evaluation.measures.slices import Traits, slices
+from facemask_train.eval.measures.average_precision import average_precision, match, rank
+from facemask_train.eval.measures.boxes_table import Faces, Flat, overlaps
+from facemask_train.eval.measures.calibration import calibration
+from facemask_train.eval.measures.error_types import mistakes
+from facemask_train.eval.measures.metrics import at_confidence, average_precisions, prepare
+from facemask_train.eval.measures.slices import Traits, slices
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import coco
+from helpers import coco
 
 SCENES = 1000
 

@@ -24,7 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from facemask_train.evaluation.measures.estimates import (
+from facemask_train.core.types import CLASSES
+from facemask_train.eval.measures.bootstrap import resample
+from facemask_train.eval.measures.boxes_table import Faces, Flat
+from facemask_train.eval.measures.metrics import (
     Sample,
     at_confidence,
     average_precisions,
@@ -32,9 +35,6 @@ from facemask_train.evaluation.measures.estimates import (
     prepare,
     rates,
 )
-from facemask_train.evaluation.measures.flat import Faces, Flat
-from facemask_train.evaluation.measures.intervals import resample
-from facemask_train.records import CLASSES
 
 SIZES = (50, 100, 500, 2000)
 POPULATION = 400_000

@@ -26,8 +26,8 @@ from random import Random
 from statistics import median
 from typing import Any
 
-from facemask_train.folders import write_json
-from facemask_train.sources.scenes import draw_scene
+from facemask_train.core.files import write_json
+from facemask_train.sources.sample.scenes import draw_scene
 
 HERE = Path(__file__).parent
 

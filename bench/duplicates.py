@@ -31,15 +31,15 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from copies import copy_of, moment, wall
-from facemask_train.drawing import open_upright
-from facemask_train.ensemble.build import build
-from facemask_train.ensemble.duplicates import Pair, find_pairs
-from facemask_train.ensemble.fingerprints import ORIENTATIONS, SIDE, fingerprint, turned, words
-from facemask_train.ensemble.workers import Engine
-from facemask_train.geometry import inverse
-from facemask_train.recipe import Duplicates
+from facemask_train.core.boxes import inverse
+from facemask_train.core.drawing import open_upright
+from facemask_train.core.parallel import Engine
+from facemask_train.core.recipe import Duplicates
+from facemask_train.dataset.build import build
+from facemask_train.dataset.grouping.duplicates import Pair, find_pairs
+from facemask_train.dataset.grouping.hashing import ORIENTATIONS, SIDE, fingerprint, turned, words
 from facemask_train.sources.fetch import fetch
+from helpers.copies import copy_of, moment, wall
 
 SEED, PICTURES, NEAR = 0, 400, 16
 SEVERITIES = {

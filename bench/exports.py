@@ -13,12 +13,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from facemask_train.evaluation.audit import labels_of
-from facemask_train.evaluation.report.markdown import table
-from facemask_train.evaluation.subject import find_model
-from facemask_train.inference import load_detector
-from facemask_train.use import parity
-from facemask_train.use.export import PYTORCH, export, find_checked
+from facemask_train.apps.export import parity
+from facemask_train.apps.export.export import PYTORCH, export, find_checked
+from facemask_train.eval.audit import labels_of
+from facemask_train.eval.eval_target import find_model
+from facemask_train.model.detector import load_detector
+from facemask_train.report.markdown import table
 
 HEADER = ("model", "size, px", "NMS", "format", "MB", "ms a picture (10th to 90th)", "mAP 0.5:0.95", "box error, px")
 

@@ -22,17 +22,17 @@ from typing import Any
 
 import numpy as np
 
-from facemask_train.config import parse
-from facemask_train.ensemble.agreement import Member
-from facemask_train.ensemble.duplicates import find_pairs
-from facemask_train.ensemble.fingerprints import SIDE, oriented, turned
-from facemask_train.ensemble.groups import decide
-from facemask_train.ensemble.pictures import Facts
-from facemask_train.ensemble.plan import make_plan
-from facemask_train.ensemble.workers import Engine
-from facemask_train.geometry import inverse
-from facemask_train.recipe import Duplicates, Recipe
-from facemask_train.records import Box, Label, Record
+from facemask_train.core.boxes import inverse
+from facemask_train.core.config import parse
+from facemask_train.core.parallel import Engine
+from facemask_train.core.recipe import Duplicates, Recipe
+from facemask_train.core.types import Box, Label, Record
+from facemask_train.dataset.grouping.duplicates import find_pairs
+from facemask_train.dataset.grouping.groups import decide
+from facemask_train.dataset.grouping.hashing import SIDE, oriented, turned
+from facemask_train.dataset.grouping.label_agreement import Member
+from facemask_train.dataset.loading.images import Facts
+from facemask_train.dataset.plan import make_plan
 
 SIZES = (10_000, 100_000, 1_000_000)
 LABELS = (Label("mask", Box(10, 10, 40, 50)), Label("no_mask", Box(60, 10, 90, 50)))

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from facemask_train.evaluation.edits.kinds import KINDS, edit
-from facemask_train.records import Box
-from facemask_train.sources.people import Pen, arc, shade
+from facemask_train.core.types import Box
+from facemask_train.eval.perturbations.kinds import KINDS, edit
+from facemask_train.sources.sample.people import Pen, arc, shade
 
 SIZE = (720, 900)  # width, height; drawn at twice that
 SUIT, CAPE, BELT = (70, 74, 86), (24, 25, 32), (206, 168, 62)

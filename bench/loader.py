@@ -31,7 +31,7 @@ from typing import Any
 
 import yaml
 
-from facemask_train.engine import open_ultralytics, use_all_cores
+from facemask_train.model.ultralytics_compat import open_ultralytics, use_all_cores
 
 HERE = Path(__file__).parent
 CHOICES = ("precision", "channels_last", "fused", "compile", "threads")
@@ -112,7 +112,7 @@ def both_loaders(given: argparse.Namespace, changes: dict[str, Any]) -> dict[str
     from ultralytics.data import build_dataloader, build_yolo_dataset
     from ultralytics.data.utils import check_det_dataset
 
-    from facemask_train.training.batches import open_loader
+    from facemask_train.train.loading.data_loader import open_loader
 
     device = torch.device("cpu" if given.device == "cpu" else f"cuda:{given.device}")
     file = str(given.data.resolve() / "data.yaml")
@@ -160,8 +160,8 @@ def wait(given: argparse.Namespace) -> None:
 
 
 def equal(given: argparse.Namespace) -> dict[str, Any]:
-    from facemask_train.ensemble.build import build
-    from facemask_train.recipe import read_recipe
+    from facemask_train.core.recipe import read_recipe
+    from facemask_train.dataset.build import build
     from facemask_train.sources.fetch import fetch
 
     fetch(given.work, read_recipe(given.work, "sample").sources)
@@ -176,11 +176,11 @@ def equal(given: argparse.Namespace) -> dict[str, Any]:
 
 def trained(given: argparse.Namespace, folder: Path, changes: dict[str, Any]) -> float:
     """Train one model, unless it is there already, and return its mAP 0.5 on the test pictures in percent."""
-    from facemask_train.config import read_train_settings
-    from facemask_train.detect import validate
-    from facemask_train.folders import digest_data
-    from facemask_train.training.runs import read_run
-    from facemask_train.training.train import resume, train
+    from facemask_train.core.config import read_train_settings
+    from facemask_train.core.files import digest_data
+    from facemask_train.model.validation import validate
+    from facemask_train.train.runs import read_run
+    from facemask_train.train.train import resume, train
 
     settings = read_train_settings(
         given.work, given.config, {"device": given.device, **settings_of(given.both), **changes}
@@ -276,9 +276,9 @@ def fed(given: argparse.Namespace, data: Path, folder: Path, kind: str) -> dict[
 
 def looped(kind: str, settings: dict[str, Any], tick: Callable[[], Any]) -> Any:
     """Return a trainer that does nothing but train, and ticks as each epoch begins and ends."""
-    from facemask_train.config import TrainSettings
-    from facemask_train.training.step import choose, read_machine
-    from facemask_train.training.trainer import Trainer
+    from facemask_train.core.config import TrainSettings
+    from facemask_train.train.precision import choose, read_machine
+    from facemask_train.train.trainer import Trainer
 
     class Loop(Trainer):
         loader = "stock" if kind == "stock" else "device"

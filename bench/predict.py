@@ -57,7 +57,7 @@ print(len(found) / (time.perf_counter() - began), sum(found))
 FMASK = """
 import sys, time
 from pathlib import Path
-from facemask_train.use.predict import Wish, predict
+from facemask_train.apps.predict import Wish, predict
 weights, warm, folder, out, save, precision = sys.argv[1:]
 def ask(source, name):
     wish = Wish(("pictures", "csv") if save == "1" else ("csv",))
@@ -113,7 +113,7 @@ def write_weights(scratch: Path, weights: Path | None) -> None:
     import numpy as np
     from PIL import Image
 
-    from untrained import export, write_model
+    from helpers.untrained import export, write_model
 
     model = scratch / "model.pt"
     if weights is not None:

@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import shapes
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "train"))
 from test_distributed import about, fmask, losses, options, run, start_nodes
+
+from helpers import shapes
 
 
 def train(root: Path, arguments: list[str], *, nodes: bool = False) -> None:

@@ -25,13 +25,13 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from facemask_train.config import read_train_settings
-from facemask_train.ensemble.build import build
-from facemask_train.evaluation.compare import compare
-from facemask_train.evaluation.evaluate import evaluate
-from facemask_train.sources import people, scenes
+from facemask_train.core.config import read_train_settings
+from facemask_train.dataset.build import build
+from facemask_train.eval.compare import compare
+from facemask_train.eval.evaluate import evaluate
 from facemask_train.sources.fetch import fetch
-from facemask_train.training.train import train
+from facemask_train.sources.sample import people, scenes
+from facemask_train.train.train import train
 
 SPLIT = {"train": 0.6, "val": 0.15, "test": 0.25}
 RUNS = (

@@ -51,10 +51,10 @@ from pathlib import Path
 import albumentations as A
 import cv2
 import pandas as pd
-from facemask_train.recipe import read_recipe
-from facemask_train.augmentation.augment import render
+from facemask_train.core.recipe import read_recipe
+from facemask_train.augment.transforms import render
 from facemask_train.formats import yolo
-from facemask_train.records import Box, Label
+from facemask_train.core.types import Box, Label
 
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
 rows = pd.read_parquet(root / "data/ensembles/v8-without-karm1a/manifest.parquet")

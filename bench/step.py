@@ -111,7 +111,7 @@ def draw(folder: Path, count: int) -> None:
 
 def measure(kind: str, size: int, folder: Path, asked: argparse.Namespace) -> dict[str, float]:
     """Train for some steps, and return pictures per second and the milliseconds a picture of each part."""
-    from facemask_train.engine import open_ultralytics
+    from facemask_train.model.ultralytics_compat import open_ultralytics
 
     open_ultralytics()
     from ultralytics.utils.callbacks import get_default_callbacks
@@ -133,9 +133,9 @@ def made(kind: str, size: int, folder: Path, asked: argparse.Namespace, run: Pat
     """Return the trainer of a kind, with the same settings where the kinds share them."""
     from ultralytics.models.yolo.detect import DetectionTrainer
 
-    from facemask_train.config import TrainSettings
-    from facemask_train.training.step import choose, read_machine
-    from facemask_train.training.trainer import Trainer
+    from facemask_train.core.config import TrainSettings
+    from facemask_train.train.precision import choose, read_machine
+    from facemask_train.train.trainer import Trainer
 
     overrides = {"model": asked.model, "data": str(folder / "data.yaml"), "imgsz": size, "batch": asked.batch}
     overrides |= {"epochs": 1, "device": "cpu", "optimizer": "SGD", "plots": False, "augmentations": []}

@@ -36,8 +36,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from facemask_train.evaluation.measures.intervals import wilson
-from facemask_train.use.prevalence import BARE, MASK, MISSED, UNKNOWN, Boxes, Measured, Stream, estimate
+from facemask_train.apps.survey.prevalence import BARE, MASK, MISSED, UNKNOWN, Boxes, Measured, Stream, estimate
+from facemask_train.eval.measures.bootstrap import wilson
 
 RATES = (0.02, 0.05, 0.10, 0.30, 0.50, 0.70, 0.90, 0.95, 0.98)
 DETECTORS = (0.70, 0.80, 0.90, 0.95, 0.99)

@@ -27,8 +27,8 @@ from typing import Any
 
 from PIL import Image
 
-from facemask_train.evaluation import store
-from facemask_train.sources.scenes import draw_scene
+from facemask_train.eval import detections_table
+from facemask_train.sources.sample.scenes import draw_scene
 
 RUN = "sample-yolov5n"
 RATES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
@@ -64,7 +64,7 @@ def prepared(work: Path) -> None:
 
 def own_scenes(work: Path) -> list[dict[str, Any]]:
     """Survey the test scenes, in groups by what their labels say."""
-    pictures = store.read_pictures(work / "runs" / RUN / "evaluation" / "sample-test")
+    pictures = detections_table.read_pictures(work / "runs" / RUN / "evaluation" / "sample-test")
     counted = {one.image: [sum(face.name == name for face in one.labels) for name in KINDS] for one in pictures}
     with_faces = sorted((image for image in counted if sum(counted[image])), key=lambda image: _share(counted[image]))
     quarter = -(-len(with_faces) // 4)

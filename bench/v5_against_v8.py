@@ -25,17 +25,17 @@ from typing import Any
 import yaml
 from PIL import Image, ImageDraw
 
-from facemask_train.config import config_file, read_train_settings, read_yaml
-from facemask_train.drawing import DETECTED, GREY, INK, font, outline
-from facemask_train.ensemble.build import build
-from facemask_train.evaluation.compare import compare
-from facemask_train.evaluation.evaluate import Evaluation, evaluate
-from facemask_train.evaluation.report.markdown import table
-from facemask_train.evaluation.report.words import headline_of, rate, with_interval
-from facemask_train.evaluation.shortcuts import on_face, recoded
-from facemask_train.inference import load_detector
+from facemask_train.core.config import config_file, read_train_settings, read_yaml
+from facemask_train.core.drawing import DETECTED, GREY, INK, font, outline
+from facemask_train.dataset.build import build
+from facemask_train.eval.compare import compare
+from facemask_train.eval.evaluate import Evaluation, evaluate
+from facemask_train.eval.perturbations.shortcuts import on_face, recoded
+from facemask_train.model.detector import load_detector
+from facemask_train.report.markdown import table
+from facemask_train.report.wording import headline_of, rate, with_interval
 from facemask_train.sources.fetch import fetch
-from facemask_train.training.train import train
+from facemask_train.train.train import train
 
 sys.path.insert(0, str(Path(__file__).parent))
 from hero import draw_hero

@@ -20,7 +20,7 @@ WIDTH = 80
 
 def commands() -> str:
     """Return the page of every command: its help, as a terminal of `WIDTH` columns shows it."""
-    from facemask_train.cli import app
+    from facemask_train.cli.app import app
 
     parts = ["# Every command", "", "Made from `--help`; what `fmask COMMAND --help` prints is this.", ""]
     fmask = typer.main.get_command(app)
@@ -50,8 +50,8 @@ def _context(path: str, command: Any, settings: Mapping[str, Any]) -> Any:
 
 def settings() -> str:
     """Return the page of every key of `configs/`."""
-    from facemask_train.config import Source, TrainSettings
-    from facemask_train.recipe import Recipe
+    from facemask_train.core.config import Source, TrainSettings
+    from facemask_train.core.recipe import Recipe
 
     parts = [
         "# Every key of configs/",

@@ -1,5 +1,5 @@
 """`python -m facemask_train` is `fmask`."""
 
-from facemask_train.cli import main
+from facemask_train.cli.app import main
 
 main()

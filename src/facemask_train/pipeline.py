@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from facemask_train.config import TrackerKind, TrainSettings
-from facemask_train.ensemble.build import Built, ClassMaps, build
-from facemask_train.ensemble.workers import Engine
-from facemask_train.errors import UsageError
-from facemask_train.evaluation.evaluate import Evaluation, evaluate
-from facemask_train.ranks import place
-from facemask_train.recipe import read_recipe
-from facemask_train.records import Progress, no_progress
+from facemask_train.core.config import TrackerKind, TrainSettings
+from facemask_train.core.dist_env import place
+from facemask_train.core.errors import UsageError
+from facemask_train.core.parallel import Engine
+from facemask_train.core.recipe import read_recipe
+from facemask_train.core.types import Progress, no_progress
+from facemask_train.dataset.build import Built, ClassMaps, build
+from facemask_train.eval.evaluate import Evaluation, evaluate
 from facemask_train.sources.fetch import Fetched, fetch
-from facemask_train.training import runs
-from facemask_train.training.train import Trained, finished, resume, train
+from facemask_train.train import runs
+from facemask_train.train.train import Trained, finished, resume, train
 
 SAMPLE = "sample"
 

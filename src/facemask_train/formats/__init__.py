@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from facemask_train.errors import DataError, UsageError, nearest
+from facemask_train.core.errors import DataError, UsageError, nearest
+from facemask_train.core.types import Reading
 from facemask_train.formats import coco, voc, yolo
-from facemask_train.formats.common import Sizes, list_pictures
-from facemask_train.formats.probe import probe
-from facemask_train.records import Reading
+from facemask_train.formats.detect_format import probe
+from facemask_train.formats.pairing import Sizes, list_pictures
 
 __all__ = ["READERS", "Sizes", "list_pictures", "probe", "read"]
 

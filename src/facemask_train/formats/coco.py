@@ -22,8 +22,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from facemask_train.errors import DataError
-from facemask_train.formats.common import (
+from facemask_train.core.errors import DataError
+from facemask_train.core.types import CLASSES, Corners, Label, Reading, Row
+from facemask_train.formats.pairing import (
     Annotation,
     Sizes,
     assemble,
@@ -34,7 +35,6 @@ from facemask_train.formats.common import (
     same_split,
     suffix,
 )
-from facemask_train.records import CLASSES, Corners, Label, Reading, Row
 
 _PARTS = ("images", "annotations", "categories")
 

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from facemask_train.errors import DataError
-from facemask_train.formats.common import Annotation, Sizes, assemble, list_files, number, pair, quoted, suffix
-from facemask_train.records import Corners, Label, Reading, Row
+from facemask_train.core.errors import DataError
+from facemask_train.core.types import Corners, Label, Reading, Row
+from facemask_train.formats.pairing import Annotation, Sizes, assemble, list_files, number, pair, quoted, suffix
 
 log = logging.getLogger(__name__)
 

@@ -25,8 +25,9 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from facemask_train.errors import DataError
-from facemask_train.formats.common import (
+from facemask_train.core.errors import DataError
+from facemask_train.core.types import CLASSES, Box, Label, Reading, Row
+from facemask_train.formats.pairing import (
     Annotation,
     Claim,
     Sizes,
@@ -38,7 +39,6 @@ from facemask_train.formats.common import (
     suffix,
     text_of,
 )
-from facemask_train.records import CLASSES, Box, Label, Reading, Row
 
 log = logging.getLogger(__name__)
 

@@ -40,8 +40,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
-from facemask_train.errors import DataError, StorageError
-from facemask_train.records import Progress, no_progress
+from facemask_train.core.errors import DataError, StorageError
+from facemask_train.core.types import Progress, no_progress
 
 MAX_ENTRIES = 200_000
 MAX_BYTES = 20 * 1024**3

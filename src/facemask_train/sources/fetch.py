@@ -24,11 +24,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from facemask_train import folders
-from facemask_train.config import Source, pick_source, read_sources
-from facemask_train.errors import DataError, DigestError, MissingError, StorageError, UsageError
-from facemask_train.records import Progress, no_progress
-from facemask_train.sources import archive, sample
+from facemask_train.core import files as stage_files
+from facemask_train.core.config import Source, pick_source, read_sources
+from facemask_train.core.errors import DataError, DigestError, MissingError, StorageError, UsageError
+from facemask_train.core.types import Progress, no_progress
+from facemask_train.sources import archive
+from facemask_train.sources.sample import archives
 
 LAYOUT = 1
 """Raised by hand when the same input gives another `data/raw/<name>/`: then finished ones are made again."""
@@ -83,7 +84,7 @@ class _Job:
 
     @property
     def sample_origin(self) -> str:
-        return f"sample {self.source.sample}, version {sample.VERSION}"
+        return f"sample {self.source.sample}, version {archives.VERSION}"
 
     def report(self, what: str, done: int, total: int) -> None:
         self.progress(f"{self.name}: {what}", done, total)
@@ -102,7 +103,7 @@ def read_source(root: Path, name: str) -> dict[str, Any]:
         DataError: the file is damaged.
     """
     path = source_folder(root, name) / MARKER
-    found = folders.read_json(path)
+    found = stage_files.read_json(path)
     if found is None:
         raise MissingError(f"{path}: no such file: '{name}' is not fetched", next_step=f"fmask fetch {name}")
     if not isinstance(found.get("digest"), str):
@@ -253,17 +254,17 @@ def _same_input(present: dict[str, Any], path: Path) -> bool:
     known = present.get("archive")
     if path.is_dir():
         return known is None and bool(present.get("digest") == archive.digest_folder(path))
-    return known is not None and bool(known["sha256"] == folders.digest_file(path))
+    return known is not None and bool(known["sha256"] == stage_files.digest_file(path))
 
 
 # Act
 
 
 def _fetch_one(job: _Job, given: Path | None, *, offline: bool) -> Fetched:
-    with folders.locked(job.target):
-        folders.recover(job.target)
+    with stage_files.locked(job.target):
+        stage_files.recover(job.target)
         local = _local_input(job, given)
-        present = folders.read_json(job.target / MARKER)
+        present = stage_files.read_json(job.target / MARKER)
         state: Literal["fetched", "up-to-date"] = "up-to-date"
         if present is None or not _is_current(job, present, local):
             if offline and local is None and job.source.handle:
@@ -332,9 +333,9 @@ def _draw(job: _Job) -> _Input:
 
     assert job.source.sample is not None
     path = job.downloads / f"{job.source.sample}.zip"
-    with folders.storage_errors(path):
+    with stage_files.storage_errors(path):
         job.downloads.mkdir(parents=True, exist_ok=True)
-        sample.write_archive(job.source.sample, path, progress=job.report)
+        archives.write_archive(job.source.sample, path, progress=job.report)
     return _Input(path, job.sample_origin, job.source.licence)
 
 
@@ -342,12 +343,12 @@ def _install(job: _Job, found: _Input) -> dict[str, Any]:
     """Unpack, verify, describe, and move into place."""
     whole_folder = found.path.is_dir()
     packed = None if whole_folder else _describe_archive(found)
-    with folders.replacing(job.target) as work:
+    with stage_files.replacing(job.target) as work:
         bring = archive.copy if whole_folder else archive.unpack
         contents = bring(found.path, work / "files", progress=job.report)
         _check_pin(job, found, contents)
         description = _describe(job, found, contents, packed)
-        folders.write_json(work / MARKER, description)
+        stage_files.write_json(work / MARKER, description)
     for cause, count in sorted(Counter(cause for _, cause in contents.skipped).items()):
         _log.warning("%s: left out %d files (%s); %s names them", job.name, count, cause, job.target / MARKER)
     return description
@@ -373,7 +374,7 @@ def _describe_archive(found: _Input) -> dict[str, Any]:
     return {
         "name": found.path.name,
         "bytes": found.path.stat().st_size,
-        "sha256": folders.digest_file(found.path),
+        "sha256": stage_files.digest_file(found.path),
         "modified": found.modified,
     }
 

@@ -20,9 +20,9 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from facemask_train import folders
-from facemask_train.errors import CredentialsError, FmaskError, NetworkError
-from facemask_train.records import Progress, no_progress
+from facemask_train.core import files
+from facemask_train.core.errors import CredentialsError, FmaskError, NetworkError
+from facemask_train.core.types import Progress, no_progress
 from facemask_train.sources.archive import require_space
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 60.0
@@ -119,7 +119,7 @@ def _attempt(api: Any, client: Any, wanted: _Wanted, progress: Progress) -> str 
     with _asking(wanted.handle, retried=True):
         response = client.datasets.dataset_api_client.download_dataset(request)
     path, total = wanted.path, int(response.headers.get("Content-Length") or 0)
-    with closing(response), folders.storage_errors(path), _size_checked(wanted):
+    with closing(response), files.storage_errors(path), _size_checked(wanted):
         path.parent.mkdir(parents=True, exist_ok=True)
         if api.download_needed(response, str(path)):
             require_space(path.parent, total - _size(path))
@@ -183,7 +183,7 @@ def _api_class() -> Any:
     """
     hidden = {name: os.environ.pop(name) for name in _VERBOSE if name in os.environ}
     try:
-        with _sending(_refuse), folders.storage_errors(Path("~/.kaggle").expanduser()):
+        with _sending(_refuse), files.storage_errors(Path("~/.kaggle").expanduser()):
             from kaggle.api.kaggle_api_extended import KaggleApi
     finally:
         os.environ.update(hidden)

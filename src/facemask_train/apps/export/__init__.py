@@ -1,0 +1,1 @@
+"""Exports: ONNX and OpenVINO files checked against PyTorch, a model card, a Hugging Face Space."""

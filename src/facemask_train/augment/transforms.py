@@ -1,0 +1,295 @@
+"""The transforms of a copy: what its steps do to a picture and its labels. Knows no file, no source and no split.
+
+Every choice comes from a seed, and each step draws from a generator of its own, so that a change of one step's settings
+changes no other step. The geometry is decided without pixels (`shape_of`), which is all that a plan needs; `render`
+makes the same draws and the pixels. What pixel steps do, `albumentations` does; it is imported when one is met.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from facemask_train.augment import faces
+from facemask_train.augment.faces import Edit
+from facemask_train.core.boxes import laid_over
+from facemask_train.core.files import digest_data
+from facemask_train.core.recipe import Blur, Compression, Light, Noise, Scale, Step, Transform, Turn, Weather
+from facemask_train.core.types import Box, Label
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Picture = NDArray[np.uint8]
+
+MIN_SIDE = 10
+"""Pixels; the `ultralytics` loader drops pictures with a smaller side."""
+
+MIN_JUDGED = 8
+"""Pixels; a face that is smaller has no features that a step could take away."""
+
+LEAST_KEPT, LEAST_LIKENESS = 0.25, 0.6
+"""How much of a face's light and dark has to remain after a step that changes the whole picture, and its least
+correlation with what it was: a thick fog, or noise in the dark, leaves less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a copy's geometry does to a picture: a turn in degrees counter-clockwise, and a factor of both sides."""
+
+    turn: int = 0
+    scale: float = 1.0
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and height in pixels that a picture of the given ones gets."""
+        if self.turn % 180:
+            width, height = height, width
+        if self.scale == 1.0:
+            return width, height
+        return max(MIN_SIDE, round(width * self.scale)), max(MIN_SIDE, round(height * self.scale))
+
+    def labels(self, labels: Sequence[Label], width: int, height: int) -> tuple[Label, ...]:
+        """Return the labels of the result, for labels of a picture of `width` x `height` pixels."""
+        return laid_over(labels, (width, height), self.size(width, height), [self.turn // 90])
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A copy: its picture (height, width, 3; RGB), its labels, and what became of each face that was to be edited.
+
+    `left_out` names the steps that would have made a face unjudgeable and were not applied to this picture.
+    """
+
+    picture: Picture
+    labels: tuple[Label, ...]
+    edits: tuple[Edit, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+# ------------------------------------------------------------------ seeds and geometry
+
+
+def seed_of(augment_seed: int, copy_name: str, steps: Sequence[Transform], sha256: str) -> int:
+    """Return the seed (64 bits) of one copy of the picture whose content has this digest.
+
+    Of the steps their kinds count and not their settings: a step whose settings change draws anew only for itself.
+    """
+    return _number(digest_data([augment_seed, copy_name, [step.kind for step in steps], sha256]))
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def _draws(seed: int, number: int, step: Step) -> Random | None:
+    """Return the generator of a step, or None where the step is not applied to this picture."""
+    rng = Random(_number(f"{seed}:step:{number}"))
+    return rng if rng.random() < step.p else None
+
+
+def shape_of(steps: Sequence[Transform], labels: Sequence[Label], seed: int) -> Shape:
+    """Return what the steps do to the geometry of the picture with these labels and this seed."""
+    shape, least = Shape(), _least_scale(labels)
+    for number, transform in enumerate(steps):
+        rng = _draws(seed, number, transform.step)
+        shape = shape if rng is None else _reshaped(shape, transform.step, rng, least)
+    return shape
+
+
+def _least_scale(labels: Sequence[Label]) -> float:
+    """Return the least factor that leaves a face that can be judged as large as that takes."""
+    sides = [min(label.box.width, label.box.height) for label in labels]
+    return max((MIN_JUDGED / side for side in sides if side >= MIN_JUDGED), default=0.0)
+
+
+def _reshaped(shape: Shape, step: Step, rng: Random, least: float) -> Shape:
+    if isinstance(step, Turn):
+        return replace(shape, turn=(shape.turn + rng.choice(step.degrees)) % 360)
+    if isinstance(step, Scale):
+        return replace(shape, scale=max(least, shape.scale * rng.uniform(*step.factor)))
+    return shape
+
+
+# ------------------------------------------------------------------ pixels
+
+
+def render(picture: Picture, labels: Sequence[Label], steps: Sequence[Transform], seed: int) -> Rendered:
+    """Return the copy of a picture (height, width, 3; RGB) that the steps and the seed make.
+
+    The argument is never changed. Faces are edited upright, also where an earlier step has turned the picture.
+    """
+    height, width = picture.shape[:2]
+    shape, least, now = Shape(), _least_scale(labels), Rendered(picture, tuple(labels))
+    for number, transform in enumerate(steps):
+        rng = _draws(seed, number, transform.step)
+        if rng is None:
+            continue
+        if transform.faces is not None:
+            now = _with_faces(now, transform.faces, shape, rng.getrandbits(64))
+        elif transform.turn is not None or transform.scale is not None:
+            wanted = _reshaped(shape, transform.step, rng, least)
+            moved = _moved(now.picture, wanted.turn - shape.turn, wanted.size(width, height))
+            shape, now = wanted, replace(now, picture=moved, labels=wanted.labels(labels, width, height))
+        else:
+            now = _with_pixels(now, transform, rng.getrandbits(32))
+    return replace(now, picture=picture.copy()) if now.picture is picture else now
+
+
+def reduced(picture: Picture, labels: Sequence[Label], side: int) -> tuple[Picture, tuple[Label, ...]]:
+    """Return a picture with its labels, made smaller where its longer side is over `side` pixels."""
+    height, width = picture.shape[:2]
+    shape = Shape(scale=min(1.0, side / max(width, height)))
+    return _moved(picture, 0, shape.size(width, height)), shape.labels(labels, width, height)
+
+
+def _moved(picture: Picture, turn: int, size: tuple[int, int]) -> Picture:
+    """Return a picture turned exactly, and at the given width and height."""
+    import cv2
+    import numpy as np
+
+    turned = np.ascontiguousarray(np.rot90(picture, turn // 90)) if turn else picture
+    before = turned.shape[1], turned.shape[0]
+    if before == size:
+        return turned
+    smaller = size[0] * size[1] < before[0] * before[1]
+    resized: Picture = cv2.resize(turned, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+    return resized
+
+
+def _with_faces(now: Rendered, settings: Any, shape: Shape, seed: int) -> Rendered:
+    import numpy as np
+
+    height, width = now.picture.shape[:2]
+    back = Shape((360 - shape.turn) % 360)
+    upright = np.ascontiguousarray(np.rot90(now.picture, back.turn // 90))
+    edited, edits = faces.edit_faces(upright, back.labels(now.labels, width, height), settings, seed)
+    if edited is upright:
+        return replace(now, edits=(*now.edits, *edits))
+    turned = np.ascontiguousarray(np.rot90(edited, shape.turn // 90))
+    return replace(now, picture=turned, edits=(*now.edits, *edits))
+
+
+def _with_pixels(now: Rendered, transform: Transform, seed: int) -> Rendered:
+    """Apply a step that changes the whole picture, unless it takes some face's features away."""
+    changed = _applied(transform, now.picture, seed)
+    if all(_judgeable(now.picture, changed, label.box) for label in now.labels):
+        return replace(now, picture=changed)
+    return replace(now, left_out=(*now.left_out, transform.kind))
+
+
+def _judgeable(before: Picture, after: Picture, box: Box) -> bool:
+    import cv2
+
+    if min(box.width, box.height) < MIN_JUDGED:
+        return True
+    part = slice(int(box.y_min), int(box.y_max) + 1), slice(int(box.x_min), int(box.x_max) + 1)
+    old, new = (cv2.cvtColor(picture[part], cv2.COLOR_RGB2GRAY) for picture in (before, after))
+    kept, likeness = faces.survival(old, new, fine=box.width / 4)
+    return kept >= LEAST_KEPT and likeness >= LEAST_LIKENESS
+
+
+# ------------------------------------------------------------------ pixel steps, by albumentations
+
+
+def _applied(transform: Transform, picture: Picture, seed: int) -> Picture:
+    """Return a picture after one pixel step; the same seed gives the same pixels, whatever was done before."""
+    rng = Random(seed)
+    step = transform.step
+    if isinstance(step, Weather) and (kind := rng.choice(step.kinds)) == "fog":
+        return _fogged(picture, seed)
+    known: Any = (kind, _radius(picture)) if isinstance(step, Weather) else step
+    compose = _composed(known)
+    compose.set_random_seed(seed)
+    changed: Picture = compose(image=picture)["image"]
+    return changed
+
+
+def _radius(picture: Picture) -> int:
+    """Return how large what falls and glares is on a picture, in pixels; in coarse steps, so that few are made."""
+    height, width = picture.shape[:2]
+    found: int = max(32, min(height, width) // 96 * 32)
+    return found
+
+
+@functools.cache
+def _composed(step: Step | tuple[str, int]) -> Any:
+    """Return the transform of a step: made once per settings, for that takes longer than to apply it."""
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else it looks for a newer version on the network when it is imported
+    import albumentations  # type: ignore[import-untyped, unused-ignore]
+
+    makers: Mapping[type, Callable[[Any, Any], list[Any]]] = {
+        Light: _light,
+        Blur: _blur,
+        Noise: _noise,
+        Compression: _compression,
+        tuple: _weather,
+    }
+    return albumentations.Compose(makers[type(step)](albumentations, step))
+
+
+def _light(package: Any, step: Light) -> list[Any]:
+    limits = {
+        "brightness_limit": (-step.brightness, step.brightness),
+        "contrast_limit": (-step.contrast, step.contrast),
+    }
+    gamma = round(100 * (1 - step.gamma)), round(100 * (1 + step.gamma))
+    return [package.RandomBrightnessContrast(**limits, p=1), package.RandomGamma(gamma_limit=gamma, p=1)]
+
+
+def _blur(package: Any, step: Blur) -> list[Any]:
+    smooth = package.GaussianBlur(blur_limit=step.kernel, p=1 - step.motion)
+    centred = {"allow_shifted": False, "direction_range": (0, 0)}  # otherwise the faces move out of their boxes
+    motion = package.MotionBlur(blur_limit=step.kernel, **centred, p=step.motion)
+    return [package.OneOf([smooth, motion], p=1)]
+
+
+def _noise(package: Any, step: Noise) -> list[Any]:
+    return [package.GaussNoise(std_range=step.strength, p=1)]
+
+
+def _compression(package: Any, step: Compression) -> list[Any]:
+    return [package.ImageCompression(quality_range=step.quality, p=1)]
+
+
+def _weather(package: Any, known: tuple[str, int]) -> list[Any]:
+    kind, radius = known
+    if kind == "rain":
+        return [package.RandomRain(brightness_coefficient=0.85, blur_value=3, p=1)]
+    if kind == "snow":  # flakes, as short bright drops: RandomSnow of 2.0.8 changes hues, or inverts lights and darks
+        size = max(1, radius // 64)
+        flake = {"drop_length": size, "drop_width": size + 1, "drop_color": (235, 238, 242), "slant_range": (-2, 2)}
+        return [package.RandomRain(**flake, blur_value=3, brightness_coefficient=0.95, rain_type="heavy", p=1)]
+    if kind == "fog":
+        return [package.RandomFog(fog_coef_range=(0.6, 1.0), alpha_coef=0.16, p=1)]
+    return [package.RandomSunFlare(src_radius=2 * radius, flare_roi=(0, 0, 1, 0.4), p=1)]
+
+
+FOG_SIDE = 96
+"""Pixels of the longer side of the picture on which fog is drawn."""
+
+
+def _fogged(picture: Picture, seed: int) -> Picture:
+    """Return a picture behind fog.
+
+    Fog is a veil of white that does not depend on what is behind it. The package blends the whole picture once for
+    each puff, 144 ms at 640 px; here it draws the veil alone, small and on black, and one blend lays it over.
+    """
+    import cv2
+    import numpy as np
+
+    height, width = picture.shape[:2]
+    small = FOG_SIDE / max(width, height)
+    compose = _composed(("fog", 0))
+    compose.set_random_seed(seed)
+    black = np.zeros((max(8, round(height * small)), max(8, round(width * small)), 3), np.uint8)
+    puffs = cv2.GaussianBlur(compose(image=black)["image"][..., 0], (0, 0), FOG_SIDE / 24)
+    veil = cv2.resize(puffs, (width, height), interpolation=cv2.INTER_LINEAR)
+    thick = veil.astype(np.float32) / 255
+    foggy: Picture = cv2.blendLinear(np.full_like(picture, 255), picture, thick, 1 - thick)
+    return foggy

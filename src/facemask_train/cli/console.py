@@ -1,0 +1,162 @@
+"""How a command talks: its result on standard output, everything else on standard error, and nothing twice.
+
+Whatever prints below the command line (packages do) is sent to standard error, so a result can be piped.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from facemask_train.cli.options import Debug, Json, Quiet
+from facemask_train.core.dist_env import follows
+from facemask_train.core.errors import FmaskError, PeerError
+
+INTERRUPTED = 130
+
+
+@dataclass
+class Terminal:
+    """Standard output and error of one command."""
+
+    out: TextIO
+    as_json: bool
+    quiet: bool
+    bar: Any = None
+    told: bool = False
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Move the progress bar (a `records.Progress`)."""
+        if self.bar is not None:
+            self.bar.move(what, done, total)
+
+    def result(self, data: Mapping[str, Any], *shown: Any) -> None:
+        """Print the result: one JSON object, or what a person reads (tables, lines)."""
+        if self.bar is not None:
+            self.bar.stop()
+        self.told = True
+        if self.as_json:
+            self.out.write(json.dumps(data, ensure_ascii=False) + "\n")
+        elif not self.quiet:
+            from rich.console import Console
+
+            console = Console(file=self.out, highlight=False)
+            for item in shown:
+                said = isinstance(item, str)
+                console.print(item, soft_wrap=said, markup=not said)  # a path or a line to paste stays as it is
+        self.out.flush()
+
+
+def command(body: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that runs `body` on a terminal: its options, and the three that every command has."""
+    signature = inspect.signature(body, eval_str=True)
+
+    @functools.wraps(body)
+    def run(*, as_json: bool, quiet: bool, debug: bool, **given: Any) -> None:
+        with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
+            body(term, **given)
+
+    _, *own = signature.parameters.values()  # the first is the terminal itself
+    added = {"as_json": Json, "quiet": Quiet, "debug": Debug}
+    every = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in added.items()
+    ]
+    run.__signature__ = signature.replace(parameters=[*own, *every])  # type: ignore[attr-defined]
+    return run
+
+
+@contextmanager
+def terminal(*, as_json: bool, quiet: bool, debug: bool) -> Iterator[Terminal]:
+    """Run a command's body: redirect, log, show progress, and turn an error into a message and an exit code.
+
+    Of several processes that `torchrun` started, the first alone speaks; the others tell their errors.
+    """
+    out = _real_stdout()
+    if follows():
+        as_json, quiet = False, True
+    bar = None if quiet else _bar()
+    handler = _Log(bar)
+    logger = logging.getLogger("facemask_train")
+    logger.addHandler(handler)
+    logger.setLevel(logging.ERROR if quiet else logging.INFO)
+    found = Terminal(out, as_json, quiet, bar=bar)
+    try:
+        yield found
+    except FmaskError as error:
+        told = isinstance(error, PeerError) and error.told
+        _fail(found, str(error), error.next_step, error.exit_code, debug=debug, told=told)
+    except KeyboardInterrupt:
+        _fail(
+            found, "interrupted", "run the same command again: it goes on, or starts afresh", INTERRUPTED, debug=debug
+        )
+    except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user who did not ask for it
+        message = f"unexpected {type(error).__name__}: {error}"
+        _fail(found, message, "run it again with --debug, and report what it prints", FmaskError.exit_code, debug=debug)
+    finally:
+        if found.bar is not None:
+            found.bar.stop()
+        logger.removeHandler(handler)
+
+
+def _real_stdout() -> TextIO:
+    """Return a stream to the real standard output, and send descriptor 1 to standard error from now on."""
+    sys.stdout.flush()
+    out = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding or "utf-8", errors="replace")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return out
+
+
+class _Log(logging.StreamHandler[TextIO]):
+    """Writes what is logged above the bar, and an epoch of training as a row of its table; else plain lines."""
+
+    def __init__(self, bar: Any) -> None:
+        super().__init__(sys.stderr)
+        self.bar = bar
+
+    def emit(self, record: logging.LogRecord) -> None:
+        epochs = getattr(record, "epochs", None)
+        if self.bar is None or not self.bar.live.is_started:
+            super().emit(record)
+        elif epochs is not None:
+            self.bar.show(epochs)
+        else:
+            self.bar.console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+
+
+def _bar() -> Any:
+    """Return a bar with the time left, or None where standard error is no terminal whose cursor can move."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
+        return None
+    from rich.console import Console
+
+    from facemask_train.cli.progress import Live
+
+    bar = Live(Console(stderr=True))
+    bar.start()
+    return bar
+
+
+def _fail(terminal: Terminal, message: str, next_step: str, exit_code: int, *, debug: bool, told: bool = False) -> None:
+    """Say what went wrong and what to do next (unless another process has `told` it), and end the process."""
+    if terminal.bar is not None:
+        terminal.bar.stop()
+    if debug:
+        traceback.print_exc(file=sys.stderr)
+    if not told:
+        sys.stderr.write(f"error: {message}\n" + (f"next: {next_step}\n" if next_step else ""))
+    if terminal.as_json and not terminal.told:  # one object, whatever happens
+        error = {"message": message, "next_step": next_step, "exit_code": exit_code}
+        terminal.out.write(json.dumps({"error": error}, ensure_ascii=False) + "\n")
+        terminal.out.flush()
+    sys.exit(exit_code)

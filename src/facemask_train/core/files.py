@@ -1,0 +1,202 @@
+"""Finished folders: how a stage writes one so that half of it can never be taken for the whole.
+
+A stage works in `.NAME.partial-TOKEN` beside its target, writes its marker (a JSON file) last, and moves the folder
+into place. After a crash at any moment `recover` brings back the last whole state. Knows nothing of what a folder
+holds.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from facemask_train.core.errors import DataError, StorageError
+
+
+def canonical(data: Any) -> str:
+    """Return `data` as JSON with sorted keys and no spaces: equal data gives equal text."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest_data(data: Any) -> str:
+    """Return the sha256 of the canonical JSON of `data`, in hex."""
+    return hashlib.sha256(canonical(data).encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Return the sha256 of a file's content, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a crash or on a full disk."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # on a full disk it would hold the last free bytes
+        raise
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` as JSON for people (indented, keys in the given order), whole or not at all."""
+    write_bytes(path, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a marker's content, or None where there is no such file.
+
+    Raises:
+        DataError: the file is there and is not a JSON object.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise DataError(f"{path}: expected JSON, found something else ({error})", next_step=_remove(path)) from error
+    if not isinstance(data, dict):
+        raise DataError(f"{path}: expected a JSON object, found {type(data).__name__}", next_step=_remove(path))
+    return data
+
+
+def _remove(path: Path) -> str:
+    return f"remove {path.parent} and run the command that makes it again"
+
+
+def _partial(target: Path) -> Path:
+    """Return where a new folder is built. Each time another: processes may outlive a killed command and still write."""
+    return target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
+
+
+def _old(target: Path) -> Path:
+    """Return where the old folder waits while it is replaced."""
+    return target.with_name(f".{target.name}.old")
+
+
+def recover(target: Path) -> None:
+    """Undo what a crash left: bring back an old folder that lost its place, remove half-built ones."""
+    old = _old(target)
+    if old.exists() and not target.exists():
+        old.replace(target)
+    name = re.compile(rf"{re.escape(f'.{target.name}.partial')}(-[0-9a-f]{{8}})?")
+    for leftover in (path for path in target.parent.glob(".*.partial*") if name.fullmatch(path.name)):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; when the block ends without an error it takes the place of `target`.
+
+    The caller holds `locked(target)`, and writes the folder's marker last.
+    """
+    recover(target)
+    partial, old = _partial(target), _old(target)
+    with storage_errors(target):
+        partial.mkdir(parents=True)
+    try:
+        with storage_errors(target):
+            yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    with storage_errors(target):
+        if target.exists():
+            target.replace(old)
+        partial.replace(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Hold `target` for one command; a second command on it is refused, not mixed in.
+
+    Raises:
+        StorageError: another command holds it, or its parent cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    with storage_errors(target):
+        _make(target.parent)
+        lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise StorageError(
+                f"{target}: another fmask command is at work on this folder",
+                next_step="wait until it has ended, then run this command again",
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def held(target: Path) -> bool:
+    """Say if a command on this machine holds `target` just now."""
+    from filelock import FileLock, Timeout
+
+    path = target.with_name(f".{target.name}.lock")
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):  # for a moment: another command that comes in just this one would be refused
+            return False
+    except Timeout:
+        return True
+    except OSError:  # another's folder, which cannot be written: not known, and not ours to go on with
+        return False
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # with `parents`: a place where nothing can be made, as in /proc
+        raise StorageError(
+            f"{folder}: this folder cannot be made", next_step="choose another folder with --root"
+        ) from error
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system says of a full disk or a closed folder into a `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"{error.filename or path}: the disk is full",
+                next_step="free some space (or choose another folder with --root), then run this command again",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StorageError(
+                f"{error.filename or path}: this folder cannot be written",
+                next_step="make it writable, or choose another folder with --root",
+            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise StorageError(
+                f"{error.filename or path}: expected a folder here or above, found a file",
+                next_step="move the file away, or choose another folder with --root",
+            ) from error
+        raise
+
+
+def latest(folder: Path, marker: str) -> Path | None:
+    """Return the finished folder (one that holds `marker`) that was finished last, or None."""
+    found = sorted(folder.glob(f"[!.]*/{marker}"), key=lambda path: (path.stat().st_mtime_ns, path.parent.name))
+    return found[-1].parent if found else None

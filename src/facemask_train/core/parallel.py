@@ -1,0 +1,113 @@
+"""The one way to spread work over processes: in batches, in order, with progress, here or on a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, Literal, TypeVar
+
+from facemask_train.core.errors import UsageError
+from facemask_train.core.types import Progress, no_progress
+
+_BATCH = 32  # jobs that a process takes at a time
+_WINDOW = 128  # batches that are out on a cluster at a time
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+EngineKind = Literal["local", "ray"]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Where work is done: in processes of this machine, or on the Ray cluster that `RAY_ADDRESS` names (or one here).
+
+    `workers` is the number of processes; 0 takes one for each core (of the machine, or of the cluster). On a cluster
+    of several machines the folder that holds `data/` has to be the same path on each.
+    """
+
+    kind: EngineKind = "local"
+    workers: int = 0
+
+    def spread(
+        self,
+        work: Callable[[Sequence[Job]], list[Result]],
+        jobs: Iterable[Job],
+        total: int,
+        *,
+        what: str,
+        progress: Progress = no_progress,
+    ) -> Iterator[Result]:
+        """Yield the result of every job, in the jobs' order, whatever the engine. Few jobs are held at a time.
+
+        Args:
+            work: a function of a module (processes import it) from a batch of jobs to their results.
+            total: how many jobs there are.
+            what: what `progress` is told is being done.
+        """
+        done = 0
+        for results in self._batches(partial(_in_worker, work), _batched(jobs), -(-total // _BATCH)):
+            done += len(results)
+            progress(what, done, total)
+            yield from results
+
+    def _batches(
+        self, work: Callable[[Any], list[Result]], batches: Iterator[Any], count: int
+    ) -> Iterator[list[Result]]:
+        import joblib
+
+        one_after_another = count < 2 and self.kind == "local"
+        with joblib.parallel_config(backend=self._backend()):
+            processes = 1 if one_after_another else self._processes(count)
+            if self.kind == "local":
+                yield from joblib.Parallel(n_jobs=processes, return_as="generator")(map(joblib.delayed(work), batches))
+                return
+            with joblib.Parallel(n_jobs=processes) as parallel:  # Ray's backend gives lists alone: a window at a time
+                while window := list(islice(batches, _WINDOW)):
+                    yield from parallel(map(joblib.delayed(work), window))
+
+    def _processes(self, count: int) -> int:
+        if self.kind == "ray":
+            return self.workers or -1
+        return min(self.workers or os.cpu_count() or 1, count)
+
+    def _backend(self) -> str:
+        if self.kind == "ray":
+            _join_ray()
+        return "ray" if self.kind == "ray" else "loky"
+
+
+def _batched(jobs: Iterable[Job]) -> Iterator[list[Job]]:
+    left = iter(jobs)
+    while batch := list(islice(left, _BATCH)):
+        yield batch
+
+
+def _in_worker(work: Callable[[Sequence[Job]], list[Result]], batch: Sequence[Job]) -> list[Result]:
+    """Do a batch with one thread: the processes take the cores, and threads of their own would only get in the way."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    return work(batch)
+
+
+def _join_ray() -> None:
+    """Connect to the Ray cluster of `RAY_ADDRESS`, or start one on this machine, and make it a joblib backend.
+
+    Raises:
+        UsageError: Ray is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError as error:
+        raise UsageError(
+            "--engine ray: the package ray is not installed",
+            next_step="pip install 'facemask-train[ray]' (or leave --engine out)",
+        ) from error
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, logging_level="error")
+    register_ray()

@@ -1,0 +1,210 @@
+"""Check, repair, quarantine: published rows become labels, and every one that does not is a row with its cause.
+
+Pure: reads and writes no file. The books balance by construction: a picture or a box is kept or refused, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from facemask_train.core.boxes import oriented
+from facemask_train.core.types import CLASSES, WORN_INCORRECTLY, Box, Corners, Label, Published, Reading, Record, Row
+from facemask_train.dataset.loading.images import Facts
+
+UNKNOWN = "unknown"
+Worn = Literal["drop-image", "drop-box", "as-no-mask"]
+Action = Literal["repaired", "refused", "merged"]
+
+_ROUNDING = 2e-6  # of the longer side: what six decimals of a normalised box can be off by; not a defect
+EXIF_TURNS = {5: 5, 6: 3, 7: 7, 8: 1}
+"""The orientation (see `geometry.oriented`) that shows a picture upright, by the EXIF one that swaps its sides."""
+
+_MIN_BOX = 1.0  # pixels a side; less is not a face that anyone saw
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One picture or box that was repaired, refused or merged, and why.
+
+    `number` is the row in `file` (0 for a picture); `label` is what the class means (one of CLASSES,
+    `worn_incorrectly`, or `unknown`); `published` is the class as the source calls it. Several repairs of one thing
+    are one problem, its causes joined by `+`.
+    """
+
+    source: str
+    image: str
+    item: Literal["image", "box"]
+    action: Action
+    cause: str
+    detail: str = ""
+    file: str = ""
+    number: int = 0
+    label: str = ""
+    published: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What became of a source's pictures. `rows` holds, by picture path, the rows that became a record's labels."""
+
+    records: tuple[Record, ...]
+    problems: tuple[Problem, ...]
+    rows: Mapping[str, tuple[Row, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a source's class names mean, and what becomes of masks that are worn incorrectly."""
+
+    source: str
+    classes: Mapping[str, str]
+    worn_incorrectly: Worn
+
+    def meaning(self, row: Row) -> str:
+        return UNKNOWN if row.cause == "unknown-class" else self.classes.get(row.name, UNKNOWN)
+
+    def problem(self, row: Row, image: str, action: Action, cause: str, detail: str) -> Problem:
+        meaning = self.meaning(row)
+        return Problem(self.source, image, "box", action, cause, detail, row.file, row.number, meaning, row.name)
+
+
+def clean(reading: Reading, facts: Mapping[str, Facts], rules: Rules) -> Cleaned:
+    """Turn what a source published into records and problems.
+
+    Args:
+        facts: by picture path, for every picture of the reading.
+    """
+    records: list[Record] = []
+    rows: dict[str, tuple[Row, ...]] = {}
+    problems = [rules.problem(row, "", "refused", row.cause, row.detail) for row in reading.orphans]
+    for picture in reading.pictures:
+        record, kept, found = _clean_picture(picture, facts[picture.path], rules)
+        problems += found
+        if record is not None:
+            records.append(record)
+            rows[picture.path] = kept
+    return Cleaned(tuple(records), tuple(problems), rows)
+
+
+def _clean_picture(
+    picture: Published, facts: Facts, rules: Rules
+) -> tuple[Record | None, tuple[Row, ...], list[Problem]]:
+    """Return a picture's record (None: refused), the rows that its labels are made of, and its problems."""
+    cause, detail = _refusal(picture, facts, rules)
+    if cause:
+        refused = Problem(rules.source, picture.path, "image", "refused", cause, detail)
+        return None, (), [refused, *_refused_rows(picture, cause, rules)]
+    labels, rows, problems = _clean_rows(picture, facts, rules)
+    if facts.repairs:
+        words = "+".join(facts.repairs)
+        problems.insert(0, Problem(rules.source, picture.path, "image", "repaired", words))
+    record = Record(rules.source, picture.path, facts.sha256, facts.width, facts.height, tuple(labels))
+    return record, tuple(rows), problems
+
+
+def _refusal(picture: Published, facts: Facts, rules: Rules) -> tuple[str, str]:
+    """Return why the whole picture is refused (cause, detail), or two empty strings."""
+    if facts.cause:
+        return facts.cause, facts.detail
+    if picture.cause:
+        return picture.cause, picture.detail
+    if picture.declared not in (None, (facts.width, facts.height), facts.stored):
+        return "size-mismatch", f"annotated as {picture.declared}, found {(facts.width, facts.height)}"
+    worn = [row.number for row in picture.rows if rules.meaning(row) == WORN_INCORRECTLY]
+    if worn and rules.worn_incorrectly == "drop-image":
+        return "worn-incorrectly", f"in row {', '.join(map(str, worn))}"
+    return "", ""
+
+
+def _refused_rows(picture: Published, cause: str, rules: Rules) -> Iterator[Problem]:
+    """Give each row of a refused picture its own cause where it has one, or the picture's."""
+    for row in picture.rows:
+        if row.cause and row.cause != "no-picture-size":
+            yield rules.problem(row, picture.path, "refused", row.cause, row.detail)
+        elif cause == "worn-incorrectly" and rules.meaning(row) == WORN_INCORRECTLY:
+            yield rules.problem(row, picture.path, "refused", cause, "")
+        else:
+            yield rules.problem(row, picture.path, "refused", "in-refused-image", cause)
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """A row's label (None: refused), and the cause and detail of its repair or refusal."""
+
+    label: Label | None
+    cause: str = ""
+    detail: str = ""
+
+
+def _clean_rows(picture: Published, facts: Facts, rules: Rules) -> tuple[list[Label], list[Row], list[Problem]]:
+    labels: list[Label] = []
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    turned = picture.declared is not None and picture.declared != (facts.width, facts.height)
+    for row in picture.rows:
+        verdict = _once(_judge_turned(row, facts, rules) if turned else _judge(row, facts, rules), labels)
+        if verdict.label:
+            labels.append(verdict.label)
+            rows.append(row)
+        if verdict.cause:
+            action: Action = "repaired" if verdict.label else "refused"
+            problems.append(rules.problem(row, picture.path, action, verdict.cause, verdict.detail))
+    return labels, rows, problems
+
+
+def _judge(row: Row, facts: Facts, rules: Rules) -> _Verdict:
+    if row.corners is None:
+        return _Verdict(None, row.cause, row.detail)
+    name = rules.meaning(row)
+    if name == WORN_INCORRECTLY and rules.worn_incorrectly == "as-no-mask":
+        name = "no_mask"
+    if name == WORN_INCORRECTLY:
+        return _Verdict(None, "worn-incorrectly")
+    if name not in CLASSES:
+        return _Verdict(None, "unknown-class", f"found {row.name!r}, known: {', '.join(rules.classes)}")
+    box, cause, detail = _inside(row.corners, facts.width, facts.height)
+    return _Verdict(Label(name, box) if box else None, cause, detail)
+
+
+def _judge_turned(row: Row, facts: Facts, rules: Rules) -> _Verdict:
+    """Judge a row whose box was drawn on the pixels as stored, before the EXIF turn."""
+    upright = row.corners and oriented(row.corners, *facts.stored, EXIF_TURNS[facts.orientation])
+    verdict = _judge(replace(row, corners=upright), facts, rules)
+    if verdict.label is None:
+        return verdict
+    return replace(verdict, cause="+".join(filter(None, ("exif-turned", verdict.cause))))
+
+
+def _once(verdict: _Verdict, labels: list[Label]) -> _Verdict:
+    """Refuse a label whose place is taken by an earlier one."""
+    twin = _twin(verdict.label, labels) if verdict.label else None
+    if verdict.label is None or twin is None:
+        return verdict
+    if twin.name == verdict.label.name:
+        return _Verdict(None, "duplicate")
+    return _Verdict(None, "contradicted", f"the same box is {twin.name} too")
+
+
+def _inside(corners: Corners, width: int, height: int) -> tuple[Box | None, str, str]:
+    """Return the part of a box that lies inside the picture, with the cause and detail of what was wrong."""
+    shown = "({:g}, {:g}, {:g}, {:g})".format(*corners)
+    x_min, y_min, x_max, y_max = corners
+    if x_max <= x_min or y_max <= y_min:
+        return None, "no-area", f"found {shown}"
+    if x_max <= 0 or y_max <= 0 or x_min >= width or y_min >= height:
+        return None, "outside", f"found {shown} in {width} x {height} px"
+    clipped = (max(x_min, 0.0), max(y_min, 0.0), min(x_max, float(width)), min(y_max, float(height)))
+    if clipped[2] - clipped[0] < _MIN_BOX or clipped[3] - clipped[1] < _MIN_BOX:
+        return None, "too-small", f"found {shown}, less than {_MIN_BOX:g} px a side inside the picture"
+    past = max(abs(before - after) for before, after in zip(corners, clipped, strict=True))
+    if past <= _ROUNDING * max(width, height):
+        return Box(*clipped), "", ""
+    return Box(*clipped), "past-edge", f"found {shown} in {width} x {height} px"
+
+
+def _twin(label: Label, labels: list[Label]) -> Label | None:
+    """Return an earlier label on the same box, to a thousandth of a pixel."""
+    place = [round(corner, 3) for corner in label.box.corners]
+    return next((other for other in labels if [round(corner, 3) for corner in other.box.corners] == place), None)

@@ -1,0 +1,92 @@
+"""What an evaluation keeps of each picture: its labels, traits and detections, for a later stage or anybody's tools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from facemask_train.core.files import digest_data
+from facemask_train.core.types import Box, Label
+from facemask_train.eval.measures.slices import Traits
+from facemask_train.model.validation import Detection, Picture
+
+DETECTIONS, PICTURES = "detections.parquet", "pictures.parquet"
+_CORNERS = ("x_min", "y_min", "x_max", "y_max")
+
+
+def write_detections(path: Path, pictures: Sequence[Picture]) -> None:
+    """Write every detection above the lowest confidence, in pixels of the picture as displayed."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [(picture.image, one) for picture in pictures for one in picture.detections]
+    columns = {
+        "image": pa.array([image for image, _ in rows], pa.string()),
+        "name": pa.array([one.name for _, one in rows], pa.string()),
+        "confidence": pa.array([one.confidence for _, one in rows], pa.float32()),
+    }
+    for axis, key in enumerate(_CORNERS):
+        columns[key] = pa.array([one.corners[axis] for _, one in rows], pa.float32())
+    pq.write_table(pa.table(columns), path)
+
+
+def write_pictures(
+    path: Path, pictures: Sequence[Picture], traits: Mapping[str, Traits], digests: Mapping[str, str]
+) -> None:
+    """Write each picture's size, content digest, traits, and labels as they were scored."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    label = pa.struct([("name", pa.string()), *((key, pa.float64()) for key in _CORNERS)])
+    texts, numbers = ("image", "sha256", "source"), ("brightness", "sharpness")
+    fields = [*((key, pa.string()) for key in texts), ("width", pa.int64()), ("height", pa.int64())]
+    schema = pa.schema([*fields, *((key, pa.float64()) for key in numbers), ("labels", pa.list_(label))])
+    rows = [
+        {
+            "image": one.image, "sha256": digests[one.image], "width": one.width, "height": one.height,
+            "source": traits[one.image].source, "brightness": traits[one.image].brightness,
+            "sharpness": traits[one.image].sharpness, "labels": [_label_row(label) for label in one.labels],
+        }
+        for one in pictures
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+
+
+def _label_row(label: Label) -> dict[str, Any]:
+    return {"name": label.name, **dict(zip(_CORNERS, label.box.corners, strict=True))}
+
+
+def read_pictures(folder: Path) -> list[Picture]:
+    """Return what an evaluation's folder holds of its pictures, sorted by image."""
+    import pyarrow.parquet as pq
+
+    answers: dict[str, list[Detection]] = {}
+    for row in pq.read_table(folder / DETECTIONS).to_pylist():
+        box = tuple(row[key] for key in _CORNERS)
+        answers.setdefault(row["image"], []).append(Detection(row["name"], row["confidence"], box))
+    return [
+        Picture(row["image"], row["width"], row["height"], _labels(row["labels"]), tuple(answers.get(row["image"], ())))
+        for row in pq.read_table(folder / PICTURES).to_pylist()
+    ]
+
+
+def _labels(rows: Sequence[Mapping[str, Any]]) -> tuple[Label, ...]:
+    return tuple(Label(row["name"], Box(*(row[key] for key in _CORNERS))) for row in rows)
+
+
+def pictures_digest(pictures: Sequence[Picture], digests: Mapping[str, str]) -> str:
+    """Return a digest of what was scored: the pictures' contents and their labels, whatever their names."""
+    rows = [
+        [digests[one.image], sorted([label.name, *(round(x, 2) for x in label.box.corners)] for label in one.labels)]
+        for one in pictures
+    ]
+    return digest_data(sorted(rows))
+
+
+def read_digests(folder: Path) -> dict[str, str]:
+    """Return the content digest of each picture of an evaluation's folder."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(folder / PICTURES, columns=["image", "sha256"]).to_pylist()
+    return {row["image"]: row["sha256"] for row in rows}

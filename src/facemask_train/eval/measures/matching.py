@@ -1,0 +1,110 @@
+"""Which detection answers which label at one threshold: the errors, and the confusion matrix. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from facemask_train.core.boxes import iou
+from facemask_train.core.types import CLASSES, Label
+from facemask_train.model.validation import Detection, Picture
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MATCH_IOU = 0.5
+"""A detection answers a label from this overlap on, as in mAP 0.5."""
+
+Kind = Literal["missed", "wrong class", "false box"]
+KINDS: tuple[Kind, ...] = ("missed", "wrong class", "false box")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A label and the detection that answers it; one of them is None where nothing does."""
+
+    label: Label | None
+    detection: Detection | None
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """One error: where it is, and what makes it worse than another of its kind."""
+
+    kind: Kind
+    picture: Picture
+    pair: Pair
+
+    @property
+    def weight(self) -> float:
+        """Missed faces weigh by their area in pixels, the others by their confidence."""
+        if self.pair.detection is not None:
+            return self.pair.detection.confidence
+        return self.pair.label.box.area if self.pair.label is not None else 0.0
+
+
+def pairs(picture: Picture, confidence: float) -> list[Pair]:
+    """Match a picture's labels with its detections above `confidence`, whatever their classes.
+
+    The most confident detection chooses first; each takes the label that it overlaps most, of those not yet taken.
+    """
+    free = list(picture.labels)
+    found: list[Pair] = []
+    for detection in (one for one in picture.detections if one.confidence > confidence):
+        best = max(free, key=lambda label: iou(label.box.corners, detection.corners), default=None)
+        if best is not None and iou(best.box.corners, detection.corners) > MATCH_IOU:
+            free.remove(best)
+            found.append(Pair(best, detection))
+        else:
+            found.append(Pair(None, detection))
+    return found + [Pair(label, None) for label in free]
+
+
+def confusion(pictures: Iterable[Picture], confidence: float) -> np.ndarray:
+    """Count the pairs of all pictures.
+
+    Returns:
+        (3, 3) counts: a row for each class as labelled and one for "nothing labelled", a column for each class as
+        detected and one for "nothing detected". The last cell is always 0: nobody counts what is not there.
+    """
+    import numpy as np
+
+    counts = np.zeros((len(CLASSES) + 1, len(CLASSES) + 1), dtype=np.int64)
+    for picture in pictures:
+        for pair in pairs(picture, confidence):
+            counts[_index(pair.label), _index(pair.detection)] += 1
+    return counts
+
+
+def _index(face: Label | Detection | None) -> int:
+    return len(CLASSES) if face is None else CLASSES.index(face.name)
+
+
+def misses(pictures: Iterable[Picture], confidence: float) -> list[Miss]:
+    """Return every error of all pictures, kind by kind, the worst of each kind first."""
+    found = [
+        Miss(kind, picture, pair)
+        for picture in pictures
+        for pair in pairs(picture, confidence)
+        if (kind := _kind(pair)) is not None
+    ]
+    return sorted(found, key=lambda miss: (KINDS.index(miss.kind), -miss.weight, miss.picture.image))
+
+
+def _kind(pair: Pair) -> Kind | None:
+    if pair.detection is None:
+        return "missed"
+    if pair.label is None:
+        return "false box"
+    return None if pair.label.name == pair.detection.name else "wrong class"
+
+
+def most_telling(found: Sequence[Miss], kind: Kind, *, at_most: int, per_picture: int = 2) -> list[Miss]:
+    """Return the worst of one kind, with no more than `per_picture` of one picture."""
+    chosen: list[Miss] = []
+    for miss in found:
+        of_picture = sum(one.picture.image == miss.picture.image for one in chosen)
+        if miss.kind == kind and of_picture < per_picture and len(chosen) < at_most:
+            chosen.append(miss)
+    return chosen

@@ -1,0 +1,158 @@
+"""`fmask audit --probe DIR`: a person's own pictures, each with what it should be, and what the model says of it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from facemask_train.core.drawing import DETECTED
+from facemask_train.core.errors import DataError, MissingError
+from facemask_train.core.files import locked, replacing, write_json
+from facemask_train.core.types import CLASSES
+from facemask_train.eval.eval_target import Model, Setup
+from facemask_train.eval.perturbations.shortcuts import load
+from facemask_train.eval.thresholds import Threshold
+from facemask_train.model.detector import load_detector
+from facemask_train.model.validation import Detection
+
+RESULT, TABLE, GALLERY = "probe.json", "probe.csv", "probe.jpg"
+Said = Literal["right", "wrong", "nothing found"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One picture: what it should be, and the most confident answer to it (0 where nothing was found)."""
+
+    picture: str
+    should_be: str
+    said: Said
+    answer: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """All answers, in the table's order, and the folder that holds table and gallery."""
+
+    folder: Path
+    found: Mapping[str, Any]
+
+    @property
+    def answers(self) -> list[Answer]:
+        return [Answer(**one) for one in self.found["answers"]]
+
+
+def read_wanted(folder: Path) -> dict[str, str]:
+    """Return what each picture of a folder should be, from the csv in it: columns `picture` and `should_be`.
+
+    Raises:
+        MissingError: there is no such folder, csv or picture.
+        DataError: there are several csv files, no such columns, no rows, or a class that is none of `CLASSES`.
+    """
+    tables = sorted(folder.glob("*.csv"))
+    example = f"write {folder / 'probe.csv'}: picture,should_be and then a line for each: batman.jpg,no_mask"
+    if not tables:
+        raise MissingError(
+            f"{folder}: expected a csv that says what each picture should be, found none", next_step=example
+        )
+    if len(tables) > 1:
+        raise DataError(
+            f"{folder}: expected one csv, found {', '.join(path.name for path in tables)}", next_step=example
+        )
+    with tables[0].open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        if not {"picture", "should_be"} <= set(reader.fieldnames or ()):
+            raise DataError(
+                f"{tables[0]}: expected the columns picture,should_be, found {','.join(reader.fieldnames or ())}",
+                next_step=example,
+            )
+        rows = [((row["picture"] or "").strip(), (row["should_be"] or "").strip()) for row in reader]
+    if not rows:
+        raise DataError(f"{tables[0]}: expected a line for each picture, found none", next_step=example)
+    for picture, wanted in rows:
+        if wanted not in CLASSES:
+            raise DataError(
+                f"{tables[0]}: {picture} should be one of {', '.join(CLASSES)}, found {wanted!r}", next_step=example
+            )
+        if not (folder / picture).is_file():
+            raise MissingError(
+                f"{folder / picture}: no such picture, though {tables[0].name} names it", next_step="mend the csv"
+            )
+    return dict(rows)
+
+
+def probe(model: Model, setup: Setup, threshold: Threshold, pictures: Path) -> Probe:
+    """Ask a model about a folder of pictures, into `runs/NAME/audit/probe-FOLDER/`.
+
+    Raises:
+        MissingError, DataError: as `read_wanted`; a picture that cannot be read.
+    """
+    wanted = read_wanted(pictures)
+    detector = load_detector(model.weights, imgsz=setup.imgsz, device=setup.device)
+    told = detector.answers(_pictures(pictures, wanted), confidence=threshold.value, batch=setup.batch)
+    found, boxes = [], []
+    for done, (given, (picture, should_be)) in enumerate(zip(told, wanted.items(), strict=True)):
+        best = max(given, key=lambda one: one.confidence, default=None)
+        found.append(_answer(picture, should_be, best))
+        boxes.append(best)
+        setup.progress("asking about pictures", done + 1, len(wanted))
+    target = model.folder / "audit" / f"probe-{pictures.resolve().name}"
+    said = {
+        "run": model.folder.name,
+        "pictures": pictures.name,
+        "threshold": threshold.value,
+        "threshold_chosen": threshold.chosen,
+        **{key.replace(" ", "_"): sum(one.said == key for one in found) for key in ("right", "wrong", "nothing found")},
+        "answers": [asdict(one) for one in found],
+    }
+    with locked(target), replacing(target) as folder:
+        _write(folder, pictures, found, boxes, said)
+    return Probe(target, said)
+
+
+def _pictures(folder: Path, names: Mapping[str, str]) -> Iterator[Any]:
+    from PIL import UnidentifiedImageError
+
+    for name in names:
+        try:
+            yield load(folder / name)
+        except (UnidentifiedImageError, OSError) as error:
+            raise DataError(
+                f"{folder / name}: not a picture that can be read", next_step="take it out of the csv"
+            ) from error
+
+
+def _answer(picture: str, should_be: str, best: Detection | None) -> Answer:
+    if best is None:
+        return Answer(picture, should_be, "nothing found", "", 0.0)
+    return Answer(
+        picture, should_be, "right" if best.name == should_be else "wrong", best.name, round(best.confidence, 4)
+    )
+
+
+def _write(
+    folder: Path, pictures: Path, found: Sequence[Answer], boxes: Sequence[Detection | None], said: Mapping[str, Any]
+) -> None:
+    from PIL import Image
+
+    from facemask_train.report.contact_sheet import BAD, GOOD, Band, Tile, crop, draw_gallery
+
+    with (folder / TABLE).open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(Answer.__dataclass_fields__)
+        writer.writerows(asdict(one).values() for one in found)
+    tiles = []
+    for one, best in zip(found, boxes, strict=True):
+        picture = Image.fromarray(load(pictures / one.picture))
+        side = max(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        tile = crop(picture, (left, top, left + side, top + side), [(best.corners, DETECTED, True)] if best else [])
+        caption = f"{one.answer} {one.confidence:.2f}" if best else "nothing found"
+        tiles.append(Tile(tile, caption, f"{one.picture}: {one.should_be}", GOOD if one.said == "right" else BAD))
+    title = f"{said['run']} on {pictures.name}: {said['right']} of {len(found)} right"
+    note = f"the most confident answer above {said['threshold']:.2f}"
+    draw_gallery([Band("Pictures", tiles)], title, note, folder / GALLERY)
+    write_json(folder / RESULT, said)

@@ -1,0 +1,213 @@
+"""What the readers share: which files there are, what is a number, and which annotation belongs to which picture.
+
+Knows no layout. An annotation is one XML file, one label file, or what one COCO file says of one picture.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+import re
+import reprlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from facemask_train.core.types import Published, Row
+
+Sizes = Mapping[str, tuple[int, int]]
+"""A picture's path relative to the source's folder -> its (width, height) as displayed; absent where unreadable."""
+
+PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"))
+
+# A folder of one of these names says nothing of which picture a file belongs to: `images/train/a.jpg`,
+# `labels/train/a.txt` and `train/annotations/a.xml` are all at home in `train`. It holds the `ultralytics` rule
+# (the last `images` of the path becomes `labels`) and VOC's own `JPEGImages` and `Annotations`.
+_HOLDERS = frozenset(
+    ["images", "image", "imgs", "img", "jpegimages", "labels", "label", "annotations", "annotation", "xmls", "xml"]
+)
+_SPLITS = frozenset(["train", "valid", "val", "validation", "test"])
+
+# float() alone would take `1_000`, `nan` and digits of other scripts, which no other tool reads as numbers.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What one file says of one picture; `named` is the picture's file name as the annotation itself gives it."""
+
+    file: str
+    rows: tuple[Row, ...] = ()
+    cause: str = ""
+    detail: str = ""
+    declared: tuple[int, int] | None = None
+    named: str = ""
+
+
+Claim = tuple[Annotation, Sequence[str]]
+"""An annotation and its pictures: none (an orphan), one, or several that cannot be told apart."""
+
+
+def list_files(folder: Path, *, broken: bool = False) -> list[str]:
+    """Return every file as a sorted relative posix path; hidden ones and `__MACOSX` are left out.
+
+    Args:
+        broken: links that lead nowhere too.
+    """
+    found = (path for path in folder.rglob("*") if path.is_file() or (broken and is_broken(path)))
+    paths = (path.relative_to(folder) for path in found)
+    return sorted(path.as_posix() for path in paths if not any(map(_hidden, path.parts)))
+
+
+def is_broken(path: Path) -> bool:
+    """Tell a link that leads nowhere, or in a circle."""
+    return path.is_symlink() and not path.exists()
+
+
+def _hidden(part: str) -> bool:
+    return part.startswith(".") or part == "__MACOSX"
+
+
+def list_pictures(folder: Path) -> list[str]:
+    """Return every picture file, by its extension, as a sorted relative posix path."""
+    return [file for file in list_files(folder) if suffix(file) in PICTURE_SUFFIXES]
+
+
+def suffix(file: str) -> str:
+    """Return a file name's extension in small letters, with its dot."""
+    return PurePosixPath(file).suffix.lower()
+
+
+def text_of(data: bytes) -> str:
+    """Decode a text file of unknown origin: UTF-8 or UTF-16 with its mark, or else Latin-1, which takes any bytes."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    data = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def number(text: str) -> float | None:
+    """Return a finite decimal number, or None."""
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    return value if math.isfinite(value) else None
+
+
+def quoted(value: object) -> str:
+    """Return a value as a message shows it: its repr, cut short, also where aliases make it grow without end."""
+    return _short.repr(value)
+
+
+def pair(pictures: Sequence[str], named: Mapping[str, str]) -> dict[str, list[str]]:
+    """Find the picture of each annotation file.
+
+    In this order: the picture of the same stem in the same place (beside it, or in a parallel `images/` folder);
+    the one of the same stem anywhere; the one that the annotation names, whatever its extension. Each step looks
+    only among the pictures that no annotation has found in an earlier one. The stem goes before the name because
+    pictures are renamed and re-encoded together with their annotation's file, and the name inside stays behind.
+
+    Args:
+        named: annotation file -> the picture's name that it gives, empty where it gives none.
+
+    Returns:
+        Annotation file -> its pictures: none, one, or several that cannot be told apart.
+    """
+    owners: dict[str, list[str]] = {file: [] for file in named}
+    own = {file: file for file in named}
+    steps: tuple[tuple[Callable[[str], object], Mapping[str, str]], ...] = ((_place, own), (_stem, own), (_stem, named))
+    for key_of, wanted in steps:
+        claimed = {picture for found in owners.values() for picture in found}
+        free = index_by([picture for picture in pictures if picture not in claimed], key_of)
+        for file in [file for file, found in owners.items() if not found]:
+            found = [picture for picture in free[key_of(wanted[file])] if same_split(picture, file)]
+            owners[file] = _narrow(found, file, named[file])
+    return owners
+
+
+def index_by(paths: Iterable[str], key: Callable[[str], object]) -> defaultdict[object, list[str]]:
+    """Group paths by a key; a key that nothing has gives an empty list."""
+    index: defaultdict[object, list[str]] = defaultdict(list)
+    for path in paths:
+        index[key(path)].append(path)
+    return index
+
+
+def name_of(path: str) -> str:
+    """Return the last part of a posix path."""
+    return path.rpartition("/")[2]
+
+
+def _stem(path: str) -> str:
+    return PurePosixPath(path).stem
+
+
+def _home(path: str) -> tuple[str, ...]:
+    return tuple(part for part in path.split("/")[:-1] if part.lower() not in _HOLDERS)
+
+
+def _place(path: str) -> tuple[tuple[str, ...], str]:
+    return _home(path), _stem(path)
+
+
+def same_split(one: str, other: str) -> bool:
+    """Tell whether two paths could be in the same split: `train/1.txt` never belongs to `valid/1.jpg`."""
+    splits = [{part.lower() for part in path.split("/")[:-1]} & _SPLITS for path in (one, other)]
+    return not all(splits) or splits[0] == splits[1]
+
+
+def _narrow(candidates: Sequence[str], file: str, name: str) -> list[str]:
+    """Prefer the pictures beside the annotation, then those in its parallel folder, then those that it names."""
+    found = list(candidates)
+    if len(found) > 1:
+        found = [path for path in found if path.rpartition("/")[0] == file.rpartition("/")[0]] or found
+        found = [path for path in found if _home(path) == _home(file)] or found
+        found = [path for path in found if name_of(path) == name] or found
+    return found
+
+
+def assemble(pictures: Sequence[str], claims: Iterable[Claim]) -> tuple[tuple[Published, ...], tuple[Row, ...]]:
+    """Give each picture its rows, and return them with the rows of absent pictures: no row is lost, none twice.
+
+    Two annotations of one picture are harmless where they agree (their rows are then duplicates), and
+    `two-annotations` where they do not. One annotation of several pictures is `shared-annotation` for each of them;
+    its rows are counted with the first.
+    """
+    found: defaultdict[str, list[Annotation]] = defaultdict(list)
+    orphans: list[Row] = []
+    for annotation, owners in claims:
+        if not owners:
+            orphans += [_orphan(row, annotation) for row in annotation.rows]
+        elif len(owners) == 1:
+            found[owners[0]].append(annotation)
+        else:
+            shared = replace(annotation, cause="shared-annotation", detail=f"{annotation.file}: {', '.join(owners)}")
+            found[owners[0]].append(shared)
+            for owner in owners[1:]:
+                found[owner].append(replace(shared, rows=()))
+    return tuple(_publish(picture, found[picture]) for picture in pictures), tuple(orphans)
+
+
+def _orphan(row: Row, annotation: Annotation) -> Row:
+    named = f"no picture {quoted(annotation.named)}" if annotation.named else "no picture of this file's name"
+    return replace(row, corners=None, cause="no-picture", detail=annotation.detail or named)
+
+
+def _publish(picture: str, annotations: Sequence[Annotation]) -> Published:
+    if not annotations:
+        return Published(picture, cause="no-label-file", detail="no annotation was found for this picture")
+    rows = tuple(row for annotation in annotations for row in annotation.rows)
+    first = next((annotation for annotation in annotations if annotation.cause), annotations[0])
+    cause, detail = first.cause, first.detail
+    if not cause and len(set(map(_said, annotations))) > 1:
+        cause, detail = "two-annotations", " and ".join(annotation.file for annotation in annotations)
+    return Published(picture, rows, cause, detail, first.declared)
+
+
+def _said(annotation: Annotation) -> tuple[object, ...]:
+    return tuple((row.name, row.corners, row.cause) for row in annotation.rows)

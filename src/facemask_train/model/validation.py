@@ -1,0 +1,319 @@
+"""A checkpoint and pictures in, detections and scores out: the one door to inference. Knows no runs and no reports."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import yaml
+
+from facemask_train.core.config import read_yaml
+from facemask_train.core.errors import DataError, MissingError
+from facemask_train.core.types import CLASSES, Box, Corners, Label, Progress, no_progress
+from facemask_train.model.ultralytics_compat import device_name, open_ultralytics, use_all_cores
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CONFIDENCE = 0.001
+IOU = 0.7
+MAX_DETECTIONS = 300
+"""What `ultralytics` validates with by default (lowest confidence, non-maximum suppression, detections a picture)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One answer of a detector. Its corners are clipped to the picture, so they may hold no area at an edge."""
+
+    name: str
+    confidence: float
+    corners: Corners
+
+
+def surest_first(found: Iterable[Detection]) -> tuple[Detection, ...]:
+    """Return answers in one order, whatever order they came in: the most confident first."""
+    return tuple(sorted(found, key=lambda one: (-one.confidence, one.name, one.corners)))
+
+
+class Asked(Protocol):
+    """A loaded model, whatever runs it: pictures (h, w, 3; uint8 RGB) in, what is found in each out."""
+
+    @property
+    def imgsz(self) -> int: ...
+
+    def answers(self, pictures: Iterable[Any], *, confidence: float = ...) -> Iterator[tuple[Detection, ...]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One scored picture: its labels as the validator read them, and every detection, the most confident first.
+
+    `image` is its path relative to the data.yaml's folder. Boxes are in pixels of the picture as displayed.
+    """
+
+    image: str
+    width: int
+    height: int
+    labels: tuple[Label, ...]
+    detections: tuple[Detection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The validator's numbers, 0 to 1. `n` counts labelled faces, `images` the pictures that hold one.
+
+    Without a labelled face there is nothing to measure, and the numbers are None.
+    """
+
+    precision: float | None
+    recall: float | None
+    map50: float | None
+    map50_95: float | None
+    n: int
+    images: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Curves:
+    """The validator's curves at IoU 0.5. A row of each (k, 1000) array belongs to one of the k labelled `names`.
+
+    `axis` (1000,) runs from 0 to 1: it is the recall of `precision_at_recall`, and the confidence of the others.
+    """
+
+    names: tuple[str, ...]
+    axis: np.ndarray
+    precision_at_recall: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Validation:
+    """All that one pass over a split gives. `confidence` is where precision and recall stand: the best mean F1.
+
+    The means over classes (`mean`) leave out classes without a labelled face. `pictures` are sorted by `image`.
+    """
+
+    model: str
+    mean: Score
+    per_class: Mapping[str, Score]
+    confidence: float
+    curves: Curves
+    pictures: tuple[Picture, ...]
+
+
+def load_model(weights: Path) -> tuple[Any, dict[str, Any]]:
+    """Load a detector from an `ultralytics` checkpoint, as weights only: no code of the file runs.
+
+    Returns:
+        The model (float32, on the CPU) and the checkpoint's own dictionary (`train_args` and so on).
+
+    Raises:
+        MissingError: there is no such file.
+        DataError: it is not a checkpoint of an `ultralytics` detector, or not a whole one.
+    """
+    if not weights.is_file():
+        raise MissingError(f"{weights}: no such checkpoint", next_step="check the path; `fmask train` makes one")
+    if weights.suffix != ".pt":
+        raise _unusable(weights, f"its name ends in '{weights.suffix}'")
+    open_ultralytics()
+    from ultralytics.nn.tasks import load_checkpoint
+
+    try:
+        model, checkpoint = load_checkpoint(str(weights))
+    except Exception as error:  # whatever bytes a file holds: unpickling them can raise any exception
+        raise _unusable(weights, _why(error)) from error
+    if getattr(model, "task", "") != "detect" or not hasattr(model, "names"):
+        raise _unusable(weights, f"it holds a {type(model).__name__}")
+    return model, checkpoint
+
+
+def _unusable(weights: Path, found: str) -> DataError:
+    return DataError(
+        f"{weights}: expected a detector's checkpoint (.pt) of the `ultralytics` package; {found}",
+        next_step="give the weights/best.pt of a run, or train one: fmask train",
+    )
+
+
+def _why(error: Exception) -> str:
+    told = f"{error} {error.__cause__}"
+    if "models.yolo" in told or "models.common" in told:
+        return "it is of the original yolov5 repository, which this package cannot read"
+    if "truncated" in told:
+        return "the file is empty, cut short or damaged"
+    return "it holds something else, or types that are not loaded from a checkpoint"
+
+
+def validate(
+    weights: Path,
+    data_yaml: Path,
+    split: str,
+    *,
+    imgsz: int,
+    batch: int = 16,
+    device: str = "",
+    progress: Progress = no_progress,
+) -> Validation:
+    """Score a checkpoint on one split with the package's own validator and its default settings, in one pass.
+
+    Nothing is written beside the pictures, and nothing but pictures and labels is read there.
+
+    Raises:
+        MissingError: there is no such checkpoint or data.yaml.
+        DataError: the checkpoint cannot be used, its classes are not `CLASSES`, or the split has no readable picture.
+        UsageError: there is no such device.
+    """
+    model, _ = load_model(weights)
+    check_names(weights, model.names.values(), f"fine-tune it first: fmask train --weights {weights}")
+    device_name(device)  # what is not there is refused
+    with tempfile.TemporaryDirectory(prefix="fmask-") as scratch:
+        data = _split_yaml(data_yaml, split, Path(scratch))
+        settings = {"imgsz": imgsz, "batch": batch, "device": device, "data": str(data), "save_dir": scratch}
+        validator = _validator(settings, data_yaml.parent, progress)
+        try:
+            validator(model=model)
+        except (FileNotFoundError, RuntimeError) as error:
+            if "images found" not in str(error) and "loading data" not in str(error):
+                raise
+            raise _no_pictures(data_yaml, split) from error
+    return _validation(_model_name(model), validator)
+
+
+def check_names(weights: Path, names: Iterable[Any], next_step: str) -> None:
+    """Make sure that a model's classes are ours.
+
+    Raises:
+        DataError: they are not.
+    """
+    found = list(map(str, names))
+    if found != list(CLASSES):
+        listed = (", ".join(found[:4]) or "none") + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+        raise DataError(
+            f"{weights}: expected a detector of {', '.join(CLASSES)}, in this order; found {listed}",
+            next_step=next_step,
+        )
+
+
+def _split_yaml(data_yaml: Path, split: str, scratch: Path) -> Path:
+    """Write a data.yaml of one split: one that the package reads may also name a script for it to run."""
+    entry = read_yaml(data_yaml).get(split)
+    if not isinstance(entry, str) or not (folder := data_yaml.parent.resolve() / entry).is_dir():
+        raise _no_pictures(data_yaml, split)
+    path = scratch / "data.yaml"
+    names = dict(enumerate(CLASSES))
+    path.write_text(yaml.safe_dump({"train": str(folder), "val": str(folder), "names": names}), encoding="utf-8")
+    return path
+
+
+def _no_pictures(data_yaml: Path, split: str) -> DataError:
+    return DataError(
+        f"{data_yaml}: expected pictures under '{split}', found none",
+        next_step="score another split (--split), or build an ensemble that has this one",
+    )
+
+
+def _model_name(model: Any) -> str:
+    """Return what an architecture is called: YOLOv5n."""
+    stem = Path(str(model.yaml.get("yaml_file", "model"))).stem
+    return stem.replace("yolo", "YOLO", 1)
+
+
+def _validator(settings: Mapping[str, Any], folder: Path, progress: Progress) -> Any:
+    """Return the package's validator, with a memory for what it was shown and what it found."""
+    from ultralytics.models.yolo.detect import DetectionValidator
+    from ultralytics.utils import callbacks
+
+    class Remembering(DetectionValidator):  # type: ignore[misc]
+        def update_metrics(self, preds: list[dict[str, Any]], batch: dict[str, Any]) -> None:
+            for index, found in enumerate(preds):
+                pictures.append(_picture(self, found, self._prepare_batch(index, batch), folder))
+            super().update_metrics(preds, batch)
+
+    def begin(validator: Any) -> None:
+        use_all_cores()
+        progress("scoring", 0, len(validator.dataloader.dataset))
+
+    def batch_done(validator: Any) -> None:
+        progress("scoring", len(pictures), len(validator.dataloader.dataset))
+
+    pictures: list[Picture] = []
+    hooks = callbacks.get_default_callbacks()
+    hooks["on_val_start"].append(begin)
+    hooks["on_val_batch_end"].append(batch_done)
+    fixed = {"mode": "val", "split": "val", "rect": True, "plots": False, "verbose": False}
+    limits = {"conf": CONFIDENCE, "iou": IOU, "max_det": MAX_DETECTIONS}
+    validator = Remembering(args={**fixed, **limits, **settings}, _callbacks=hooks)
+    validator.pictures = pictures
+    return validator
+
+
+def _picture(validator: Any, found: dict[str, Any], shown: dict[str, Any], folder: Path) -> Picture:
+    """Return one picture with its labels and detections, taken back from the letterboxed to its own pixels."""
+    image = Path(os.path.relpath(shown["im_file"], folder.resolve())).as_posix()
+    height, width = shown["ori_shape"]
+    labels = _named_boxes(validator, shown, shown)
+    detections = zip(_named_boxes(validator, found, shown), found["conf"].tolist(), strict=True)
+    answers = (Detection(name, confidence, corners) for (name, corners), confidence in detections)
+    return Picture(
+        image=image,
+        width=int(width),
+        height=int(height),
+        labels=tuple(_label(name, corners, image) for name, corners in labels),
+        detections=surest_first(answers),
+    )
+
+
+def _named_boxes(validator: Any, boxes: dict[str, Any], shown: dict[str, Any]) -> list[tuple[str, Corners]]:
+    if not len(boxes["cls"]):
+        return []
+    scaled = validator.scale_preds(boxes, shown)
+    names = [CLASSES[int(index)] for index in scaled["cls"].tolist()]
+    return [(name, tuple(corners)) for name, corners in zip(names, scaled["bboxes"].tolist(), strict=True)]
+
+
+def _label(name: str, corners: Corners, image: str) -> Label:
+    try:
+        return Label(name, Box(*corners))
+    except ValueError as error:
+        raise DataError(f"{image}: a label that is no box: {error}", next_step="build the ensemble again") from error
+
+
+def _validation(model: str, validator: Any) -> Validation:
+    metrics, box = validator.metrics, validator.metrics.box
+    rows = {int(index): row for row, index in enumerate(box.ap_class_index)}
+    names = tuple(CLASSES[index] for index in rows)
+    pictures = tuple(sorted(validator.pictures, key=lambda picture: picture.image))
+    n, images = int(metrics.nt_per_class.sum()), sum(bool(picture.labels) for picture in pictures)
+    return Validation(
+        model=model,
+        mean=_score(metrics.mean_results() if rows else None, n, images),
+        per_class={name: _class_score(metrics, rows.get(index), index) for index, name in enumerate(CLASSES)},
+        confidence=_best_confidence(box) if rows else 0.0,
+        curves=Curves(names, box.px, box.prec_values, box.p_curve, box.r_curve, box.f1_curve),
+        pictures=pictures,
+    )
+
+
+def _class_score(metrics: Any, row: int | None, index: int) -> Score:
+    """Return a class's score; `row` is its row in the results, which skip classes without labels."""
+    numbers = None if row is None else metrics.class_result(row)
+    return _score(numbers, int(metrics.nt_per_class[index]), int(metrics.nt_per_image[index]))
+
+
+def _score(numbers: Sequence[float] | None, n: int, images: int) -> Score:
+    if numbers is None:
+        return Score(None, None, None, None, n, images)
+    precision, recall, map50, map50_95 = map(float, numbers)
+    return Score(precision, recall, map50, map50_95, n, images)
+
+
+def _best_confidence(box: Any) -> float:
+    """Return the confidence at which the package takes precision and recall: the best (smoothed) mean F1."""
+    from ultralytics.utils.metrics import smooth
+
+    return float(box.px[smooth(box.f1_curve.mean(0), 0.1).argmax()])

@@ -1,0 +1,221 @@
+"""The page of `fmask inspect`: what an ensemble holds, for a person to read and to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facemask_train.core.types import CLASSES, SPLITS
+from facemask_train.dataset.contents import Held, Holdings
+from facemask_train.dataset.summary import QUANTILES, share
+from facemask_train.report import html
+from facemask_train.report.dataset.thumbnails import draw, marks_of, spread
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+_SHOWN = 24  # pictures of each split
+_SHEET_WIDTH = 1180  # pixels; what the page is wide
+_BUCKETS = ((0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 9), (10, 19), (20, 49), (50, None))  # faces
+_AGREED = ("pictures", "matched", "flipped", "only_kept", "only_copy")
+
+
+def inspection_page(held: Holdings, counts: Mapping[str, Any], more: Sequence[html.Section]) -> bytes:
+    """Return the page.
+
+    Args:
+        counts: what `counts_of` says of it.
+        more: sections that come last.
+    """
+    return html.page(
+        f"What {held.name} holds",
+        [*_sections(held, counts), *more],
+        kicker="fmask · ensemble",
+        lede=str(held.card.get("description", "")),
+        opening=_opening(counts),
+        footer=f"Ensemble {held.name}, hash {counts['hash']}. Made by fmask inspect; all of it is in the ensemble's own"
+        " manifest.parquet, groups.parquet, problems.parquet and ensemble.json.",
+    )
+
+
+def _opening(counts: Mapping[str, Any]) -> list[Markup]:
+    pictures, faces = counts["pictures"], _all_faces(counts)
+    groups = counts["groups"]
+    copies = sum(counts["copies"].values())
+    by_split = ", ".join(f"{split} {pictures[split]:,}" for split in SPLITS)
+    figures = [
+        html.KeyFigure(f"{sum(pictures.values()):,}", "pictures", by_split),
+        html.KeyFigure(f"{sum(faces.values()):,}", "faces", f"no_mask {share(faces, 'no_mask')}"),
+        html.KeyFigure(f"{copies:,}", "augmented copies", "in train alone" if copies else "none were asked for"),
+        html.KeyFigure(f"{groups['pictures']:,}", "published pictures with a copy", f"in {groups['groups']:,} groups"),
+        html.KeyFigure(f"{counts['leaks']:,}", "leaks between splits", "pictures of val or test with kin before them"),
+    ]
+    return [html.key_figures(figures), *([html.notes(counts["notes"])] if counts["notes"] else [])]
+
+
+def _all_faces(counts: Mapping[str, Any]) -> dict[str, int]:
+    return {name: sum(counts["faces"][split][name] for split in SPLITS) for name in CLASSES}
+
+
+def _sections(held: Holdings, counts: Mapping[str, Any]) -> Iterator[html.Section]:
+    yield _classes(counts)
+    yield _sizes(counts)
+    yield _origins(counts)
+    yield _groups(counts)
+    if counts["face_edits"]:
+        yield _face_edits(counts)
+    yield _problems(counts)
+    yield from _sheets(held)
+    if sheets := sorted((held.folder / "transforms").glob("*.jpg")):
+        yield _transforms(sheets)
+
+
+def _classes(counts: Mapping[str, Any]) -> html.Section:
+    faces, alone = counts["faces"], counts["faces_of_originals"]
+    rows = [(split, [faces[split][name] for name in CLASSES]) for split in SPLITS]
+    if counts["copies"]:
+        rows.insert(1, ("train, originals alone", [alone["train"][name] for name in CLASSES]))
+    told = [
+        (
+            split,
+            f"{counts['pictures'][split]:,}",
+            *(f"{faces[split][name]:,}" for name in CLASSES),
+            share(faces[split], "no_mask"),
+        )
+        for split in SPLITS
+    ]
+    columns = ("split", "pictures", *CLASSES, "no_mask, share")
+    chart = html.bars(rows, CLASSES, "Faces in each split")
+    return html.Section("Classes", (html.pair(chart, html.table(columns, told)),))
+
+
+def _sizes(counts: Mapping[str, Any]) -> html.Section:
+    bins, sizes = counts["size_bins"], counts["sizes"]
+    chart = html.histogram(
+        [f"{edge}+" if place == len(bins["edges"]) - 1 else str(edge) for place, edge in enumerate(bins["edges"])],
+        [(name, bins[name]) for name in CLASSES],
+        axis="shorter side from, px",
+        caption="Faces by the shorter side of their box",
+    )
+    rows = [(name, f"{sizes[name]['n']:,}", *(_px(sizes[name][key]) for key in QUANTILES)) for name in CLASSES]
+    return html.Section(
+        "Sizes",
+        (
+            html.pair(chart, _per_picture(counts)),
+            html.table(("shorter side, px", "faces", *QUANTILES), rows, "p5: 5 % of the faces are smaller"),
+        ),
+        "In the pixels of the published picture, originals alone: an augmented copy repeats its faces.",
+    )
+
+
+def _px(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def _per_picture(counts: Mapping[str, Any]) -> Markup:
+    found = {int(faces): pictures for faces, pictures in counts["faces_per_picture"].items()}
+    columns = [
+        sum(pictures for faces, pictures in found.items() if low <= faces and (high is None or faces <= high))
+        for low, high in _BUCKETS
+    ]
+    ticks = [f"{low}+" if high is None else str(low) if low == high else f"{low}-{high}" for low, high in _BUCKETS]
+    return html.histogram(
+        ticks, [("pictures", columns)], axis="faces in a picture", caption="Pictures by how many faces they have"
+    )
+
+
+def _origins(counts: Mapping[str, Any]) -> html.Section:
+    sources, copies = counts["sources"], counts["copies"]
+    rows = []
+    for source, splits in sources.items():
+        cells = [splits[split] for split in SPLITS]
+        rows.append((source, *_pictures_and_faces(cells)))
+    totals = [
+        {key: sum(splits[split][key] for splits in sources.values()) for key in ("pictures", "faces")}
+        for split in SPLITS
+    ]
+    rows.append(("all originals", *_pictures_and_faces(totals)))
+    parts = [html.table(("source", *SPLITS, "pictures", "faces"), rows, "In each split: pictures / faces")]
+    if copies:
+        made = [(name, f"{count:,}") for name, count in copies.items()]
+        parts.append(html.table(("augmented copies in train", "pictures"), made))
+    return html.Section("Sources", tuple(parts), "A picture counts for the source that its kept copy is of.")
+
+
+def _pictures_and_faces(cells: list[dict[str, int]]) -> list[str]:
+    each = [f"{one['pictures']:,} / {one['faces']:,}" for one in cells]
+    return [*each, *(f"{sum(one[key] for one in cells):,}" for key in ("pictures", "faces"))]
+
+
+def _groups(counts: Mapping[str, Any]) -> html.Section:
+    groups, overlap, agreement = counts["groups"], counts["overlap"], counts["agreement"]
+    kept = "Of each, one is kept." if counts["images"]["merged"] else "None were merged: the split is as published."
+    told = (
+        f"{groups['pictures']:,} published pictures are in {groups['groups']:,} groups of the same picture (re-encoded,"
+        f" rescaled, cropped a little, turned or mirrored); the largest has {groups['largest']}. {kept}"
+        f" {groups['excluded']:,} groups went because one of them shows a mask worn incorrectly, and"
+        f" {groups['conflicts']:,} because their copies contradict each other."
+    )
+    parts = [html.paragraph(told)]
+    matrix = [(one, *(f"{others[other]:,}" for other in overlap)) for one, others in overlap.items()]
+    parts.append(html.table(("pictures of", *(f"with a copy in {name}" for name in overlap)), matrix))
+    if agreement:
+        rows = [
+            (f"{one['kept']} / {one['copy']}", *(f"{one[key]:,}" for key in _AGREED), _iou(one["median_iou"]))
+            for one in agreement
+        ]
+        columns = ("kept / copy", "pictures", "matched", "other class", "kept alone", "copy alone", "median IoU")
+        parts += [html.heading("How copies' boxes agree"), html.table(columns, rows)]
+        parts.append(html.small("Copies may have one author: this says nothing of how well people agree."))
+    return html.Section("Copies", tuple(parts))
+
+
+def _iou(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _face_edits(counts: Mapping[str, Any]) -> html.Section:
+    edits = counts["face_edits"]
+    outcomes = sorted({outcome for kinds in edits.values() for outcome in kinds}, key=lambda one: (one != "done", one))
+    rows = [
+        ("none" if kind == "-" else kind, *(f"{found.get(outcome, 0):,}" for outcome in outcomes))
+        for kind, found in edits.items()
+    ]
+    lede = "Faces of the face-aware copies: which edit was drawn, and where it was left and why."
+    return html.Section("Edited faces", (html.table(("edit", *outcomes), rows),), lede)
+
+
+def _problems(counts: Mapping[str, Any]) -> html.Section:
+    rows = [(f"{one['item']} {one['action']}: {one['cause']}", f"{one['count']:,}") for one in counts["problems"]]
+    if not rows:
+        return html.Section("Problems", (html.paragraph("Nothing was repaired, merged or refused."),))
+    lede = "Every picture and box that was repaired, merged or refused, by cause."
+    return html.Section("Problems", (html.table(("what and why", "count"), rows),), lede)
+
+
+def _sheets(held: Holdings) -> Iterator[html.Section]:
+    for split in SPLITS:
+        pictures = held.of_split(split)
+        shown = spread(pictures, _SHOWN)
+        items = [draw(held.folder / one.image, marks_of(one.labels), one.size, caption=_caption(one)) for one in shown]
+        parts = (html.legend(CLASSES), html.grid(items)) if items else (html.paragraph("This split is empty."),)
+        lede = f"{len(shown):,} of {len(pictures):,} pictures, spread evenly over the sources, with their boxes."
+        yield html.Section(f"Pictures of {split}", parts, lede)
+
+
+def _caption(one: Held) -> str:
+    return f"{one.source} · {one.source_image}" + (f" · {one.copy}" if one.copy else "")
+
+
+def _transforms(sheets: list[Path]) -> html.Section:
+    from PIL import Image
+
+    parts = []
+    for sheet in sheets:
+        with Image.open(sheet) as opened:
+            image = opened.convert("RGB")
+        image.thumbnail((_SHEET_WIDTH, 20 * _SHEET_WIDTH))
+        caption = f"What copy “{sheet.stem}” does."
+        parts.append(html.figure(html.embed(image, caption), caption))
+    return html.Section("Augmented copies", tuple(parts), "Drawn when the ensemble was built.")

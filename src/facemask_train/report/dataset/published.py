@@ -1,0 +1,79 @@
+"""The boxes of pictures that an ensemble has not kept, read again as their source published them.
+
+The ensemble's tables have what became of each row (its file, its number, what its class means); where it lay is in the
+source's own files, if they are still there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from facemask_train import formats
+from facemask_train.core.boxes import oriented
+from facemask_train.core.errors import FmaskError
+from facemask_train.core.types import Box, Row
+from facemask_train.dataset.contents import Holdings, Member, Name
+from facemask_train.dataset.loading.images import orientation_of
+from facemask_train.report.dataset.thumbnails import Mark
+from facemask_train.sources.fetch import source_folder
+
+log = logging.getLogger(__name__)
+
+
+def published_marks(root: Path, held: Holdings, names: Iterable[Name]) -> dict[Name, list[Mark]]:
+    """Return the boxes of published pictures, turned as the first picture of their group is.
+
+    A source whose files are gone, or cannot be read any more, gives none.
+    """
+    members = {one.name: one for one in held.members}
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for source, path in names:
+        wanted[source].append(path)
+    meanings = {(one.source, one.file, one.number): one.label for one in held.problems if one.item == "box"}
+    found: dict[Name, list[Mark]] = {}
+    for source, paths in sorted(wanted.items()):
+        for path, size, rows in _published(root, held, source, paths):
+            named = [(row, meanings.get((source, row.file, row.number), "other")) for row in rows]
+            found[source, path] = list(_turned(named, size, members[source, path]))
+    return found
+
+
+def _published(
+    root: Path, held: Holdings, source: str, paths: Iterable[str]
+) -> Iterator[tuple[str, tuple[int, int], tuple[Row, ...]]]:
+    """Give each wanted picture's path, its size in pixels, and its rows."""
+    files = source_folder(root, source) / "files"
+    sizes = {path: size for path in paths if (size := _size(files / path)) is not None}
+    try:
+        reading = formats.read(files, held.card["inputs"]["sources"][source]["format"], sizes)
+    except (FmaskError, OSError, KeyError) as error:
+        log.info("%s: boxes as published are not shown (%s)", files, error)
+        return
+    for picture in reading.pictures:
+        if picture.path in sizes:
+            yield picture.path, sizes[picture.path], picture.rows
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """Return a picture's width and height as displayed, or None where it cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            turned = orientation_of(image) >= 5
+            return (image.height, image.width) if turned else image.size
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def _turned(rows: Iterable[tuple[Row, str]], size: tuple[int, int], member: Member) -> Iterator[Mark]:
+    for row, name in rows:
+        try:
+            box = Box(*row.corners) if row.corners else None
+        except ValueError:  # a box without an area; the problems have it
+            box = None
+        if box:
+            yield Mark(name, oriented(box.corners, *size, member.orientation))

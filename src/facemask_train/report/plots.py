@@ -1,0 +1,94 @@
+"""The pictures of an evaluation: curves, the confusion matrix, and a page of the worst misses. Computes no score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facemask_train.core.drawing import CHART_COLOURS, GREY, INK, chart_style
+from facemask_train.core.types import CLASSES
+from facemask_train.model.validation import Curves, Validation
+from facemask_train.report.wording import percent
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+
+
+def draw_curves(validation: Validation, path: Path) -> None:
+    """Draw precision against recall, and precision, recall and F1 against confidence, at IoU 0.5, as a PNG."""
+    from matplotlib.figure import Figure
+
+    curves = validation.curves
+    with chart_style():
+        figure = Figure(figsize=(10, 3.9), dpi=120, layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _precision_recall(left, validation)
+        _against_confidence(right, curves, validation.confidence)
+        figure.savefig(path, metadata={"Software": None})  # the same bytes from another version of the label
+
+
+def _precision_recall(axes: Axes, validation: Validation) -> None:
+    curves = validation.curves
+    for name, row in zip(curves.names, curves.precision_at_recall, strict=True):
+        score = validation.per_class[name]
+        label = f"{name}: AP {percent(score.map50)}, n = {score.n}"
+        axes.plot(curves.axis, row, color=CHART_COLOURS[name], linewidth=1.8, label=label)
+    _frame(axes, "Precision against recall", "recall", "precision")
+    axes.legend(ncols=2, fontsize=8, loc="lower left", bbox_to_anchor=(-0.02, 1.0), handlelength=1.5)
+
+
+def _against_confidence(axes: Axes, curves: Curves, confidence: float) -> None:
+    styles = (("precision", curves.precision, "--"), ("recall", curves.recall, ":"), ("F1", curves.f1, "-"))
+    for index, name in enumerate(curves.names):
+        for what, rows, line in styles:
+            axes.plot(curves.axis, rows[index], line, color=CHART_COLOURS[name], linewidth=1.6, label=f"{what}, {name}")
+    axes.axvline(confidence, color=GREY, linewidth=1)
+    side = "left" if confidence < 0.5 else "right"
+    text = f" {confidence:.2f}: precision and recall are taken here "
+    axes.text(confidence, 1.03, text, color=GREY, fontsize=8, ha=side, va="bottom")
+    _frame(axes, "Against confidence", "confidence", "")
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _frame(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+    axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, 1), ylim=(0, 1.02))
+    axes.set_title(title, pad=20)
+
+
+def draw_confusion(counts: np.ndarray, confidence: float, path: Path) -> None:
+    """Draw the confusion matrix as a PNG: the counts, and each row's shares.
+
+    Args:
+        counts: (3, 3) as `matching.confusion` returns it.
+    """
+    from matplotlib.figure import Figure
+
+    rows = counts.sum(axis=1, keepdims=True)
+    shares = counts / rows.clip(min=1)
+    with chart_style():
+        figure = Figure(figsize=(9, 3.9), dpi=120, layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _matrix(left, shares, [[str(value) for value in row] for row in counts], "Counts")
+        texts = [[f"{value:.0%}" if total else "" for value in row] for row, total in zip(shares, rows, strict=True)]
+        _matrix(right, shares, texts, "Shares of each row")
+        figure.suptitle(f"Detections above confidence {confidence:.2f}, matched at IoU 0.5", fontsize=9, color=GREY)
+        figure.savefig(path, metadata={"Software": None})
+
+
+def _matrix(axes: Axes, shades: np.ndarray, texts: Sequence[Sequence[str]], title: str) -> None:
+    last = len(CLASSES)
+    axes.imshow(shades, cmap="Blues", vmin=0, vmax=1.15)
+    for row, cells in enumerate(texts):
+        for column, text in enumerate(cells):
+            shown = "" if row == column == last else text
+            dark = shades[row, column] > 0.6
+            axes.text(column, row, shown, ha="center", va="center", fontsize=12, color="white" if dark else INK)
+    axes.set_xticks(range(last + 1), [*CLASSES, "missed"])
+    axes.set_yticks(range(last + 1), [*CLASSES, "no face"])
+    axes.set(xlabel="detected as", ylabel="labelled")
+    axes.set_title(title, pad=8)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)

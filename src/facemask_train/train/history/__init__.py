@@ -1,0 +1,1 @@
+"""What was trained: results by epoch, curves, and summaries of runs."""

@@ -1,0 +1,214 @@
+"""All that a training has to remember to go on exactly, and the two checkpoints that it is kept in.
+
+Importing this imports the package (open it first). An epoch's randomness is a function of the seed and the epoch
+alone (`begin_epoch`), so no state of a generator or a loader has to be kept. Knows no loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import pickle
+import random
+import shutil
+import zipfile
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ultralytics import __version__ as package_version
+from ultralytics.nn.tasks import torch_safe_load
+from ultralytics.utils import DEFAULT_CFG_DICT, RANK
+from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
+
+from facemask_train.core.errors import DataError, StorageError
+from facemask_train.core.files import write_bytes
+
+LAST, PREVIOUS = "last.pt", "previous.pt"
+_STOPPER = ("best_fitness", "best_epoch", "possible_stop")
+_UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile)
+_log = logging.getLogger(__name__)
+
+
+def begin_epoch(loader: Any, seed: int, epoch: int) -> None:
+    """Make the randomness of an epoch a function of the seed and of its number, whatever ran before.
+
+    The package's own loader goes on from one epoch to the next (its shuffling, its workers, the pictures that it keeps
+    for mosaics), so it is set back. A loader of fmask's own has `set_epoch`.
+    """
+    digest = hashlib.sha256(f"{seed}:{epoch}:{RANK}".encode()).digest()
+    number = int.from_bytes(digest[:4])
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
+    if hasattr(loader, "set_epoch"):
+        loader.set_epoch(epoch)
+        return
+    if hasattr(loader.sampler, "set_epoch"):
+        loader.sampler.set_epoch(epoch)
+    loader.generator.manual_seed(number)
+    loader.reset()
+    _renew_mosaic_buffer(loader.dataset)
+
+
+def _renew_mosaic_buffer(dataset: Any) -> None:
+    """Let mosaics draw from pictures chosen anew, as many as there are in the middle of an epoch."""
+    if not dataset.max_buffer_length or dataset.cache == "ram":
+        return
+    empty: list[Any] = [None] * len(dataset.ims)
+    dataset.ims, dataset.im_hw0, dataset.im_hw = empty, list(empty), list(empty)
+    dataset.buffer = random.sample(range(len(dataset.ims)), dataset.max_buffer_length - 1)
+
+
+def snapshot(trainer: Any) -> dict[str, Any]:
+    """Return what a checkpoint holds after an epoch (-1: before the first): all that `restore` needs, in float32.
+
+    It is also a checkpoint of the package: `ema` is the model that it takes, and what it names besides is there.
+    """
+    gradients = [weight.grad for weight in trainer.model.parameters()] if trainer.waiting else None
+    return {
+        "epoch": trainer.epoch,
+        "stopped": bool(trainer.stop),
+        "weights": unwrap_model(trainer.model).state_dict(),
+        "gradients": gradients,
+        "waiting": trainer.waiting,
+        "slowed": trainer.slowed,
+        "nominal": trainer.nominal,
+        "batch": trainer.batch_size,
+        "best_fitness": trainer.best_fitness,
+        "stopper": {key: getattr(trainer.stopper, key) for key in _STOPPER},
+        "model": None,
+        "ema": plain(trainer.ema.ema),
+        "updates": trainer.ema.updates,
+        "optimizer": trainer.optimizer.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
+        **described(trainer),
+    }
+
+
+def described(trainer: Any) -> dict[str, Any]:
+    """Return what every checkpoint says of itself, also one for use."""
+    return {
+        "train_args": {key: value for key, value in vars(trainer.args).items() if key in DEFAULT_CFG_DICT},
+        "train_metrics": {**trainer.metrics, "fitness": trainer.fitness},
+        "train_results": trainer.read_results_csv(),
+        "version": package_version,
+    }
+
+
+def restore(trainer: Any, state: dict[str, Any]) -> None:
+    """Bring a trainer whose pipeline is built to where `snapshot` was taken, on whatever device it is."""
+    model = unwrap_model(trainer.model)
+    model.load_state_dict(state["weights"])
+    for weight, gradient in zip(trainer.model.parameters(), state["gradients"] or [], strict=False):
+        weight.grad = None if gradient is None else gradient.to(weight.device)
+    _restore_optimizer(trainer.optimizer, state["optimizer"])
+    if state["scaler"] and trainer.scaler.is_enabled():
+        trainer.scaler.load_state_dict(state["scaler"])
+    trainer.ema = ModelEMA(trainer.model)  # a validation leaves tensors in the old one that cannot be updated
+    trainer.ema.ema.load_state_dict(state["ema"].float().state_dict())
+    trainer.ema.updates = state["updates"]
+    trainer.best_fitness = state["best_fitness"]
+    for key in _STOPPER:
+        setattr(trainer.stopper, key, state["stopper"][key])
+    trainer.waiting = state["waiting"] * state["batch"] // trainer.batch_size  # smaller where memory ran out
+    trainer.slowed, trainer.nominal = state["slowed"], state["nominal"]
+    trainer.accumulate = trainer.full_accumulate()
+    _restore_criterion(model, state["epoch"])
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        saved["fused"] = group.get("fused")  # the device and the choice made for it say which kernel runs
+    optimizer.load_state_dict(state)
+
+
+def _restore_criterion(model: Any, epoch: int) -> None:
+    """Bring back the one loss of the package that changes from epoch to epoch: that of heads without NMS."""
+    model.criterion = model.init_criterion()
+    if hasattr(model.criterion, "update"):
+        for _ in range(epoch + 1):
+            model.criterion.update()
+
+
+def plain(model: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy to store: float32, contiguous, without what only training needs."""
+    copy: Any = deepcopy(model).float().to(memory_format=torch.contiguous_format)
+    copy.criterion = None
+    if not isinstance(copy.args, dict):
+        copy.args = dict(vars(copy.args))
+    return copy  # type: ignore[no-any-return]
+
+
+def packed(checkpoint: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    return buffer.getvalue()
+
+
+def keep(path: Path, content: bytes, *, previous: Path | None = None) -> None:
+    """Write a checkpoint whole or not at all; the one that it replaces becomes `previous`.
+
+    Raises:
+        StorageError: there is no room for it; nothing was changed.
+    """
+    free = shutil.disk_usage(path.parent).free
+    if free < len(content):
+        raise StorageError(
+            f"{path}: the disk is full: this checkpoint needs {_mb(len(content))}, {_mb(free)} are free",
+            next_step="free some space, then go on with it: fmask train --resume",
+        )
+    fresh = path.with_name(f".{path.name}.new")
+    write_bytes(fresh, content)
+    if previous is not None and path.exists():
+        path.replace(previous)
+    fresh.replace(path)
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the newest whole checkpoint of a run, as `last.pt`; None where there is none at all.
+
+    One that is damaged is told and replaced by the one before.
+
+    Raises:
+        DataError: none of those that are there can be read.
+    """
+    last, previous = folder / LAST, folder / PREVIOUS
+    there = [path for path in (last, previous) if path.exists()]
+    damages = []
+    for path in there:
+        try:
+            state = _read(path)
+        except _UNREADABLE as error:
+            damages.append(f"{path}: {type(error).__name__}: {error}")
+            continue
+        for damage in damages:
+            _log.warning("damaged, so the checkpoint before it is taken (epoch %d): %s", state["epoch"] + 1, damage)
+        if path == previous:
+            previous.replace(last)
+        return last, state
+    if there:
+        raise DataError(
+            f"{damages[0]}; expected a checkpoint to resume from, and the one before is no better or not there",
+            next_step="start a new run: fmask train",
+        )
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return a checkpoint, loaded as weights only and checked bit for bit: torch itself checks no sums."""
+    with zipfile.ZipFile(path) as archive:
+        broken = archive.testzip()
+    if broken is not None:
+        raise ValueError(f"the sum of {broken} is wrong")
+    state, _ = torch_safe_load(str(path))
+    if "weights" not in state:
+        raise ValueError("written by another version: it has no exact weights")
+    return dict(state)

@@ -1,0 +1,1 @@
+"""Experiment tracking: a small interface, and the process that talks to Weights & Biases."""

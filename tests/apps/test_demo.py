@@ -1,0 +1,421 @@
+"""The demo without a browser: counts and words, the statement, limits, uploads, ports, and what is forgotten."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import time
+from collections import OrderedDict
+from datetime import datetime, timedelta
+from pathlib import Path
+from threading import Lock
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from facemask_train.apps.demo import html as demo_html
+from facemask_train.apps.demo import page as demo_page
+from facemask_train.apps.demo import server, uploads
+from facemask_train.apps.demo.answers import FRAMES, Answers, Asker, Found, Reply, Seen, Served, recount, spread
+from facemask_train.apps.demo.counts import Tally, above, count, in_words
+from facemask_train.apps.model_facts import Known, Statement, known, statement
+from facemask_train.core.errors import DataError, UsageError
+from facemask_train.eval.eval_target import Model
+from facemask_train.eval.thresholds import Threshold
+from facemask_train.model.validation import Detection
+
+LIMITS = uploads.Limits(megabytes=1, megapixels=2, seconds=3, frames=5)
+SAID = Statement("model", "It errs.", (), ())
+BOTH = (Detection("mask", 0.9, (10.0, 20.0, 30.0, 40.0)), Detection("no_mask", 0.4, (50.0, 20.0, 70.0, 40.0)))
+
+
+class Detector:
+    """Finds the same two faces in whatever it is shown, and remembers how often it was asked."""
+
+    imgsz = 64
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.asked, self.error = 0, error
+
+    def answers(self, pictures: Any, *, confidence: float) -> Any:
+        self.asked += 1
+        if self.error:
+            raise self.error
+        return iter([tuple(one for one in BOTH if one.confidence >= confidence) for _ in pictures])
+
+
+def answers_of(folder: Path, error: Exception | None = None) -> tuple[Answers, Detector]:
+    detector = Detector(error)
+    served = Served(detector, SAID, Threshold(0.5, "val"))
+    drawn = [(np.full((48, 64, 3), 90, np.uint8), Tally(1, 1))]
+    return Answers(Asker(served), LIMITS, folder, drawn), detector
+
+
+def encoded(kind: str = "PNG", size: tuple[int, int] = (100, 80), mode: str = "RGB", **how: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.linear_gradient("L").resize(size).convert(mode).save(stream, kind, **how)
+    return stream.getvalue()
+
+
+def upload(folder: Path, content: bytes, name: str = "a.png") -> str:
+    """Put a file where Gradio puts an upload: in a folder of its own."""
+    path = folder / "0f3a" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return str(path)
+
+
+# ---- counts and words ----
+
+
+def test_counts_and_the_rate() -> None:
+    assert count(above(BOTH, 0.5)) == Tally(1, 0)
+    assert count(above(BOTH, 0.4)) == Tally(1, 1)
+    assert (Tally(3, 1).rate, Tally(0, 2).rate, Tally(0, 0).rate) == (0.75, 0.0, None)
+
+
+def test_words_say_what_a_count_does_not() -> None:
+    assert in_words(Tally(1, 2), 0.5).startswith("3 faces found: 1 with a mask, 2 without. The rate is uncorrected")
+    assert in_words(Tally(1, 0), 0.5).startswith("1 face found")
+    assert "does not say that there is none" in in_words(Tally(0, 0), 0.25)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["mask", "no_mask"]), st.floats(0, 1))), st.floats(0, 1), st.floats(0, 1))
+def test_a_higher_threshold_never_counts_more(rows: list[tuple[str, float]], one: float, other: float) -> None:
+    faces = [Detection(name, sure, (0.0, 0.0, 1.0, 1.0)) for name, sure in rows]
+    low, high = (count(above(faces, threshold)) for threshold in sorted((one, other)))
+    assert high.mask <= low.mask
+    assert high.no_mask <= low.no_mask
+
+
+@given(st.integers(0, 200), st.integers(2, 12))
+def test_frames_are_spread_from_the_first_to_the_last(length: int, most: int) -> None:
+    picked = spread(length, most)
+    assert len(picked) == min(length, most)
+    assert picked == sorted(set(picked))
+    if length:
+        assert (picked[0], picked[-1]) == (0, length - 1)
+
+
+# ---- the page's parts ----
+
+
+def test_boxes_lie_in_percent_of_the_picture() -> None:
+    html = demo_html.boxes(BOTH, (100, 80))
+    assert "left:10.00%;top:25.00%;width:20.00%;height:25.00%" in html
+    assert "mask 90 %" in html
+    assert html.count("<li") == 2
+    assert demo_html.boxes((), (100, 80)) == ""
+
+
+def test_what_is_shown_is_escaped() -> None:
+    assert "<script>" not in demo_html.problem("<script>alert(1)</script>")
+    assert "<b>" not in demo_html.shown(np.zeros((4, 4, 3), np.uint8), '"><b>')
+
+
+def test_a_shown_picture_is_reduced_and_keeps_its_shape() -> None:
+    html = demo_html.shown(np.zeros((500, 2000, 3), np.uint8), "wide", side=1000)
+    assert 'width="1000" height="250"' in html
+    assert html.count("data:image/jpeg;base64,") == 1
+
+
+def test_the_chart_has_its_numbers_in_a_table() -> None:
+    html = demo_html.over_time([0.0, 61.0], [Tally(3, 1), Tally(0, 0)], 0.5)
+    assert '<th scope="row">0:00</th><td>3</td><td>1</td>' in html
+    assert '<th scope="row">1:01</th><td>0</td><td>0</td>' in html
+    assert "4 sightings in 2 frames" in html
+
+
+# ---- what is answered ----
+
+
+def test_a_picture_is_asked_about_once_and_counted_anew(tmp_path: Path) -> None:
+    answers, detector = answers_of(tmp_path)
+    reply = answers.picture(upload(tmp_path, encoded()), 0.5)
+    assert (reply.slots["boxes0"].count("<li"), detector.asked) == (1, 1)
+    assert "data:image/jpeg" in reply.slots["picture0"]
+    again = recount(reply.found, 0.3)
+    assert (again.slots["boxes0"].count("<li"), detector.asked) == (2, 1)
+    assert "picture0" not in again.slots  # the pixels do not move
+
+
+def test_an_upload_is_gone_once_it_was_read(tmp_path: Path) -> None:
+    answers, _ = answers_of(tmp_path)
+    answers.picture(upload(tmp_path, encoded()), 0.5)
+    answers.picture(upload(tmp_path, b"no picture"), 0.5)
+    list(answers.video(upload(tmp_path, b"no video", "v.mp4"), 0.5))
+    assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.parametrize("path", [None, "", "/etc/hostname", "..", "0f3a/../../outside.png"])
+def test_nothing_outside_the_uploads_is_read_or_removed(path: str | None, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(encoded())
+    answers, detector = answers_of(tmp_path / "uploads")
+    given = str(tmp_path / "uploads" / path) if path and path[0] != "/" else path
+    assert "Choose one" in answers.picture(given, 0.5).counts
+    assert [type(one) for one in answers.video(given, 0.5)] == [Reply]
+    assert (outside.exists(), detector.asked) == (True, 0)
+
+
+def test_an_upload_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    answers, _ = answers_of(tmp_path)
+    assert "Send it again" in answers.picture(str(tmp_path / "0f3a" / "gone.png"), 0.5).counts
+
+
+def test_an_unexpected_error_is_told_without_its_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    answers, _ = answers_of(tmp_path, RuntimeError("secret/path"))
+    reply = answers.picture(upload(tmp_path, encoded()), 0.5)
+    assert "Something went wrong on our side" in reply.counts
+    assert "secret" not in reply.counts
+    assert "secret/path" in caplog.text  # whoever runs the page is told
+
+
+def test_an_example_says_what_is_drawn_in_it(tmp_path: Path) -> None:
+    answers, _ = answers_of(tmp_path)
+    assert "Drawn are 1 with a mask and 1 without." in answers.example(7, 0.5).counts
+
+
+def test_nothing_to_count_is_said_where_all_was_forgotten() -> None:
+    assert "nothing to count" in recount(None, 0.5).counts
+
+
+# ---- pictures and videos ----
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "how"),
+    [
+        ("PNG", "L", {}),
+        ("JPEG", "CMYK", {}),
+        ("PNG", "RGBA", {}),
+        ("GIF", "P", {}),
+        ("WEBP", "RGB", {}),
+        ("PNG", "1", {}),
+    ],
+)
+def test_odd_modes_become_rgb(kind: str, mode: str, how: dict[str, Any]) -> None:
+    assert uploads.read_picture(encoded(kind, mode=mode, **how), LIMITS).shape == (80, 100, 3)
+
+
+def test_sixteen_bits_are_scaled_not_cut() -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.full((20, 20), 128 * 257, np.uint16)).save(stream, "PNG")
+    assert abs(int(uploads.read_picture(stream.getvalue(), LIMITS).mean()) - 128) <= 1
+
+
+def test_exif_turns_the_picture_and_goes_no_further(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "SECRETCAMERA"
+    content = encoded("JPEG", exif=exif)
+    assert b"SECRETCAMERA" in content
+    assert uploads.read_picture(content, LIMITS).shape == (100, 80, 3)
+    answers, _ = answers_of(tmp_path)
+    shown = answers.picture(upload(tmp_path, content), 0.5).slots["picture0"]
+    import base64
+
+    assert b"SECRETCAMERA" not in base64.b64decode(shown.partition("base64,")[2].partition('"')[0])
+
+
+def test_one_pixel_is_a_picture() -> None:
+    assert uploads.read_picture(encoded(size=(1, 1)), LIMITS).shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", encoded("JPEG")[:600], encoded()[:60], b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_picture_is_refused(content: bytes) -> None:
+    with pytest.raises(DataError, match="This picture was not taken"):
+        uploads.read_picture(content, LIMITS)
+
+
+def test_a_large_picture_is_refused_before_it_is_decoded() -> None:
+    with pytest.raises(DataError, match=r"too large: 2000 x 1500 px"):
+        uploads.read_picture(encoded(size=(2000, 1500), mode="1"), LIMITS)
+
+
+def test_a_video_is_sampled_and_cut(tmp_path: Path) -> None:
+    path = tmp_path / "v.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
+    for number in range(80):
+        writer.write(np.full((48, 64, 3), number, np.uint8))
+    writer.release()
+    frames = list(uploads.read_video(path, LIMITS))
+    assert [frame.time for frame in frames] == pytest.approx([0.0, 0.6, 1.2, 1.8, 2.4])
+    assert frames[0].picture.shape == (48, 64, 3)
+    answers, _ = answers_of(tmp_path)
+    *said, last = answers.video(str(path), 0.5)
+    assert len(said) == 5
+    assert isinstance(last, Reply)
+    assert sum(bool(last.slots[f"picture{slot}"]) for slot in range(FRAMES)) == 5
+    assert not path.exists()
+
+
+def test_a_video_of_large_frames_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "v.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (2000, 1500))
+    writer.write(np.zeros((1500, 2000, 3), np.uint8))
+    writer.release()
+    with pytest.raises(DataError, match="too large: 2000 x 1500 px"):
+        list(uploads.read_video(path, LIMITS))
+
+
+# ---- the statement ----
+
+
+def _model(folder: Path) -> Model:
+    return Model(folder, RUN, folder / "weights" / "best.pt", "abc")
+
+
+RUN = {
+    "settings": {"imgsz": 320, "weights": "/home/somebody/yolov5n.pt"},
+    "ensemble": {"name": "v5", "hash": "f" * 64, "images": {"train": 1200}},
+    "epochs": 9,
+    "finished": "2026-03-01T10:00:00",
+}
+
+
+def _point(recall: float) -> dict[str, Any]:
+    return {"recall": recall, "intervals": {"recall": [recall - 0.1, recall + 0.1]}}
+
+
+METRICS: dict[str, Any] = {
+    "split": "test", "ensemble": "v5", "images": 90, "boxes": 30, "few": True,
+    "map50": 0.8, "map50_95": 0.5, "intervals": {"map50": [0.7, 0.9], "map50_95": [0.4, 0.6]},
+    "per_class": {"mask": {"n": 20}, "no_mask": {"n": 10}},
+    "operating_point": {"threshold": 0.37, "per_class": {"mask": _point(0.8), "no_mask": _point(0.4)}},
+    "confusion": {"counts": [[16, 1, 3], [4, 4, 2], [5, 0, 0]]},
+    "misses": {"false box": 5},
+    "slices": [{"by": "face size", "name": "under 16 px", "recall": 0.1, "n": 10}],
+    "audit": None,
+    "inputs": {"weights": "abc", "imgsz": 320, "ensemble": {"hash": "e" * 64}},
+}  # fmt: skip
+
+
+def test_the_statement_says_what_was_measured(tmp_path: Path) -> None:
+    said = statement(_model(tmp_path / "r"), Known(METRICS, None))
+    facts = dict(said.facts)
+    assert "1,200 training pictures of 320 px, 9 epochs from yolov5n.pt, finished 2026-03-01" in facts["Trained on"]
+    assert "/home" not in str(said)
+    assert "too few to measure" in facts["Scored on"]
+    assert facts["Accuracy"] == "mAP 0.5 80.0 (70.0 to 90.0) %, mAP 0.5:0.95 50.0 (40.0 to 60.0) %"
+    assert (
+        facts["Faces without"] == "of 10, 4 found as such (recall 40.0 (30.0 to 50.0) %), 4 taken for masked, 2 missed"
+    )
+    assert facts["Small faces"] == "recall by the face's side: under 16 px 10.0 % of 10"
+    assert facts["Shortcuts"] == "not measured (`fmask audit`)"
+    assert "80 of 100 faces with a mask and 40 of 100 faces without" in said.warning
+    assert "another ensemble" in said.limits[0]
+    assert "at 320 px; found are the answers above confidence 0.37" in facts["Scored on"]
+
+
+def test_a_run_that_nobody_scored_has_no_number_but_of_its_training(tmp_path: Path) -> None:
+    said = statement(_model(tmp_path / "r"), Known(None, None))
+    assert said.facts[0][1].startswith("ensemble v5")
+    assert [question for question, _ in said.facts[1:]] == ["How often it errs", "Shortcuts"]
+    assert all(answer.startswith("not measured") for _, answer in said.facts[1:])
+    assert not any("numbers" in limit for limit in said.limits)
+    assert not any(sign.isdigit() for sign in said.warning)
+
+
+@pytest.mark.parametrize(
+    ("change", "question", "answer"),
+    [
+        ({"slices": []}, "Small faces", "not measured"),
+        ({"slices": [{"by": "face size", "name": "under 16 px", "recall": None}]}, "Small faces", "not measured"),
+        ({"confusion": {"counts": [[0, 0, 0], [1, 0, 0], [0, 0, 0]]}}, "Faces with a mask", "not measured: none among"),
+        ({"confusion": {"counts": [[0, 0, 0], [1, 0, 0], [0, 0, 0]]}}, "Faces without", "of 1, 0 found as such"),
+        ({"intervals": {"map50": None, "map50_95": None}}, "Accuracy", "mAP 0.5 80.0 %, mAP 0.5:0.95 50.0 %"),
+    ],
+)
+def test_what_an_evaluation_does_not_say_is_not_made_up(
+    change: dict[str, Any], question: str, answer: str, tmp_path: Path
+) -> None:
+    assert dict(statement(_model(tmp_path / "r"), Known(METRICS | change, None)).facts)[question].startswith(answer)
+
+
+def test_the_warning_names_what_it_was_scored_on(tmp_path: Path) -> None:
+    said = statement(_model(tmp_path / "r"), Known(METRICS | {"split": "val"}, None))
+    assert said.warning.startswith("On the pictures that its best epoch was chosen by this model finds")
+    alone = {"threshold": 0.37, "per_class": {"mask": _point(0.8), "no_mask": _point(0.0) | {"recall": None}}}
+    said = statement(_model(tmp_path / "r"), Known(METRICS | {"operating_point": alone}, None))
+    assert "rightly names 80 of 100 faces with a mask. Yours" in said.warning
+
+
+def test_the_statement_of_unknown_weights_says_so() -> None:
+    said = statement(None, Known(None, None), name="yolov5n-0123")
+    assert {answer for _, answer in said.facts} == {"not known here: no run lies beside these weights"}
+    assert "is not known" in said.warning
+    assert said.model == "yolov5n-0123"
+
+
+def test_only_an_evaluation_of_these_weights_counts_and_the_test_split_first(tmp_path: Path) -> None:
+    model = _model(tmp_path / "r")
+    for name, split, weights, threshold in (
+        ("v5-test", "test", "abc", 0.37), ("v5-val", "val", "abc", 0.9), ("old-test", "test", "other", 0.8),
+    ):  # fmt: skip
+        folder = tmp_path / "r" / "evaluation" / name
+        folder.mkdir(parents=True)
+        point = {"threshold": threshold}
+        said = {"split": split, "inputs": {"weights": weights}, "operating_point": point}
+        (folder / "metrics.json").write_text(json.dumps(said))
+    metrics = known(model).metrics
+    assert metrics is not None
+    assert metrics["operating_point"]["threshold"] == 0.37
+
+
+# ---- uploads, ports, sessions ----
+
+
+def test_uploads_get_a_name_of_their_own() -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\nfilename="b"\r\n--x--'
+    named = server.own_name(body, "t0k")
+    assert b'filename="t0k-a.jpg"' in named
+    assert b'filename="b"' in named  # what is in the file stays as it is
+
+
+def test_what_nobody_asked_about_is_swept(tmp_path: Path) -> None:
+    old, new = upload(tmp_path, b"old", "old.png"), str(tmp_path / "new.png")
+    Path(new).write_bytes(b"new")
+    os.utime(old, (time.time() - 100, time.time() - 100))
+    uploads.sweep(tmp_path, 50)
+    assert not Path(old).exists()
+    assert not Path(old).parent.exists()
+    assert Path(new).exists()
+
+
+def test_a_port_in_use_names_the_next_free_one() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        with pytest.raises(UsageError, match=f"127.0.0.1:{port}: another program listens there") as raised:
+            server.free_port("127.0.0.1", port)
+    named = int(raised.value.next_step.removeprefix("fmask demo --port "))
+    assert server.free_port("127.0.0.1", named) == named
+
+
+def test_idle_and_closed_sessions_are_forgotten() -> None:
+    now = datetime.now()
+    data = OrderedDict(
+        idle=SimpleNamespace(is_closed=False),
+        used=SimpleNamespace(is_closed=False),
+        closed=SimpleNamespace(is_closed=True),
+    )
+    times = {"idle": now - timedelta(seconds=90), "used": now, "closed": now - timedelta(seconds=30)}
+    page = SimpleNamespace(state_holder=SimpleNamespace(session_data=data, time_last_used=times, lock=Lock()))
+    demo_page.forget(page, idle=60, closed=20)
+    assert list(data) == list(times) == ["used"]
+
+
+def test_what_is_kept_of_a_picture_is_small() -> None:
+    import pickle
+
+    kept = Found((Seen((4000, 3000), BOTH),))
+    assert len(pickle.dumps(kept)) < 2000

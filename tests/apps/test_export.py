@@ -1,0 +1,502 @@
+"""Exports: they answer as PyTorch does or are refused, whoever reads them; the card says what is known, and no more."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from facemask_train.apps.export import export as stage
+from facemask_train.apps.export import parity
+from facemask_train.apps.export.export import Export, export
+from facemask_train.apps.export.space_app import MARKER
+from facemask_train.apps.resolve_model import find_asked, threshold
+from facemask_train.core.errors import DataError, MissingError, UsageError
+from facemask_train.core.types import Box, Label
+from facemask_train.eval.thresholds import Threshold
+from facemask_train.model import export as model_export
+from facemask_train.model.backends import operating_point
+from facemask_train.model.detector import load_detector
+from facemask_train.model.onnx_detector import Placed, load_light
+from facemask_train.model.ultralytics_compat import open_ultralytics
+from facemask_train.model.validation import Detection, Picture
+from facemask_train.report import model_card as card_report
+from helpers import crash, shapes
+from helpers.runs import make_run, score
+from helpers.worlds import write
+
+
+@dataclass(frozen=True)
+class World:
+    root: Path
+    made: Export
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A run, evaluated, and exported in both formats."""
+    root = tmp_path_factory.mktemp("export")
+    make_run(root, shapes.draw_ensemble(root))
+    score(root)
+    return World(root, export(root))
+
+
+def pictures(world: World) -> list[np.ndarray]:
+    return [parity.read(path) for path in sorted((world.root / "data/ensembles/v5/images/test").iterdir())]
+
+
+# ---- the files ----
+
+
+def test_suppression_inside_is_suppression_outside(world: World, tmp_path: Path) -> None:
+    import onnxruntime
+    import torch
+
+    open_ultralytics()
+    from ultralytics.utils.nms import non_max_suppression
+
+    for name, nms in (("in", True), ("out", False)):
+        model_export.to_onnx(shapes.trained(), tmp_path / f"{name}.onnx", imgsz=64, nms=nms, about={"run": "r"})
+    inside, outside = (onnxruntime.InferenceSession(tmp_path / f"{name}.onnx") for name in ("in", "out"))
+    rng = np.random.default_rng(0)
+    for n, height, width in ((1, 64, 64), (3, 32, 64), (2, 96, 64), (1, 256, 256)):
+        batch = {"images": rng.random((n, 3, height, width), dtype=np.float32)}
+        if n == 2:
+            batch["images"][1] = 0  # a picture on which next to nothing is found
+        (found,), (raw,) = inside.run(None, batch), outside.run(None, batch)
+        wanted = non_max_suppression(
+            torch.from_numpy(raw), 0.001, 0.7, max_det=300, nc=2, multi_label=True, max_time_img=10
+        )
+        assert found.shape == (n, min(300, 2 * raw.shape[2]), 6)
+        for one, other in zip(found, wanted, strict=True):
+            own = one[one[:, 4] > 0]
+            assert len(own) == len(other)
+            assert own[:, 4] == pytest.approx(other[:, 4].numpy(), abs=1e-6)
+            order = [np.lexsort(rows.T[::-1].round(2)) for rows in (own, other.numpy())]
+            assert own[order[0]] == pytest.approx(other.numpy()[order[1]], abs=1e-3)
+
+
+def test_nothing_found_is_no_rows(tmp_path: Path) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    model_export.to_onnx(shapes.trained(), tmp_path / "a.onnx", imgsz=64, nms=True, about={})
+    model = onnx.load(tmp_path / "a.onnx")
+    (least,) = (one for one in model.graph.initializer if one.name == "nms.least")
+    least.CopyFrom(numpy_helper.from_array(np.array([2], np.float32), "nms.least"))
+    onnx.save(model, tmp_path / "b.onnx")
+    assert list(load_light(tmp_path / "b.onnx", imgsz=64).answers([np.zeros((90, 120, 3), np.uint8)])) == [()]
+
+
+def test_every_reader_of_an_export_says_the_same(world: World) -> None:
+    own = list(load_detector(shapes.trained(), imgsz=64, device="cpu").answers(pictures(world), confidence=0.002))
+    onnx = world.made.folder / "r.onnx"
+    readers = [
+        load_light(onnx, imgsz=64),
+        load_detector(onnx, imgsz=64),
+        load_detector(world.made.folder / "r_openvino_model", imgsz=64),
+    ]
+    assert sum(map(len, own)) > 10, "a model that finds nothing proves nothing"
+    for reader in readers:
+        for wanted, found in zip(own, reader.answers(pictures(world), confidence=0.002), strict=True):
+            assert [one.name for one in found] == [one.name for one in wanted]
+            for one, other in zip(found, wanted, strict=True):
+                assert (*one.corners, one.confidence) == pytest.approx((*other.corners, other.confidence), abs=1e-3)
+
+
+@pytest.mark.parametrize(("name", "sure", "pixels"), [("r.onnx", 1e-5, 1e-3), ("r_openvino_model", 0.01, 2)])
+def test_the_packages_own_reader_takes_an_export(world: World, name: str, sure: float, pixels: float) -> None:
+    """With OpenVINO the package computes in bfloat16 where the processor has it; fmask does not."""
+    open_ultralytics()
+    from ultralytics import YOLO
+
+    picture = pictures(world)[0]
+    (wanted,) = load_detector(world.made.folder / name, imgsz=64).answers([picture], confidence=0.002)
+    result = YOLO(str(world.made.folder / name), task="detect").predict(
+        picture[:, :, ::-1], imgsz=64, conf=0.002, device="cpu", verbose=False, rect=True
+    )[0]
+    assert result.names == {0: "mask", 1: "no_mask"}
+    assert wanted
+    assert result.boxes.conf.tolist() == pytest.approx([one.confidence for one in wanted], abs=sure)
+    assert result.boxes.xyxy.tolist() == [pytest.approx(one.corners, abs=pixels) for one in wanted]
+
+
+def test_a_file_says_what_it_is(world: World) -> None:
+    import onnx
+    import yaml
+
+    props = {one.key: one.value for one in onnx.load(world.made.folder / "r.onnx").metadata_props}
+    assert (props["run"], props["license"], props["imgsz"]) == ("r", "AGPL-3.0", "[64, 64]")
+    assert props["weights"] == world.made.found["inputs"]["weights"]
+    assert props["checked_on"].startswith("v5 ")
+    said = yaml.safe_load((world.made.folder / "r_openvino_model/metadata.yaml").read_text())
+    assert said["names"] == {0: "mask", 1: "no_mask"}
+    assert said["args"] == {"nms": True, "dynamic": True, "conf": 0.001, "iou": 0.7}
+
+
+def test_an_export_without_its_run_answers_from_the_confidence_that_it_says(world: World, tmp_path: Path) -> None:
+    import yaml
+
+    root = shutil.copytree(world.root, tmp_path / "root")
+    metrics = root / "runs/r/evaluation/v5-test/metrics.json"
+    said = json.loads(metrics.read_text())
+    metrics.write_text(json.dumps(said | {"operating_point": said["operating_point"] | {"threshold": 0.37}}))
+    (tmp_path / "away").mkdir()
+    model, exam = stage.find_model(root, "r", None), stage.open_exam(root / "data/ensembles/v5", "test")
+    files = stage.convert(tmp_path / "away", model, exam, stage.FORMATS, imgsz=64, nms=True)
+    assert yaml.safe_load((files["openvino"] / "metadata.yaml").read_text())["operating_point"] == 0.37
+    assert load_light(files["onnx"], imgsz=64).point == 0.37
+    for path in files.values():
+        asked = find_asked(tmp_path, None, path)
+        assert asked.run is None
+        own, other = (load_detector(path, imgsz=imgsz) for imgsz in (None, 96))
+        assert threshold(asked, own, None) == Threshold(0.37, "export")
+        assert threshold(asked, own, 0.1) == Threshold(0.1, "user")
+        assert threshold(asked, other, None) == Threshold(0.25, "default"), "it was chosen at 64 px"
+
+
+@pytest.mark.parametrize("value", ["", "high", "nan", "-1", "1.5", "None"])
+def test_a_confidence_that_is_none_is_not_taken_from_a_file(value: str) -> None:
+    assert operating_point({"operating_point": value}) is None
+    assert operating_point({}) is None
+
+
+def test_weights_that_were_not_evaluated_say_no_confidence(tmp_path: Path) -> None:
+    model = stage.find_model(tmp_path, None, shapes.trained())
+    exam = stage.open_exam(shapes.draw_ensemble(tmp_path), "test")
+    (path,) = stage.convert(tmp_path, model, exam, ["onnx"], imgsz=64, nms=True).values()
+    assert load_detector(path).backend.point is None
+
+
+def test_an_export_of_an_earlier_training_is_not_taken_for_the_runs(world: World, tmp_path: Path) -> None:
+    run = shutil.copytree(world.root / "runs/r", tmp_path / "runs/r")
+    for name in ("r.onnx", "r_openvino_model", "r_openvino_model/r.xml"):
+        assert find_asked(tmp_path, None, run / "export" / name).name == "r"
+    (run / "weights/best.pt").write_bytes(b"trained anew")
+    for name in ("r.onnx", "r_openvino_model", "r_openvino_model/r.xml"):
+        assert find_asked(tmp_path, None, run / "export" / name).run is None
+
+
+@example(height=202, width=670, imgsz=320)  # from the shapes alone the package takes it for moved by a pixel
+@given(height=st.integers(1, 700), width=st.integers(1, 700), imgsz=st.sampled_from([64, 320]))
+def test_a_picture_is_placed_as_the_package_places_it(height: int, width: int, imgsz: int) -> None:
+    open_ultralytics()
+    from ultralytics.data.augment import LetterBox
+    from ultralytics.utils.ops import scale_boxes
+
+    picture = np.arange(height * width * 3, dtype=np.uint32).astype(np.uint8).reshape(height, width, 3)
+    placed = Placed.of(height, width, imgsz)
+    boxed = placed.letterbox(picture)
+    assert np.array_equal(boxed, LetterBox((imgsz, imgsz), auto=True, stride=32)(image=picture))
+    corners = np.array([[0, 0, imgsz, imgsz], [3.5, 4.25, 20, 30]], np.float32)
+    white = LetterBox((imgsz, imgsz), auto=True, stride=32)(image=np.full_like(picture, 255))[..., 0] == 255
+    rows, columns = np.flatnonzero(white.any(axis=1)), np.flatnonzero(white.any(axis=0))
+    ratios = (len(rows) / height, len(columns) / width)
+    wanted = scale_boxes(boxed.shape[:2], corners.copy(), (height, width), (ratios, (columns[0], rows[0])))
+    assert placed.back(corners) == pytest.approx(wanted, abs=1e-3)
+
+
+@pytest.mark.parametrize("content", [b"", b"no model"])
+def test_a_file_that_is_no_model_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.onnx: expected an ONNX model"):
+        load_light(tmp_path / "a.onnx", imgsz=64)
+    with pytest.raises(MissingError):
+        load_light(tmp_path / "b.onnx", imgsz=64)
+
+
+def test_suppression_outside_is_not_for_the_light_detector(tmp_path: Path) -> None:
+    model_export.to_onnx(shapes.trained(), tmp_path / "a.onnx", imgsz=64, nms=False, about={})
+    with pytest.raises(DataError, match="expected one output, detections; found output0"):
+        load_light(tmp_path / "a.onnx", imgsz=64)
+
+
+# ---- held against PyTorch ----
+
+FACE = Detection("mask", 0.9, (10, 10, 30, 30))
+
+
+def seen(*found: Detection, size: int = 100) -> list[Picture]:
+    return [Picture("a.jpg", size, size // 2, (Label("mask", Box(10, 10, 30, 30)),), found)]
+
+
+def test_boxes_are_held_against_the_nearest_of_their_class() -> None:
+    moved = replace(FACE, corners=(10, 10.5, 30, 30), confidence=0.8)
+    other = replace(FACE, name="no_mask")
+    apart = parity.compare(seen(FACE), seen(other, moved), imgsz=200)
+    assert (apart.boxes, apart.lost, apart.box_error, apart.box_error_picture) == (1, 0, 1.0, 0.5)
+    assert apart.confidence_error == pytest.approx(0.1)
+    assert not apart.close
+
+
+def test_a_box_far_away_is_another_box() -> None:
+    gone = parity.compare(seen(FACE), seen(replace(FACE, corners=(15, 10, 30, 30))), imgsz=100)
+    assert (gone.lost, gone.box_error, gone.close) == (1, 0.0, False)
+    assert parity.compare(seen(FACE), seen(), imgsz=100).lost == 1
+    assert parity.compare(seen(*[FACE] * 30), seen(FACE), imgsz=100).boxes == 20
+
+
+def test_equal_answers_are_close_and_a_lower_map_is_not() -> None:
+    same = parity.compare(seen(FACE), seen(FACE), imgsz=100)
+    assert (same.close, same.map_difference) == (True, 0.0)
+    false = replace(FACE, name="mask", corners=(60, 10, 80, 30), confidence=0.95)
+    worse = parity.compare(seen(FACE), seen(false, FACE), imgsz=100)
+    assert worse.map_difference == pytest.approx(-0.5)
+    assert not worse.close
+
+
+def test_map_is_that_of_the_evaluation(world: World) -> None:
+    from facemask_train.eval.detections_table import read_pictures
+
+    found = score(world.root)
+    assert parity.map50_95(read_pictures(found.folder)) == pytest.approx(found.map50_95, abs=1e-6)
+
+
+class Shifted:
+    """A backend whose boxes are all a pixel to the right."""
+
+    def __init__(self, detector: Any) -> None:
+        self.detector, self.imgsz = detector, detector.imgsz
+
+    def answers(self, pictures: Any, *, confidence: float) -> Any:
+        for found in self.detector.answers(pictures, confidence=confidence):
+            yield tuple(replace(one, corners=(one.corners[0] + 1, *one.corners[1:])) for one in found)
+
+
+def test_a_backend_that_answers_otherwise_is_refused(world: World) -> None:
+    model, exam = stage.find_model(world.root, "r", None), stage.open_exam(world.root / "data/ensembles/v5", "test")
+    own = load_detector(model.weights, imgsz=64, device="cpu")
+    backends = {"pytorch": own, "onnx": Shifted(own)}
+    with pytest.raises(DataError, match=r"r as onnx does not answer as PyTorch does.*a corner 0\.5\d px"):
+        stage.check(model, exam, backends, dict.fromkeys(backends, model.weights), imgsz=64)
+
+
+def test_a_refused_export_leaves_what_was_there(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    shutil.copytree(world.made.folder, tmp_path / "e")
+    before = shapes.tree(tmp_path / "e")
+    other = torch.load(shapes.trained(), weights_only=False)
+    for weight in other["model"].parameters():
+        weight.data += 0.01
+    torch.save(other, tmp_path / "other.pt")
+    monkeypatch.setattr(
+        stage, "to_onnx", lambda _, target, **how: model_export.to_onnx(tmp_path / "other.pt", target, **how)
+    )
+    with pytest.raises(DataError, match="does not answer as PyTorch does"):
+        export(world.root, formats=["onnx"], target=tmp_path / "e", nms=False)
+    assert shapes.tree(tmp_path / "e") == before
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".e.lock") == ["e", "other.pt"]
+
+
+# ---- the stage ----
+
+
+def test_an_export_is_whole_and_not_repeated(world: World) -> None:
+    folder, found = world.made.folder, world.made.found
+    assert folder == world.root / "runs/r/export"
+    names = ["README.md", "export.json", "r.onnx", "r_openvino_model"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert [one["format"] for one in found["models"]] == ["pytorch", "onnx", "openvino"]
+    for one in found["models"]:
+        assert one["map50_95"] == pytest.approx(found["models"][0]["map50_95"], abs=0.002)
+        assert 0 < one["milliseconds"]["p10"] <= one["milliseconds"]["median"] <= one["milliseconds"]["p90"]
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert export(world.root, formats=["onnx"]).up_to_date
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_a_further_format_joins_those_that_are_there(world: World, tmp_path: Path) -> None:
+    target = tmp_path / "e"
+    assert export(world.root, formats=["onnx"], target=target).found["formats"] == ["onnx"]
+    assert (target / "r.onnx").read_bytes() == (world.made.folder / "r.onnx").read_bytes()
+    assert export(world.root, formats=["openvino"], target=target).found["formats"] == ["onnx", "openvino"]
+    assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in world.made.folder.iterdir())
+
+
+def test_an_export_that_lost_a_file_is_made_again(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.made.folder, tmp_path / "e")
+    shutil.rmtree(tmp_path / "e/r_openvino_model")
+    assert not export(world.root, formats=["onnx"], target=tmp_path / "e").up_to_date
+    assert (tmp_path / "e/r_openvino_model").is_dir()
+
+
+@pytest.mark.parametrize(
+    "files", [{"e/thesis.txt": "years of work"}, {"e": "a file"}, {"e/export.json": '{"of": "another tool"}'}]
+)
+def test_what_is_somebody_elses_is_not_replaced(world: World, files: dict[str, str], tmp_path: Path) -> None:
+    write(tmp_path, dict(files))
+    with pytest.raises(UsageError, match=r"e: expected a new or empty folder"):
+        export(world.root, target=tmp_path / "e")
+    assert {name: (tmp_path / name).read_text() for name in files} == files
+
+
+def test_the_folder_that_one_is_in_is_not_replaced(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="cannot replace the folder that you are in"):
+        export(world.root, target=Path())
+
+
+def test_a_size_that_no_network_takes_is_rounded_up(world: World, tmp_path: Path) -> None:
+    made = export(world.root, formats=["onnx"], target=tmp_path / "e", imgsz=70)
+    assert made.found["inputs"]["imgsz"] == 96
+
+
+@pytest.mark.parametrize(
+    ("formats", "target", "nms", "says"),
+    [
+        (["onix"], None, "inside", "did you mean 'onnx'"),
+        (["onnx"], None, "between", "expected inside or outside"),
+        (["onnx", "space"], Path("e"), "inside", "one folder cannot hold both"),
+    ],
+)
+def test_what_cannot_be_asked_for(formats: list[str], target: Path | None, nms: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        stage.asked_for(formats, target, nms)
+
+
+def test_what_can() -> None:
+    assert stage.asked_for(["space", "openvino", "onnx", "onnx"], None, "inside") == (["onnx", "openvino"], True)
+
+
+# ---- deaths ----
+
+# What is converted and what it scores are brought along: a death then costs a second, and the trees can be equal.
+DYING = """
+import json, shutil, sys
+from pathlib import Path
+from helpers import crash
+from facemask_train.apps.export import export as stage
+from facemask_train.apps.export import space
+root = Path(sys.argv[1])
+made = root.parent / "made"
+stage.to_onnx = lambda weights, target, **_: shutil.copy(made / "r.onnx", target)
+stage.to_openvino = lambda source, target: shutil.copytree(made / "r_openvino_model", target)
+stage.check = lambda *_, **__: json.loads((made / "export.json").read_text())["models"]
+stage.load_detector = space.load_detector = space.load_light = lambda *_, **__: None
+space.PACKAGE = made / "facemask_train"
+space._copy_licence = lambda target: target.write_text("free")
+for place, name in ((stage, "to_onnx"), (stage, "to_openvino"), (Path, "write_text"), (shutil, "copytree")):
+    crash.also(place, name)
+"""
+MODELS, SPACE = "stage.export(root, imgsz={})", "space.write(root, imgsz={})"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("replaced", [False, True], ids=["first", "replacement"])
+@pytest.mark.parametrize(("command", "folder", "marker"), [(MODELS, "export", stage.MARKER), (SPACE, "space", MARKER)])
+def test_a_death_at_any_point(
+    world: World, command: str, folder: str, marker: str, replaced: bool, tmp_path: Path
+) -> None:
+    shutil.copytree(world.made.folder, tmp_path / "made")
+    write(tmp_path / "made/facemask_train", {"use/hosted.py": "page = 1"})
+    start = shutil.copytree(world.root, tmp_path / "start")
+    shutil.rmtree(start / "runs/r/export")
+    script = DYING + command.format(64)
+    if replaced:
+        assert not crash.die_at(0, DYING + command.format(96), start)
+    expected = shutil.copytree(start, tmp_path / "undisturbed")
+    assert not crash.die_at(0, script, expected)
+    whole = crash.tree(expected)
+    kinds = {tuple(crash.tree(one / "runs/r" / folder)) for one in (start, expected)}
+    deaths = 0
+    for left in crash.every_death(script, lambda point: shutil.copytree(start, tmp_path / str(point))):
+        for found in left.glob(f"runs/r/[!.]*/{marker}"):
+            assert tuple(crash.tree(found.parent)) in kinds, left.name
+        assert not crash.die_at(0, script, left)
+        assert crash.tree(left) == whole, left.name
+        deaths += 1
+        shutil.rmtree(left)
+    assert deaths >= 14  # around each file, two renames, and the removal of what a death may have left
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("writes", ["torch.onnx.export", "onnx.save", "openvino.save_model", "yaml.safe_dump"])
+def test_a_death_while_a_model_is_converted(world: World, writes: str, tmp_path: Path) -> None:
+    """Times are measured anew, and OpenVINO numbers its layers on within a process: nothing else may differ."""
+    root = shutil.copytree(world.root, tmp_path / "root")
+    target = tmp_path / "e"
+    module = writes.rpartition(".")[0]
+    dying = f"""
+import os, sys, {module}
+from pathlib import Path
+from facemask_train.apps.export.export import export
+own = {writes}
+{writes} = lambda *a, **k: (own(*a, **k), os._exit({crash.DEATH}))
+export(Path(sys.argv[1]), target=Path(sys.argv[2]))
+"""
+    assert crash.die_at(0, dying, root, target)
+    assert not target.exists()
+    made = export(root, target=target)
+    assert not made.up_to_date
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".e.lock", "e", "root"]
+    whole, ours = (crash.tree(folder) for folder in (world.made.folder, target))
+    assert set(ours) == set(whole)
+    assert {name for name in whole if whole[name] != ours[name]} <= {
+        *("README.md", "export.json", "r_openvino_model/r.xml")
+    }
+
+
+# ---- the model card ----
+
+
+def head_of(text: str) -> Any:
+    from huggingface_hub import ModelCard
+
+    return ModelCard(text).data
+
+
+def test_the_card_holds_the_evaluations_numbers(world: World) -> None:
+    text = (world.made.folder / "README.md").read_text()
+    metrics = json.loads((world.root / "runs/r/evaluation/v5-test/metrics.json").read_text())
+    head = head_of(text)
+    assert (head.license, head.library_name, head.pipeline_tag) == ("agpl-3.0", "ultralytics", "object-detection")
+    values = {one.metric_name: (one.metric_value, one.metric_args["interval_95"]) for one in head.eval_results}
+    low, high = metrics["intervals"]["map50"]
+    assert values["mAP 0.5"] == (round(100 * metrics["map50"], 2), [round(100 * low, 2), round(100 * high, 2)])
+    assert set(values) == {"mAP 0.5", "mAP 0.5:0.95", "precision", "recall"}
+    assert "Too few to measure" in text
+    assert "Not asked: `fmask audit`." in text
+    assert "r.onnx" in text
+    assert str(world.root) not in text
+    assert "somewhere/" not in text
+
+
+def test_the_card_of_weights_that_nobody_knows_says_so() -> None:
+    run = {"name": "w", "kind": "weights", "settings": {"weights": "w.pt", "imgsz": 64}}
+    text = card_report.model_card(card_report.Story(run, "0" * 64, 64))
+    assert head_of(text).eval_results is None
+    for line in ("Not measured: `fmask evaluate w`.", "Not measured: `fmask audit w`.", "which did not train them"):
+        assert line in text
+
+
+def test_the_commands_make_the_model_again(world: World) -> None:
+    run = {
+        "name": "my run",
+        "kind": "training",
+        "ensemble": {"name": "v5", "hash": "a", "path": "data/ensembles/v5"},
+        "settings": {"weights": "/home/me/yolov5s.pt", "epochs": 3, "seed": 0, "lr0": 0.01, "extra": {"mosaic": 0.7}},
+    }
+    story = card_report.Story(run, "0" * 64, 64, sources={"andrewmvd": {}})
+    assert card_report.commands(story) == [
+        "fmask fetch andrewmvd",
+        "fmask build-dataset --version v5",
+        "fmask train --name 'my run' --data v5 --weights yolov5s.pt --epochs 3 --seed 0 --set lr0=0.01 "
+        "--set mosaic=0.7",
+        "fmask export --run 'my run'",
+    ]
+
+
+def test_an_evaluation_of_other_weights_is_not_in_the_card(world: World) -> None:
+    model = stage.find_model(world.root, "r", None)
+    assert len(stage.story(world.root, model, 64).evaluations) == 1
+    assert not stage.story(world.root, replace(model, digest="0" * 64), 64).evaluations

@@ -1,0 +1,410 @@
+"""Tests of `fmask predict`: what is written can be read back, faces are hidden, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from facemask_train import formats
+from facemask_train.apps import anonymize as anonymizer
+from facemask_train.apps import media
+from facemask_train.apps.media import Frame
+from facemask_train.apps.predict import Predicted, Wish, predict
+from facemask_train.core.errors import DataError, MissingError, UsageError
+from facemask_train.core.files import digest_file, write_json
+from facemask_train.model.detector import load_detector, one_per_face
+from facemask_train.model.validation import Detection
+from helpers.untrained import export, scene
+
+ALL = ("pictures", "yolo", "coco", "csv")
+GPS, ORIENTATION = 0x8825, 0x0112
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with pictures of equal names in two folders, one of them turned by EXIF, and one that is broken."""
+    folder = tmp_path / "pictures"
+    for place, name in enumerate(("a/1.png", "b/1.png", "b/2.png")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        exif = Image.Exif()
+        exif[ORIENTATION] = 6 if name == "b/2.png" else 1
+        exif.get_ifd(GPS)[1] = "N"
+        Image.fromarray(scene(place, 90, 120)).save(folder / name, exif=exif)
+    (folder / "b" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    return folder
+
+
+@pytest.fixture
+def ask(untrained_model: Path, tmp_path: Path) -> Callable[..., Predicted]:
+    """`predict` with the small model, below a root of its own."""
+
+    def asked(*arguments: Path, **options: Any) -> Predicted:
+        return predict(tmp_path, [str(one) for one in arguments], **{"weights": untrained_model, **options})
+
+    return asked
+
+
+def clip(path: Path, *, frames: int = 6, rate: int = 10) -> Path:
+    import cv2
+
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (128, 96))
+    for index in range(frames):
+        writer.write(scene(index // 3, 96, 128))
+    writer.release()
+    return path
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "detections.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+# ---- what is written ----
+
+
+def test_every_picture_is_counted_or_told(ask: Callable[..., Predicted], pictures: Path) -> None:
+    done = ask(pictures, wish=Wish(ALL))
+    said = done.found
+    assert (said["pictures"], said["videos"], said["frames"]) == (3, 0, 3)
+    assert [one["file"] for one in said["problems"]] == ["b/broken.jpg"]
+    found = rows(done.folder)
+    assert said["faces"] == said["mask"] + said["no_mask"] == len(found) > 0
+    assert [(one["file"], one["mask"] + one["no_mask"]) for one in said["files"]] == [
+        (name, sum(row["file"] == name for row in found)) for name in ("a/1.png", "b/1.png", "b/2.png")
+    ]
+    names = ["a/1", "b/1", "b/2"]
+    assert files(done.folder) == sorted(
+        ["classes.txt", "coco.json", "detections.csv", "predictions.json"]
+        + [f"labels/{name}.txt" for name in names]
+        + [f"pictures/{name}.jpg" for name in names]
+    )
+
+
+def test_boxes_are_those_of_the_detector_in_pixels_of_the_upright_picture(
+    ask: Callable[..., Predicted], pictures: Path, untrained_model: Path
+) -> None:
+    done = ask(pictures / "b" / "2.png", wish=Wish(("csv", "pictures")))
+    (frame,) = media.frames(media.find_sources([pictures / "b" / "2.png"]))
+    assert isinstance(frame, Frame)
+    assert frame.pixels.shape == (120, 90, 3)
+    (answers,) = load_detector(untrained_model).answers([frame.pixels])
+    expected = one_per_face(answers)
+    found = rows(done.folder)
+    assert [row["class"] for row in found] == [one.name for one in expected]
+    for row, one in zip(found, expected, strict=True):
+        corners = [float(row[key]) for key in ("x_min", "y_min", "x_max", "y_max")]
+        assert corners == pytest.approx(one.corners, abs=0.0051)
+        assert float(row["confidence"]) == pytest.approx(one.confidence, abs=6e-5)
+    with Image.open(done.folder / "pictures" / "2.jpg") as written:
+        assert written.size == (90, 120)
+        assert not written.getexif()
+
+
+@pytest.mark.parametrize("layout", ["yolo", "coco"])
+def test_labels_are_read_back_as_they_were(layout: str, ask: Callable[..., Predicted], pictures: Path) -> None:
+    done = ask(pictures, wish=Wish((layout, "csv")))
+    sizes = {"a/1.png": (120, 90), "b/1.png": (120, 90), "b/2.png": (90, 120)}
+    for name in sizes:  # the labels beside the pictures that they are of
+        (done.folder / name).parent.mkdir(exist_ok=True)
+        (done.folder / name).write_bytes((pictures / name).read_bytes())
+    (done.folder / "predictions.json").unlink()
+    reading = formats.read(done.folder, layout, sizes)
+    assert not reading.orphans
+    names = list(reading.names or ("mask", "no_mask"))
+    read = [
+        (one.path, names[int(row.name)] if row.name.isdigit() else row.name, row.corners)
+        for one in reading.pictures
+        for row in one.rows
+    ]
+    assert len(read) == len(rows(done.folder))
+    for (path, name, corners), row in zip(read, rows(done.folder), strict=True):
+        assert (path, name) == (row["file"], row["class"])
+        assert corners == pytest.approx([float(row[key]) for key in ("x_min", "y_min", "x_max", "y_max")], abs=0.001)
+
+
+def test_coco_has_a_score_for_each_box(ask: Callable[..., Predicted], pictures: Path) -> None:
+    done = ask(pictures, wish=Wish(("coco", "csv")))
+    said = json.loads((done.folder / "coco.json").read_text())
+    assert [one["score"] for one in said["annotations"]] == [float(row["confidence"]) for row in rows(done.folder)]
+
+
+def test_tables_are_the_same_bytes_anywhere(ask: Callable[..., Predicted], pictures: Path, tmp_path: Path) -> None:
+    clip(pictures / "clip.mp4")
+    moved = tmp_path / "elsewhere"
+    pictures_there = moved / "pictures"
+    one = ask(pictures, wish=Wish(ALL))
+    moved.mkdir()
+    pictures.rename(pictures_there)
+    other = ask(pictures_there, wish=Wish(ALL), out=tmp_path / "out")
+    tables = [name for name in files(one.folder) if not name.startswith("pictures/")]
+    assert files(one.folder) == files(other.folder)
+    assert {name: (one.folder / name).read_bytes() for name in tables} == {
+        name: (other.folder / name).read_bytes() for name in tables
+    }
+    assert str(tmp_path) not in (one.folder / "predictions.json").read_text()
+
+
+# ---- folders ----
+
+
+def test_an_equal_question_is_not_asked_again_and_another_has_its_own_folder(
+    ask: Callable[..., Predicted], pictures: Path
+) -> None:
+    first, again = ask(pictures), ask(pictures)
+    assert (first.up_to_date, again.up_to_date) == (False, True)
+    assert (again.folder, dict(again.found)) == (first.folder, json.loads(json.dumps(first.found)))
+    assert ask(pictures, confidence=0.4).folder != first.folder
+    Image.fromarray(scene(9, 90, 120)).save(pictures / "a" / "1.png")
+    changed = ask(pictures)
+    assert not changed.up_to_date
+    assert changed.folder != first.folder
+
+
+def test_what_lies_in_a_folder_stays(ask: Callable[..., Predicted], pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(UsageError, match="mine: holds other files, which stay"):
+        ask(pictures, out=tmp_path / "mine")
+    assert files(tmp_path / "mine") == ["letter.txt"]
+    with pytest.raises(UsageError, match=r"letter\.txt: expected a folder to write, found a file"):
+        ask(pictures, out=tmp_path / "mine" / "letter.txt")
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+    out = ask(pictures, out=tmp_path / "out").folder
+    with pytest.raises(UsageError, match="out: holds other predictions, which stay"):
+        ask(pictures, out=out, confidence=0.4)
+
+
+def test_results_among_the_pictures_are_not_taken_for_pictures(ask: Callable[..., Predicted], pictures: Path) -> None:
+    assert not ask(pictures, out=pictures / "found").up_to_date
+    assert ask(pictures, out=pictures / "found").up_to_date
+
+
+def test_links_that_lead_nowhere_are_told(ask: Callable[..., Predicted], pictures: Path, tmp_path: Path) -> None:
+    (pictures / "loop.jpg").symlink_to("loop.jpg")
+    (pictures / "gone.mp4").symlink_to("nowhere.mp4")
+    done = ask(pictures, out=tmp_path / "out", wish=Wish(("csv",)))
+    assert [one["file"] for one in done.found["problems"]] == ["b/broken.jpg", "gone.mp4", "loop.jpg"]
+    assert done.found["pictures"] == 3
+
+
+def test_nothing_is_left_where_nothing_can_be_read(
+    ask: Callable[..., Predicted], pictures: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"found 1 file of which none can be read; .*broken\.jpg"):
+        ask(pictures / "b" / "broken.jpg", out=tmp_path / "out")
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith((".out.partial", "predictions"))]
+
+
+# ---- which model, which confidence ----
+
+
+def write_run(root: Path, weights: Path, threshold: float) -> Path:
+    folder = root / "runs" / "mine"
+    (folder / "weights").mkdir(parents=True)
+    best = folder / "weights" / "best.pt"
+    best.write_bytes(weights.read_bytes())
+    about = {"kind": "training", "state": "finished", "finished": "2026-01-01", "ensemble": {"name": "v5"}}
+    write_json(folder / "run.json", {**about, "name": "mine", "settings": {"imgsz": 96}})
+    for ensemble, digest, value in (("v5", digest_file(best), threshold), ("v8", "other weights", 0.9)):
+        (folder / "evaluation" / f"{ensemble}-test").mkdir(parents=True)
+        metrics = {"ensemble": ensemble, "operating_point": {"chosen": "val", "threshold": value}}
+        inputs = {"weights": digest, "imgsz": 96}
+        write_json(folder / "evaluation" / f"{ensemble}-test" / "metrics.json", {**metrics, "inputs": inputs})
+    return folder
+
+
+def test_the_last_run_answers_from_the_confidence_that_its_evaluation_chose(
+    ask: Callable[..., Predicted], pictures: Path, untrained_model: Path, tmp_path: Path
+) -> None:
+    folder = write_run(tmp_path, untrained_model, 0.5)
+    done = ask(pictures, weights=None)
+    assert done.folder.parent == folder / "predictions"
+    assert (done.found["model"], done.found["confidence_chosen"]) == ("mine", "val")
+    assert done.found["inputs"]["confidence"] == 0.5
+    assert all(float(row["confidence"]) > 0.5 for row in rows(done.folder))
+    by_path = ask(pictures, weights=folder / "weights" / "best.pt")
+    assert (by_path.folder, by_path.up_to_date) == (done.folder, True)
+    at_another_size = ask(pictures, weights=None, imgsz=128)
+    assert at_another_size.found["confidence_chosen"] == "default"
+
+
+def test_an_export_of_a_run_answers_alike_from_the_runs_confidence(
+    ask: Callable[..., Predicted], pictures: Path, untrained_model: Path, tmp_path: Path
+) -> None:
+    folder = write_run(tmp_path, untrained_model, 0.5)
+    exported = export(folder / "weights" / "best.pt", folder / "export", to="onnx", imgsz=96, dynamic=True)
+    run, done = ask(pictures, weights=None), ask(pictures, weights=exported)
+    assert (done.found["model"], done.found["inputs"]["confidence"]) == ("mine", 0.5)
+    assert done.folder != run.folder
+    assert [done.found[key] for key in ("mask", "no_mask")] == [run.found[key] for key in ("mask", "no_mask")]
+
+
+def test_wrong_questions_are_answered_in_words(ask: Callable[..., Predicted], pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--save picture: .*did you mean 'pictures'"):
+        ask(pictures, wish=Wish(("picture",)))
+    with pytest.raises(UsageError, match="nothing would be written that shows a face"):
+        ask(pictures, wish=Wish(("csv",), anonymize=True))
+    with pytest.raises(MissingError, match=r"absent\.pt"):
+        ask(pictures, weights=tmp_path / "absent.pt")
+    with pytest.raises(UsageError, match="both given"):
+        ask(pictures, run="mine")
+
+
+# ---- hidden faces ----
+
+
+def test_no_pixel_of_a_face_is_left_in_what_is_written(
+    ask: Callable[..., Predicted], pictures: Path, untrained_model: Path
+) -> None:
+    import cv2
+
+    done = ask(pictures / "a" / "1.png", wish=Wish(("pictures", "csv"), anonymize=True), confidence=1)
+    pixels = scene(0, 90, 120)
+    doubtful = [
+        one.corners
+        for size in (96, 192)
+        for one in next(load_detector(untrained_model, imgsz=size).answers([pixels], confidence=anonymizer.DOUBTFUL))
+    ]
+    assert doubtful
+    assert not rows(done.folder)  # no box is drawn over a cover
+    with Image.open(done.folder / "pictures" / "1.jpg") as written:
+        assert not written.getexif()
+        assert not {"exif", "xmp", "photoshop", "icc_profile", "comment"} & set(written.info)
+        shown = np.asarray(written).astype(int)
+    hidden = np.any(anonymizer.cover(np.zeros_like(pixels), doubtful), axis=2)
+    assert hidden.mean() > 0.3
+    inner = cv2.erode(hidden.astype(np.uint8), np.ones((17, 17)), borderValue=1).astype(bool)  # JPEG's blocks are of 16
+    assert np.abs(shown - anonymizer.cover(pixels, doubtful))[inner].max() <= 3
+
+
+corner = st.floats(-20, 80)
+
+
+@given(st.lists(st.tuples(corner, corner, corner, corner), max_size=4))
+def test_a_cover_is_one_colour_and_takes_the_whole_box(boxes: list[tuple[float, float, float, float]]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 100, (40, 60, 3), dtype=np.uint8)  # no pixel is of the cover's colour
+    ordered = [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in boxes]
+    covered = anonymizer.cover(pixels, ordered)
+    changed = np.any(covered != pixels, axis=2)
+    assert len(np.unique(covered[changed], axis=0)) <= 1
+    for x_min, y_min, x_max, y_max in ordered:
+        rows_, columns = slice(max(int(y_min), 0), max(int(y_max), 0)), slice(max(int(x_min), 0), max(int(x_max), 0))
+        assert changed[rows_, columns].all()
+
+
+def test_the_counts_are_the_same_with_hidden_faces(ask: Callable[..., Predicted], pictures: Path) -> None:
+    open_, hidden = ask(pictures), ask(pictures, wish=Wish(anonymize=True))
+    assert rows(open_.folder) == rows(hidden.folder)
+
+
+def test_an_export_that_keeps_doubtful_faces_to_itself_is_refused(
+    ask: Callable[..., Predicted], pictures: Path, untrained_model: Path, tmp_path: Path
+) -> None:
+    exported = export(untrained_model, tmp_path / "nms", to="onnx", imgsz=96, nms=True)
+    with pytest.raises(UsageError, match=r"below confidence 0\.25 by itself, and 0\.01 is asked for to hide"):
+        ask(pictures, weights=exported, wish=Wish(anonymize=True))
+    assert ask(pictures, weights=exported, confidence=0.3).found["pictures"] == 3
+
+
+def frame(name: str, time: float | None) -> Frame:
+    return Frame(Path(name), name, 0, time, None, np.zeros((4, 4, 3), np.uint8))
+
+
+def test_a_cover_stays_for_the_frames_around_it_and_no_longer() -> None:
+    box = (1.0, 1.0, 2.0, 2.0)
+    looked = [(frame("a.mp4", index / 10), (), (box,) if index == 8 else ()) for index in range(20)]
+    covered = [frame_.time for frame_, _, boxes in anonymizer.lasting(looked) if boxes]
+    assert covered == [index / 10 for index in range(3, 14)]
+
+
+def test_a_cover_stays_in_its_own_file() -> None:
+    box = (1.0, 1.0, 2.0, 2.0)
+    looked = [
+        (frame("a.mp4", 0.0), (), (box,)), (frame("b.mp4", 0.1), (), ()), (frame("c.jpg", None), (), (box,)),
+        (frame("d.jpg", None), (), ()),
+    ]  # fmt: skip
+    found = list(anonymizer.lasting(looked))
+    assert [(one.name, boxes) for one, _, boxes in found] == [(one.name, boxes) for one, _, boxes in looked]
+
+
+def test_few_frames_wait_however_many_there_are_a_second() -> None:
+    given_out = []
+
+    def looked() -> Any:
+        for index in range(200):
+            given_out.append(index)
+            yield frame("a.mp4", index / 1000), (), ()
+
+    assert next(iter(anonymizer.lasting(looked())))[0].time == 0
+    assert len(given_out) <= 20
+
+
+# ---- videos ----
+
+
+def test_a_video_is_written_as_one_that_plays(ask: Callable[..., Predicted], tmp_path: Path) -> None:
+    done = ask(clip(tmp_path / "clip.mp4"), wish=Wish(ALL))
+    assert (done.found["pictures"], done.found["videos"], done.found["frames"]) == (0, 1, 6)
+    written = list(media.frames(media.find_sources([done.folder / "pictures" / "clip.mp4"])))
+    assert [one.pixels.shape for one in written if isinstance(one, Frame)] == [(96, 128, 3)] * 6
+    assert media.frame_rate(done.folder / "pictures" / "clip.mp4") == pytest.approx(10)
+    assert [name for name in files(done.folder) if name.startswith("labels/")] == [
+        f"labels/clip.mp4/{index:06d}.txt" for index in range(6)
+    ]
+    assert {row["seconds"] for row in rows(done.folder)} <= {f"{index / 10:.3f}" for index in range(6)}
+
+
+def test_a_sampled_video_has_the_frames_that_were_taken(ask: Callable[..., Predicted], tmp_path: Path) -> None:
+    done = ask(clip(tmp_path / "clip.mp4", frames=12), wish=Wish(every=0.5))
+    assert done.found["frames"] == 3
+    assert {row["frame"] for row in rows(done.folder)} <= {"0", "5", "10"}
+    assert media.frame_rate(done.folder / "pictures" / "clip.mp4") == pytest.approx(2)
+
+
+def test_a_video_and_a_picture_of_one_name_are_both_written(ask: Callable[..., Predicted], tmp_path: Path) -> None:
+    clip(tmp_path / "in.mp4")
+    Image.fromarray(scene(1, 90, 120)).save(tmp_path / "in.png")
+    done = ask(tmp_path / "in.mp4", tmp_path / "in.png")
+    assert [name for name in files(done.folder) if "/" in name] == ["pictures/in-mp4.mp4", "pictures/in-png.jpg"]
+
+
+# ---- the command ----
+
+
+def test_the_command_speaks_json_and_passes_over_what_is_broken(
+    pictures: Path, untrained_model: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "facemask_train", "predict", str(pictures), "--weights", str(untrained_model)]
+    done = subprocess.run(
+        [*command, "--save", "csv", "--json"], cwd=tmp_path, capture_output=True, text=True, check=True, env=os.environ
+    )
+    said = json.loads(done.stdout)
+    assert (said["pictures"], said["faces"]) == (3, said["mask"] + said["no_mask"])
+    assert said["problems"] == [{"file": "b/broken.jpg", "why": said["problems"][0]["why"]}]
+    assert (said["confidence"], said["confidence_chosen"], said["up_to_date"]) == (0.25, "default", False)
+    assert files(tmp_path / said["path"]) == ["detections.csv", "predictions.json"]
+
+
+def test_one_answer_for_each_face_is_counted() -> None:
+    from facemask_train.apps.predict import _faces
+
+    face = Detection("mask", 0.81239, (0.004, 0, 10, 10))
+    twice = [face, replace(face, name="no_mask", confidence=0.4), Detection("mask", 0.7, (20, 5, 20, 9))]
+    assert _faces(twice, 0.25) == (Detection("mask", 0.8124, (0.0, 0, 10, 10)),)

@@ -1,0 +1,113 @@
+"""Settings: what ships is right, an unknown key names the known ones, and options become what they look like."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from facemask_train.core.config import class_map, config_file, parse, read_sources, read_train_settings, set_option
+from facemask_train.core.errors import MissingError, UsageError
+from facemask_train.core.recipe import Recipe, read_recipe
+
+
+def test_what_ships_is_right(tmp_path: Path) -> None:
+    sources = read_sources(tmp_path)
+    assert [name for name, source in sources.items() if not source.optional] == ["andrewmvd", "aditya276", "karm1a"]
+    assert sources["andrewmvd"].archive_name == "face-mask-detection.zip"
+    v5 = read_recipe(tmp_path, "5")
+    assert (v5.name, v5.sources, v5.worn_incorrectly) == ("v5", ("andrewmvd", "aditya276"), "drop-image")
+    assert (v5.split.train, v5.split.val, v5.split.test) == (0.85, 0.10, 0.05)
+    train = read_train_settings(tmp_path, "train", {})
+    assert (train.weights, train.imgsz, train.batch, train.epochs, train.patience) == ("yolov5s.pt", 640, 64, 300, 100)
+    for recipe in ("5", "v5", "sample"):
+        assert set(read_recipe(tmp_path, recipe).sources) <= set(sources)
+    read_train_settings(tmp_path, "train-sample", {})
+
+
+def test_a_users_file_goes_before_the_shipped_one(tmp_path: Path) -> None:
+    mine = tmp_path / "configs" / "ensembles" / "v5.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("sources: [karm1a]")
+    assert config_file(tmp_path, "ensembles/v5.yaml") == mine
+    assert read_recipe(tmp_path, "5").sources == ("karm1a",)
+    assert read_recipe(tmp_path, str(mine)).name == "v5"
+
+
+def _copy(step: dict) -> dict:
+    return {"sources": ["a"], "augment": {"copies": {"c": [step]}}}
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"sources": ["a"], "splits": {}}, r"unknown key 'splits' \(did you mean 'split'\?\); known keys: name, "),
+        ({"sources": ["a"], "split": {"trian": 1}}, r"did you mean 'train'\?\); known keys: train, val, test"),
+        ({"sources": ["a"], "split": {"train": 0.5}}, "the shares add up to 1, found 0.65"),
+        ({"sources": []}, "sources"),
+        ({"sources": ["a", "a"]}, "a source is named once"),
+        ({"sources": ["a"], "worn_incorrectly": "drop"}, "worn_incorrectly"),
+        ({"sources": ["a"], "name": "../v5"}, "name"),
+        ({"sources": ["a"], "split": "published", "conflicts": {"prefer": "a"}}, "leave one out"),
+        ({"sources": ["a"], "name": "v" * 101}, "name"),
+        (_copy({"scale": {"factor": [0, 1]}}), "greater than or equal to 0.1"),
+        (_copy({"scale": {"factor": [1, 1000]}}), "less than or equal to 4"),
+        (_copy({"scale": {"factor": [2, 1]}}), "the lowest value comes first"),
+        (_copy({"noise": {"strength": [0.1, 2]}}), "less than or equal to 1"),
+        (_copy({"compression": {"quality": [0, 50]}}), "greater than or equal to 1"),
+        (_copy({"faces": {"kinds": {"cap": 0, "tint": 0}}}), "one of the kinds has a weight above 0"),
+        (_copy({"faces": {"kinds": {"cap": -1, "tint": 1}}}), "greater than or equal to 0"),
+        (_copy({"faces": {"kinds": {"cap": float("inf")}}}), "finite"),
+        (_copy({"faces": {"kinds": {"cap": float("nan")}}}), "kinds.cap: "),
+        (_copy({"faces": {"kinds": {"hood": 1}}}), "kinds.hood: Input should be 'recolour'"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(data: dict, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse(Recipe, {"name": "x", **data}, where="x.yaml")
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "a\\b", ".hidden", "", "-option", "x" * 101])
+def test_a_source_that_no_folder_can_be_called_after_is_refused(tmp_path: Path, name: str) -> None:
+    """It names a folder of data/raw/, and nothing outside of it."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/sources.yaml").write_text(json.dumps({"sources": {name: {"path": "x"}}}))
+    with pytest.raises(UsageError, match="to be one that a folder can have"):
+        read_sources(tmp_path)
+
+
+def test_a_typo_in_a_version_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"did you mean 'sample'\?") as caught:
+        read_recipe(tmp_path, "sampel")
+    assert "v5" in caught.value.next_step
+
+
+@pytest.mark.parametrize("text", ["sources: [", "just words", "- a list"])
+def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"r\.yaml"):
+        read_recipe(tmp_path, str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [("lr0=0.005", ("lr0", 0.005)), ("cos_lr=true", ("cos_lr", True)), ("freeze=[0, 1]", ("freeze", [0, 1]))],
+)
+def test_an_option_is_what_it_looks_like(text: str, pair: tuple[str, object]) -> None:
+    assert set_option(text) == pair
+
+
+def test_other_trainer_settings_go_to_extra_and_own_ones_do_not(tmp_path: Path) -> None:
+    settings = read_train_settings(tmp_path, "train", {"lr0": 0.1, "mosaic": 0.5, "epochs": None})
+    assert (settings.lr0, settings.epochs, settings.extra) == (0.1, 300, {"mosaic": 0.5})
+    with pytest.raises(UsageError, match="epochs"):
+        read_train_settings(tmp_path, "train", {"epochs": 0})
+
+
+def test_a_class_map_is_by_source() -> None:
+    assert class_map("karm1a=0:mask,1:no_mask") == ("karm1a", {"0": "mask", "1": "no_mask"})
+    for wrong in ("karm1a", "karm1a=", "=0:mask", "karm1a=0:masked", "karm1a=0"):
+        with pytest.raises(UsageError, match="expected SOURCE=ID:CLASS"):
+            class_map(wrong)

@@ -1,0 +1,97 @@
+"""Engines: the same results in the same order, in one process, in several, or on a Ray cluster of two nodes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from facemask_train.core import parallel
+from facemask_train.core.errors import UsageError
+from facemask_train.core.parallel import Engine
+from facemask_train.dataset.build import build
+from facemask_train.sources.fetch import fetch
+from helpers.crash import tree
+from helpers.versions import AUGMENT, make_world
+
+FACES = {"copies": {**AUGMENT["copies"], "faces": [{"faces": {"min_side": 12}}, {"noise": {}}]}}
+
+ON_TWO_NODES = """
+import os, sys
+from pathlib import Path
+from ray.cluster_utils import Cluster
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
+os.environ["RAY_ADDRESS"] = cluster.address
+try:
+    import ray
+    from facemask_train.dataset.build import build
+    from facemask_train.core.parallel import Engine
+
+    build(Path(sys.argv[1]), "x", engine=Engine("ray", 2))
+    assert [node["Resources"]["CPU"] for node in ray.nodes() if node["Alive"]] == [1, 1]  # so two processes need both
+    ray.shutdown()
+finally:
+    cluster.shutdown()
+"""
+
+
+def squares(batch: Sequence[int]) -> list[int]:
+    return [number * number for number in batch]
+
+
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 100])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_results_come_in_the_order_of_the_jobs(count: int, processes: int) -> None:
+    told: list[tuple[str, int, int]] = []
+    jobs = iter(range(count))
+    found = Engine(workers=processes).spread(
+        squares, jobs, count, what="square", progress=lambda *said: told.append(said)
+    )
+    assert list(found) == [number * number for number in range(count)]
+    assert [done for _, done, _ in told] == [min(count, done) for done in range(32, count + 32, 32)]
+
+
+def test_jobs_are_taken_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = 0
+
+    def jobs() -> object:
+        nonlocal taken
+        for number in range(3200):
+            taken += 1
+            yield number
+
+    found = Engine(workers=1).spread(squares, jobs(), 3200, what="square")  # type: ignore[arg-type]
+    assert next(found) == 0
+    assert taken <= 20 * parallel._BATCH
+    assert sum(1 for _ in found) == 3199
+
+
+def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match="ray is not installed") as caught:
+        list(Engine("ray").spread(squares, range(3), 3, what="square"))
+    assert "facemask-train[ray]" in caught.value.next_step
+
+
+@pytest.mark.slow
+def test_the_same_bytes_from_one_process_four_and_a_cluster_of_two_nodes(tmp_path: Path) -> None:
+    trees = []
+    for number in range(3):
+        root = make_world(tmp_path / str(number), pictures=60, augment=FACES)
+        fetch(root, ["one", "two"])
+        if number < 2:
+            build(root, "x", engine=Engine(workers=(1, 4)[number]))
+        else:
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            command = [sys.executable, "-c", ON_TWO_NODES, str(root)]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+        trees.append(tree(root / "data"))
+    assert trees[0] == trees[1] == trees[2]
+    assert len([name for name in trees[0] if name.endswith("-faces.jpg")]) > 20

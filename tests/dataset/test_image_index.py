@@ -1,0 +1,148 @@
+"""The catalogue: a source is examined once, and again only where its bytes changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from facemask_train.core.errors import MissingError, StorageError
+from facemask_train.core.files import locked
+from facemask_train.core.parallel import Engine
+from facemask_train.dataset.grouping.hashing import SIDE
+from facemask_train.dataset.loading import image_index as module
+from facemask_train.dataset.loading.image_index import Catalogue, catalogue
+from facemask_train.sources.fetch import fetch
+from helpers.worlds import WIDTH, make_root, picture, write
+
+ALONE = Engine(workers=1)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the paths that are examined from now on, in this process."""
+    paths: list[str] = []
+    stock = module.examine_bytes
+
+    def watched(content: bytes, path: str, digest: str) -> object:
+        paths.append(path)
+        return stock(content, path, digest)
+
+    monkeypatch.setattr(module, "examine_bytes", watched)
+    return paths
+
+
+def equal(one: Catalogue, other: Catalogue) -> bool:
+    arrays = (one.hashes == other.hashes).all() and (one.thumbnails == other.thumbnails).all()
+    return bool(arrays) and one.facts == other.facts
+
+
+def test_it_holds_what_each_picture_is_and_looks_like(tmp_path: Path, seen: list[str]) -> None:
+    root = make_root(tmp_path, pictures=3)
+    write(root / "own/second/pics", {"broken.jpg": b"no picture"})
+    fetch(root, ["second"])
+    found = catalogue(root, "second", engine=ALONE)
+    assert [facts.path for facts in found.facts] == ["pics/b 0.jpg", "pics/b 1.jpg", "pics/b 2.jpg", "pics/broken.jpg"]
+    assert [facts.cause for facts in found.facts] == ["", "", "", "unreadable"]
+    assert found.thumbnails.shape == (4, SIDE, SIDE)
+    assert not found.hashes[3].any()
+    assert not found.thumbnails[3].any()
+    assert len({tuple(row) for row in found.hashes.tolist()}) == 4
+    assert found.by_path["pics/b 1.jpg"].width == WIDTH
+    assert isinstance(found.thumbnails, np.memmap)  # read where it lies, so that memory stays flat
+
+
+def test_an_unchanged_source_is_not_read_again(tmp_path: Path, seen: list[str]) -> None:
+    root = make_root(tmp_path, pictures=3)
+    fetch(root, ["second"])
+    first = catalogue(root, "second", engine=ALONE)
+    seen.clear()
+    (root / "data/raw/second/files/pics/b 0.jpg").unlink()  # what is fetched is not looked at
+    assert equal(first, catalogue(root, "second", engine=ALONE))
+    assert seen == []
+
+
+def test_of_a_changed_source_only_what_changed_is_examined(tmp_path: Path, seen: list[str]) -> None:
+    root = make_root(tmp_path, pictures=4)
+    fetch(root, ["second"])
+    catalogue(root, "second", engine=ALONE)
+    seen.clear()
+    write(
+        root / "own/second/pics", {"b 1.jpg": picture(900), "new.jpg": picture(901), "new.txt": "0 0.5 0.5 0.1 0.1\n"}
+    )
+    (root / "own/second/pics/b 2.jpg").unlink()
+    fetch(root, ["second"])
+    found = catalogue(root, "second", engine=ALONE)
+    assert seen == ["pics/b 1.jpg", "pics/new.jpg"]
+    anew = make_root(tmp_path / "anew", pictures=4)
+    for name in ("b 1.jpg", "new.jpg"):
+        write(anew / "own/second/pics", {name: (root / "own/second/pics" / name).read_bytes()})
+    (anew / "own/second/pics/b 2.jpg").unlink()
+    fetch(anew, ["second"])
+    assert equal(found, catalogue(anew, "second", engine=ALONE))
+
+
+def test_another_version_of_the_code_examines_anew(tmp_path: Path, seen: list[str]) -> None:
+    root = make_root(tmp_path, pictures=2)
+    fetch(root, ["second"])
+    catalogue(root, "second", engine=ALONE)
+    marker = root / "data/cache/second/catalogue.json"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "code": 0}))
+    seen.clear()
+    catalogue(root, "second", engine=ALONE)
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("damage", ["thumbnails cut", "thumbnails gone", "table cut", "table odd", "marker cut"])
+def test_a_damaged_catalogue_is_made_anew(tmp_path: Path, seen: list[str], damage: str) -> None:
+    root = make_root(tmp_path, pictures=3)
+    fetch(root, ["second"])
+    whole = catalogue(root, "second", engine=ALONE)
+    whole = replace(whole, thumbnails=np.array(whole.thumbnails))  # from the file that is damaged now
+    name, _, what = damage.partition(" ")
+    file = {"thumbnails": "thumbnails.bin", "table": "pictures.parquet", "marker": "catalogue.json"}[name]
+    path = root / "data/cache/second" / file
+    content = path.read_bytes()
+    if what == "gone":
+        path.unlink()
+    elif what == "odd":
+        pd.read_parquet(path).drop(columns=["hash"]).to_parquet(path)
+    else:
+        path.write_bytes(content[: len(content) // 2])
+    seen.clear()
+    assert equal(whole, catalogue(root, "second", engine=ALONE))
+    assert len(seen) == 3
+    assert path.read_bytes() == content
+
+
+def test_workers_and_folders_make_no_difference(tmp_path: Path) -> None:
+    made = []
+    for number, workers in enumerate((1, 2)):
+        root = make_root(tmp_path / f"{number}", pictures=70)
+        fetch(root, ["first"])
+        made.append(catalogue(root, "first", engine=Engine(workers=workers)))
+    assert equal(*made)
+    trees = [sorted(path.read_bytes() for path in (tmp_path / name / "data/cache/first").iterdir()) for name in "01"]
+    assert trees[0] == trees[1]
+
+
+def test_a_source_that_is_not_fetched_or_held_by_another_command_is_named(tmp_path: Path) -> None:
+    root = make_root(tmp_path, pictures=1)
+    with pytest.raises(MissingError, match="first"):
+        catalogue(root, "first", engine=ALONE)
+    fetch(root, ["first"])
+    with locked(root / "data/cache/first"), pytest.raises(StorageError, match="another fmask"):
+        catalogue(root, "first", engine=ALONE)
+
+
+def test_a_source_without_pictures_has_an_empty_catalogue(tmp_path: Path) -> None:
+    root = make_root(tmp_path, pictures=1)
+    for path in (root / "own/second/pics").glob("*.jpg"):
+        path.unlink()
+    fetch(root, ["second"])
+    found = catalogue(root, "second", engine=ALONE)
+    assert (found.facts, found.hashes.shape, found.thumbnails.shape) == ((), (0, 4), (0, SIDE, SIDE))

@@ -1,0 +1,368 @@
+"""Versions of an ensemble end to end: copies, missing sources, published splits, and what a rebuild takes over."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from facemask_train.core.errors import DataError, MissingError, StorageError, UsageError
+from facemask_train.core.parallel import Engine
+from facemask_train.core.types import Box, Label
+from facemask_train.dataset import build as building
+from facemask_train.dataset import write as writing
+from facemask_train.dataset.build import Built, build
+from facemask_train.dataset.grouping.hashing import turned
+from facemask_train.formats import yolo
+from facemask_train.sources.fetch import fetch
+from helpers.copies import encoded
+from helpers.versions import AUGMENT, add_voc, add_yolo, configure, labels, make_world, scene
+
+ALONE = Engine(workers=1)
+SPLIT = {"train": 0.5, "val": 0.25, "test": 0.25}
+
+
+def made(root: Path, **options: object) -> Built:
+    fetch(root, ["one", "two"])
+    return build(root, "x", engine=ALONE, **options)  # type: ignore[arg-type]
+
+
+def manifest(root: Path, name: str = "x") -> pd.DataFrame:
+    return pd.read_parquet(root / "data/ensembles" / name / "manifest.parquet")
+
+
+# ---- copies ----
+
+
+def test_copies_are_merged_and_what_one_excludes_is_excluded(tmp_path: Path) -> None:
+    card = made(make_world(tmp_path)).card
+    assert (card["split_by"], card["leaks"]) == ("group", 0)
+    assert card["groups"] == {
+        "groups": 4, "pictures": 8, "largest": 2, "families": 4, "largest_family": 2,
+        "conflicts": 1, "excluded": 1, "joined": 0,
+    }  # fmt: skip
+    assert card["overlap"] == {"one": {"one": 0, "two": 4}, "two": {"one": 4, "two": 0}}
+    assert card["images"] == {"in": 24, "kept": 18, "merged": 2, "repaired": 0, "refused": 4}
+    assert card["boxes"]["in"] == card["boxes"]["kept"] + card["boxes"]["merged"] + card["boxes"]["refused"]
+    rows = pd.read_parquet(tmp_path / "data/ensembles/x/problems.parquet")
+    pictures = rows[rows["item"] == "image"]
+    assert dict(zip(pictures["source"] + "/" + pictures["image"], pictures["cause"], strict=True)) == {
+        "one/images/a3.png": "worn-incorrectly",
+        "two/pics/b3.jpg": "copy-of-worn-incorrectly",
+        "one/images/a2.png": "class-conflict",
+        "two/pics/b2.jpg": "class-conflict",
+        "two/pics/b0.jpg": "copy",
+        "two/pics/b1.jpg": "copy",
+    }
+    merged = rows[(rows["item"] == "box") & (rows["cause"] == "copy")]
+    assert set(merged["file"]) == {"pics/b0.txt", "pics/b1.txt"}
+    assert set(merged["number"]) == {1, 2, 3}
+    assert {"a0.png", "a1.png"} <= {Path(path).name for path in manifest(tmp_path)["source_image"]}
+
+
+def test_groups_hold_the_copies_labels_laid_over_the_kept_picture(tmp_path: Path) -> None:
+    made(make_world(tmp_path))
+    rows = pd.read_parquet(tmp_path / "data/ensembles/x/groups.parquet")
+    merged = rows[rows["role"] == "merged"]
+    assert len(merged) == 2
+    for row in merged.to_dict("records"):
+        kept = manifest(tmp_path).set_index("image").loc[row["image"]]
+        assert list(row["matched"]) == list(range(len(kept["labels"])))
+        assert min(row["iou"]) > 0.95  # two formats' rounding apart
+        corners = [[label[key] for key in ("x_min", "y_min", "x_max", "y_max")] for label in row["labels"]]
+        wanted = [[label[key] for key in ("x_min", "y_min", "x_max", "y_max")] for label in kept["labels"]]
+        assert np.abs(np.array(corners) - np.array(wanted)).max() < 1.5
+
+
+def test_a_picture_kept_without_faces_whose_copy_has_some_is_told(tmp_path: Path) -> None:
+    root = make_world(tmp_path)
+    add_voc(root, "one", "empty", scene(50).picture, [])
+    add_yolo(root, "two", "pics/full", scene(50).picture, labels(scene(50)))
+    assert any(note.startswith("Pictures kept without a face") and ": 1." in note for note in made(root).card["notes"])
+
+
+# ---- missing sources ----
+
+
+def test_a_missing_source_stops_the_build_or_is_named_in_what_is_built_without_it(tmp_path: Path) -> None:
+    root = make_world(tmp_path)
+    configure(root, {"sources": ["one", "two", "three"]}, "one", "two", "three")
+    fetch(root, ["one", "two"])
+    with pytest.raises(MissingError) as caught:
+        build(root, "x", engine=ALONE)
+    assert "fmask fetch three" in caught.value.next_step
+    done = build(root, "x", engine=ALONE, allow_missing=True)
+    assert (done.path.name, done.card["name"]) == ("x-without-three", "x-without-three")
+    assert "Built without three, which was not fetched." in done.card["notes"]
+    assert build(root, "x", engine=ALONE, allow_missing=True).up_to_date
+    for name in ("one", "two"):
+        shutil.rmtree(root / "data/raw" / name)
+    with pytest.raises(MissingError):
+        build(root, "x", engine=ALONE, allow_missing=True)
+
+
+def test_a_preferred_source_that_is_missing_is_told(tmp_path: Path) -> None:
+    root = make_world(tmp_path)
+    configure(root, {"sources": ["one", "two", "three"], "conflicts": {"prefer": "three"}}, "one", "two", "three")
+    notes = made(root, allow_missing=True).card["notes"]
+    assert "Copies that contradict each other are left out: three, preferred, is missing." in notes
+
+
+def test_a_poor_balance_of_classes_is_told(tmp_path: Path) -> None:
+    notes = made(make_world(tmp_path)).card["notes"]
+    assert any(note.startswith("mask is in ") and "3,000 a class" in note for note in notes)
+
+
+# ---- published splits ----
+
+
+def published(root: Path, **recipe: object) -> Path:
+    for number, part in enumerate(["train"] * 6 + ["valid", "valid"]):
+        drawn = scene(200 + number)
+        add_yolo(root, "one", f"{part}/c{number}", drawn.picture, labels(drawn))
+    drawn = scene(200)
+    add_yolo(root, "one", "valid/again", np.ascontiguousarray(turned(drawn.picture, 4)), [])
+    configure(root, {"sources": ["one"], "split": "published", **recipe}, "one")
+    fetch(root, ["one"])
+    return root
+
+
+def test_a_published_split_stays_without_what_leaks_and_says_what_is_empty(tmp_path: Path) -> None:
+    card = build(published(tmp_path), "x", engine=ALONE).card
+    assert (card["splits"], card["leaks"], card["split_by"]) == ({"train": 5, "val": 3, "test": 0}, 0, "published")
+    assert "The published split test is empty in what was fetched." in card["notes"]
+    data = yaml.safe_load((tmp_path / "data/ensembles/x/data.yaml").read_text())
+    assert set(data) == {"train", "val", "names"}
+    assert {cause["cause"]: cause["count"] for cause in card["causes"] if cause["item"] == "image"} == {
+        "copy-in-later-split": 1
+    }
+
+
+def test_leaks_of_a_published_split_are_counted_and_repaired_on_demand(tmp_path: Path) -> None:
+    root = published(tmp_path, leaks="keep")
+    card = build(root, "x", engine=ALONE).card
+    assert (card["splits"]["train"], card["leaks"]) == (6, 1)
+    assert any("of an earlier split: 1 of 3." in note for note in card["notes"])
+    repaired = build(root, "x", engine=ALONE, repair=True)
+    assert (repaired.path.name, repaired.card["splits"]["train"], repaired.card["leaks"]) == ("x-repaired", 5, 0)
+
+
+def test_there_is_something_to_repair_or_it_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="expected a recipe with leaks: keep, found x") as caught:
+        made(make_world(tmp_path), repair=True)
+    assert caught.value.next_step == "leave --repair out"
+
+
+def test_published_splits_that_no_folder_names_are_an_error_or_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected pictures in folders called train, valid or test, found none"):
+        made(make_world(tmp_path, split="published"))
+    root = published(tmp_path / "some")
+    add_yolo(root, "one", "extra/d", scene(400).picture, labels(scene(400)))
+    fetch(root, ["one"])
+    assert "Pictures in no folder of a split, taken for train: 1." in build(root, "x", engine=ALONE).card["notes"]
+
+
+def test_each_kept_picture_of_a_published_group_is_named(tmp_path: Path) -> None:
+    build(published(tmp_path, leaks="keep"), "x", engine=ALONE)
+    rows = pd.read_parquet(tmp_path / "data/ensembles/x/groups.parquet").merge(manifest(tmp_path), on="source_image")
+    assert list(rows["source_image"]) == ["train/c0.jpg", "valid/again.jpg"]
+    assert list(rows["image_x"]) == list(rows["image_y"])
+
+
+def test_a_published_split_needs_pictures_to_train_on(tmp_path: Path) -> None:
+    add_yolo(tmp_path, "one", "valid/only", scene(1).picture, labels(scene(1)))
+    configure(tmp_path, {"sources": ["one"], "split": "published"}, "one")
+    fetch(tmp_path, ["one"])
+    with pytest.raises(DataError, match="expected pictures for train"):
+        build(tmp_path, "x", engine=ALONE)
+
+
+# ---- augmented copies ----
+
+
+def test_only_training_pictures_are_copied_and_every_box_is_where_the_pixels_are(tmp_path: Path) -> None:
+    for number in range(30):
+        found = [Label("mask", Box(8 + number, 6, 38 + number, 50)), Label("no_mask", Box(100, 70 - number, 145, 110))]
+        grain = np.random.default_rng(number).integers(0, 90, (9, 12, 3), dtype=np.uint8)
+        picture = cv2.resize(grain, (160, 120), interpolation=cv2.INTER_CUBIC)
+        for label in found:
+            x_min, y_min, x_max, y_max = map(int, label.box.corners)
+            picture[y_min:y_max, x_min:x_max] = (230, 20, 20) if label.name == "mask" else (20, 230, 20)
+        add_voc(tmp_path, "one", f"p{number}", picture, found)
+    configure(tmp_path, {"sources": ["one"], "augment": AUGMENT}, "one")
+    fetch(tmp_path, ["one"])
+    card = build(tmp_path, "x", engine=ALONE).card
+    rows = manifest(tmp_path)
+    assert card["splits"] == {
+        split: count * (3 if split == "train" else 1) for split, count in card["originals"].items()
+    }
+    assert set(rows[rows["split"] != "train"]["copy"]) == {""}
+    assert set(rows[rows["split"] == "train"]["copy"]) == {"", "turned", "small"}
+    turns = set()
+    for row in rows.to_dict("records"):
+        picture = np.asarray(Image.open(tmp_path / "data/ensembles/x" / row["image"]).convert("RGB")).astype(int)
+        assert picture.shape == (row["height"], row["width"], 3)
+        text = (tmp_path / "data/ensembles/x" / row["image"].replace("images/", "labels/")).with_suffix(".txt")
+        for label in yolo.labels_from(text.read_text(), row["width"], row["height"]):
+            colour = picture[..., 0] - picture[..., 1] if label.name == "mask" else picture[..., 1] - picture[..., 0]
+            across, down = np.nonzero((colour > 120).any(axis=0))[0], np.nonzero((colour > 120).any(axis=1))[0]
+            # within a pixel and a half: JPEG keeps colour at half the resolution
+            extent = (across.min(), down.min(), across.max() + 1, down.max() + 1)
+            assert np.abs(np.array(extent) - np.array(label.box.corners)).max() <= 1.5, (row["operation"], label)
+        turns.add(row["operation"])
+    assert {"turned turn=90", "turned turn=180", "turned turn=270", "small", "copy"} == turns
+    sheets = sorted(path.name for path in (tmp_path / "data/ensembles/x/transforms").iterdir())
+    assert sheets == ["small.jpg", "turned.jpg"]
+
+
+# ---- rebuilds ----
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Count the copies that are made from now on, in this process."""
+    seeds: list[int] = []
+    stock = writing.render
+
+    def watched(picture: object, found: object, steps: object, seed: int) -> object:
+        seeds.append(seed)
+        return stock(picture, found, steps, seed)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(writing, "render", watched)
+    yield seeds
+
+
+def test_a_rebuild_makes_only_what_changed(tmp_path: Path, rendered: list[int]) -> None:
+    root = make_world(tmp_path, augment=AUGMENT)
+    first = made(root)
+    assert (first.taken_over, len(rendered)) == (0, 2 * first.card["originals"]["train"])
+    rendered.clear()
+    # another transform of one copy: the other copy and the originals are taken over
+    changed = {"copies": {**AUGMENT["copies"], "small": [{"scale": {"factor": [0.3, 0.5]}}]}}
+    make_world(root, augment=changed)
+    second = made(root)
+    assert len(rendered) == first.card["originals"]["train"]
+    assert second.taken_over == first.card["outputs"] - first.card["originals"]["train"]
+    rendered.clear()
+    # one more source: what stood before is taken over
+    for number in range(4):
+        add_yolo(root, "three", f"d{number}", scene(300 + number).picture, labels(scene(300 + number)))
+    configure(root, {"sources": ["one", "two", "three"], "augment": changed}, "one", "two", "three")
+    fetch(root, ["three"])
+    third = made(root)
+    new = third.card["originals"]["train"] - second.card["originals"]["train"]
+    assert (third.taken_over, len(rendered)) == (second.card["outputs"], 2 * new)
+    # and the result is what a first build makes
+    other = tmp_path / "anew"
+    shutil.copytree(root / "own", other / "own")
+    shutil.copytree(root / "configs", other / "configs")
+    fetch(other, ["one", "two", "three"])
+    assert build(other, "x", engine=ALONE).card == third.card
+    assert _files(other) == _files(root)
+
+
+def _files(root: Path) -> dict[str, bytes]:
+    folder = root / "data/ensembles/x"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_damaged_picture_of_an_earlier_build_is_made_anew(tmp_path: Path) -> None:
+    root = make_world(tmp_path, augment=AUGMENT)
+    before = made(root)
+    whole = _files(root)
+    victims = [root / "data/ensembles/x" / row for row in manifest(root)["image"].iloc[[0, 1]]]
+    victims[0].write_bytes(b"damaged")
+    victims[1].unlink()
+    marker = root / "data/ensembles/x/ensemble.json"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "inputs": {}}))
+    assert made(root).taken_over == before.card["outputs"] - 2
+    assert _files(root) == whole
+
+
+@pytest.mark.parametrize("damage", ["no parquet", "null edits", "an image elsewhere", "gone"])
+def test_nothing_is_taken_over_by_a_manifest_that_is_not_the_one_that_was_written(tmp_path: Path, damage: str) -> None:
+    root = make_world(tmp_path)
+    made(root)
+    path = root / "data/ensembles/x/manifest.parquet"
+    rows = pd.read_parquet(path)
+    match damage:
+        case "no parquet":
+            path.write_bytes(b"not parquet")
+        case "null edits":
+            rows.assign(edits=None).to_parquet(path)
+        case "an image elsewhere":
+            rows.assign(image="../../../configs/sources.yaml").to_parquet(path)
+        case "gone":
+            path.unlink()
+    make_world(root, worn_incorrectly="drop-box")
+    assert made(root).taken_over == 0
+
+
+def test_nothing_is_taken_over_from_a_build_with_other_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_world(tmp_path, augment=AUGMENT)
+    made(root)
+    make_world(root, augment={**AUGMENT, "quality": 91})
+    monkeypatch.setattr(cv2, "__version__", "4.0.0")
+    done = made(root)
+    assert done.taken_over == 0
+    assert done.card["made_with"]["opencv"] == "4.0.0"
+
+
+@pytest.mark.parametrize("change", ["gone", "new", "other bytes"])
+def test_a_picture_that_was_changed_after_it_was_fetched_stops_the_build(tmp_path: Path, change: str) -> None:
+    root = make_world(tmp_path)
+    made(root)
+    victim = root / "data/raw/one/files/images/a5.png"
+    match change:
+        case "gone":
+            victim.unlink()
+        case "new":
+            victim = victim.with_name("a99.png")
+            victim.write_bytes(encoded(scene(99).picture, kind=".png"))
+        case "other bytes":
+            victim.write_bytes(encoded(scene(99).picture, kind=".png"))
+    shutil.rmtree(root / "data/ensembles")
+    with pytest.raises(DataError, match=re.escape(f"{victim}: expected the file that was fetched, found")) as caught:
+        build(root, "x", engine=ALONE)
+    assert caught.value.next_step == f"remove {root / 'data/raw/one'}, then: fmask fetch one"
+
+
+def test_a_source_that_is_fetched_anew_during_a_build_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_world(tmp_path)
+    fetch(root, ["one", "two"])
+    stock = building.make_card
+
+    def late(*args: Any) -> dict[str, Any]:
+        add_yolo(root, "two", "pics/late", scene(60).picture, labels(scene(60)))
+        fetch(root, ["two"])
+        return stock(*args)
+
+    monkeypatch.setattr(building, "make_card", late)
+    with pytest.raises(StorageError, match="fetched anew while x was built") as caught:
+        build(root, "x", engine=ALONE)
+    assert "again" in caught.value.next_step
+    assert not (root / "data/ensembles/x").exists()
+    monkeypatch.setattr(building, "make_card", stock)
+    assert build(root, "x", engine=ALONE).card["images"]["in"] == 25
+
+
+def test_files_taken_over_are_shared_with_nobody(tmp_path: Path) -> None:
+    root = make_world(tmp_path)
+    made(root)
+    make_world(root, worn_incorrectly="drop-box")
+    made(root)
+    images = list((root / "data/ensembles/x/images").rglob("*.*"))
+    assert images
+    assert {path.stat().st_nlink for path in images} == {1}

@@ -1,0 +1,319 @@
+"""The audit: edits that change what they should and nothing else, and models whose shortcut is known beforehand."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facemask_train.core.errors import DataError, MissingError
+from facemask_train.core.types import Box, Label
+from facemask_train.eval import audit as stage
+from facemask_train.eval.perturbations import shortcuts
+from facemask_train.eval.perturbations.kinds import KINDS, edit, kinds_for
+from facemask_train.eval.perturbations.shortcuts import (
+    Face,
+    Outcome,
+    ask,
+    by_kind,
+    large_faces,
+    on_face,
+    rate,
+    response_rate,
+    shortcut_rate,
+)
+from facemask_train.eval.probe import read_wanted
+from facemask_train.model.validation import Detection
+from facemask_train.report.wording import headline_of
+from facemask_train.sources.sample.scenes import draw_scene
+from helpers import shapes
+from helpers.runs import make_run
+
+UNSEEN = {"hood", "cowl", "sunglasses", "scarf"}
+
+
+@pytest.fixture(scope="module")
+def scene() -> tuple[np.ndarray, Box]:
+    drawn = draw_scene(Random(3), people=1)
+    return drawn.picture, drawn.faces[0].box
+
+
+# ---- edits ----
+
+
+def test_kinds_that_training_knows_are_apart_from_those_it_never_saw() -> None:
+    assert {kind.name for kind in KINDS if not kind.seen} == UNSEEN
+    assert [kind.name for kind in KINDS if kind.must_change] == ["mask put on"]
+    assert len({kind.name for kind in KINDS}) == len(KINDS)
+    bare, masked = ({kind.name for kind in kinds_for(name)} for name in ("no_mask", "mask"))
+    assert {
+        "beard",
+        "hand",
+        "cup",
+        "scarf",
+        "mask put on",
+        "lower half recoloured",
+        "lower half relit",
+    } == bare - masked
+    assert {"mask in skin colour", "mask in black", "mask with a pattern"} == masked - bare
+    assert {"cap", "sunglasses", "hood", "cowl", "hard shadow"} == bare & masked
+
+
+def test_edits_share_no_code_with_what_trains() -> None:
+    """Neither the drawing files nor the training transforms may import each other."""
+    package = Path(stage.__file__).parents[1]
+    for path in (package / "evaluation/edits").glob("*.py"):
+        text = path.read_text()
+        for room in ("augmentation", "ensemble", "training"):
+            assert f"facemask_train.{room}" not in text
+    for room in ("augmentation", "ensemble"):
+        for path in (package / room).glob("*.py"):
+            assert "facemask_train.eval" not in path.read_text()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("side", [32, 150])
+def test_each_edit_is_seen_stays_near_the_face_and_comes_out_the_same(kind: Any, side: int, scene: Any) -> None:
+    picture, box = scene
+    scale = side / box.width
+    size = round(picture.shape[1] * scale), round(picture.shape[0] * scale)
+    large = np.asarray(Image.fromarray(picture).resize(size))
+    face = Box(*(corner * scale for corner in box.corners))
+    before = large.copy()
+    made = edit(large, face, kind.faces[0], kind, "a")
+    assert (large == before).all()
+    assert (made == edit(large, face, kind.faces[0], kind, "a")).all()
+    changed = abs(made.astype(int) - large).max(axis=2) > 24
+    inside = changed[round(face.y_min) : round(face.y_max), round(face.x_min) : round(face.x_max)]
+    assert inside.mean() > 0.05, "an edit that nobody sees asks nothing"
+    rows, columns = np.nonzero(changed)
+    assert abs(columns - (face.x_min + face.x_max) / 2).max() < 1.2 * face.width
+    assert abs(rows - (face.y_min + face.y_max) / 2).max() < 1.3 * face.height
+
+
+def half(picture: np.ndarray, box: Box, low: float, high: float) -> np.ndarray:
+    """Return the mean colour of a face's middle between two heights (0 the forehead, 1 the chin)."""
+    x_min, x_max = round(box.x_min + box.width * 0.3), round(box.x_min + box.width * 0.7)
+    y_min, y_max = round(box.y_min + box.height * low), round(box.y_min + box.height * high)
+    return picture[y_min:y_max, x_min:x_max].reshape(-1, 3).mean(axis=0)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_an_edit_leaves_the_other_half_alone(kind: Any, scene: Any) -> None:
+    """Edits of the lower half leave the forehead, those of the upper half the mouth and chin."""
+    picture, box = scene
+    name = kind.faces[0]
+    made = edit(picture, box, name, kind, "b")
+    upper = kind.name in ("cap", "hard shadow", "sunglasses", "cowl") or kind.name == "hood"
+    low, high = (0.72, 0.82) if upper else (0.05, 0.3)
+    if name == "mask" and kind.name == "cowl":
+        low, high = 0.6, 0.9
+    assert np.abs(half(made, box, low, high) - half(picture, box, low, high)).max() < 30
+
+
+def test_edits_at_a_pictures_edge_and_on_a_tiny_picture() -> None:
+    picture = np.full((40, 40, 3), 120, np.uint8)
+    for kind in KINDS:
+        made = edit(picture, Box(-3, -5, 36, 44), kind.faces[0], kind, "edge")
+        assert made.shape == picture.shape
+
+
+# ---- which faces, and what became of them ----
+
+
+def test_faces_that_are_large_enough_at_most_so_many_of_a_class() -> None:
+    pictures = {
+        f"{index}.jpg": [Label("mask", Box(0, 0, 40, 40)), Label("no_mask", Box(0, 0, 40, 31))] for index in range(9)
+    }
+    found = large_faces(pictures, most=5)
+    assert len(found) == 5
+    assert {face.label.name for face in found} == {"mask"}
+    assert found == large_faces(dict(reversed(pictures.items())), most=5), "whatever the order"
+
+
+def test_the_surest_box_on_the_face_decides() -> None:
+    face = Face("a", 0, Label("no_mask", Box(0, 0, 40, 40)))
+    on, beside = (0.0, 0.0, 40.0, 38.0), (30.0, 0.0, 70.0, 40.0)
+    assert shortcuts.result(face, []) == "lost"
+    assert shortcuts.result(face, [Detection("mask", 0.9, beside)]) == "lost"
+    assert shortcuts.result(face, [Detection("mask", 0.6, on), Detection("no_mask", 0.5, on)]) == "flipped"
+    assert shortcuts.result(face, [Detection("mask", 0.5, on), Detection("no_mask", 0.6, on)]) == "same"
+    assert on_face(face.label.box, [Detection("mask", 0.9, beside)]) is None
+
+
+def outcomes(faces: int, flipped: int, *, kind: str = "cowl", per_picture: int = 1) -> list[Outcome]:
+    label = Label("no_mask", Box(0, 0, 40, 40))
+    return [
+        Outcome(Face(f"{i // per_picture}", i % per_picture, label), kind, "flipped" if i < flipped else "same", 0.9)
+        for i in range(faces)
+    ]
+
+
+def test_too_few_faces_is_no_rate() -> None:
+    few = rate(outcomes(19, 19))
+    assert (few.rate, few.interval, few.n, few.flipped) == (None, None, 19, 19)
+    assert rate(outcomes(40, 1, per_picture=5)).rate is None, "of eight pictures"
+    enough = rate(outcomes(20, 20))
+    assert enough.rate == 1
+    assert enough.interval is not None
+    assert enough.interval[0] < 0.9, "twenty of twenty is no certainty"
+
+
+def test_seen_and_unseen_kinds_are_counted_apart() -> None:
+    mixed = [*outcomes(30, 15), *outcomes(30, 0, kind="beard"), *outcomes(30, 21, kind="mask put on")]
+    assert shortcut_rate(mixed, seen=False).rate == 0.5
+    assert shortcut_rate(mixed, seen=True).rate == 0
+    assert response_rate(mixed).rate == 0.7
+    assert shortcut_rate(mixed, seen=False, name="mask").n == 0
+
+
+# ---- models that are known ----
+
+
+class Known:
+    """Answers for pictures with one face each: where it is, and what a rule says of its colours."""
+
+    def __init__(self, boxes: list[Box], rule: Any) -> None:
+        self.boxes, self.rule, self.turn = boxes, rule, 0
+
+    def answers(self, pictures: Iterable[np.ndarray], **_: Any) -> Iterator[tuple[Detection, ...]]:
+        for picture in pictures:
+            box = min(self.boxes, key=lambda box: abs(box.x_min - float(picture[0, 0, 0])))
+            yield (Detection(self.rule(picture, box), 0.9, box.corners),)
+
+
+def two_toned(picture: np.ndarray, box: Box) -> str:
+    apart = np.abs(half(picture, box, 0.62, 0.95) - half(picture, box, 0.1, 0.3)).max()
+    return "mask" if apart > 60 else "no_mask"
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[Label]], list[Box]]:
+    """24 pictures with one plain bare face each; the corner pixel says which (that is how the models know the box)."""
+    folder = tmp_path_factory.mktemp("bare")
+    pictures, boxes = {}, []
+    for index in range(24):
+        canvas = np.full((120, 150, 3), (110, 130, 150), np.uint8)
+        left = 20 + 2 * index
+        box = Box(left, 40, left + 40, 88)
+        canvas[40:88, left : left + 40] = (205, 160, 130)
+        canvas[:8, :8] = left
+        Image.fromarray(canvas).save(folder / f"{index:02d}.png")
+        pictures[f"{index:02d}.png"] = [Label("no_mask", box)]
+        boxes.append(box)
+    return folder, pictures, boxes
+
+
+def test_a_model_that_looks_at_two_tones_stands_out_and_one_that_does_not_is_clean(bare: Any) -> None:
+    folder, pictures, boxes = bare
+    found = {
+        name: ask(Known(boxes, rule), folder, pictures, threshold=0.5)  # type: ignore[arg-type]
+        for name, rule in (("shortcut", two_toned), ("steadfast", lambda *_: "no_mask"))
+    }
+    assert found["shortcut"].right == {"mask": 0, "no_mask": 24}
+    shortcut, steadfast = (shortcut_rate(one.outcomes, seen=False) for one in found.values())
+    assert steadfast.rate == 0
+    assert shortcut.rate is not None
+    assert shortcut.rate > 0.3
+    assert shortcut.interval is not None
+    assert steadfast.interval is not None
+    assert shortcut.interval[0] > steadfast.interval[1]
+    kinds = {kind.name: one.rate for kind, name, one in by_kind(found["shortcut"].outcomes) if name == "no_mask"}
+    assert kinds["lower half recoloured"] > 0.5
+    assert kinds["scarf"] > 0.5
+    assert response_rate(found["steadfast"].outcomes).rate == 0, "a model that never changes its answer has no response"
+
+
+def test_a_face_that_is_named_wrongly_when_untouched_is_not_asked(bare: Any) -> None:
+    folder, pictures, boxes = bare
+    found = ask(Known(boxes, lambda *_: "mask"), folder, pictures, threshold=0.5)  # type: ignore[arg-type]
+    assert (found.large["no_mask"], found.right["no_mask"], found.outcomes) == (24, 0, ())
+
+
+# ---- the stage ----
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("audited")
+    make_run(root, shapes.draw_ensemble(root, counts=(2, 4, 10)))
+    return root
+
+
+def test_an_audit_on_too_few_faces_says_so(root: Path) -> None:
+    found = stage.audit(root, run="r", device="cpu", tracker="none", threshold=0.05)
+    assert sorted(path.name for path in found.folder.iterdir()) == ["audit.json", "outcomes.parquet", "shortcuts.jpg"]
+    said = found.found
+    for key in ("shortcut_rate", "response_rate"):
+        assert (said[key]["rate"], said[key]["interval"], said[key]["measurable"]) == (None, None, False)
+    assert {"n", "interval"} <= set(said["kinds"][0])
+    assert "not measurable here" in headline_of(said)
+    assert said == json.loads((found.folder / "audit.json").read_text())
+    assert stage.audit(root, run="r", device="cpu", tracker="none", threshold=0.05).up_to_date
+    assert not stage.audit(root, run="r", device="cpu", tracker="none", threshold=0.06).up_to_date
+
+
+def test_the_threshold_is_chosen_on_val_and_not_on_what_is_audited(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from facemask_train.model import validation
+
+    asked = []
+    stock = validation.validate
+    monkeypatch.setattr(validation, "validate", lambda *given, **how: asked.append(given[2]) or stock(*given, **how))
+    found = stage.audit(root, run="r", device="cpu", tracker="none")
+    assert asked == ["val"]
+    assert found.found["threshold_chosen"] == "val"
+
+
+# ---- one's own pictures ----
+
+
+def folder_of(tmp_path: Path, table: str | None, *pictures: str) -> Path:
+    folder = tmp_path / "batmans"
+    folder.mkdir()
+    for name in pictures:
+        Image.new("RGB", (90, 60), (60, 90, 120)).save(folder / name)
+    if table is not None:
+        (folder / "what.csv").write_text(table)
+    return folder
+
+
+def test_a_persons_own_pictures(root: Path, tmp_path: Path) -> None:
+    shown = sorted((root / "data/ensembles/v5/images/test").iterdir())[0]
+    folder = folder_of(tmp_path, "\ufeffpicture,should_be,note\nshape.jpg,mask,a\nplain.png,no_mask,b\n", "plain.png")
+    (folder / "shape.jpg").write_bytes(shown.read_bytes())
+    told = stage.probe(root, folder, run="r", device="cpu", threshold=0.9)
+    assert {one.picture for one in told.answers} == {"shape.jpg", "plain.png"}
+    assert told.found["right"] + told.found["wrong"] + told.found["nothing_found"] == 2
+    assert told.folder.name == "probe-batmans"
+    with (told.folder / "probe.csv").open() as stream:
+        assert [row["picture"] for row in csv.DictReader(stream)] == ["shape.jpg", "plain.png"]
+    assert (told.folder / "probe.jpg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("table", "error", "said"),
+    [
+        (None, MissingError, "expected a csv"),
+        ("file,class\na.png,mask\n", DataError, "expected the columns picture,should_be, found file,class"),
+        ("picture,should_be\n", DataError, "expected a line for each"),
+        ("picture,should_be\na.png,masked\n", DataError, "found 'masked'"),
+        ("picture,should_be\nb.png,mask\n", MissingError, r"b\.png: no such picture"),
+    ],
+)
+def test_a_table_that_cannot_be_used(table: str | None, error: type[Exception], said: str, tmp_path: Path) -> None:
+    with pytest.raises(error, match=said):
+        read_wanted(folder_of(tmp_path, table, "a.png"))
+
+
+def test_a_file_that_is_no_picture(root: Path, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "picture,should_be\nodd.jpg,mask\n")
+    (folder / "odd.jpg").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="not a picture that can be read"):
+        stage.probe(root, folder, run="r", device="cpu", threshold=0.5)

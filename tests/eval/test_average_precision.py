@@ -1,0 +1,177 @@
+"""Average precision and the numbers around it: as pycocotools and the validator have them, by hand and at random."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facemask_train.eval.measures.average_precision import average_precision, match, rank, resampled
+from facemask_train.eval.measures.boxes_table import Faces, Flat, faces, iou, overlaps
+from facemask_train.eval.measures.metrics import at_confidence, average_precisions, prepare
+from helpers import coco
+
+Rows = list[tuple[int, int, tuple[float, float, float, float], float]]
+
+
+def flat(pictures: int, labels: Rows, found: Rows) -> Flat:
+    return Flat(pictures, faces(labels), faces(sorted(found, key=lambda row: (row[0], -row[3]))))
+
+
+def areas(one: Flat, name: int = 0, **rule: str) -> list[float] | None:
+    found = average_precision(rank(one, match(one, overlaps(one)), name), **rule)  # type: ignore[arg-type]
+    return None if found is None else found.tolist()
+
+
+BOX, BESIDE, FAR = (0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 10.0, 8.0), (50.0, 50.0, 60.0, 60.0)
+
+
+def test_one_face_found_is_one_and_not_found_is_nothing() -> None:
+    assert areas(flat(1, [(0, 0, BOX, 1)], [(0, 0, BOX, 0.9)])) == [1.0] * 10
+    assert areas(flat(1, [(0, 0, BOX, 1)], [])) == [0.0] * 10
+    assert areas(flat(1, [(0, 0, BOX, 1)], [(0, 1, BOX, 0.9)])) == [0.0] * 10
+    assert areas(flat(1, [], [(0, 0, BOX, 0.9)])) is None
+
+
+def test_an_overlap_of_0_8_counts_up_to_0_8() -> None:
+    found = areas(flat(1, [(0, 0, BOX, 1)], [(0, 0, BESIDE, 0.9)]))
+    assert found == [1.0] * 7 + [0.0] * 3
+
+
+def test_a_false_box_that_is_surer_costs_half_and_one_that_is_less_sure_nothing() -> None:
+    label = [(0, 0, BOX, 1.0)]
+    assert areas(flat(1, label, [(0, 0, FAR, 0.9), (0, 0, BOX, 0.8)]))[0] == pytest.approx(0.5)  # type: ignore[index]
+    assert areas(flat(1, label, [(0, 0, BOX, 0.9), (0, 0, FAR, 0.8)]))[0] == 1.0  # type: ignore[index]
+
+
+def test_a_second_box_on_a_face_is_false_and_the_best_overlap_is_not_what_decides() -> None:
+    one = flat(1, [(0, 0, BOX, 1)], [(0, 0, BESIDE, 0.9), (0, 0, BOX, 0.8)])
+    assert match(one, overlaps(one))[:, 0].tolist() == [0] * 7 + [-1] * 3
+    assert match(one, overlaps(one))[:, 1].tolist() == [-1] * 7 + [0] * 3
+
+
+def test_half_of_the_faces_is_half_of_the_recalls() -> None:
+    one = flat(2, [(0, 0, BOX, 1), (1, 0, BOX, 1)], [(0, 0, BOX, 0.9)])
+    assert areas(one)[0] == pytest.approx(51 / 101)  # type: ignore[index]
+    # The validator draws a line from the last point straight down, so it has half a step less.
+    assert areas(one, rule="validator")[0] == pytest.approx(0.5, abs=0.006)  # type: ignore[index]
+
+
+corner = st.integers(0, 30)
+side = st.integers(4, 20)
+
+
+def _row(picture: int, name: int, place: tuple[int, int, int, int], sure: int) -> tuple[Any, ...]:
+    x, y, wide, high = map(float, place)
+    return picture, name, (x, y, x + wide, y + high), sure / 10
+
+
+row = st.builds(_row, st.integers(0, 3), st.integers(0, 1), st.tuples(corner, corner, side, side), st.integers(1, 10))
+scenes = st.builds(flat, st.just(4), st.lists(row, max_size=14).map(sorted), st.lists(row, max_size=30))
+
+
+@settings(max_examples=60, deadline=None)
+@given(scenes)
+def test_equal_to_pycocotools_on_crowds_ties_duplicates_and_nothing(one: Flat) -> None:
+    """Few places, few confidences: boxes that overlap, tie and repeat; pictures without labels or detections."""
+    theirs = coco.areas(one)
+    for name in (0, 1):
+        ours = areas(one, name)
+        assert (ours is None) == (theirs[name] is None)
+        if ours is not None:
+            assert ours == pytest.approx(theirs[name], abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(scenes)
+def test_equal_to_the_validators_interpolation(one: Flat) -> None:
+    from facemask_train.model.ultralytics_compat import open_ultralytics
+
+    open_ultralytics()
+    from ultralytics.utils.metrics import ap_per_class
+
+    answers = match(one, overlaps(one))
+    order = np.lexsort((np.arange(len(one.found)), -one.found.confidence))
+    hits = (answers >= 0)[:, order].T
+    *_, theirs, classes, _, _, _, _, _ = ap_per_class(
+        hits, one.found.confidence[order] - np.arange(len(order)) * 1e-9, one.found.name[order], one.labels.name
+    )
+    for place, name in enumerate(classes):
+        assert areas(one, int(name), rule="validator") == pytest.approx(theirs[place].tolist(), abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(scenes)
+def test_matches_are_one_to_one_of_one_class_in_one_picture(one: Flat) -> None:
+    for row_, least in zip(match(one, overlaps(one)), (0.5 + 0.05 * step for step in range(10)), strict=True):
+        found = np.flatnonzero(row_ >= 0)
+        taken = row_[found]
+        assert len(set(taken.tolist())) == len(taken)
+        assert (one.found.picture[found] == one.labels.picture[taken]).all()
+        assert (one.found.name[found] == one.labels.name[taken]).all()
+        assert (iou(one.found.box[found], one.labels.box[taken]) >= least - 1e-9).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(scenes, st.integers(0, 1000))
+def test_a_resample_is_the_area_of_the_pictures_drawn_so_often(one: Flat, seed: int) -> None:
+    """The fast way with weights gives what copies of the pictures would give, one after the other."""
+    one = untied(one)
+    times = np.bincount(np.random.default_rng(seed).integers(0, 4, 4), minlength=4)
+    weights = np.stack([np.ones(4), times], axis=1).astype(np.float32)
+    many = repeated(one, times)
+    for name in (0, 1):
+        found = resampled(rank(one, match(one, overlaps(one)), name), weights)
+        for column, expected in ((0, areas(one, name)), (1, areas(many, name))):
+            if expected is None:
+                assert np.isnan(found[:, column]).all()
+            else:
+                assert found[:, column].tolist() == pytest.approx(expected, abs=2e-5)
+
+
+def repeated(one: Flat, times: np.ndarray) -> Flat:
+    """Return pictures as often as they were drawn."""
+    order = [picture for picture, count in enumerate(times) for _ in range(count)]
+
+    def of(side: Faces) -> Rows:
+        return [
+            (place, int(side.name[i]), tuple(side.box[i].tolist()), float(side.confidence[i]))  # type: ignore[misc]
+            for place, picture in enumerate(order)
+            for i in np.flatnonzero(side.picture == picture)
+        ]
+
+    return Flat(len(order), faces(of(one.labels)), faces(of(one.found)))
+
+
+def untied(one: Flat) -> Flat:
+    """Return a scene in which no two detections are equally sure: copies of tied ones depend on their order."""
+    sure = one.found.confidence - np.arange(len(one.found)) * 1e-4
+    return Flat(one.pictures, one.labels, Faces(one.found.picture, one.found.name, one.found.box, sure))
+
+
+@settings(max_examples=30, deadline=None)
+@given(scenes)
+def test_numbers_stay_within_their_intervals_and_both_within_0_and_1(one: Flat) -> None:
+    sample = prepare(one)
+    for table in (
+        average_precisions(sample),
+        at_confidence(sample, 0.45),
+        at_confidence(sample, 0.45, chosen_here=True),
+    ):
+        for numbers in table.values():
+            for number in numbers.values():
+                if number.value is not None and number.interval is not None:
+                    low, high = number.interval
+                    assert 0 <= low <= number.value <= high <= 1
+
+
+def test_precision_and_recall_by_hand() -> None:
+    labels: Rows = [(0, 0, BOX, 1.0), (1, 0, BOX, 1.0), (2, 1, BOX, 1.0)]
+    found: Rows = [(0, 0, BOX, 0.9), (1, 0, FAR, 0.8), (2, 1, BOX, 0.4)]
+    table = at_confidence(prepare(flat(3, labels, found)), 0.5)
+    assert (table["mask"]["precision"].value, table["mask"]["recall"].value) == (0.5, 0.5)
+    assert (table["no_mask"]["precision"].value, table["no_mask"]["recall"].value) == (None, 0.0)
+    assert table["all"]["recall"].value == 0.25

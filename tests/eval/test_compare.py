@@ -1,0 +1,243 @@
+"""Comparisons and gates: paired differences, verdicts in words, what is refused, and what a CI is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from facemask_train.core.errors import DataError, GateError, MissingError, UsageError
+from facemask_train.core.files import write_json
+from facemask_train.core.types import Box, Label
+from facemask_train.eval.compare import Comparison, compare
+from facemask_train.eval.gate import EVALUATE, enforce, judge, read_gates
+from facemask_train.eval.measures.bootstrap import resample
+from facemask_train.eval.measures.paired_bootstrap import (
+    Difference,
+    Side,
+    differences,
+    disagreements,
+    flipped_difference,
+    of_recipes,
+    side,
+)
+from facemask_train.model.validation import Detection, Picture
+from facemask_train.report.wording import of_checkpoints, of_two_recipes
+from helpers import shapes
+from helpers.command_line import fmask
+from helpers.runs import make_run, score
+
+FACE, OTHER = (0.0, 0.0, 40.0, 40.0), (100.0, 0.0, 140.0, 40.0)
+
+
+def pictures(count: int, right: float, seed: int = 0, *, hard: float = 0.0) -> list[Picture]:
+    """Return pictures with a face each; a detector finds this share of them, fewer of the same hard half."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for index in range(count):
+        name = ("mask", "no_mask")[index % 2]
+        chance = right - (hard if index % 4 < 2 else 0)
+        answer = (Detection(name, float(rng.uniform(0.5, 0.9)), FACE),) if rng.random() < chance else ()
+        found.append(Picture(f"{index:04d}.jpg", 200, 200, (Label(name, Box(*FACE)),), answer))
+    return found
+
+
+# ---- differences ----
+
+
+def test_a_model_against_itself_is_no_difference() -> None:
+    own = side(pictures(60, 0.7), 0.5, resample(60))
+    for one in differences(own, own).values():
+        assert (one.value, one.interval) == (0.0, (0.0, 0.0))
+
+
+def test_a_pair_is_told_apart_where_two_samples_would_not_be() -> None:
+    """One model misses two of a hundred faces more than the other, on the same pictures."""
+    first = pictures(100, 0.6, seed=3)
+    worse = [
+        Picture(one.image, 200, 200, one.labels, () if index in (4, 5, 8, 9, 14, 15) else one.detections)
+        for index, one in enumerate(first)
+    ]
+    weights = resample(100)
+    one, other = side(first, 0.4, weights), side(worse, 0.4, weights)
+    paired = differences(other, one)["recall"]
+    apart = np.std(one.resamples["recall"] - other.resamples["recall"][::-1])
+    assert paired.value > 0
+    assert (paired.interval[1] - paired.interval[0]) / 3.92 < 0.6 * apart
+
+
+def test_difference_of_shortcut_rates() -> None:
+    clean = {f"{index}": (0, 4) for index in range(30)}
+    caught = {f"{index}": (2, 4) for index in range(30)}
+    found = flipped_difference(clean, caught)
+    assert found == Difference(0.5, (0.5, 0.5))
+    assert flipped_difference(clean, {}) is None
+
+
+def runs_of(values: list[float]) -> list[Side]:
+    own = side(pictures(40, 0.7), 0.5, resample(40))
+    return [Side(own.sample, {"map50": value}, {"map50": np.full(1000, value)}) for value in values]
+
+
+def test_two_recipes_are_told_apart_by_their_seeds_spread() -> None:
+    near = of_recipes(runs_of([0.70, 0.71, 0.72]), runs_of([0.80, 0.81, 0.82]), "map50")
+    assert near.value == pytest.approx(0.1)
+    # By hand: standard error sqrt(2 * 0.01^2 / 3) = 0.00816, four degrees of freedom, t = 2.776.
+    assert near.interval == (pytest.approx(0.1 - 0.02266, abs=2e-4), pytest.approx(0.1 + 0.02266, abs=2e-4))
+    wide = of_recipes(runs_of([0.60, 0.71, 0.82]), runs_of([0.70, 0.81, 0.92]), "map50")
+    assert wide.interval[0] < 0 < wide.interval[1]
+
+
+def test_verdicts_in_words() -> None:
+    more = of_checkpoints("a", "b", Difference(0.031, (0.012, 0.05)), "map50", 200, few=False)
+    assert "(b) scores 3.1 points more than a, 95 % interval 1.2 to 5.0" in more
+    assert "three seeds" in more
+    less = of_checkpoints("a", "b", Difference(-0.031, (-0.05, -0.012)), "map50", 200, few=False)
+    assert "3.1 points less than a, 95 % interval 1.2 to 5.0" in less
+    same = of_checkpoints("a", "b", Difference(0.01, (-0.01, 0.03)), "recall", 80, few=True)
+    assert "do not tell the two checkpoints apart" in same
+    assert "Too few to measure" in same
+    assert "not told apart" in of_two_recipes(["a"], ["b"], Difference(0.01, (-0.1, 0.1)), "map50", 9)
+
+
+def test_faces_they_disagree_on() -> None:
+    labels = (Label("mask", Box(*FACE)), Label("no_mask", Box(*OTHER)))
+    first = [Picture("a.jpg", 200, 200, labels, (Detection("mask", 0.9, FACE), Detection("no_mask", 0.8, OTHER)))]
+    second = [Picture("a.jpg", 200, 200, labels, (Detection("no_mask", 0.7, FACE), Detection("no_mask", 0.3, OTHER)))]
+    told = disagreements(first, second, (0.5, 0.5))
+    assert [(one.label.name, one.right) for one in told] == [("mask", 0), ("no_mask", 0)]
+    assert told[0].answers[1] == Detection("no_mask", 0.7, FACE)
+    assert told[1].answers[1] is None
+    assert disagreements(first, first, (0.5, 0.5)) == []
+
+
+# ---- the command's function ----
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of the same weights at two sizes, and one that was scored on another ensemble."""
+    root = tmp_path_factory.mktemp("compared")
+    ensemble = shapes.draw_ensemble(root, counts=(2, 2, 6))
+    shapes.draw_ensemble(root, name="v6", counts=(1, 2, 3), seed=4)
+    for name in ("a", "b", "c"):
+        make_run(root, ensemble, name)
+    score(root, run="a")
+    score(root, run="b", imgsz=96)
+    score(root, run="c", data="v6")
+    return root
+
+
+@pytest.fixture(scope="module")
+def compared(root: Path) -> Comparison:
+    return compare(root, ["a", "b"])
+
+
+def test_what_a_comparison_says(compared: Comparison) -> None:
+    said = compared.found
+    assert {"difference", "interval", "verdict"} <= set(said)
+    own = {one["run"]: one["map50"] for one in said["runs"]}
+    assert said["difference"] == pytest.approx(own["b"] - own["a"], abs=2e-6)
+    assert said["interval"][0] <= said["difference"] <= said["interval"][1]
+    assert "Too few to measure" in said["verdict"]
+    names = ["compare.json", "disagreements.jpg", "report.html", "report.md"]
+    assert sorted(path.name for path in compared.folder.iterdir()) == names
+    assert said == json.loads((compared.folder / "compare.json").read_text())
+    html = (compared.folder / "report.html").read_text()
+    assert said["verdict"].replace("'", "&#39;") in html
+    assert "http" not in html.replace("http://www.w3.org", "")
+
+
+def test_numbers_are_those_of_the_evaluations(root: Path, compared: Comparison) -> None:
+    for one in compared.found["runs"]:
+        metrics = json.loads((root / "runs" / one["run"] / "evaluation/v5-test/metrics.json").read_text())
+        assert one["map50"] == pytest.approx(metrics["map50"], abs=2e-6)
+        assert one["recall"] == pytest.approx(metrics["operating_point"]["recall"], abs=2e-6)
+
+
+def test_an_equal_comparison_is_not_repeated(root: Path, compared: Comparison) -> None:
+    assert compare(root, ["a", "b"]).up_to_date
+    assert not compare(root, ["a", "b"], metric="recall").up_to_date
+    assert not compare(root, ["a", "b"]).up_to_date
+
+
+def test_runs_that_were_scored_on_other_pictures_are_refused(root: Path) -> None:
+    with pytest.raises(MissingError, match="expected an evaluation of each run on the same pictures") as raised:
+        compare(root, ["a", "c"])
+    assert raised.value.next_step == "fmask evaluate c --data v5 --split test"
+    with pytest.raises(MissingError, match="run c has not been scored on v5, test; only on: v6") as raised:
+        compare(root, ["a", "c"], data="v5")
+    assert "fmask evaluate c --data v5" in raised.value.next_step
+
+
+def test_an_ensemble_that_was_built_anew_in_between_is_refused(root: Path, tmp_path: Path) -> None:
+    path = root / "runs/c/evaluation/v5-test"
+    other = json.loads((root / "runs/b/evaluation/v5-test/metrics.json").read_text())
+    path.mkdir()
+    write_json(path / "metrics.json", other | {"pictures_digest": "another"})
+    with pytest.raises(DataError, match="different pictures, though both call them v5, test") as raised:
+        compare(root, ["a", "c"], data="v5")
+    assert "fmask evaluate a --data v5 --split test && fmask evaluate c" in raised.value.next_step
+    (path / "metrics.json").unlink()
+
+
+def test_what_cannot_be_compared(root: Path) -> None:
+    for names, said in ((["a"], "two different runs"), (["a", "a"], "two different runs")):
+        with pytest.raises(UsageError, match=said):
+            compare(root, names)
+    with pytest.raises(UsageError, match=r"no such metric \(did you mean 'map50'"):
+        compare(root, ["a", "b"], metric="map51")
+    with pytest.raises(MissingError, match="no such run"):
+        compare(root, ["a", "nobody"])
+
+
+# ---- gates ----
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ("map50>=0.9", True),
+        ("map50 >= 0.91", False),  # the estimate would pass, its interval does not
+        ("map50<=0.96", True),
+        ("map50<=0.94", False),
+        ("shortcut<=0.05", False),
+        ("shortcut<=0.2", True),
+        ("response>=0.1", False),  # not measurable
+    ],
+)
+def test_a_gate_is_about_the_intervals_bound(condition: str, holds: bool) -> None:
+    values: dict[str, Any] = {
+        "map50": (0.93, (0.90, 0.955)),
+        "shortcut": (0.04, (0.01, 0.12)),
+        "response": (None, None),
+    }
+    (verdict,) = judge(read_gates([condition], EVALUATE), values)
+    assert verdict.holds is holds
+    if not holds:
+        with pytest.raises(GateError) as raised:
+            enforce([verdict])
+        assert raised.value.exit_code == 9
+
+
+@pytest.mark.parametrize("text", ["map50", "map50>0.9", "map50>=high", "map50>=0.9.1", ">=0.9", "recal>=0.5"])
+def test_a_gate_that_cannot_be_read_is_refused_before_anything_runs(text: str) -> None:
+    with pytest.raises(UsageError, match="--fail-unless"):
+        read_gates([text], EVALUATE)
+
+
+def test_a_failing_gate_prints_the_result_and_ends_with_9(root: Path) -> None:
+    command = ("evaluate", "a", "--no-audit", "--device", "cpu", "--tracker", "none", "--json")
+    done = fmask(*command, "--fail-unless", "map50>=0.999", "--fail-unless", "recall>=0", cwd=root)
+    assert done.returncode == 9, done.stderr
+    said = json.loads(done.stdout)
+    assert [one["holds"] for one in said["fail_unless"]] == [False, True]
+    assert {"intervals", "operating_point", "map50", "report"} <= set(said)
+    assert "low end of its 95 % interval" in done.stderr
+    assert fmask(*command, "--fail-unless", "map50>=0", cwd=root).returncode == 0
+    shown = fmask("compare", "a", "b", "--json", "--fail-unless", "difference>=-1", cwd=root)
+    assert shown.returncode == 0, shown.stderr
+    assert {"difference", "interval", "verdict"} <= set(json.loads(shown.stdout))

@@ -1,0 +1,267 @@
+"""YOLO: rows and their causes, which files are label files, the names of the ids, and geometry there and back."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from facemask_train import formats
+from facemask_train.core.errors import DataError
+from facemask_train.core.types import CLASSES, Box, Label, Reading, Row
+from facemask_train.formats import yolo
+
+NAMES = ("bare", "masked")
+ROW = "1 0.5 0.25 0.5 0.5\n"
+
+
+def only_row(text: str, names: tuple[str, ...] | None = NAMES, size: tuple[int, int] | None = (200, 100)) -> Row:
+    (row,) = yolo.rows(text, "a.txt", names=names, size=size)
+    return row
+
+
+def read(folder: Path, files: Mapping[str, str | bytes]) -> Reading:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return formats.read(folder, "yolo", dict.fromkeys(formats.list_pictures(folder), (200, 100)))
+
+
+def test_a_row_is_a_normalised_centre_and_size() -> None:
+    assert only_row(ROW) == Row("a.txt", 1, "masked", (50, 0, 150, 50))
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "cause", "detail"),
+    [
+        ("1 0.5 0.5 0.5", "masked", "wrong-columns", "expected 5 columns, found 4"),
+        ("1 0.5 0.5 0.5 0.5 0.9", "masked", "wrong-columns", "expected 5 columns, found 6"),
+        ("1 0 0 1 0 1 1", "masked", "wrong-columns", "expected 5 columns, found 7"),
+        ("1,0.5,0.5,0.5,0.5", "", "wrong-columns", "expected 5 columns, found 1"),
+        ("2 0.5 0.5 0.5 0.5", "2", "unknown-class", "expected an id, 0 to 1, found '2'"),
+        ("-1 0.5 0.5 0.5 0.5", "-1", "unknown-class", "expected an id, 0 to 1, found '-1'"),
+        ("1.5 0.5 0.5 0.5 0.5", "1.5", "unknown-class", "expected an id, 0 to 1, found '1.5'"),
+        ("mask 0.5 0.5 0.5 0.5", "mask", "unknown-class", "expected an id, 0 to 1, found 'mask'"),
+        ("1 0.5 nan 0.5 0.5", "masked", "not-a-number", "'0.5 nan 0.5 0.5'"),
+        ("1 0.5 inf 0.5 0.5", "masked", "not-a-number", "'0.5 inf 0.5 0.5'"),
+        ("1 0.5 o.5 0.5 0.5", "masked", "not-a-number", "'0.5 o.5 0.5 0.5'"),
+        ("1 1e308 0.5 0.5 0.5", "masked", "not-a-number", "a corner out of range: '1e308 0.5 0.5 0.5'"),
+    ],
+)
+def test_a_row_that_has_no_corners_says_why(text: str, name: str, cause: str, detail: str) -> None:
+    assert only_row(text) == Row("a.txt", 1, name, cause=cause, detail=detail)
+
+
+@pytest.mark.parametrize("text", ["1", "01", "1.0", "1.", "1.000000"])
+def test_ids_that_mean_one(text: str) -> None:
+    assert only_row(f"{text} 0.5 0.5 0.5 0.5").name == "masked"
+    assert only_row(f"{text} 0.5 0.5 0.5 0.5", names=None).name == "1"
+
+
+def test_boxes_past_the_edge_are_not_our_business() -> None:
+    assert only_row("0 0 0 1 -1").corners == (-100, 50, 100, -50)
+
+
+def test_a_picture_that_cannot_be_read_keeps_its_rows_in_the_count(tmp_path: Path) -> None:
+    for name, text in {"a.jpg": "", "a.txt": ROW * 2}.items():
+        (tmp_path / name).write_text(text)
+    (picture,) = formats.read(tmp_path, "yolo", {}).pictures
+    assert [row.cause for row in picture.rows] == ["no-picture-size"] * 2
+
+
+def test_line_ends_marks_blank_lines_and_odd_bytes(tmp_path: Path) -> None:
+    odd = b"\xef\xbb\xbf0 .5 .5 1 1\r\n\r\n  \t\r0\t.5 .5  1 1 \n\n0 .5 .5 1 1 \xe9\x85\n0 .5 .5 1 1"
+    (picture,) = read(tmp_path, {"a.jpg": "", "a.txt": odd, "obj.names": "masked\r\n"}).pictures
+    assert [(row.number, row.cause) for row in picture.rows] == [(1, ""), (4, ""), (6, "wrong-columns"), (7, "")]
+
+
+def test_files_that_are_no_label_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    reading = read(
+        tmp_path,
+        {
+            "images/a.jpg": "",
+            "images/a.txt": ROW,
+            "images/train.jpg": "",
+            "images/train.txt": "images/a.jpg\nimages/train.jpg\n",
+            "images/classes.jpg": "",
+            "images/classes.txt": "bare\nmasked\n",
+            "images/test.jpg": "",
+            "images/test.txt": ROW,
+            "README.txt": "1 of 2",
+            "README.dataset.txt": "# masks",
+            "notes.txt": "2 pictures are still to be drawn\nby hand\n",
+        },
+    )
+    assert {one.path: (one.cause, len(one.rows)) for one in reading.pictures} == {
+        "images/a.jpg": ("", 1),
+        "images/classes.jpg": ("no-label-file", 0),
+        "images/test.jpg": ("", 1),
+        "images/train.jpg": ("no-label-file", 0),
+    }
+    assert not reading.orphans
+    assert [record.args for record in caplog.records] == [("notes.txt",)]
+
+
+def test_label_files_of_absent_pictures_are_orphans(tmp_path: Path) -> None:
+    broken = "1 0.5 0.5\n"
+    files = {"images/a.jpg": "", "labels/a.txt": ROW, "labels/gone.txt": ROW + broken, "gone/b.txt": ROW + "\n" + ROW}
+    orphans = read(tmp_path, files).orphans
+    assert [(row.file, row.number, row.cause, row.corners) for row in orphans] == [
+        ("gone/b.txt", 1, "no-picture", None),
+        ("gone/b.txt", 3, "no-picture", None),
+        ("labels/gone.txt", 1, "no-picture", None),
+        ("labels/gone.txt", 2, "no-picture", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"data.yaml": "names: [bare, masked]\nnc: 2\n"},
+        {"data.yaml": "names:\n  1: masked\n  0: bare\n"},
+        {"classes.txt": "bare\nmasked"},
+        {"deep/down/classes.txt": "\ufeffbare\r\nmasked\r\n\r\n"},
+        {"data/obj.names": "bare\nmasked\n"},
+        {"obj.data": "classes = 2\nnames = data/faces.lst\n", "cfg/faces.lst": "bare\nmasked\n"},
+        {"train/_darknet.labels": "bare\nmasked\n"},
+        {"data.yaml": "names: ['bare', 'masked']", "classes.txt": "bare\nmasked\n", "hyp.yaml": "lr0: 0.01"},
+    ],
+)
+def test_names_files(tmp_path: Path, names: dict[str, str]) -> None:
+    reading = read(tmp_path, {"a.jpg": "", "a.txt": ROW, **names})
+    assert reading.names == NAMES
+    assert [row.name for row in reading.pictures[0].rows] == ["masked"]
+
+
+def test_a_class_called_no_stays_no(tmp_path: Path) -> None:
+    assert read(tmp_path, {"a.jpg": "", "a.txt": ROW, "data.yaml": "names: [no, yes]"}).names == ("no", "yes")
+
+
+@pytest.mark.parametrize("names", [{}, {"classes.txt": "\n"}, {"obj.data": "names = gone.names"}, {"x.yaml": "[1]"}])
+def test_without_names_a_row_has_its_id(tmp_path: Path, names: dict[str, str]) -> None:
+    reading = read(tmp_path, {"a.jpg": "", "a.txt": ROW, **names})
+    assert reading.names is None
+    assert [row.name for row in reading.pictures[0].rows] == ["1"]
+
+
+def test_names_files_that_contradict_each_other_are_both_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"classes\.txt says bare, masked; data\.yaml says masked, bare"):
+        read(tmp_path, {"a.jpg": "", "a.txt": ROW, "classes.txt": "bare\nmasked", "data.yaml": "names: [masked, bare]"})
+
+
+BOMB = "a: &a [x]\n" + "".join(
+    f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefghi", "bcdefghij", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("classes.txt", "bare\n\nmasked\n", "found line 2 blank"),
+        ("data.yaml", "names: {0: bare, 2: masked}", "expected `names` to name each id from 0"),
+        ("data.yaml", "names: [bare, [masked]]", "expected `names` to name each id from 0"),
+        ("data.yaml", BOMB + "names: *j\n", "expected `names` to name each id from 0"),
+        ("data.yaml", "names: [", "not valid yaml"),
+        ("data.yaml", "[" * 1000, "not valid yaml"),
+    ],
+)
+def test_a_names_file_that_cannot_be_trusted_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=f"{name}: .*{message}"):
+        read(tmp_path, {"a.jpg": "", "a.txt": ROW, name: text})
+
+
+PIECES = st.sampled_from(
+    ["0", "1", "7", "0.5", "nan", "1e999", "1_0", " ", "\t", "\n", "\r\n", "\r", "\x0c", "\x85", "é"]
+)
+
+
+@given(st.text() | st.lists(PIECES).map("".join), st.sampled_from([NAMES, None, ()]))
+def test_any_text_gives_one_row_for_each_line_that_is_not_blank(text: str, names: tuple[str, ...] | None) -> None:
+    rows = yolo.rows(text, "a.txt", names=names, size=(640, 480))
+    lines = list(io.StringIO(text, newline=None))  # the standard library's own idea of a line
+    assert [row.number for row in rows] == [place for place, line in enumerate(lines, start=1) if line.strip()]
+    assert all((row.corners is None) == bool(row.cause) for row in rows)
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60))
+def test_any_bytes_in_a_label_or_names_file_are_read_or_refused_cleanly(
+    tmp_path_factory: pytest.TempPathFactory, label: bytes, names: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("bytes")
+    try:
+        reading = read(folder, {"a.jpg": "", "a.txt": label, "data.yaml": names})
+    except DataError:
+        return
+    assert [one.path for one in reading.pictures] == ["a.jpg"]
+
+
+EDGES = st.sampled_from([0.0, 1.0, 1e-9, 1 - 1e-9, 1 / 3, 0.5])
+SHARES = st.tuples(EDGES | st.floats(0, 1), EDGES | st.floats(0, 1)).filter(lambda pair: pair[0] != pair[1])
+SIDES = st.integers(1, 10_000)
+
+
+@st.composite
+def spans(draw: st.DrawFn, side: int) -> tuple[float, float]:
+    low, high = sorted(share * side for share in draw(SHARES))
+    return (low, high) if low < high else (0.0, float(side))
+
+
+@st.composite
+def pictures(draw: st.DrawFn) -> tuple[int, int, list[Label]]:
+    width, height = draw(SIDES), draw(SIDES)
+    labels = []
+    for name in draw(st.lists(st.sampled_from(CLASSES), max_size=4)):
+        (x_min, x_max), (y_min, y_max) = draw(spans(width)), draw(spans(height))
+        labels.append(Label(name, Box(x_min, y_min, x_max, y_max)))
+    return width, height, labels
+
+
+@given(pictures())
+@example(
+    (
+        10_000,
+        10_000,
+        [Label("mask", Box(0.0, 5e-324, 1e-300, 1e-300)), Label("mask", Box(9999.9999999, 0, 10_000, 1e-9))],
+    )
+)
+def test_a_round_trip_stays_within_a_thousandth_of_a_pixel(picture: tuple[int, int, list[Label]]) -> None:
+    width, height, labels = picture
+    for again, label in zip(yolo.labels_from(yolo.lines(labels, width, height), width, height), labels, strict=True):
+        assert again.name == label.name
+        assert again.box.corners == pytest.approx(label.box.corners, rel=0, abs=1e-3)
+
+
+@given(pictures())
+def test_no_written_corner_is_outside_the_picture_in_any_precision(picture: tuple[int, int, list[Label]]) -> None:
+    text = yolo.lines(picture[2], picture[0], picture[1])
+    for line in text.splitlines():
+        for precision in (np.float64, np.float32):
+            x, y, width, height = (precision(column) for column in line.split()[1:])
+            for centre, side in ((x, width), (y, height)):
+                assert side > 0
+                assert precision(0) <= centre - side / 2 < centre + side / 2 <= precision(1)
+
+
+def test_the_written_text_itself() -> None:
+    labels = [Label("no_mask", Box(0, 0, 3, 7)), Label("mask", Box(1, 2, 2, 3))]
+    assert yolo.lines(labels, 3, 7) == (
+        "1 0.50000000 0.50000000 1.00000000 1.00000000\n0 0.50000000 0.35714285 0.33333340 0.14285710\n"
+    )
+    assert yolo.lines([], 3, 7) == ""
+
+
+@pytest.mark.parametrize("box", [Box(-1e-9, 0, 1, 1), Box(0, -1, 1, 1), Box(0, 0, 10.001, 1), Box(0, 0, 1, 11)])
+def test_a_box_past_the_edge_is_never_written(box: Box) -> None:
+    with pytest.raises(ValueError, match="inside its picture of 10 x 10 px"):
+        yolo.lines([Label("mask", box)], 10, 10)
+
+
+@pytest.mark.parametrize("text", ["0 0.5 0.5 0.5", "2 0.5 0.5 0.5 0.5", "0 0.5 0.5 0 0.5"])
+def test_a_line_that_fmask_did_not_write_is_an_error(text: str) -> None:
+    with pytest.raises(DataError, match=r"line 2: "):
+        yolo.labels_from(f"0 0.5 0.5 0.5 0.5\n{text}\n", 10, 10)

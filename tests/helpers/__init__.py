@@ -1,0 +1,1 @@
+"""What tests share: fakes, tiny worlds, and checkpoints with known answers."""

@@ -1,0 +1,43 @@
+"""Finished runs as `train` leaves them, and their evaluation."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from facemask_train.core.files import write_json
+from facemask_train.eval.evaluate import Evaluation, evaluate
+from helpers import shapes
+
+
+def make_run(root: Path, ensemble: Path, name: str = "r", *, finished: str = "2026-01-01", **changed: Any) -> Path:
+    """Write a finished run of training, as `train` leaves one."""
+    card = json.loads((ensemble / "ensemble.json").read_text())
+    folder = root / "runs" / name
+    (folder / "weights").mkdir(parents=True)
+    shutil.copy(shapes.trained(), folder / "weights" / "best.pt")
+    about = {
+        "name": name,
+        "kind": "training",
+        "state": "finished",
+        "settings": {"weights": "somewhere/yolov5n-face.pt", "imgsz": 64},
+        "device": "cpu",
+        "ensemble": {
+            "name": card["name"],
+            "path": str(ensemble.relative_to(root)),
+            "hash": card["hash"],
+            "images": card["splits"],
+        },
+        "tracker": {"kind": "wandb", "project": "masks", "run_id": "abc123"},
+        "finished": finished,
+        "epochs": 12,
+        "seconds": 12600.0,
+    }
+    write_json(folder / "run.json", about | changed)
+    return folder
+
+
+def score(root: Path, **asked: Any) -> Evaluation:
+    return evaluate(root, **{"device": "cpu", "tracker": "none", "audit": False, **asked})

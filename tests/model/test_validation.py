@@ -1,0 +1,228 @@
+"""Inference and scoring: the numbers are the package's own, the boxes fit the pictures, foreign files do no harm."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from facemask_train.core.errors import DataError, MissingError
+from facemask_train.core.types import CLASSES
+from facemask_train.model.ultralytics_compat import open_ultralytics
+from facemask_train.model.validation import Validation, load_model, validate
+from helpers.shapes import draw_ensemble, trained, tree
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_ensemble(tmp_path_factory.mktemp("detect"))
+
+
+@pytest.fixture(scope="module")
+def scored(ensemble: Path) -> Validation:
+    return validate(trained(), ensemble / "data.yaml", "test", imgsz=64, batch=4, device="cpu")
+
+
+def test_numbers_are_those_of_the_package(ensemble: Path, scored: Validation) -> None:
+    from ultralytics import YOLO
+
+    plain = YOLO(str(trained())).val(
+        data=str(ensemble / "data.yaml"), split="test", imgsz=64, batch=4, device="cpu", plots=False, verbose=False
+    )
+    mean = scored.mean
+    assert (mean.precision, mean.recall, mean.map50, mean.map50_95) == tuple(plain.mean_results())
+    assert mean.map50, "a model that finds nothing proves nothing"
+    for row, index in enumerate(plain.ap_class_index):
+        score = scored.per_class[CLASSES[index]]
+        assert (score.precision, score.recall, score.map50, score.map50_95) == tuple(plain.class_result(row))
+        assert (score.n, score.images) == (plain.nt_per_class[index], plain.nt_per_image[index])
+
+
+def test_confidence_is_where_precision_and_recall_stand(scored: Validation) -> None:
+    row = round(scored.confidence * 999)
+    names = scored.curves.names
+    assert [scored.per_class[name].precision for name in names] == list(scored.curves.precision[:, row])
+    assert [scored.per_class[name].recall for name in names] == list(scored.curves.recall[:, row])
+
+
+def test_labels_are_those_of_the_manifest(ensemble: Path, scored: Validation) -> None:
+    import pyarrow.parquet as pq
+
+    rows = [row for row in pq.read_table(ensemble / "manifest.parquet").to_pylist() if row["split"] == "test"]
+    assert [picture.image for picture in scored.pictures] == [row["image"] for row in rows]
+    for picture, row in zip(scored.pictures, rows, strict=True):
+        assert (picture.width, picture.height) == (row["width"], row["height"])
+        assert sorted(label.name for label in picture.labels) == sorted(label["name"] for label in row["labels"])
+        found = sorted(label.box.corners for label in picture.labels)
+        published = sorted((one["x_min"], one["y_min"], one["x_max"], one["y_max"]) for one in row["labels"])
+        assert found == [pytest.approx(corners, abs=1e-3) for corners in published]
+    assert {name: score.n for name, score in scored.per_class.items()} == {
+        name: sum(label.name == name for picture in scored.pictures for label in picture.labels) for name in CLASSES
+    }
+
+
+def test_detections_are_those_of_predict(ensemble: Path, scored: Validation) -> None:
+    from ultralytics import YOLO
+
+    model = YOLO(str(trained()))
+    for picture in scored.pictures:
+        result = model.predict(str(ensemble / picture.image), imgsz=64, conf=0.02, device="cpu", verbose=False)[0]
+        best = max(zip(result.boxes.conf.tolist(), result.boxes.xyxy.tolist(), strict=True), default=None)
+        if best is None:
+            continue
+        # The validator pads pictures a little wider than `predict` does, so the two differ by a pixel or so.
+        assert picture.detections[0].corners == pytest.approx(best[1], abs=6)
+        assert all(0 <= corner <= 120 for one in picture.detections for corner in one.corners)
+    assert sum(bool(picture.detections) for picture in scored.pictures) > 4
+
+
+def test_class_without_labels_has_no_numbers(tmp_path: Path) -> None:
+    ensemble = draw_ensemble(tmp_path, counts=(1, 1, 4))
+    for path in (ensemble / "labels" / "test").iterdir():
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if line.startswith("0")))
+    assert any(path.read_text() for path in (ensemble / "labels" / "test").iterdir())
+    scored = validate(trained(), ensemble / "data.yaml", "test", imgsz=64, device="cpu")
+    bare = scored.per_class["no_mask"]
+    assert (bare.precision, bare.recall, bare.map50, bare.map50_95, bare.n, bare.images) == (None,) * 4 + (0, 0)
+    assert scored.mean.map50 == scored.per_class["mask"].map50
+    assert scored.curves.names == ("mask",)
+
+
+def test_progress_reaches_the_number_of_pictures(ensemble: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    validate(trained(), ensemble / "data.yaml", "test", imgsz=64, batch=5, progress=lambda *step: told.append(step))
+    assert told == [("scoring", 0, 8), ("scoring", 5, 8), ("scoring", 8, 8)]
+
+
+# ---- foreign files ----
+
+
+def test_nothing_is_written_beside_the_pictures_and_no_cache_is_trusted(tmp_path: Path) -> None:
+    """A label cache is a pickle: one that lies in an ensemble must be neither run nor replaced."""
+    import numpy as np
+
+    ensemble = draw_ensemble(tmp_path, counts=(1, 1, 2))
+    picture = ensemble / "images" / "test" / "p000.jpg"
+    picture.write_bytes(picture.read_bytes() + b"bytes after the end")
+    (ensemble / "labels" / "test.cache").write_bytes(b"")
+    with (ensemble / "labels" / "test.cache").open("wb") as stream:
+        np.save(stream, np.array(Trap(tmp_path / "sprung"), dtype=object), allow_pickle=True)
+    before = tree(ensemble)
+    validate(trained(), ensemble / "data.yaml", "test", imgsz=64, device="cpu")
+    assert tree(ensemble) == before
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_script_in_a_data_yaml_is_not_run(tmp_path: Path) -> None:
+    ensemble = draw_ensemble(tmp_path, counts=(1, 1, 0))
+    sprung = tmp_path / "sprung"
+    (ensemble / "images" / "test").rmdir()
+    with (ensemble / "data.yaml").open("a") as stream:
+        stream.write(f"download: open({str(sprung)!r}, 'w')\n")
+    with pytest.raises(DataError, match="expected pictures under 'test'"):
+        validate(trained(), ensemble / "data.yaml", "test", imgsz=64)
+    assert not sprung.exists()
+
+
+def test_empty_split_is_a_data_error(tmp_path: Path) -> None:
+    ensemble = draw_ensemble(tmp_path, counts=(1, 1, 0))
+    with pytest.raises(DataError, match="expected pictures under 'test', found none"):
+        validate(trained(), ensemble / "data.yaml", "test", imgsz=64)
+
+
+class Trap:
+    """Something that, unpickled, leaves a trace."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+def _write_checkpoint(kind: str, path: Path) -> None:
+    import torch
+
+    open_ultralytics()
+    if kind == "runs code":
+        torch.save({"model": Trap(path.with_name("sprung"))}, path)
+    elif kind == "truncated":
+        path.write_bytes(trained().read_bytes()[:100_000])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_bytes(b"not a checkpoint at all")
+    elif kind == "state dict":
+        torch.save({"weight": torch.zeros(2)}, path)
+    elif kind == "list":
+        torch.save([1, 2], path)
+    elif kind == "other model":
+        torch.save({"model": torch.nn.Linear(2, 2)}, path)
+    elif kind == "yolov5 repository":
+        _write_original_yolov5(path)
+
+
+def _write_original_yolov5(path: Path) -> None:
+    """Write a checkpoint as the original repository does: a pickled `models.yolo.Model`."""
+    import torch
+
+    package, module = types.ModuleType("models"), types.ModuleType("models.yolo")
+    module.Model = type("Model", (torch.nn.Module,), {"__module__": "models.yolo"})  # type: ignore[attr-defined]
+    sys.modules |= {"models": package, "models.yolo": module}
+    try:
+        torch.save({"model": module.Model()}, path)
+    finally:
+        del sys.modules["models"], sys.modules["models.yolo"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("runs code", "not loaded from a checkpoint"),
+        ("truncated", "empty, cut short or damaged"),
+        ("empty", "empty, cut short or damaged"),
+        ("text", "something else"),
+        ("state dict", "something else"),
+        ("list", "something else"),
+        ("other model", "it holds a Linear"),
+        ("yolov5 repository", "original yolov5 repository"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(kind: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.pt"
+    _write_checkpoint(kind, path)
+    with pytest.raises(DataError, match=said) as raised:
+        load_model(path)
+    assert str(path) in str(raised.value)
+    assert "fmask train" in raised.value.next_step
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_absent_checkpoint_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"best\.pt: no such checkpoint"):
+        load_model(tmp_path / "best.pt")
+
+
+def test_file_is_taken_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package would look for `yolov5su.pt`, and then download it."""
+    monkeypatch.chdir(tmp_path)
+    Path("yolov5s.pt").write_bytes(trained().read_bytes())
+    model, _ = load_model(Path("yolov5s.pt"))
+    assert list(model.names.values()) == list(CLASSES)
+
+
+def test_other_classes_are_refused(ensemble: Path, tmp_path: Path) -> None:
+    import torch
+
+    open_ultralytics()
+    from ultralytics.nn.tasks import DetectionModel
+
+    model = DetectionModel("yolov5n.yaml", nc=2, verbose=False)
+    model.names = {0: "no_mask", 1: "mask"}
+    torch.save({"model": model}, tmp_path / "swapped.pt")
+    with pytest.raises(DataError, match="in this order; found no_mask, mask") as raised:
+        validate(tmp_path / "swapped.pt", ensemble / "data.yaml", "test", imgsz=64)
+    assert "fmask train --weights" in raised.value.next_step

@@ -1,0 +1,385 @@
+"""The site: the reference is what the code says, every page is built, and every tutorial runs as it stands."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tomllib
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+
+import pytest
+
+REPO = Path(__file__).parents[2]
+DOCS = REPO / "docs"
+PAGES = sorted(path.name for path in DOCS.glob("*.md"))
+LAYOUTS = {"andrewmvd": "voc", "aditya276": "yolo-beside", "karm1a": "darknet"}
+"""The published sets, and the layout of the built-in sample that stands in for each."""
+
+SMALL = """
+weights: yolov5n.yaml
+epochs: 1
+imgsz: 64
+batch: 16
+device: cpu
+workers: 0
+extra: {mosaic: 0.0}
+"""
+
+
+def reference() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["commands.md", "settings.md"])
+def test_the_reference_is_what_the_code_says(name: str) -> None:
+    made = reference().PAGES[name]()
+    assert (DOCS / "reference" / name).read_text(encoding="utf-8") == made, "the page has drifted: make reference"
+
+
+def test_every_key_says_what_it_does() -> None:
+    assert "| None |" not in reference().settings()
+
+
+def site(project: Path, target: Path) -> subprocess.CompletedProcess[str]:
+    """Build the site of a project as `make docs` does."""
+    options = re.findall(r"mkdocs (build.*)", (REPO / "Makefile").read_text(encoding="utf-8"))[0].split()
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", *options, "--site-dir", str(target)],
+        cwd=project, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("link", ["nowhere.md", "numbers.md#nowhere"])
+def test_a_link_that_leads_nowhere_stops_the_site(tmp_path: Path, link: str) -> None:
+    shutil.copy(REPO / "mkdocs.yml", tmp_path)
+    shutil.copytree(DOCS, tmp_path / "docs")
+    with (tmp_path / "docs" / "limits.md").open("a", encoding="utf-8") as page:
+        page.write(f"\n[there]({link})\n")
+    assert site(tmp_path, tmp_path / "site").returncode != 0
+
+
+def test_every_page_is_built_and_no_link_leads_nowhere(tmp_path: Path) -> None:
+    done = site(REPO, tmp_path / "site")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert not re.findall(
+        r'(?:src|href)="https?://(?!squidfunk\.github\.io/mkdocs-material/")[^"]*\.(?:js|css|woff2?)', page
+    )
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "bench/README.md"])
+def test_no_link_outside_the_site_leads_nowhere(name: str) -> None:
+    page = (REPO / name).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", page)
+    for link in (found for pair in links for found in pair if found and "://" not in found):
+        path, _, anchor = link.partition("#")
+        target = (REPO / name).parent / path if path else REPO / name
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_citation_is_of_this_version() -> None:
+    import yaml
+
+    from facemask_train import __version__
+
+    cited = yaml.safe_load((REPO / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "title", "message", "authors", "version", "license"} <= set(cited)
+    assert (cited["cff-version"], cited["version"]) == ("1.2.0", __version__)
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (cited["license"], cited["keywords"]) == (project["license"], project["keywords"])
+    assert f"## {__version__}" in (REPO / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def text(page: str) -> str:
+    return ((REPO if page == "README.md" else DOCS) / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str, kind: str = "sh", section: str = "") -> list[str]:
+    """Return the fenced blocks of a kind on a page, or in one section of it."""
+    found = text(page)
+    if section:
+        found = found.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+        assert found, section
+    return re.findall(rf"^```{kind}\n(.*?)^```", found, flags=re.MULTILINE | re.DOTALL)
+
+
+def spans(page: str) -> Iterator[str]:
+    """Yield the commands that a page has in its text: from `fmask` on, in code."""
+    prose = re.sub(r"^```.*?^```", "", text(page), flags=re.MULTILINE | re.DOTALL)
+    yield from (" ".join(span.split()) for span in re.findall(r"`(fmask [^`]+)`", prose))
+
+
+@pytest.mark.parametrize("page", ["README.md", *PAGES])
+def test_a_command_in_a_plain_block_is_none_of_fmask(page: str) -> None:
+    plain = "".join(blocks(page, kind=""))
+    assert not re.search(r"^(?:\w+=\S+ )?fmask |facemask_train", plain, flags=re.MULTILINE), (
+        "write ```sh: a test runs it"
+    )
+
+
+@pytest.mark.parametrize("page", ["README.md", *PAGES])
+def test_a_command_in_the_text_is_one_that_there_is(page: str) -> None:
+    import typer
+
+    from facemask_train.cli.app import app
+
+    known = typer.main.get_command(app)
+    for said in spans(page):
+        name, *rest = shlex.split(said)[1:]
+        command = known if name.startswith("-") else known.commands[name]  # type: ignore[attr-defined]
+        options = {"--help", *(option for one in command.params for option in one.opts)}
+        assert not [one for one in (name, *rest) if one.startswith("--") and one not in options], said
+
+
+def test_the_first_page_tells_no_command_that_no_tutorial_runs() -> None:
+    def lines(page: str) -> set[str]:
+        typed = "".join(blocks(page)).replace("\\\n", "").splitlines()
+        return {shlex.join(shlex.split(line, comments=True)) for line in typed}
+
+    assert lines("README.md") <= set().union(*map(lines, PAGES))
+
+
+def run(page: str, root: Path, section: str = "", instead: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Type a page's blocks into a shell, one after the other, in a home that is empty, and return what was said.
+
+    Args:
+        instead: what stands in for what this machine has not: an account, GPUs, a cluster.
+    """
+    script = "".join(blocks(page, section=section))
+    assert script
+    for told, typed in instead.items():
+        assert told in script, told
+        script = script.replace(told, typed)
+    return in_shell(root, script)
+
+
+def in_shell(root: Path, script: str) -> str:
+    home = root / "home"
+    home.mkdir(exist_ok=True)
+    keep = {key: value for key, value in os.environ.items() if not key.startswith(("KAGGLE", "WANDB_API"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{keep['PATH']}"
+    env = {**keep, "HOME": str(home), "WANDB_MODE": "offline", "PATH": path}
+    script += "true\n"  # or else the shell gives its place to the last command, which then knows of no shell
+    done = subprocess.run(
+        ["bash", "-euxo", "pipefail", "-c", script], cwd=root, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def small(root: Path) -> Path:
+    """Make a folder to work in whose training is a small machine's: one epoch, 64 pixels."""
+    (root / "configs" / "ensembles").mkdir(parents=True)
+    for name in ("train", "train-sample"):
+        (root / "configs" / f"{name}.yaml").write_text(SMALL)
+    return root
+
+
+def download(root: Path, *names: str) -> None:
+    from facemask_train.core.config import read_sources
+    from facemask_train.sources.sample.archives import write_archive
+
+    (root / "Downloads").mkdir()
+    for name in names:
+        write_archive(LAYOUTS[name], root / "whole.zip")  # type: ignore[arg-type]
+        thin(root / "whole.zip", root / "Downloads" / read_sources(root)[name].archive_name)
+
+
+def thin(whole: Path, part: Path) -> None:
+    """Write an archive with a quarter of the pictures of another, and their labels."""
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(part, "w") as target:
+        stems = {Path(name).stem for name in source.namelist() if Path(name).suffix in {".jpg", ".png", ".jpeg"}}
+        out = {stem for stem in stems if zlib.crc32(stem.encode()) % 4}
+        for name in source.namelist():
+            if Path(name).stem not in out:
+                target.writestr(name, source.read(name))
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the first steps were done."""
+    root = small(tmp_path_factory.mktemp("first"))
+    run("first-steps.md", root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def kaggle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the four commands were done, on stand-ins for the three sets."""
+    root = small(tmp_path_factory.mktemp("kaggle"))
+    download(root, *LAYOUTS)
+    run("kaggle.md", root, "The four commands", instead={"fmask fetch\n": "fmask fetch --from Downloads\n"})
+    return root
+
+
+@pytest.mark.slow
+def test_the_first_steps_run_as_they_stand(walked: Path) -> None:
+    assert (walked / "runs/first/evaluation/sample-test/report.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_kaggle_tutorial_runs_as_it_stands(kaggle: Path) -> None:
+    assert (kaggle / "runs/taste/run.json").is_file()
+    told = run("kaggle.md", kaggle, "Two versions told apart")
+    assert "on-v5" in told
+    assert (kaggle / "runs/on-v8/evaluation/v5-test/metrics.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_page_on_training_runs_as_it_stands(kaggle: Path) -> None:
+    told = run("training.md", kaggle, instead={"v8-yolov5s": "v8-yolov5n", "fmask train --resume\n": CUT})
+    assert "run cut: 3 epochs" in told
+
+
+CUT = """
+fmask train --name cut --epochs 3 --tracker none &
+until [ -s runs/cut/weights/last.pt ]; do sleep 0.1; kill -0 $!; done
+kill -KILL $!
+wait $! || [ $? = 137 ]
+fmask train --resume
+"""
+"""A run that was killed after its first epoch."""
+
+
+@pytest.mark.slow
+def test_a_source_that_cannot_be_had_is_left_out(tmp_path: Path) -> None:
+    download(tmp_path, "andrewmvd", "aditya276")
+    run(
+        "kaggle.md",
+        tmp_path,
+        "If one source cannot be had",
+        instead={"fmask fetch andrewmvd aditya276": "fmask fetch andrewmvd aditya276 --from Downloads"},
+    )
+    assert (tmp_path / "data/ensembles/v8-without-karm1a/ensemble.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_page_on_versions_runs_as_it_stands(kaggle: Path) -> None:
+    run("versions.md", kaggle)
+    assert len(list((kaggle / "data/inspect").iterdir())) >= 2
+
+
+@pytest.mark.slow
+def test_the_page_on_many_devices_runs_as_it_stands(kaggle: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    here = {"--nnodes 2 --nproc-per-node 4": "--nnodes 1 --nproc-per-node 2", "HOST0": "127.0.0.1"}
+    here |= {"29500": str(port), "/shared/fmask": str(kaggle), "--data v8": "--data v8 --device cpu"}
+    here |= {"--device 0,1,2,3": "--device cpu,cpu"}
+    run("many-machines.md", kaggle, "Training on several GPUs", instead=here)
+
+
+@pytest.mark.slow
+def test_the_page_on_clusters_runs_as_it_stands(kaggle: Path) -> None:
+    pytest.importorskip("ray")
+    started = subprocess.Popen([sys.executable, "-c", CLUSTER], stdin=-1, stdout=-1, text=True)
+    try:
+        assert started.stdout is not None
+        address = started.stdout.readline().strip()
+        run("many-machines.md", kaggle, "Building on a cluster", instead={"HOST:PORT": address})
+    finally:
+        started.communicate("", timeout=60)
+
+
+CLUSTER = """
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+print(cluster.address, flush=True)
+input()
+"""
+
+
+@pytest.mark.slow
+def test_the_page_on_numbers_runs_as_it_stands(walked: Path) -> None:
+    batmans = walked / "batmans"
+    batmans.mkdir()
+    first = min((walked / "data/ensembles/sample/images/test").iterdir())
+    shutil.copy(first, batmans)
+    (batmans / "probe.csv").write_text(f"picture,should_be\n{first.name},no_mask\n")
+    unmet = {'"shortcut<=0.05"': '"shortcut<=0.05" || [ $? = 9 ]'}  # two epochs are not enough
+    run("numbers.md", walked, instead={"FOLDER": "batmans", **unmet})
+    assert list(walked.glob("runs/first/**/probe.csv"))
+
+
+@pytest.mark.slow
+def test_the_page_on_use_runs_as_it_stands(tmp_path: Path) -> None:
+    from helpers import shapes
+
+    root = small(tmp_path)
+    pictures = sorted((shapes.draw_ensemble(root, counts=(64, 16, 40)) / "images/test").iterdir())
+    in_shell(root, f"fmask train --name first --tracker none {LEARNS}\n")
+    for folder in ("home/pictures", "market", "clips"):
+        (root / folder).mkdir()
+    for number, picture in enumerate(pictures):
+        shutil.copy(picture, root / "market" / f"{number % 2}-{number}.jpg")
+        shutil.copy(picture, root / "home/pictures")
+    (root / "places.csv").write_text("file,place,time\n0-*,gate,2026-11-25 08\n1-*,hall,2026-11-26 09\n")
+    for clip in ("gate.mp4", "clips/a.mp4"):
+        video(root / clip, pictures)
+    run("using.md", root, instead={"fmask demo\n": SERVED})
+    assert len(list(root.glob("runs/first/**/survey.csv"))) == 2
+    assert (root / "runs/first/export/first.onnx").is_file()
+    assert (root / "space/app.py").is_file()
+
+
+LEARNS = (
+    "--epochs 20 --batch 8 --set val_every=5 --set optimizer=AdamW --set lr0=0.003 --set warmup_epochs=1 --set nbs=8"
+)
+"""A minute after which the shapes are told apart; an epoch from nothing names no face, and then there is no rate."""
+
+SERVED = """
+fmask demo --port 0 --json > site.json &
+until [ -s site.json ]; do sleep 0.2; kill -0 $!; done
+kill -TERM $!
+wait $!
+"""
+"""The demo as a person would end it; any free port, in case another one is served here."""
+
+
+def video(path: Path, pictures: list[Path]) -> None:
+    """Write a video that shows a picture a second."""
+    import cv2
+
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 1, (320, 240))
+    for picture in pictures:
+        writer.write(cv2.resize(cv2.imread(str(picture)), (320, 240)))
+    writer.release()
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_own_data_runs_as_it_stands(tmp_path: Path) -> None:
+    from facemask_train.sources.sample.archives import write_archive
+
+    root = small(tmp_path)
+    source, recipe = blocks("own-data.md", kind="yaml")
+    (root / "configs" / "sources.yaml").write_text(source)
+    (root / "configs" / "ensembles" / "clinic.yaml").write_text(recipe)
+    write_archive("voc", root / "plain.zip")
+    shutil.unpack_archive(root / "plain.zip", root / "plain")
+    for path in sorted((root / "plain").rglob("*.xml")):
+        text = path.read_text(encoding="utf-8").replace("without_mask", "sin mascarilla")
+        text = text.replace("mask_weared_incorrect", "mal puesta").replace("with_mask", "mascarilla")
+        path.write_text(text, encoding="utf-8")
+    shutil.make_archive(str(root / "clinic"), "zip", root / "plain")
+    run("own-data.md", root)

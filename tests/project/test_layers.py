@@ -1,0 +1,170 @@
+"""Tests about ourselves: imports go down the floors only, nothing prints below the command line, help is quick, and
+nothing is longer than one reads at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import facemask_train
+
+PACKAGE = Path(facemask_train.__file__).parent
+FLOORS = [
+    ("core",),
+    ("sources", "formats"),
+    ("augment",),
+    ("dataset",),
+    ("model",),
+    ("train",),
+    ("eval.measures",),
+    ("eval.perturbations",),
+    ("report",),
+    ("eval",),
+    ("apps",),
+    ("pipeline",),
+    ("cli",),
+    ("__main__",),
+]
+"""The rooms, lowest first. What measures and what perturbs lies below the pages, the stages of `eval` above them."""
+
+ROOM_MODULES = 12
+HEAVY = ("torch", "torchvision", "ultralytics")
+FUNCTION_LINES, MODULE_LINES = 64, 410
+"""The most, signatures, docstrings and blank lines included. Commands are long by their options."""
+
+ENVIRONMENT = {
+    "apps/demo/server.py", "apps/export/space_app.py", "apps/media.py", "augment/transforms.py", "cli/console.py",
+    "core/dist_env.py", "core/parallel.py", "model/ultralytics_compat.py", "sources/kaggle.py",
+    "train/parallel/distributed.py", "train/parallel/launcher.py", "train/parallel/rendezvous.py", "train/precision.py",
+    "train/tracking/wandb_process.py",
+}  # fmt: skip
+"""Who touches the environment: to find its place among processes, and to tell packages what only that tells them."""
+
+ABOVE = {"model", "train", "eval.measures", "eval.perturbations", "eval", "report", "apps"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(module: str) -> str:
+    """Return the room of a module's dotted name: the longest that `FLOORS` names."""
+    name = module.removeprefix("facemask_train.")
+    rooms = [one for rooms in FLOORS for one in rooms if f"{name}.".startswith(f"{one}.")]
+    return max(rooms, key=len, default=name)
+
+
+def floor(name: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if name in rooms)
+
+
+def imports(path: Path) -> list[str]:
+    """Return all that a file imports, also inside functions."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [
+                f"{node.module}.{alias.name}" if node.module == "facemask_train" else node.module
+                for alias in node.names
+            ]
+    return names
+
+
+def own(path: Path) -> str:
+    return room(".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_the_floors(path: Path) -> None:
+    if own(path) == "__init__":
+        return
+    for name in imports(path):
+        if name.startswith("facemask_train.") and room(name) not in ("__version__", own(path)):
+            assert floor(room(name)) < floor(own(path)), f"{path.name} imports {name}"
+
+
+def test_no_room_holds_more_than_one_takes_in() -> None:
+    for folder in {path.parent for path in MODULES}:
+        modules = [path for path in folder.glob("*.py") if not path.name.startswith("__")]
+        assert len(modules) <= ROOM_MODULES, f"{folder.relative_to(PACKAGE)}: open a room inside"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    names = {".".join(("facemask_train", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in MODULES}
+
+    def taken(path: Path) -> set[str]:
+        """Return the modules of ours that a file imports, those of a package by `from package import module` too."""
+        found = {node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)}
+        parts = {
+            f"{node.module}.{alias.name}"
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        return {name for name in found | parts if name in names}
+
+    order = TopologicalSorter({name: taken(path) for name, path in names.items()})
+    assert list(order.static_order()), "a CycleError names the circle"
+
+
+def test_nothing_is_longer_than_one_reads_at_once() -> None:
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= MODULE_LINES, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < FUNCTION_LINES, f"{path.name}: {node.name}"
+
+
+def test_who_touches_the_environment_is_known() -> None:
+    who = {str(path.relative_to(PACKAGE)) for path in MODULES if "os.environ" in path.read_text(encoding="utf-8")}
+    assert who == ENVIRONMENT
+    assert not [path.name for path in MODULES if "getenv" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_torch_stays_on_its_floor_and_nothing_below_the_command_line_prints(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    if own(path) not in ABOVE:
+        assert not [name for name in imports(path) if name.split(".")[0] in HEAVY]
+    if own(path) != "cli" and path.name != "wandb_process.py":
+        calls = [
+            node.func.id
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        ]
+        assert not {"print", "input", "exit", "quit"} & set(calls)
+        assert "sys.exit" not in text
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_each_module_opens_with_what_it_is(path: Path) -> None:
+    assert (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").strip()
+
+
+def of_children() -> float:
+    """Return the processor's seconds that ended processes took: other work on the machine does not count."""
+    return sum(os.times()[2:4])
+
+
+@pytest.mark.parametrize(
+    "command", [["-m", "facemask_train", "--help"], [str(Path(sys.executable).with_name("fmask")), "--help"]]
+)
+def test_help_is_quick_and_imports_nothing_heavy(command: list[str]) -> None:
+    loaded = subprocess.run(
+        [sys.executable, "-X", "importtime", *command], capture_output=True, text=True, check=True
+    ).stderr
+    for name in (*HEAVY, "pandas", "numpy", "wandb", "kaggle", "facemask_train.core.config", "rich.console"):
+        assert f"| {name}\n" not in loaded.replace("|   ", "| ").replace("  ", ""), name
+    times = []
+    for _ in range(5):
+        began = of_children()
+        subprocess.run([sys.executable, *command], capture_output=True, check=True)
+        times.append(of_children() - began)
+    assert min(times) < 0.4

@@ -1,0 +1,159 @@
+"""fmask diff: what was added, removed, moved and relabelled, on worlds small enough to know."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from facemask_train.core.errors import DataError, MissingError
+from facemask_train.report.dataset.diff import diff
+from helpers.command_line import fmask
+from helpers.pagecheck import read_page
+from helpers.twins import build_as, make_twins, rewrite, table, with_copies
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_twins(tmp_path_factory.mktemp("twins"))
+    build_as(root, "v1")
+    build_as(root, "first-alone", sources=["first"])
+    build_as(root, "reversed", sources=["second", "first"])
+    return root
+
+
+@pytest.fixture
+def root(built: Path, tmp_path: Path) -> Path:
+    """A copy of the world, with a second `v2` that is equal to `v1` until a test changes it."""
+    copy = Path(shutil.copytree(built, tmp_path / "root"))
+    shutil.copytree(copy / "data/ensembles/v1", copy / "data/ensembles/v2")
+    return copy
+
+
+def names(changes: tuple) -> list[str]:
+    return [f"{one.held.source}/{one.held.source_image}" for one in changes]
+
+
+def test_a_version_equals_itself_and_says_so(root: Path) -> None:
+    for other in ("1", "v2"):
+        found = diff(root, "v1", other)
+        assert (found.equal, found.same) == (True, 15)
+        page = read_page(found.path.read_bytes())
+        assert "They are equal: the same 15 pictures with the same labels in the same splits." in page.texts
+    assert found.path == root / "data/inspect/v1-v2.html"
+
+
+def test_removed_pictures_say_where_they_went(built: Path) -> None:
+    found = diff(built, "v1", "reversed")
+    # of copies, the one of the source named first is kept: a0 and a1 give way to their copies
+    assert names(found.removed) == ["first/images/a0.png", "first/images/a1.png"]
+    assert found.whys(found.removed) == {"merged: copy": 2}
+    assert {one.detail for one in found.removed} == {"of second/pics/copy 0.jpg", "of second/pics/copy 1.jpg"}
+    assert sorted(names(found.added)) == ["second/pics/copy 0.jpg", "second/pics/copy 1.jpg"]
+    assert found.whys(found.added) == {"merged: copy": 2}
+    text = read_page(found.path.read_bytes()).text
+    assert "where it went" in text
+    assert "of second/pics/copy 0.jpg" in text
+
+
+def test_a_source_that_is_left_out_is_named(built: Path) -> None:
+    found = diff(built, "v1", "first-alone")
+    assert found.whys(found.removed) == {"second is no source of first-alone": 9}
+    # a2 comes back: nothing contradicts it any more
+    assert names(found.added) == ["first/images/a2.png"]
+    assert found.whys(found.added) == {"refused: class-conflict": 1}
+
+
+def test_moved_pictures_are_counted_by_way(root: Path) -> None:
+    folder = root / "data/ensembles/v2"
+    rows = table(folder, "manifest")
+    moved = [row for row in rows if row["split"] == "train"][:2]
+    for row in moved:
+        row["split"] = "test"
+    rewrite(folder, rows)
+    found = diff(root, "v1", "v2")
+    assert sorted(names(found.moved)) == sorted(f"{row['source']}/{row['source_image']}" for row in moved)
+    assert found.moves() == {"train to test": 2}
+    assert (len(found.added), len(found.removed), len(found.relabelled), found.same) == (0, 0, 0, 13)
+    assert "train → test" in read_page(found.path.read_bytes()).texts
+
+
+@pytest.mark.parametrize(
+    ("change", "relabelled"),
+    [
+        (lambda labels: labels[0].update(name="no_mask"), 1),
+        (lambda labels: labels[0].update(x_max=labels[0]["x_max"] + 0.02), 1),
+        (lambda labels: labels[0].update(x_max=labels[0]["x_max"] + 0.009), 0),
+        (lambda labels: labels.pop(), 1),
+        (lambda labels: labels.append(dict(labels[0])), 1),
+        (lambda labels: labels.reverse(), 0),
+    ],
+)
+def test_relabelled_is_another_class_or_a_box_that_moved_more_than_a_hundredth(
+    root: Path, change: object, relabelled: int
+) -> None:
+    folder = root / "data/ensembles/v2"
+    rows = table(folder, "manifest")
+    row = next(row for row in rows if row["source_image"] == "images/a5.png")
+    change(row["labels"])  # type: ignore[operator]
+    rewrite(folder, rows)
+    found = diff(root, "v1", "v2")
+    assert names(found.relabelled) == ["first/images/a5.png"] * relabelled
+    assert found.equal is not bool(relabelled)
+    page = read_page(found.path.read_bytes())
+    assert page.tags.count("img") == 2 * relabelled  # before and after, side by side
+
+
+def test_another_file_with_the_same_labels_is_redrawn(root: Path) -> None:
+    folder = root / "data/ensembles/v2"
+    rows = table(folder, "manifest")
+    rows[0]["output_sha256"] = "f" * 64
+    rewrite(folder, rows)
+    found = diff(root, "v1", "v2")
+    assert (len(found.redrawn), found.same, found.equal) == (1, 14, False)
+
+
+def test_copies_are_counted_by_name_in_both_directions(root: Path) -> None:
+    folder = root / "data/ensembles/v2"
+    with_copies(folder)
+    train = sum(row["copy"] == "faces" for row in table(folder, "manifest"))
+    there, back = diff(root, "v1", "v2"), diff(root, "v2", "v1")
+    assert [(one.name, one.added, one.removed, one.changed) for one in there.copies] == [("faces", train, 0, 0)]
+    assert [(one.name, one.added, one.removed, one.changed) for one in back.copies] == [("faces", 0, train, 0)]
+    assert (there.same, there.equal) == (15, False)
+    assert f"Added “faces”: {train} of {train}" in read_page(there.path.read_bytes()).texts
+    shutil.copytree(folder, root / "data/ensembles/v3")
+    rows = table(root / "data/ensembles/v3", "manifest")
+    next(row for row in rows if row["copy"])["output_sha256"] = "1" * 64
+    rewrite(root / "data/ensembles/v3", rows)
+    assert [one.changed for one in diff(root, "v2", "v3").copies] == [1]
+
+
+def test_pictures_that_are_gone_fail_nothing(root: Path) -> None:
+    shutil.rmtree(root / "data/ensembles/v1/images")
+    text = read_page(diff(root, "v1", "reversed").path.read_bytes()).text
+    assert "the file is no longer there" in text
+
+
+def test_wrong_names_and_broken_tables(root: Path) -> None:
+    with pytest.raises(MissingError, match="did you mean 'reversed'"):
+        diff(root, "v1", "revresed")
+    (root / "data/ensembles/v2/problems.parquet").unlink()
+    with pytest.raises(DataError, match="problems"):
+        diff(root, "v1", "v2")
+
+
+def test_the_command_speaks_json_and_a_short_form(built: Path) -> None:
+    told = fmask("diff", "v1", "reversed", cwd=built, COLUMNS="80")
+    assert told.returncode == 0, told.stderr
+    assert "now, merged: copy" in told.stdout
+    assert told.stdout.splitlines()[-1] == "page: data/inspect/v1-reversed.html"
+    data = json.loads(fmask("diff", "1", "reversed", "--json", cwd=built).stdout)
+    assert {key: data[key] for key in ("added", "removed", "relabelled", "equal", "path")} == {
+        "added": 2, "removed": 2, "relabelled": 0, "equal": False, "path": "data/inspect/v1-reversed.html",
+    }  # fmt: skip
+    assert isinstance(data["moved"], int)
+    assert "v1 and v1 are equal: 15 pictures" in fmask("diff", "v1", "v1", cwd=built).stdout
+    assert fmask("diff", "v1", "v1", "--quiet", cwd=built).stdout == ""

@@ -1,0 +1,242 @@
+"""fmask inspect: its counts against an independent count of the tables, and a page that holds what it must."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from facemask_train.core.errors import DataError, MissingError
+from facemask_train.dataset.summary import SIZE_EDGES
+from facemask_train.report.dataset.inspect import inspect
+from facemask_train.report.dataset.thumbnails import Mark, draw, spread
+from facemask_train.report.html import SERIES
+from helpers.command_line import fmask
+from helpers.pagecheck import Page, read_page
+from helpers.twins import HOSTILE, build_as, card, make_twins, rewrite, table, with_copies
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_twins(tmp_path_factory.mktemp("twins"))
+    build_as(root, "v1")
+    return root
+
+
+@pytest.fixture
+def root(built: Path, tmp_path: Path) -> Path:
+    """A copy of the world that a test may break."""
+    return Path(shutil.copytree(built, tmp_path / "root"))
+
+
+def shown(root: Path, *, duplicates: bool = False) -> Page:
+    return read_page(inspect(root, "v1", duplicates=duplicates).path.read_bytes())
+
+
+def test_the_counts_are_those_of_this_world(built: Path) -> None:
+    found = inspect(built, "1")
+    assert found.path == built / "data/inspect/v1.html"
+    counts = found.counts
+    assert counts["images"] == {"in": 21, "kept": 15, "merged": 2, "repaired": 0, "refused": 4}
+    assert sum(counts["pictures"].values()) == 15
+    assert counts["pictures"] == counts["originals"]
+    assert counts["copies"] == {}
+    assert counts["faces_per_picture"] == {"1": 1, "2": 14}
+    assert (counts["groups"]["groups"], counts["groups"]["conflicts"], counts["groups"]["excluded"]) == (4, 1, 1)
+    assert counts["overlap"]["first"] == {"first": 0, "second": 4}
+    assert counts["leaks"] == 0
+    # 6 masks of 30 px; 8 of 16 px (a quarter of 64) and one of the hostile name
+    assert counts["sizes"]["mask"] == {
+        "n": 15, "min": 16.0, "p5": 16.0, "p25": 16.0, "median": 16.0, "p75": 30.0, "p95": 30.0, "max": 30.0,
+    }  # fmt: skip
+    bins = dict(zip(SIZE_EDGES, counts["size_bins"]["mask"], strict=True))
+    assert {edge: count for edge, count in bins.items() if count} == {16: 9, 24: 6}
+    assert {edge: n for edge, n in zip(SIZE_EDGES, counts["size_bins"]["no_mask"], strict=True) if n} == {12: 8, 24: 6}
+
+
+def test_the_counts_are_those_of_the_tables(root: Path) -> None:
+    folder = root / "data/ensembles/v1"
+    with_copies(folder)
+    counts = inspect(root, "v1").counts
+    rows, problems = table(folder, "manifest"), table(folder, "problems")
+    originals = [row for row in rows if not row["copy"]]
+    for split in ("train", "val", "test"):
+        here = [row for row in rows if row["split"] == split]
+        assert counts["pictures"][split] == len(here)
+        assert counts["originals"][split] == sum(row["split"] == split for row in originals)
+        faces = Counter(label["name"] for row in here for label in row["labels"])
+        assert counts["faces"][split] == {"mask": faces["mask"], "no_mask": faces["no_mask"]}
+        for source in ("first", "second"):
+            own = [row for row in originals if (row["source"], row["split"]) == (source, split)]
+            assert counts["sources"][source][split] == {
+                "pictures": len(own), "faces": sum(len(row["labels"]) for row in own),
+            }  # fmt: skip
+    train = counts["originals"]["train"]
+    assert counts["copies"] == {"faces": train}
+    assert counts["face_edits"] == {"-": {"too-small": train}, "beard": {"done": train}}
+    causes = Counter((one["item"], one["action"], one["cause"]) for one in problems)
+    assert {(one["item"], one["action"], one["cause"]): one["count"] for one in counts["problems"]} == causes
+    assert counts["problems"] == card(folder)["causes"]
+    assert counts["notes"] == card(folder)["notes"]
+
+
+def test_the_page_tells_and_shows(root: Path) -> None:
+    with_copies(root / "data/ensembles/v1")
+    page = shown(root)
+    for title in ("Classes", "Sizes", "Sources", "Copies", "Edited faces", "Problems", "Augmented copies"):
+        assert f"#{title.lower().replace(' ', '-')}" in page.values("a", "href"), title
+    assert "What v1 holds" in page.texts
+    assert "image refused: class-conflict" in page.texts
+    assert "mask is in 9 training pictures; some 3,000 a class are advised." in page.text
+    # every picture (15 originals, as few as they are, and the copies) and the sheet of transforms
+    count = len(table(root / "data/ensembles/v1", "manifest"))
+    assert page.tags.count("img") == count + 1
+    for uri in page.values("img", "src"):
+        image = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/jpeg;base64,"))))
+        assert image.size in [(96, 64), (1180, 295)]
+
+
+def test_a_hostile_file_name_is_text(built: Path) -> None:
+    page = shown(built)
+    assert f"second · pics/{HOSTILE}.jpg" in page.texts
+    assert f"second · pics/{HOSTILE}.jpg" in page.values("img", "alt")
+
+
+def test_nothing_is_written_into_the_ensemble_and_the_page_is_the_same_again(built: Path) -> None:
+    folder = built / "data/ensembles/v1"
+    before = {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
+    first = inspect(built, "v1", duplicates=True).path.read_bytes()
+    assert inspect(built, "v1", duplicates=True).path.read_bytes() == first
+    assert {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))} == before
+
+
+def test_duplicates_are_shown_the_least_alike_first_turned_as_the_kept_one(built: Path) -> None:
+    page = shown(built, duplicates=True)
+    text = page.text
+    assert "All 2 groups of copies of which a picture is kept, the least alike first." in text
+    assert "There is one group whose copies give one face different classes. Boxes as published." in text
+    assert "There is one group of which nothing is kept, for other causes. Boxes as published." in text
+    assert "(10, 10, 40, 40) is mask in first/images/a2.png and no_mask in second/pics/copy 2.jpg" in text
+    captions = [one for one in page.texts if "copy" in one and "mirrored" in one]
+    assert len(captions) == 1
+    assert captions[0].endswith("second · pics/copy 1.jpg")
+    assert text.index("Group 1: 2 pictures") < text.index("Group 0: 2 pictures")  # its copy is a poor JPEG
+
+
+def test_a_mirrored_copy_lies_on_the_kept_picture(built: Path) -> None:
+    page = shown(built, duplicates=True)
+    pictures = dict(zip(page.values("img", "alt"), page.values("img", "src"), strict=True))
+    mine = next(uri for alt, uri in pictures.items() if alt == "first · images/a1.png")
+    theirs = next(uri for alt, uri in pictures.items() if alt.endswith("second · pics/copy 1.jpg"))
+    one, other = (decoded(uri) for uri in (mine, theirs))
+    # boxes and all, the two look alike; laid mirrored they would not
+    assert apart(one, other) < 12 < apart(one, [row[::-1] for row in other])
+
+
+def decoded(uri: str) -> list[list[int]]:
+    grey = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("L")
+    values = list(grey.tobytes())
+    return [values[row * grey.width : (row + 1) * grey.width] for row in range(grey.height)]
+
+
+def apart(one: list[list[int]], other: list[list[int]]) -> float:
+    pairs = [(a, b) for mine, theirs in zip(one, other, strict=True) for a, b in zip(mine, theirs, strict=True)]
+    return sum(abs(a - b) for a, b in pairs) / len(pairs)
+
+
+def test_kin_are_shown_apart_from_copies(root: Path) -> None:
+    folder = root / "data/ensembles/v1"
+    rows = table(folder, "manifest")
+    train = [row for row in rows if row["split"] == "train" and row["source"] == "second"]
+    train[1]["family"] = train[0]["family"]
+    rewrite(folder, rows)
+    assert "1 of 1 families." in shown(root, duplicates=True).text
+
+
+@pytest.mark.parametrize("lost", ["data/raw", "data/raw/second/files/pics", "data/raw/first/files/annotations"])
+def test_originals_that_are_gone_are_said_to_be(root: Path, lost: str) -> None:
+    shutil.rmtree(root / lost)
+    text = shown(root, duplicates=True).text
+    assert ("the file is no longer there" in text) == ("annotations" not in lost)
+    assert "class-conflict" in text
+
+
+def test_another_file_under_an_old_name_is_not_shown_as_a_copy(root: Path) -> None:
+    Image.new("RGB", (96, 64)).save(root / "data/raw/second/files/pics/copy 0.jpg")
+    assert "another file has this name now" in shown(root, duplicates=True).text
+
+
+def test_a_picture_of_the_ensemble_that_is_broken_fails_nothing(root: Path) -> None:
+    image = root / "data/ensembles/v1" / table(root / "data/ensembles/v1", "manifest")[0]["image"]
+    image.write_bytes(b"no picture")
+    assert "the file cannot be read as a picture" in shown(root).text
+
+
+def test_an_ensemble_without_copies_problems_or_test(root: Path) -> None:
+    folder = root / "data/ensembles/v1"
+    rows = [row | {"split": "train", "labels": []} for row in table(folder, "manifest") if row["split"] == "train"]
+    rewrite(folder, rows)
+    rewrite(folder, [], "groups")
+    rewrite(folder, [], "problems")
+    found = inspect(root, "v1", duplicates=True)
+    assert found.counts["sizes"]["mask"]["median"] is None
+    text = read_page(found.path.read_bytes()).text
+    for says in ("This split is empty.", "Nothing was repaired, merged or refused.", "There is no group of copies"):
+        assert says in text
+
+
+@pytest.mark.parametrize("name", ["manifest", "groups", "problems"])
+def test_a_table_that_is_gone_or_broken_names_the_way_out(root: Path, name: str) -> None:
+    path = root / f"data/ensembles/v1/{name}.parquet"
+    for content in (b"PAR1", None):
+        path.write_bytes(content) if content else path.unlink()
+        with pytest.raises(DataError, match=name) as caught:
+            inspect(root, "v1")
+        assert "fmask build-dataset --version v1" in caught.value.next_step
+
+
+def test_an_unknown_version_names_the_nearest(built: Path) -> None:
+    with pytest.raises(MissingError, match="did you mean 'v1'"):
+        inspect(built, "v11")
+
+
+def test_a_sample_is_spread_over_all_parts_and_seeded() -> None:
+    assert spread([1, 2, 3], 5) == [1, 2, 3]
+    found = spread(range(1000), 10)
+    assert [number // 100 for number in found] == list(range(10))
+    assert found == spread(range(1000), 10) != spread(range(1000), 10, seed=1)
+
+
+def test_a_box_is_drawn_where_it_is_also_on_a_smaller_picture(tmp_path: Path) -> None:
+    Image.new("RGB", (1000, 500), "white").save(tmp_path / "p.png")
+    marks = [Mark("no_mask", (500.0, 100.0, 900.0, 400.0))]
+    item = draw(tmp_path / "p.png", marks, caption="c", longest=200)
+    assert item.picture is not None
+    image = Image.open(io.BytesIO(base64.b64decode(item.picture.uri.partition(",")[2])))
+    assert image.size == (200, 100)
+    orange = tuple(int(SERIES[1][at : at + 2], 16) for at in (1, 3, 5))
+    for place in ((99, 50), (181, 50), (140, 18), (140, 81)):  # two pixels outside of the box
+        assert max(abs(a - b) for a, b in zip(image.getpixel(place), orange, strict=True)) < 80, place
+    assert min(image.getpixel((140, 50))) > 240
+
+
+def test_the_command_speaks_json_and_a_short_form(built: Path) -> None:
+    told = fmask("inspect", "v1", cwd=built, COLUMNS="80")
+    assert told.returncode == 0, told.stderr
+    assert "2 of 21 pictures are copies of another: merged; 1 group excluded; 1 conflict between copies; 0 leaks" in (
+        told.stdout
+    )
+    assert told.stdout.splitlines()[-1] == "page: data/inspect/v1.html"
+    spoken = fmask("inspect", "1", "--duplicates", "--json", cwd=built)
+    data = json.loads(spoken.stdout)
+    assert data["path"] == "data/inspect/v1-duplicates.html"
+    assert {key: data[key] for key in data if key != "path"} == json.loads(json.dumps(inspect(built, "v1").counts))
+    again = fmask("build-dataset", "--version", "v1", cwd=built, COLUMNS="80")
+    assert "Pictures that have a copy" in again.stdout
+    assert "note: mask is in 9 training pictures" in again.stdout

@@ -1,0 +1,273 @@
+"""Training: real runs of a small model, killed, resumed and read back; and what is refused before one starts."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from facemask_train.core.config import TrainSettings
+from facemask_train.core.errors import DataError, MissingError, NetworkError, UsageError
+from facemask_train.core.files import write_json
+from facemask_train.model import checkpoints, validation
+from facemask_train.model.ultralytics_compat import open_ultralytics
+from facemask_train.train import runs
+from facemask_train.train.history.results import read_rows
+from facemask_train.train.train import resume, train
+from helpers import shapes, wandb_log
+
+FAST = {"nbs": 8, "warmup_epochs": 0, "mosaic": 0.0, "close_mosaic": 0, "workers": 0}
+SETTINGS = TrainSettings(
+    weights="yolov5n.yaml",
+    epochs=2,
+    imgsz=64,
+    batch=8,
+    device="cpu",
+    workers=0,
+    threads=1,
+    optimizer="AdamW",
+    lr0=0.003,
+    extra={"nbs": 8, "warmup_epochs": 1, "mosaic": 0.0},
+)
+TRAIN = """
+import json, sys
+from pathlib import Path
+from facemask_train.core.config import TrainSettings
+from facemask_train.train import runs, train as stage
+root, settings = Path(sys.argv[1]), TrainSettings(**json.loads(sys.argv[2]))
+if sys.argv[3:]:
+    stage.resume(root, sys.argv[3])
+else:
+    stage.train(root, settings, name="r", tracker="wandb")
+"""
+
+
+def rows(root: Path, name: str) -> list[dict[str, str]]:
+    with (root / "runs" / name / "results.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_run_says_all_about_itself_and_its_rows_are_true(tmp_path: Path) -> None:
+    folder = shapes.draw_ensemble(tmp_path)
+    settings = SETTINGS.model_copy(update={"epochs": 3, "extra": {**SETTINGS.extra, "save_period": 1}})
+    done = train(tmp_path, settings, name="r", command="fmask train")
+    about = json.loads((tmp_path / "runs/r/run.json").read_text())
+    assert {"command", "settings", "seed", "packages", "device", "ensemble", "code", "started", "finished"} <= set(
+        about
+    )
+    assert (about["state"], about["ensemble"]["name"], about["ensemble"]["path"]) == (
+        "finished",
+        "v5",
+        "data/ensembles/v5",
+    )
+    assert (done.epochs, done.run, done.weights.is_file()) == (3, "r", True)
+    assert done.images_per_second > 0
+    assert (done.path / "curves.png").is_file()
+    assert not list(folder.rglob("*.cache"))
+    # every epoch's checkpoint, validated again, gives the numbers of its row
+    log = wandb_log.read_run(wandb_log.run_folders(tmp_path / "runs/r")[-1])
+    assert epochs_of(log) == [1, 2, 3]
+    for step, row in enumerate(rows(tmp_path, "r"), 1):
+        again = validation.validate(
+            tmp_path / f"runs/r/weights/epoch{step}.pt", folder / "data.yaml", "val", imgsz=64, batch=16, device="cpu"
+        )
+        logged = log.metrics()[step]
+        for key, value in (
+            ("precision", again.mean.precision),
+            ("recall", again.mean.recall),
+            ("mAP50", again.mean.map50),
+            ("mAP50-95", again.mean.map50_95),
+        ):
+            assert float(row[f"metrics/{key}(B)"]) == pytest.approx(value, abs=2e-4)
+            assert logged[f"metrics/{key}"] == pytest.approx(value, abs=2e-4)
+        for name, score in again.per_class.items():
+            assert float(row[f"class/{name}/mAP50"]) == pytest.approx(score.map50, abs=2e-4)
+
+
+def epochs_of(log: wandb_log.WandbLog) -> list[int]:
+    """Return the epoch of each row of metrics, as often as it is there."""
+    return [row["epoch"] for row in log.rows if "metrics/mAP50" in row]
+
+
+def test_epochs_without_a_validation_have_a_row_without_its_numbers(tmp_path: Path) -> None:
+    shapes.draw_ensemble(tmp_path)
+    settings = SETTINGS.model_copy(update={"epochs": 3, "val_every": 2})
+    done = train(tmp_path, settings, name="r", tracker="none")
+    found = read_rows(done.path / "results.csv")
+    keys = ("metrics/mAP50(B)", "class/mask/mAP50", "val/box_loss")
+    assert [row["epoch"] for row in found] == [1, 2, 3]
+    assert [[math.isfinite(row[key]) for key in keys] for row in found] == [[False] * 3, [True] * 3, [True] * 3]
+    assert done.epochs == 3
+    assert done.seconds == pytest.approx(found[-1]["time"], abs=0.06)
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    shapes.draw_ensemble(tmp_path)
+    for name in ("a", "b"):
+        train(tmp_path, SETTINGS.model_copy(update={"epochs": 1}), name=name, tracker="none")
+    first, second = (
+        validation.load_model(tmp_path / "runs" / name / "weights/best.pt")[0].state_dict() for name in ("a", "b")
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_what_cannot_be_trained_is_refused_before_it_starts(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="no ensemble has been built"):
+        train(tmp_path, SETTINGS)
+    folder = shapes.draw_ensemble(tmp_path)
+    other = tmp_path / "other.pt"
+    other.write_bytes(b"not a checkpoint")
+    for change, error, says in (
+        ({"weights": str(other)}, DataError, "expected a detector's checkpoint"),
+        ({"weights": str(folder / "ensemble.json")}, DataError, "its name ends in '.json'"),
+        ({"extra": {"mosiac": 1}}, UsageError, "did you mean 'mosaic'"),
+        ({"extra": {"save_dir": "/x"}}, UsageError, "fmask sets this itself"),
+        ({"weights": "yolov5q.pt"}, MissingError, "no such checkpoint"),
+        ({"weights": "nowhere/yolov5s.pt"}, MissingError, "no such checkpoint"),
+        ({"weights": "yolov6z.yaml"}, MissingError, "no such model yaml"),
+        ({"device": "0"}, UsageError, "finds no GPU"),
+        ({"device": "0,1"}, UsageError, "torch finds 0 GPUs"),
+    ):
+        with pytest.raises(error, match=says):
+            train(tmp_path, SETTINGS.model_copy(update=change), tracker="none")
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").glob("*/run.json"))
+    # a picture or a row that the loader would drop in silence
+    label = next((folder / "labels/train").glob("*.txt"))
+    label.write_text(label.read_text() + "0 0.5 0.5 1.7 0.2\n")
+    with pytest.raises(DataError, match="the loader found 15"):
+        train(tmp_path, SETTINGS, tracker="none")
+
+
+def test_a_name_that_is_taken_and_a_finished_run_say_what_to_do(tmp_path: Path) -> None:
+    write_json_run(tmp_path, "r", state="finished")
+    shapes.draw_ensemble(tmp_path)
+    with pytest.raises(UsageError, match="is there already"):
+        train(tmp_path, SETTINGS, name="r", tracker="none")
+    with pytest.raises(UsageError, match="nothing to resume"):
+        resume(tmp_path, "r")
+    assert runs.new_run(tmp_path, "", "r").name == "r-2"
+    with pytest.raises(UsageError, match="expected letters"):
+        runs.new_run(tmp_path, "../x", "r")
+
+
+def write_json_run(root: Path, name: str, *, state: str) -> None:
+    (root / "runs" / name).mkdir(parents=True)
+    write_json(root / "runs" / name / "run.json", {"name": name, "kind": "training", "state": state, state: runs.now()})
+
+
+def test_a_checkpoint_that_cannot_be_downloaded_says_so_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_ultralytics()
+    began = time.monotonic()
+    for url in ("http://127.0.0.1:9/x/yolov5su.pt", "https://no-such-host.invalid/yolov5su.pt"):
+        monkeypatch.setitem(checkpoints.KNOWN, "yolov5s.pt", url)
+        monkeypatch.setattr(checkpoints, "_look_up", lambda host: None) if "127" in url else monkeypatch.undo()
+        if "invalid" in url:
+            monkeypatch.setitem(checkpoints.KNOWN, "yolov5s.pt", url)
+            monkeypatch.setattr(checkpoints.socket, "getaddrinfo", lambda *a: time.sleep(60))
+            monkeypatch.setattr(checkpoints, "CONNECT_SECONDS", 0.5)
+        with pytest.raises(NetworkError) as caught:
+            checkpoints.resolve(tmp_path, "yolov5s.pt")
+        assert "--weights PATH" in caught.value.next_step
+        assert "--weights yolov5s.yaml" in caught.value.next_step
+    assert time.monotonic() - began < 10
+
+
+def test_a_download_is_kept_checked_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    from threading import Thread
+
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", "7")
+            self.end_headers()
+            self.wfile.write(b"weights")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    open_ultralytics()
+    monkeypatch.setitem(checkpoints.KNOWN, "yolov5s.pt", f"http://127.0.0.1:{server.server_port}/yolov5su.pt")
+    for _ in range(2):
+        assert Path(checkpoints.resolve(tmp_path, "yolov5s.pt")).read_bytes() == b"weights"
+    assert asked == ["/yolov5su.pt"]
+    monkeypatch.setitem(checkpoints.PINNED, "yolov5su.pt", "0" * 64)
+    with pytest.raises(DataError, match="expected sha256 0000"):
+        checkpoints.resolve(tmp_path, "yolov5s.pt")
+    assert not (tmp_path / "data/checkpoints/yolov5su.pt").exists()
+    server.shutdown()
+
+
+def test_a_local_file_called_yolov5s_is_taken_as_it_is(tmp_path: Path) -> None:
+    shapes.draw_ensemble(tmp_path)
+    local = tmp_path / "yolov5s.pt"
+    shutil.copy(shapes.trained(), local)
+    done = train(tmp_path, SETTINGS.model_copy(update={"weights": str(local), "epochs": 1}), name="r", tracker="none")
+    assert json.loads((done.path / "run.json").read_text())["start"] == str(local)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_resumed_no_epoch_is_lost_or_there_twice(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 4}).model_dump_json()
+    rng = random.Random(5)
+    for attempt in range(4):
+        root = tmp_path / str(attempt)
+        shapes.draw_ensemble(root)
+        arguments = [sys.executable, "-c", TRAIN, str(root), settings]
+        for kill in range(3):
+            process = subprocess.Popen(
+                arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+            )
+            if kill == 0:
+                wait_for(root / "runs/r/results.csv", process)
+            time.sleep(rng.uniform(0, 2.5))
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if (root / "runs/r/run.json").exists():
+                arguments = [*arguments[:5], "r"]
+            if json.loads((root / "runs/r/run.json").read_text())["state"] == "finished":
+                break
+        else:
+            subprocess.run(arguments, check=True, stderr=subprocess.DEVNULL)
+        about = json.loads((root / "runs/r/run.json").read_text())
+        assert (about["state"], about["epochs"]) == ("finished", 4)
+        assert [int(row["epoch"]) for row in rows(root, "r")] == [1, 2, 3, 4]
+        logs = [wandb_log.read_run(folder) for folder in wandb_log.run_folders(root / "runs/r")]
+        assert [epoch for log in logs for epoch in epochs_of(log)] == [1, 2, 3, 4]
+        best = max(rows(root, "r"), key=lambda row: float(row["metrics/mAP50-95(B)"]))
+        assert about["best"]["metrics/mAP50-95"] == pytest.approx(float(best["metrics/mAP50-95(B)"]), abs=2e-4)
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    while not path.exists():
+        assert process.poll() is None, "training ended before its first row"
+        time.sleep(0.05)
+
+
+def test_resume_refuses_another_ensemble(tmp_path: Path) -> None:
+    shapes.draw_ensemble(tmp_path)
+    write_json_run(tmp_path, "r", state="started")
+    about = runs.read_run(tmp_path / "runs/r") | {
+        "ensemble": {"name": "v5", "path": "data/ensembles/v5", "hash": "other"}
+    }
+    runs.write_run(tmp_path / "runs/r", about)
+    with pytest.raises(DataError, match="expected the ensemble other"):
+        resume(tmp_path)
