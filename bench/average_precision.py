@@ -2,8 +2,8 @@
 
     python bench/average_precision.py
 
-Equality on 1,000 random scenes of 1 to 12 pictures: with no label, no detection, ties, crowds and duplicates. Speed on
-10,000 pictures with some 50,000 labels and 100,000 detections: matching and average precision alone, beside
+Equality on 1,000 random scenes of 1 to 12 images: with no label, no detection, ties, crowds and duplicates. Speed on
+10,000 images with some 50,000 labels and 100,000 detections: matching and average precision alone, beside
 faster-coco-eval on the same detections; then with all that an evaluation computes. Writes `average_precision.json`.
 """
 
@@ -36,10 +36,10 @@ from helpers import coco
 SCENES = 1000
 
 
-def draw(pictures: int, labels: float, found: float, rng: np.random.Generator, *, coarse: bool = False) -> Flat:
+def draw(images: int, labels: float, found: float, rng: np.random.Generator, *, coarse: bool = False) -> Flat:
     """Draw labels, and detections of which most lie near a label; coarse ones tie, repeat and share places."""
-    counts, more = rng.poisson(labels, pictures), rng.poisson(found, pictures)
-    place = np.repeat(np.arange(pictures), counts)
+    counts, more = rng.poisson(labels, images), rng.poisson(found, images)
+    place = np.repeat(np.arange(images), counts)
     room, least, most = (30, 8, 20) if coarse else (600, 10, 120)
     corner, size = rng.integers(0, room, (len(place), 2)), rng.integers(least, most, (len(place), 2))
     box = np.concatenate([corner, corner + size], axis=1).astype(float)
@@ -47,7 +47,7 @@ def draw(pictures: int, labels: float, found: float, rng: np.random.Generator, *
     seen = np.flatnonzero(rng.random(len(place)) < 0.9)
     near = box[seen] + (0 if coarse else rng.normal(0, 4, (len(seen), 4)))
     kept = np.where(rng.random(len(seen)) < 0.9, name[seen], 1 - name[seen])
-    extra = np.repeat(np.arange(pictures), np.maximum(0, more - np.bincount(place[seen], minlength=pictures)))
+    extra = np.repeat(np.arange(images), np.maximum(0, more - np.bincount(place[seen], minlength=images)))
     corner, size = rng.integers(0, room, (len(extra), 2)), rng.integers(least, most, (len(extra), 2))
     boxes = np.concatenate([near, np.concatenate([corner, corner + size], axis=1)])
     boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])
@@ -56,7 +56,7 @@ def draw(pictures: int, labels: float, found: float, rng: np.random.Generator, *
     where, which = np.r_[place[seen], extra], np.r_[kept, rng.integers(0, 2, len(extra))]
     order = np.lexsort((-sure, where))
     truth = Faces(place, name, box, np.ones(len(place)))
-    return Flat(pictures, truth, Faces(where[order], which[order], boxes[order], sure[order]))
+    return Flat(images, truth, Faces(where[order], which[order], boxes[order], sure[order]))
 
 
 def equality() -> dict[str, Any]:
@@ -108,7 +108,7 @@ def speed() -> dict[str, Any]:
 
     evaluation = coco.evaluator(one, (faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster))
     rng = np.random.default_rng(1)
-    known = [Traits("ab"[i % 2], float(rng.uniform(0, 255)), float(rng.uniform(0, 900))) for i in range(one.pictures)]
+    known = [Traits("ab"[i % 2], float(rng.uniform(0, 255)), float(rng.uniform(0, 900))) for i in range(one.images)]
 
     def everything() -> None:
         sample = prepare(one)
@@ -120,7 +120,7 @@ def speed() -> dict[str, Any]:
         calibration(sample)
 
     return {
-        "pictures": one.pictures,
+        "images": one.images,
         "labels": len(one.labels),
         "detections": len(one.found),
         "matching_and_ap_s": best_of(3, lambda: ours(one)),

@@ -2,11 +2,11 @@
 
     python bench/coverage.py [--repeats 500]
 
-Three detectors (good, medium, weak) on pictures that differ in how hard they are, in how many faces they hold, and in
-their mix of classes, so that faces of one picture go wrong together. The truth is the same number on 400,000 pictures.
-Each repeat draws 50, 100, 500 or 2,000 pictures and computes all intervals as `fmask evaluate` does, on 300 resamples.
-Precision, recall and F1 are asked twice: at the confidence with the best F1 on the drawn pictures themselves (`best`;
-its truth is what this confidence gives on all pictures), and at a fixed one (`fixed`). Writes `coverage.json`.
+Three detectors (good, medium, weak) on images that differ in how hard they are, in how many faces they hold, and in
+their mix of classes, so that faces of one image go wrong together. The truth is the same number on 400,000 images.
+Each repeat draws 50, 100, 500 or 2,000 images and computes all intervals as `fmask evaluate` does, on 300 resamples.
+Precision, recall and F1 are asked twice: at the confidence with the best F1 on the drawn images themselves (`best`;
+its truth is what this confidence gives on all images), and at a fixed one (`fixed`). Writes `coverage.json`.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ DETECTORS = {
 }
 
 
-def draw(pictures: int, kind: Kind, rng: np.random.Generator) -> Flat:
-    """Draw pictures with their labels and this detector's detections; no two faces of a picture overlap."""
-    hard, mix = rng.normal(0, 0.7, pictures), rng.beta(2, 2, pictures)
-    place = np.repeat(np.arange(pictures), rng.geometric(0.35, pictures))
+def draw(images: int, kind: Kind, rng: np.random.Generator) -> Flat:
+    """Draw images with their labels and this detector's detections; no two faces of an image overlap."""
+    hard, mix = rng.normal(0, 0.7, images), rng.beta(2, 2, images)
+    place = np.repeat(np.arange(images), rng.geometric(0.35, images))
     count = len(place)
-    counts = np.bincount(place, minlength=pictures)
+    counts = np.bincount(place, minlength=images)
     left = (np.arange(count) - np.repeat(np.cumsum(counts) - counts, counts)) * 200.0
     box = np.stack([left, 0 * left, left + 100, 0 * left + 100], axis=1)
     name = (rng.random(count) > mix[place]).astype(np.int64)
@@ -74,7 +74,7 @@ def draw(pictures: int, kind: Kind, rng: np.random.Generator) -> Flat:
     shift = (1 - quality) / (1 + quality) * 100
     moved = box + np.stack([shift, 0 * shift, shift, 0 * shift], axis=1)
     sure = 1 / (1 + np.exp(-(kind.sure - hard[place] + rng.normal(0, 1, count) - 1.5 * wrong)))
-    extra = np.repeat(np.arange(pictures), rng.poisson(kind.false * np.exp(hard - 0.25), pictures))
+    extra = np.repeat(np.arange(images), rng.poisson(kind.false * np.exp(hard - 0.25), images))
     away = 5e4 + np.arange(len(extra)) * 200.0
     beside = np.stack([away, 0 * away, away + 100, 0 * away + 100], axis=1)
     unsure = 1 / (1 + np.exp(-(-1.0 + rng.normal(0, 1.2, len(extra)))))
@@ -83,7 +83,7 @@ def draw(pictures: int, kind: Kind, rng: np.random.Generator) -> Flat:
     confidence = np.r_[sure[seen], unsure]
     order = np.lexsort((-confidence, where))
     found = Faces(where[order], which[order], boxes[order], confidence[order])
-    return Flat(pictures, Faces(place, name, box, np.ones(count)), found)
+    return Flat(images, Faces(place, name, box, np.ones(count)), found)
 
 
 def at(sample: Sample, confidence: float) -> dict[str, tuple[float, float, float]]:
@@ -112,9 +112,9 @@ def truth(kind: Kind) -> dict[str, Any]:
 
 def repeat(asked: tuple[str, int, int, dict[str, Any]]) -> dict[str, bool | None]:
     """Draw one sample, and say of each interval if it holds the truth."""
-    name, pictures, seed, known = asked
-    flat = draw(pictures, DETECTORS[name], np.random.default_rng([seed, pictures]))
-    sample = prepare(flat, resample(pictures, RESAMPLES, seed=seed + 1))
+    name, images, seed, known = asked
+    flat = draw(images, DETECTORS[name], np.random.default_rng([seed, images]))
+    sample = prepare(flat, resample(images, RESAMPLES, seed=seed + 1))
     held: dict[str, bool | None] = {}
     for of, row in average_precisions(sample).items():
         for key, number in row.items():
@@ -140,14 +140,14 @@ def main() -> None:
     for name, kind in DETECTORS.items():
         known = truth(kind)
         coverage[name] = {}
-        for pictures in SIZES:
+        for images in SIZES:
             with ProcessPoolExecutor() as pool:
-                rows = list(pool.map(repeat, [(name, pictures, seed, known) for seed in range(repeats)], chunksize=8))
-            coverage[name][str(pictures)] = {
+                rows = list(pool.map(repeat, [(name, images, seed, known) for seed in range(repeats)], chunksize=8))
+            coverage[name][str(images)] = {
                 key: round(float(np.mean([row[key] for row in rows if row[key] is not None])), 3) for key in rows[0]
             }
-            shown = {key: value for key, value in coverage[name][str(pictures)].items() if key.endswith(" all")}
-            sys.stderr.write(f"{name}, {pictures} pictures: {shown}\n")
+            shown = {key: value for key, value in coverage[name][str(images)].items() if key.endswith(" all")}
+            sys.stderr.write(f"{name}, {images} images: {shown}\n")
     result = {
         "command": f"python bench/coverage.py --repeats {repeats}",
         "device": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",

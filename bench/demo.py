@@ -3,8 +3,8 @@
     python bench/demo.py ROOT [--run NAME | --weights FILE] [--visitors 10] [--rounds 5] [--shots FOLDER]
 
 Starts the demo of a run under ROOT as a user would, on the CPU. Visitors are HTTP clients that do what the page does:
-send a picture (1280 x 960, a drawn one), wait in the queue, read the answer. Writes bench/results/demo.json, and
-prints it. --shots takes pictures of the page in Chromium as well, on a phone and on a wide screen: docs/demo-phone.jpg
+send an image (1280 x 960, a drawn one), wait in the queue, read the answer. Writes bench/results/demo.json, and
+prints it. --shots takes images of the page in Chromium as well, on a phone and on a wide screen: docs/demo-phone.jpg
 and docs/demo-wide.jpg were made so, with a run that was trained on the built-in sample.
 """
 
@@ -36,12 +36,12 @@ def drawn(number: int) -> bytes:
     from PIL import Image
 
     stream = BytesIO()
-    Image.fromarray(draw_scene(Random(f"bench {number}")).picture).resize((1280, 960)).save(stream, "JPEG")
+    Image.fromarray(draw_scene(Random(f"bench {number}")).image).resize((1280, 960)).save(stream, "JPEG")
     return stream.getvalue()
 
 
 class Visitor:
-    """Sends pictures to the page, as its own script does."""
+    """Sends images to the page, as its own script does."""
 
     def __init__(self, url: str) -> None:
         self.url, self.session = url, secrets.token_hex(5)
@@ -77,15 +77,15 @@ class Visitor:
 
 
 def measured(url: str, process: int, visitors: int, rounds: int) -> dict[str, Any]:
-    pictures = [drawn(number) for number in range(8)]
+    images = [drawn(number) for number in range(8)]
     one = Visitor(url)
-    alone = [one.ask(pictures[number % 8]) for number in range(rounds * 4)]
+    alone = [one.ask(images[number % 8]) for number in range(rounds * 4)]
     before = memory(process)
     many = [Visitor(url) for _ in range(visitors)]
     slowest = []
     with ThreadPoolExecutor(visitors) as pool:
         for _ in range(rounds):
-            times = list(pool.map(Visitor.ask, many, (pictures[number % 8] for number in range(visitors))))
+            times = list(pool.map(Visitor.ask, many, (images[number % 8] for number in range(visitors))))
             slowest.append(max(times))
     return {
         "alone": {"median": round(median(alone), 3), "slowest": round(max(alone), 3), "n": len(alone)},

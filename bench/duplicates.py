@@ -6,11 +6,11 @@ Writes bench/results/duplicates.json, and prints it. What is measured:
 
     splits     v5 as built against a plain random split of the same records, by a hash that the build does not use: a
                difference hash of 256 bits, compared in 8 orientations, near at 16 bits or less
-    excluded   pictures of v5 that are near (by the same measure) a picture with a mask worn incorrectly
-    copies     recall of planted copies of real pictures at each severity, in a random orientation each
-    moments    how often another moment of a scene (one labelled face moved and mirrored) is taken for the same picture,
-               by the share of the picture that the face covers
-    walls      how often plain walls, uneven in light and noisy, are taken for the same picture
+    excluded   images of v5 that are near (by the same measure) an image with a mask worn incorrectly
+    copies     recall of planted copies of real images at each severity, in a random orientation each
+    moments    how often another moment of a scene (one labelled face moved and mirrored) is taken for the same image,
+               by the share of the image that the face covers
+    walls      how often plain walls, uneven in light and noisy, are taken for the same image
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from facemask_train.dataset.grouping.hashing import ORIENTATIONS, SIDE, fingerpr
 from facemask_train.sources.fetch import fetch
 from helpers.copies import copy_of, moment, wall
 
-SEED, PICTURES, NEAR = 0, 400, 16
+SEED, IMAGES, NEAR = 0, 400, 16
 SEVERITIES = {
     "re-encoded at quality 30": {"quality": 30},
     "re-encoded at quality 60": {"quality": 60},
@@ -78,9 +78,9 @@ def main() -> None:
             "splits": splits(root, ensemble, problems),
             "excluded": excluded(root, ensemble, problems),
         }
-        chosen = ensemble.sort_values("sha256").head(PICTURES)
-        pictures = [np.asarray(open_upright(_file(root, row))) for _, row in chosen.iterrows()]
-        found |= {"copies": copies(pictures), "moments": moments(pictures, chosen), "walls": walls()}
+        chosen = ensemble.sort_values("sha256").head(IMAGES)
+        images = [np.asarray(open_upright(_file(root, row))) for _, row in chosen.iterrows()]
+        found |= {"copies": copies(images), "moments": moments(images, chosen), "walls": walls()}
     text = json.dumps(found, indent=1)
     asked.out.write_text(text + "\n")
     print(text)
@@ -94,7 +94,7 @@ def _file(root: Path, row: Any) -> Path:
 
 
 def difference_hash(path: Path) -> np.ndarray:
-    """Return a picture's hash in 8 orientations, (8, 32) bytes: is each of 16 x 16 cells brighter than the next?"""
+    """Return an image's hash in 8 orientations, (8, 32) bytes: is each of 16 x 16 cells brighter than the next?"""
     grey = np.asarray(open_upright(path).convert("L"))
     small = [
         cv2.resize(np.ascontiguousarray(turned(grey, way)), (17, 16), interpolation=cv2.INTER_AREA)
@@ -143,7 +143,7 @@ def leaked(alike: np.ndarray, split: np.ndarray) -> dict[str, Any]:
     found = {}
     for part, earlier in (("val", ["train"]), ("test", ["train", "val"])):
         leaks = alike[np.ix_(split == part, np.isin(split, earlier))].any(axis=1)
-        found[part] = {"pictures": len(leaks), "near": int(leaks.sum()), "share": float(leaks.mean())}
+        found[part] = {"images": len(leaks), "near": int(leaks.sum()), "share": float(leaks.mean())}
     return found
 
 
@@ -158,34 +158,34 @@ def excluded(root: Path, ensemble: pd.DataFrame, problems: pd.DataFrame) -> dict
 # ---- planted truth ----
 
 
-def pairs_of(pictures: list[np.ndarray]) -> list[Pair]:
-    prints = [fingerprint(cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)) for picture in pictures]
+def pairs_of(images: list[np.ndarray]) -> list[Pair]:
+    prints = [fingerprint(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)) for image in images]
     thumbnails = [np.frombuffer(one.thumbnail, np.uint8).reshape(SIDE, SIDE) for one in prints]
-    digests = [str(number) for number in range(len(pictures))]
+    digests = [str(number) for number in range(len(images))]
     return find_pairs(
         words([one.hash for one in prints]), thumbnails.__getitem__, digests, Duplicates(), engine=Engine(workers=1)
     )
 
 
-def copies(pictures: list[np.ndarray]) -> dict[str, Any]:
-    alone = {(pair.first, pair.second) for pair in pairs_of(pictures) if pair.same}
+def copies(images: list[np.ndarray]) -> dict[str, Any]:
+    alone = {(pair.first, pair.second) for pair in pairs_of(images) if pair.same}
     found = {}
     for name, change in SEVERITIES.items():
         rng = Random(f"{SEED} {name}")
-        ways = [rng.choice(ORIENTATIONS) for _ in pictures]
-        made = [copy_of(one, rng, **(PLAIN | change), orientation=way) for one, way in zip(pictures, ways, strict=True)]
-        pairs = {(pair.first, pair.second): pair for pair in pairs_of(pictures + made)}
-        mine = [pairs.get((number, number + len(pictures))) for number in range(len(pictures))]
+        ways = [rng.choice(ORIENTATIONS) for _ in images]
+        made = [copy_of(one, rng, **(PLAIN | change), orientation=way) for one, way in zip(images, ways, strict=True)]
+        pairs = {(pair.first, pair.second): pair for pair in pairs_of(images + made)}
+        mine = [pairs.get((number, number + len(images))) for number in range(len(images))]
         same = [pair for pair in mine if pair is not None and pair.same]
         wrong = {
-            (one % len(pictures), other % len(pictures))
+            (one % len(images), other % len(images))
             for (one, other), pair in pairs.items()
-            if pair.same and one % len(pictures) != other % len(pictures)
+            if pair.same and one % len(images) != other % len(images)
         } - alone
         found[name] = {
-            "planted": len(pictures),
+            "planted": len(images),
             "same": len(same),
-            "recall": round(len(same) / len(pictures), 4),
+            "recall": round(len(same) / len(images), 4),
             "kin alone (one split, both kept)": sum(pair is not None and not pair.same for pair in mine),
             "orientation right": sum(pair.orientation == inverse(ways[pair.first]) for pair in same),
             "wrong pairs": len(wrong),
@@ -193,14 +193,14 @@ def copies(pictures: list[np.ndarray]) -> dict[str, Any]:
     return found
 
 
-def moments(pictures: list[np.ndarray], rows: pd.DataFrame) -> dict[str, Any]:
-    """Move one face of each picture, three times over, and count what is taken for the same picture."""
-    made = list(_moments(pictures, rows))
+def moments(images: list[np.ndarray], rows: pd.DataFrame) -> dict[str, Any]:
+    """Move one face of each image, three times over, and count what is taken for the same image."""
+    made = list(_moments(images, rows))
     found = {}
     for low, high in pairwise(AREAS):
         these = [(one, other) for area, one, other in made if low <= area < high]
         pairs = [pairs_of([one, other]) for one, other in these]
-        found[f"{low:.1%} to {high:.1%} of the picture"] = {
+        found[f"{low:.1%} to {high:.1%} of the image"] = {
             "moments": len(these),
             "taken for the same": sum(bool(pair) and pair[0].same for pair in pairs),
             "kin (one split, both kept)": sum(bool(pair) and not pair[0].same for pair in pairs),
@@ -208,14 +208,14 @@ def moments(pictures: list[np.ndarray], rows: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
-def _moments(pictures: list[np.ndarray], rows: pd.DataFrame) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+def _moments(images: list[np.ndarray], rows: pd.DataFrame) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     rng = Random(SEED)
-    for picture, labels in zip(pictures, rows["labels"], strict=True):
+    for image, labels in zip(images, rows["labels"], strict=True):
         for label in rng.sample(list(labels), min(3, len(labels))):
             box = tuple(label[key] for key in ("x_min", "y_min", "x_max", "y_max"))
             if min(box[2] - box[0], box[3] - box[1]) >= 6:
-                area = (box[2] - box[0]) * (box[3] - box[1]) / (picture.shape[0] * picture.shape[1])
-                yield area, picture, moment(picture, box, rng)
+                area = (box[2] - box[0]) * (box[3] - box[1]) / (image.shape[0] * image.shape[1])
+                yield area, image, moment(image, box, rng)
 
 
 def walls() -> dict[str, int]:

@@ -20,7 +20,7 @@ from facemask_train.eval.eval_target import find_model
 from facemask_train.model.detector import load_detector
 from facemask_train.report.markdown import table
 
-HEADER = ("model", "size, px", "NMS", "format", "MB", "ms a picture (10th to 90th)", "mAP 0.5:0.95", "box error, px")
+HEADER = ("model", "size, px", "NMS", "format", "MB", "ms an image (10th to 90th)", "mAP 0.5:0.95", "box error, px")
 
 
 def measure(root: Path, run: str, size: int, nms: bool) -> dict[str, Any]:
@@ -40,9 +40,9 @@ def in_bfloat16(root: Path, run: str, size: int, file: Path) -> dict[str, float]
         "bfloat16": load_detector(file, imgsz=size, device="cpu", precision="bfloat16"),
     }
     said = parity.ask(backends, exam.folder, labels_of(exam))
-    apart = parity.compare(said[PYTORCH].pictures, said["bfloat16"].pictures, imgsz=size)
+    apart = parity.compare(said[PYTORCH].images, said["bfloat16"].images, imgsz=size)
     return {
-        "map50_95": parity.map50_95(said["bfloat16"].pictures),
+        "map50_95": parity.map50_95(said["bfloat16"].images),
         "difference": apart.map_difference,
         "milliseconds": parity.spread(said["bfloat16"].seconds)[0],
     }
@@ -75,7 +75,7 @@ def main() -> None:
     asked = parser.parse_args()
     found = [measure(asked.root, run, size, nms) for run in asked.runs for size in asked.sizes for nms in (True, False)]
     print(table(HEADER, [row for one in found for row in rows(one)]))
-    print(f"\n{found[0]['images']} pictures of {found[0]['inputs']['ensemble']['name']}; {found[0]['machine']}")
+    print(f"\n{found[0]['images']} images of {found[0]['inputs']['ensemble']['name']}; {found[0]['machine']}")
     target = Path(__file__).parent / "results" / "exports.json"
     target.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What can only be measured on a GPU, in one call: the step's choices, whether it waits for pictures, and a table.
+"""What can only be measured on a GPU, in one call: the step's choices, whether it waits for images, and a table.
 
     python bench/gpu.py ARCHIVES OUT [--stages check steps feed table] [--weights yolov5n-face.pt]
 
@@ -175,7 +175,7 @@ def steps(given: argparse.Namespace, data: Path, figures: Figures) -> None:
                 figures.note(f"step, {size} px: {name}", f"{type(error).__name__}: {error}")
                 continue
             one = found["fed with"][loader.SAME]
-            kept = ("pictures a second", "seconds before the first epoch", "most of the GPU's memory, GiB")
+            kept = ("images a second", "seconds before the first epoch", "most of the GPU's memory, GiB")
             figures.note(f"step, {size} px: {name}", {key: one[key] for key in kept})
     torch.backends.cudnn.benchmark = False
 
@@ -217,7 +217,7 @@ def feed(given: argparse.Namespace, data: Path, figures: Figures) -> None:
             one = bench_loader(given, data, imgsz=size, entries=entries, epochs=epochs, feeds=[kind])["fed with"]
             found |= one
             figures.note(f"feed, {size} px: {kind}", one)
-        rates = {name: one["pictures a second"] for name, one in found.items()}
+        rates = {name: one["images a second"] for name, one in found.items()}
         ratios = {name: round(rates[loader.DEVICE] / rates[name], 3) for name in (loader.SAME, loader.STOCK)}
         figures.note(f"feed, {size} px: device loader by", ratios)
 

@@ -1,11 +1,11 @@
-"""How plan, groups and split grow with the number of pictures: made-up hashes of 10,000 to 1,000,000 records.
+"""How plan, groups and split grow with the number of images: made-up hashes of 10,000 to 1,000,000 records.
 
     python bench/growth.py [--records 10000 100000 1000000]
 
 Writes bench/results/growth.json, and prints it. A tenth of the records are copies of another one, in a random
 orientation and up to 8 of the lowest 64 signs away; each has two labels. Everything runs that a build runs between
 examining files and writing them: candidates (faiss), the comparison of thumbnails (a copy has its original's),
-groups, families, decisions, and the plan with two augmented copies of each training picture. Each size runs in its own
+groups, families, decisions, and the plan with two augmented copies of each training image. Each size runs in its own
 process, so that its peak memory is its own. Times are of the processor, all threads added up: the machine may be busy.
 """
 
@@ -124,7 +124,7 @@ def measure(count: int) -> dict[str, Any]:
 
 
 class _Facts(dict[str, Facts]):
-    """Facts of any picture, made when asked for."""
+    """Facts of any image, made when asked for."""
 
     def __missing__(self, path: str) -> Facts:
         return Facts(path, "", 100, 60, (100, 60), 1, ".jpg")

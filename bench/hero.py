@@ -26,9 +26,9 @@ SKIN = (216, 172, 138)
 
 @dataclass(frozen=True)
 class Hero:
-    """The picture (h, w, 3; uint8 RGB) and its bare face, which is `no_mask`."""
+    """The image (h, w, 3; uint8 RGB) and its bare face, which is `no_mask`."""
 
-    picture: Any
+    image: Any
     face: Box
 
 
@@ -103,7 +103,7 @@ def _features(pen: Pen) -> None:
 
 
 def main() -> None:
-    Image.fromarray(draw_hero().picture).save(Path(sys.argv[1]), quality=92)
+    Image.fromarray(draw_hero().image).save(Path(sys.argv[1]), quality=92)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@
     python bench/loader.py equal WORK [--seeds 5] [--one KEY=VALUE ...] [--other KEY=VALUE ...]
     python bench/loader.py feed DATA [--entries 27000] [--epochs 2] [--imgsz 640] [--batch 64] [--device 0]
 
-    alone   milliseconds a picture, the loader alone, with and without mosaic; DATA is an ensemble's folder
+    alone   milliseconds an image, the loader alone, with and without mosaic; DATA is an ensemble's folder
     equal   trains on the built-in sample in WORK, so many seeds with the settings of each side, and gives the
-            difference of mAP 0.5 on its test pictures with its 95 % interval (Welch's); runs that are there are kept
-    feed    the trainer's own loop over a list of so many entries (DATA's training pictures, repeated): fed with one
+            difference of mAP 0.5 on its test images with its 95 % interval (Welch's); runs that are there are kept
+    feed    the trainer's own loop over a list of so many entries (DATA's training images, repeated): fed with one
             resident batch again and again (the limit), with the device loader, and with the package's loader on all
-            cores; pictures a second, whole epochs, and 100 epochs as computed. Validation is not in it
+            cores; images a second, whole epochs, and 100 epochs as computed. Validation is not in it
 
 Writes bench/results/loader-PART.json, and prints it. `alone` and `feed` need torch and ultralytics, and of fmask no
 more than its sources (PYTHONPATH=src): they run on a bare GPU machine. `--set KEY=VALUE` is a trainer's setting there.
@@ -59,7 +59,7 @@ def options() -> argparse.Namespace:
         part.add_argument("--imgsz", type=int, default=640)
         part.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of the stock loader, on a GPU")
         part.add_argument("--set", dest="sets", nargs="*", default=[], metavar="KEY=VALUE")
-    loaders.add_argument("--pictures", type=int, default=400, help="how many are timed, of each loader")
+    loaders.add_argument("--images", type=int, default=400, help="how many are timed, of each loader")
     loaders.add_argument("--batch", type=int, default=16)
     fed.add_argument("--entries", type=int, default=27000)
     fed.add_argument("--epochs", type=int, default=2, help="how many are timed, after a first one that is not")
@@ -103,7 +103,7 @@ def alone(given: argparse.Namespace) -> dict[str, Any]:
         loaders = both_loaders(given, {**settings_of(given.sets), **changes})
         found[name] = {kind: round(seconds(loader, given) * 1000, 2) for kind, loader in loaders.items()}
         found[name]["device / stock"] = round(found[name][DEVICE] / found[name][STOCK], 2)
-    return {"ms a picture": found}
+    return {"ms an image": found}
 
 
 def both_loaders(given: argparse.Namespace, changes: dict[str, Any]) -> dict[str, Any]:
@@ -128,9 +128,9 @@ def both_loaders(given: argparse.Namespace, changes: dict[str, Any]) -> dict[str
 
 
 def seconds(loader: Any, given: argparse.Namespace) -> float:
-    """Return the seconds a picture takes, after an epoch (or half as many pictures) that is not timed."""
+    """Return the seconds an image takes, after an epoch (or half as many images) that is not timed."""
     stream = endless(loader)
-    for wanted in (given.pictures // 2, given.pictures):
+    for wanted in (given.images // 2, given.images):
         began, done = time.perf_counter(), 0
         while done < wanted:
             done += len(next(stream)["img"].to(given_device(given)))
@@ -175,7 +175,7 @@ def equal(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def trained(given: argparse.Namespace, folder: Path, changes: dict[str, Any]) -> float:
-    """Train one model, unless it is there already, and return its mAP 0.5 on the test pictures in percent."""
+    """Train one model, unless it is there already, and return its mAP 0.5 on the test images in percent."""
     from facemask_train.core.config import read_train_settings
     from facemask_train.core.files import digest_data
     from facemask_train.model.validation import validate
@@ -220,7 +220,7 @@ def feed(given: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         data = repeated(given.data.resolve(), Path(folder), given.entries)
         found = {names[kind]: fed(given, data, Path(folder), kind) for kind in given.feeds}
-    rates = {name: one["pictures a second"] for name, one in found.items()}
+    rates = {name: one["images a second"] for name, one in found.items()}
     ratios = {
         f"{DEVICE} / {other}": round(rates[DEVICE] / rates[other], 3)
         for other in (SAME, STOCK)
@@ -230,11 +230,11 @@ def feed(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def repeated(ensemble: Path, folder: Path, entries: int) -> Path:
-    """Write a data.yaml whose training list repeats the ensemble's pictures until there are so many."""
+    """Write a data.yaml whose training list repeats the ensemble's images until there are so many."""
     about = yaml.safe_load((ensemble / "data.yaml").read_text())
-    pictures = sorted(str(path) for path in (ensemble / about["train"]).iterdir())
+    images = sorted(str(path) for path in (ensemble / about["train"]).iterdir())
     listed = folder / "train.txt"
-    listed.write_text("".join(f"{pictures[number % len(pictures)]}\n" for number in range(entries)))
+    listed.write_text("".join(f"{images[number % len(images)]}\n" for number in range(entries)))
     target = folder / "data.yaml"
     target.write_text(
         yaml.safe_dump({"train": str(listed), "val": str(ensemble / about["val"]), "names": about["names"]})
@@ -265,11 +265,11 @@ def fed(given: argparse.Namespace, data: Path, folder: Path, kind: str) -> dict[
     each = [end - begin for begin, end in zip(times[2::2], times[3::2], strict=True)]  # the first epoch warms up
     epoch = sum(each) / len(each)
     return {
-        "pictures a second": round(given.entries / epoch, 1),
+        "images a second": round(given.entries / epoch, 1),
         "seconds an epoch": [round(value, 2) for value in each],
         "minutes for 100 epochs (computed, without validation)": round(100 * epoch / 60, 1),
         "seconds before the first epoch": round(times[0] - opened, 1),
-        "pictures lie": trainer.lie,
+        "images lie": trainer.lie,
         "most of the GPU's memory, GiB": most and round(most, 2),
     }
 

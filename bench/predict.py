@@ -1,14 +1,14 @@
-"""How fast `fmask predict` answers, beside `yolo predict` as it comes: YOLOv5s, 640 px, the same weights and pictures.
+"""How fast `fmask predict` answers, beside `yolo predict` as it comes: YOLOv5s, 640 px, the same weights and images.
 
-    python bench/predict.py --pictures FOLDER [--rounds 3] [--many 150] [--weights FILE]
+    python bench/predict.py --images FOLDER [--rounds 3] [--many 150] [--weights FILE]
 
 Writes bench/results/predict.json, and prints it. All in turn, in one run, on the CPU. Like is compared with like:
-either both write annotated pictures (what `yolo predict` does by default), or neither does.
+either both write annotated images (what `yolo predict` does by default), or neither does.
 
-    command     the whole process, from the shell: pictures per second of wall time, start included
-    process     in a process that has its packages imported and has answered before: loading the model, all pictures
+    command     the whole process, from the shell: images per second of wall time, start included
+    process     in a process that has its packages imported and has answered before: loading the model, all images
 
-Without --weights they are seeded weights of a fresh YOLOv5s, whose confidences are set so that a picture has a few
+Without --weights they are seeded weights of a fresh YOLOv5s, whose confidences are set so that an image has a few
 boxes: as fast as trained ones, and nobody's data. Exports are made by the `ultralytics` package, of any shape, with
 suppression outside. The boxes that each says to have found are in the results: the same number for fmask's backends
 in float32. yolo counts a face that has an answer of each class twice.
@@ -60,7 +60,7 @@ from pathlib import Path
 from facemask_train.apps.predict import Wish, predict
 weights, warm, folder, out, save, precision = sys.argv[1:]
 def ask(source, name):
-    wish = Wish(("pictures", "csv") if save == "1" else ("csv",))
+    wish = Wish(("images", "csv") if save == "1" else ("csv",))
     return predict(Path(out), [source], weights=Path(weights), imgsz=640, confidence=0.25, wish=wish,
                    out=Path(out, name), device="cpu", precision=precision).found
 ask(warm, "warm")
@@ -72,7 +72,7 @@ print(found["frames"] / (time.perf_counter() - began), found["faces"])
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--pictures", type=Path, required=True)
+    parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--many", type=int, default=150)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--weights", type=Path)
@@ -81,12 +81,12 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fmask-bench-") as name:
         scratch = Path(name)
-        many = take(given.pictures, scratch / "pictures", given.many)
-        take(given.pictures, scratch / "warm", WARM)
+        many = take(given.images, scratch / "images", given.many)
+        take(given.images, scratch / "warm", WARM)
         write_weights(scratch, given.weights)
         rounds = [one_round(scratch, many, given.backends) for _ in range(given.rounds)]
     found = {
-        "pictures": many,
+        "images": many,
         "imgsz": SIZE,
         "cores": len(os.sched_getaffinity(0)),
         **summary(rounds),
@@ -97,10 +97,10 @@ def main() -> None:
 
 
 def take(folder: Path, target: Path, many: int) -> int:
-    """Copy up to so many pictures, evenly from all, and return how many."""
-    from facemask_train.formats import list_pictures
+    """Copy up to so many images, evenly from all, and return how many."""
+    from facemask_train.formats import list_images
 
-    names = list_pictures(folder)
+    names = list_images(folder)
     taken = names[:: max(1, len(names) // many)][:many]
     target.mkdir()
     for number, name in enumerate(taken):
@@ -122,7 +122,7 @@ def write_weights(scratch: Path, weights: Path | None) -> None:
         shown = [
             np.asarray(Image.open(path).convert("RGB").resize((SIZE, SIZE))) for path in (scratch / "warm").iterdir()
         ]
-        write_model(model, imgsz=SIZE, kind="yolov5s", share=0.0005, pictures=shown)
+        write_model(model, imgsz=SIZE, kind="yolov5s", share=0.0005, images=shown)
     for kind in ("onnx", "openvino"):
         made = export(model, scratch / kind, to=kind, imgsz=SIZE, dynamic=True)
         made.rename(scratch / OURS[kind][0])
@@ -143,7 +143,7 @@ def one_round(scratch: Path, many: int, backends: list[str]) -> dict[str, dict[s
 
 def in_process(code: str, scratch: Path, how: tuple[str, str], saved: bool) -> dict[str, Any]:
     shutil.rmtree(scratch / "out", ignore_errors=True)
-    folders = [str(scratch / name) for name in ("warm", "pictures", "out")]
+    folders = [str(scratch / name) for name in ("warm", "images", "out")]
     weights, precision = how
     done = run([sys.executable, "-c", code, str(scratch / weights), *folders, str(int(saved)), precision], scratch)
     rate, boxes = done.split()[-2:]
@@ -152,13 +152,13 @@ def in_process(code: str, scratch: Path, how: tuple[str, str], saved: bool) -> d
 
 def yolo_command(scratch: Path, saved: bool) -> list[str]:
     yolo = str(Path(sys.executable).with_name("yolo"))
-    source = [f"model={scratch / 'model.pt'}", f"source={scratch / 'pictures'}", f"project={scratch / 'out'}"]
+    source = [f"model={scratch / 'model.pt'}", f"source={scratch / 'images'}", f"project={scratch / 'out'}"]
     return [yolo, "predict", *source, f"imgsz={SIZE}", "device=cpu", f"save={saved}"]
 
 
 def fmask_command(scratch: Path, how: tuple[str, str], saved: bool) -> list[str]:
     weights, precision = how
-    save = ["--save", "csv", *(["--save", "pictures"] if saved else [])]
+    save = ["--save", "csv", *(["--save", "images"] if saved else [])]
     model = [
         "--weights",
         str(scratch / weights),
@@ -170,7 +170,7 @@ def fmask_command(scratch: Path, how: tuple[str, str], saved: bool) -> list[str]
         "0.25",
     ]
     here = ["--root", str(scratch), "--out", str(scratch / "out")]
-    return [sys.executable, "-m", "facemask_train", "predict", str(scratch / "pictures"), *model, *save, *here]
+    return [sys.executable, "-m", "facemask_train", "predict", str(scratch / "images"), *model, *save, *here]
 
 
 def timed(command: list[str], scratch: Path) -> float:
@@ -199,7 +199,7 @@ def summary(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
         if what != "yolo":
             base = f"{way}, yolo, {ending}"
             times[key] = round(median(one[key]["rate"] / one[base]["rate"] for one in rounds), 2)
-    return {"pictures_per_second": rates, "times_yolo": times}
+    return {"images_per_second": rates, "times_yolo": times}
 
 
 if __name__ == "__main__":

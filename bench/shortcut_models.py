@@ -1,11 +1,11 @@
 """Does the audit tell a model that has the shortcut from one that has not?
 
-    python bench/shortcut_models.py WORK [--pictures 420]
+    python bench/shortcut_models.py WORK [--images 420]
 
 Draws two worlds of the sample's kind, with generators of this file's own: in `two-toned` a face whose lower half
 differs in colour from its upper half always means a mask, and nothing else does; in `balanced`, the sample's own,
 colour says nothing of masks. Trains one model on each with the sample's settings, and a third on `balanced` for a few
-epochs only. All three are audited on the test pictures of `balanced`. Writes `results/shortcut_models.json`.
+epochs only. All three are audited on the test images of `balanced`. Writes `results/shortcut_models.json`.
 """
 
 from __future__ import annotations
@@ -68,17 +68,17 @@ def two_toned(pen: people.Pen, rng: Random, kind: people.Kind) -> Any:
 WORLDS: dict[str, Callable[..., Any]] = {"two-toned": two_toned, "balanced": people.draw_person}
 
 
-def draw_world(root: Path, name: str, pictures: int) -> None:
+def draw_world(root: Path, name: str, images: int) -> None:
     """Write a source in YOLO's layout, and its recipe."""
     folder = root / "own" / name
     (folder / "pics").mkdir(parents=True, exist_ok=True)
     (folder / "classes.txt").write_text("mask\nno_mask\n")
     scenes.draw_person = WORLDS[name]
     try:
-        for number in range(pictures):
+        for number in range(images):
             scene = scenes.draw_scene(Random(f"{name} {number}"))
-            height, width = scene.picture.shape[:2]
-            Image.fromarray(scene.picture).save(folder / "pics" / f"{number:04d}.jpg", quality=92)
+            height, width = scene.image.shape[:2]
+            Image.fromarray(scene.image).save(folder / "pics" / f"{number:04d}.jpg", quality=92)
             rows = [
                 f"{('mask', 'no_mask').index(face.kind)} {(face.box.x_min + face.box.x_max) / 2 / width:.6f} "
                 f"{(face.box.y_min + face.box.y_max) / 2 / height:.6f} {face.box.width / width:.6f} "
@@ -117,13 +117,13 @@ def measured(root: Path, run: str) -> dict[str, Any]:
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("work", type=Path)
-    asked.add_argument("--pictures", type=int, default=420)
+    asked.add_argument("--images", type=int, default=420)
     given = asked.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     root = given.work
     for name in WORLDS:
         if not (root / "own" / name).is_dir():
-            draw_world(root, name, given.pictures)
+            draw_world(root, name, given.images)
     write_configs(root)
     fetch(root, list(WORLDS))
     for name in WORLDS:
@@ -134,7 +134,7 @@ def main() -> None:
     found = {run: measured(root, run) for run, *_ in RUNS}
     told = compare(root, ["balanced", "two-toned"], data="balanced").found["pairs"][0]["shortcut"]
     result = {
-        "command": f"python bench/shortcut_models.py WORK --pictures {given.pictures}",
+        "command": f"python bench/shortcut_models.py WORK --images {given.images}",
         "device": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
         "date": datetime.now(UTC).date().isoformat(),
         "models": found,

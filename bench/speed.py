@@ -3,13 +3,13 @@
     python bench/speed.py --archives FOLDER --datumaro PYTHON [--rounds 3]
 
 PYTHON is the interpreter of an environment of its own that has datumaro (pip install datumaro). Writes
-bench/results/speed.json, and prints it. Pictures and outputs per second of wall time, start of the process included;
+bench/results/speed.json, and prints it. Images and outputs per second of wall time, start of the process included;
 medians over the rounds, and the ratio round by round.
 
     v5         build-dataset --version 5 from fetched archives, nothing cached: read, check, repair, hash, group,
                decide, split, write
-    datumaro   import of the first source as Pascal VOC, remap_labels, random_split, export as YOLO with its pictures
-    one        build-dataset of the first source alone: the very pictures that datumaro gets
+    datumaro   import of the first source as Pascal VOC, remap_labels, random_split, export as YOLO with its images
+    one        build-dataset of the first source alone: the very images that datumaro gets
     v8         build-dataset --version 8 --allow-missing, nothing cached
     plain      a plain script: one process, cv2 and albumentations, that writes the same originals and turned copies,
                and calls fmask's own face-aware transform, since no library has one; it checks and groups nothing
@@ -64,24 +64,24 @@ turn = A.Compose([A.RandomRotate90(p=1)], bbox_params=A.BboxParams("pascal_voc",
 out.mkdir()
 count = 0
 
-def save(picture, labels, stem):
+def save(image, labels, stem):
     global count
-    cv2.imwrite(str(out / f"{stem}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    (out / f"{stem}.txt").write_text(yolo.lines(labels, picture.shape[1], picture.shape[0]))
+    cv2.imwrite(str(out / f"{stem}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    (out / f"{stem}.txt").write_text(yolo.lines(labels, image.shape[1], image.shape[0]))
     count += 1
 
 for number, row in enumerate(rows.to_dict("records")):
-    picture = cv2.imread(str(root / "data/raw" / row["source"] / "files" / row["source_image"]))
+    image = cv2.imread(str(root / "data/raw" / row["source"] / "files" / row["source_image"]))
     boxes = [[label[key] for key in ("x_min", "y_min", "x_max", "y_max")] for label in row["labels"]]
     names = [label["name"] for label in row["labels"]]
     labels = [Label(name, Box(*box)) for name, box in zip(names, boxes)]
-    save(picture, labels, f"{number}")
+    save(image, labels, f"{number}")
     if row["split"] == "train":
-        made = turn(image=picture, bboxes=boxes, names=names)
+        made = turn(image=image, bboxes=boxes, names=names)
         found = [Label(name, Box(*map(float, box))) for name, box in zip(made["names"], made["bboxes"])]
         save(made["image"], found, f"{number}-turned")
-        faces = render(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), labels, steps, number)
-        save(cv2.cvtColor(faces.picture, cv2.COLOR_RGB2BGR), faces.labels, f"{number}-faces")
+        faces = render(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels, steps, number)
+        save(cv2.cvtColor(faces.image, cv2.COLOR_RGB2BGR), faces.labels, f"{number}-faces")
 print(count)
 """
 
@@ -145,7 +145,7 @@ def fmask(*arguments: str, root: Path) -> dict[str, Any]:
 
 
 def built(root: Path, version: str, *options: str) -> int:
-    """Build from fetched sources with nothing cached; return the pictures that came in (v8: the outputs)."""
+    """Build from fetched sources with nothing cached; return the images that came in (v8: the outputs)."""
     for part in ("ensembles", "cache"):
         shutil.rmtree(root / "data" / part, ignore_errors=True)
     card = fmask("build-dataset", "--version", version, *options, root=root)

@@ -3,13 +3,13 @@
     python bench/step.py [--model yolov5s.yaml] [--sizes 640 416] [--batch 8] [--steps 8] [--rounds 3]
     python bench/step.py --model yolov5n.yaml --sizes 96 --batch 4 --steps 4 --rounds 1 --out /dev/null     # to try it
 
-Draws pictures of 1000 x 750 pixels. Each measurement is a process of its own; the three take turns, round by round:
+Draws images of 1000 x 750 pixels. Each measurement is a process of its own; the three take turns, round by round:
 
     auto       fmask's trainer as it comes: bfloat16 where the processor has it
     fp32       the same with --precision fp32
     package    the package's DetectionTrainer as it comes (its threads, its precision, its loop)
 
-All have the package's own loader. Pictures per second of training proper, loader included, validation left out, over
+All have the package's own loader. Images per second of training proper, loader included, validation left out, over
 the steps after the first two. What other programs took of the machine meanwhile stands beside it: threads wait for one
 another, so half a core taken halves the speed of two. Writes bench/results/step.json, and prints the tables.
 """
@@ -93,15 +93,15 @@ def own_seconds() -> float:
 
 
 def draw(folder: Path, count: int) -> None:
-    """Write pictures that take as long to read as photographs, each with three boxes, for training; two to validate."""
+    """Write images that take as long to read as photographs, each with three boxes, for training; two to validate."""
     import numpy as np
     from PIL import Image
 
     rng, noise = random.Random(0), np.random.default_rng(0)
-    for split, pictures in (("train", count), ("val", 2)):
+    for split, images in (("train", count), ("val", 2)):
         for part in ("images", "labels"):
             (folder / part / split).mkdir(parents=True)
-        for number in range(pictures):
+        for number in range(images):
             coarse = Image.fromarray(noise.integers(0, 256, (75, 100, 3), dtype=np.uint8))
             coarse.resize((1000, 750)).save(folder / f"images/{split}/{number:04d}.jpg", quality=90)
             rows = [f"{rng.randrange(2)} {rng.uniform(0.2, 0.8)} {rng.uniform(0.2, 0.8)} 0.2 0.3\n" for _ in range(3)]
@@ -110,7 +110,7 @@ def draw(folder: Path, count: int) -> None:
 
 
 def measure(kind: str, size: int, folder: Path, asked: argparse.Namespace) -> dict[str, float]:
-    """Train for some steps, and return pictures per second and the milliseconds a picture of each part."""
+    """Train for some steps, and return images per second and the milliseconds an image of each part."""
     from facemask_train.model.ultralytics_compat import open_ultralytics
 
     open_ultralytics()
@@ -195,19 +195,19 @@ class Clock:
             raise Enough
 
     def report(self) -> dict[str, float]:
-        pictures, seconds = self.steps * self.batch, self.last - self.began
+        images, seconds = self.steps * self.batch, self.last - self.began
         spent = {**dict.fromkeys(PARTS, 0.0), **self.spent}
         spent["optimiser"] -= spent["average"]  # which is called by the other
         spent["rest"] = seconds - sum(spent[part] for part in PARTS if part != "rest")
-        parts = {part: round(spent[part] / pictures * 1000, 2) for part in PARTS}
-        return {"per_second": round(pictures / seconds, 3), **parts}
+        parts = {part: round(spent[part] / images * 1000, 2) for part in PARTS}
+        return {"per_second": round(images / seconds, 3), **parts}
 
 
 def tables(found: dict[str, dict[str, list[dict[str, float]]]]) -> str:
     """Return the speeds, the ratios with their spread over the rounds, and the parts, as Markdown."""
-    titles = ("px", "trainer", "pictures a second", "times the package's", "round by round", "cores others used")
+    titles = ("px", "trainer", "images a second", "times the package's", "round by round", "cores others used")
     lines = [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
-    parts = [f"| px | trainer, ms a picture | {' | '.join(PARTS)} |", "| --- " * (2 + len(PARTS)) + "|"]
+    parts = [f"| px | trainer, ms an image | {' | '.join(PARTS)} |", "| --- " * (2 + len(PARTS)) + "|"]
     for size, kinds in found.items():
         for kind in KINDS:
             speeds = [one["per_second"] for one in kinds[kind]]

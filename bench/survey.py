@@ -3,11 +3,11 @@
     python bench/survey.py [--repeats 500]
 
 The streams are not made by the estimator's model. People come in groups that tend to dress alike (a rate of its own for
-each group), pictures hold few or many groups, near or far; each picture is more or less hard. Whether a face is found
-and named right depends on its class, on its size (without steps) and on how hard its picture is; small faces and unsure
+each group), images hold few or many groups, near or far; each image is more or less hard. Whether a face is found
+and named right depends on its class, on its size (without steps) and on how hard its image is; small faces and unsure
 ones are unknown; false boxes come in bursts and are small. Masked faces are found more often than bare ones, and bare
 faces are named wrongly less often than masked ones. A detector of q % finds q % of the test set's faces, and names q %
-of all faces rightly. Its test set has half its faces masked, in 80 pictures (some 230 faces, as the sample's) or 400.
+of all faces rightly. Its test set has half its faces masked, in 80 images (some 230 faces, as the sample's) or 400.
 
 Beside it: the share as counted, with Wilson's interval over faces and over independent faces, and Rogan and Gladen's
 correction for confusion alone, with Lang and Reiczigel's interval. Told apart are stresses that break what the
@@ -51,7 +51,7 @@ Z = NormalDist().inv_cdf(0.975)
 
 @dataclass(frozen=True)
 class Way:
-    """How people come: groups a picture, faces a group, how alike a group dresses, how far sizes are off (log)."""
+    """How people come: groups an image, faces a group, how alike a group dresses, how far sizes are off (log)."""
 
     groups: float = 1.7
     group: float = 1 / 0.6
@@ -75,9 +75,9 @@ STRESS_RATES = (0.05, 0.30, 0.70, 0.95)
 
 @dataclass(frozen=True)
 class World:
-    """Faces as they are: the picture of each, if it is bare, its size; and how hard each picture is."""
+    """Faces as they are: the image of each, if it is bare, its size; and how hard each image is."""
 
-    picture: np.ndarray
+    image: np.ndarray
     bare: np.ndarray
     size: np.ndarray
     hard: np.ndarray
@@ -85,28 +85,28 @@ class World:
 
 @dataclass(frozen=True)
 class Detector:
-    """By class (masked, bare): how easily a face of middle size is found, and named rightly; false boxes a picture."""
+    """By class (masked, bare): how easily a face of middle size is found, and named rightly; false boxes an image."""
 
     find: np.ndarray
     name: np.ndarray
     false: float
 
 
-def people(pictures: int, rate: float, way: Way, rng: np.random.Generator) -> World:
-    """Draw pictures of people; `rate` is the share of masked faces that they come from."""
-    group_of = np.repeat(np.arange(pictures), rng.poisson(way.groups - 1, pictures) + 1)
+def people(images: int, rate: float, way: Way, rng: np.random.Generator) -> World:
+    """Draw images of people; `rate` is the share of masked faces that they come from."""
+    group_of = np.repeat(np.arange(images), rng.poisson(way.groups - 1, images) + 1)
     members = rng.geometric(1 / way.group, len(group_of))
     certain = 1 / way.alike - 1
     dressed = rng.beta(rate * certain, (1 - rate) * certain, len(group_of))
-    picture = np.repeat(group_of, members)
-    bare = rng.random(len(picture)) >= np.repeat(dressed, members)
-    near = rng.normal(0, 0.5, pictures)
-    size = SIDE * np.exp(way.shift + near[picture] + rng.normal(0, 0.4, len(picture)))
-    return World(picture, bare.astype(np.int64), size, rng.normal(0, 0.5, pictures))
+    image = np.repeat(group_of, members)
+    bare = rng.random(len(image)) >= np.repeat(dressed, members)
+    near = rng.normal(0, 0.5, images)
+    size = SIDE * np.exp(way.shift + near[image] + rng.normal(0, 0.4, len(image)))
+    return World(image, bare.astype(np.int64), size, rng.normal(0, 0.5, images))
 
 
 def _easy(world: World, slope: float) -> np.ndarray:
-    easy: np.ndarray = slope * np.log(world.size / SIDE) - world.hard[world.picture]
+    easy: np.ndarray = slope * np.log(world.size / SIDE) - world.hard[world.image]
     return easy
 
 
@@ -125,7 +125,7 @@ def detector(quality: float) -> Detector:
 
 def answers(world: World, seen_by: Detector, rng: np.random.Generator) -> tuple[np.ndarray, Boxes]:
     """Return what becomes of each face, and the false boxes."""
-    count, bare = len(world.picture), world.bare
+    count, bare = len(world.image), world.bare
     found = rng.random(count) < expit(seen_by.find[bare] + _easy(world, 1.2))
     sure = expit(seen_by.name[bare] + _easy(world, 0.6))
     right = rng.random(count) < sure
@@ -137,22 +137,22 @@ def answers(world: World, seen_by: Detector, rng: np.random.Generator) -> tuple[
     return answer, Boxes(where, claimed, 0.7 * SIDE * np.exp(rng.normal(0, 0.5, len(where))))
 
 
-def measured(pictures: int, rate: float, seen_by: Detector, rng: np.random.Generator) -> Measured:
-    world = people(pictures, rate, USUAL, rng)
+def measured(images: int, rate: float, seen_by: Detector, rng: np.random.Generator) -> Measured:
+    world = people(images, rate, USUAL, rng)
     answer, false = answers(world, seen_by, rng)
-    return Measured(pictures, world.picture, world.bare, answer, world.size, false)
+    return Measured(images, world.image, world.bare, answer, world.size, false)
 
 
-def stream(pictures: int, rate: float, way: Way, seen_by: Detector, rng: np.random.Generator) -> Stream:
-    world = people(pictures, rate, way, rng)
+def stream(images: int, rate: float, way: Way, seen_by: Detector, rng: np.random.Generator) -> Stream:
+    world = people(images, rate, way, rng)
     answer, false = answers(world, seen_by, rng)
     found = answer < MISSED
     pairs = (
-        (world.picture[found], false.cluster),
+        (world.image[found], false.cluster),
         (answer[found], false.answer),
         (world.size[found], false.size),
     )
-    return Stream(np.ones(pictures), Boxes(*(np.concatenate(pair) for pair in pairs)))
+    return Stream(np.ones(images), Boxes(*(np.concatenate(pair) for pair in pairs)))
 
 
 # ---- what others would say ----

@@ -64,8 +64,8 @@ def prepared(work: Path) -> None:
 
 def own_scenes(work: Path) -> list[dict[str, Any]]:
     """Survey the test scenes, in groups by what their labels say."""
-    pictures = detections_table.read_pictures(work / "runs" / RUN / "evaluation" / "sample-test")
-    counted = {one.image: [sum(face.name == name for face in one.labels) for name in KINDS] for one in pictures}
+    images = detections_table.read_images(work / "runs" / RUN / "evaluation" / "sample-test")
+    counted = {one.image: [sum(face.name == name for face in one.labels) for name in KINDS] for one in images}
     with_faces = sorted((image for image in counted if sum(counted[image])), key=lambda image: _share(counted[image]))
     quarter = -(-len(with_faces) // 4)
     groups = {image: f"quarter {number // quarter + 1}" for number, image in enumerate(with_faces)}
@@ -103,7 +103,7 @@ def new_scenes(work: Path, repeats: int, scenes: int) -> list[dict[str, Any]]:
             drawn = []
             for number in range(scenes):
                 scene = draw_scene(rng)
-                Image.fromarray(scene.picture).save(folder / f"{number:04d}.jpg", quality=90)
+                Image.fromarray(scene.image).save(folder / f"{number:04d}.jpg", quality=90)
                 drawn += [face.kind == "mask" for face in scene.faces]
             truth[place] = (rate, sum(drawn) / len(drawn), len(drawn))
     said = fmask(
@@ -117,7 +117,7 @@ def new_scenes(work: Path, repeats: int, scenes: int) -> list[dict[str, Any]]:
 
 def _row(one: Mapping[str, Any], rate: float, share: float) -> dict[str, Any]:
     """Return a bin beside its truth: the rate that its faces come from, and the share among them."""
-    keys = ("place", "rate", "interval", "uncorrected", "uncorrected_interval", "n", "pictures")
+    keys = ("place", "rate", "interval", "uncorrected", "uncorrected_interval", "n", "images")
     held = {name: bool(one[name][0] <= rate <= one[name][1]) for name in ("interval", "uncorrected_interval")}
     return {**{key: one[key] for key in keys}, "true_rate": rate, "true_share": round(share, 6), "held": held}
 

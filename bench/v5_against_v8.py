@@ -1,9 +1,9 @@
-"""v5-like against v8-like data: the same checkpoint, the same number of pictures seen, the same test pictures.
+"""v5-like against v8-like data: the same checkpoint, the same number of images seen, the same test images.
 
     python bench/v5_against_v8.py WORK --archives DIR --weights yolov5n-face.pt
 
 Builds both ensembles from the sources that are there, split 60 / 20 / 20; trains a model on each until it has seen
-`--seen` pictures; evaluates and audits both on the test pictures of the v5-like one; compares them; and asks both about
+`--seen` images; evaluates and audits both on the test images of the v5-like one; compares them; and asks both about
 a caped, cowled figure (`hero.py`), side by side. Writes `results/v5_against_v8.json` and `.md`, and
 `docs/figure-1.jpg`. Stages that are finished are not repeated.
 """
@@ -52,7 +52,7 @@ def options() -> argparse.Namespace:
     asked.add_argument("--archives", type=Path, required=True, help="where the Kaggle archives are")
     asked.add_argument("--weights", type=Path, required=True, help="the checkpoint that both start from")
     asked.add_argument("--sources", nargs="+", default=["andrewmvd", "aditya276"])
-    asked.add_argument("--seen", type=int, default=9000, help="how many pictures each model sees in training")
+    asked.add_argument("--seen", type=int, default=9000, help="how many images each model sees in training")
     asked.add_argument("--imgsz", type=int, default=320)
     asked.add_argument("--batch", type=int, default=16)
     asked.add_argument("--device", default="cpu")
@@ -71,9 +71,9 @@ def write_recipe(root: Path, side: str, sources: list[str]) -> str:
     return name
 
 
-def train_side(given: argparse.Namespace, name: str, pictures: int) -> str:
-    """Train until so many pictures have been seen, unless this run is finished already."""
-    epochs = max(1, round(given.seen / pictures))
+def train_side(given: argparse.Namespace, name: str, images: int) -> str:
+    """Train until so many images have been seen, unless this run is finished already."""
+    epochs = max(1, round(given.seen / images))
     run = f"{name}-{given.imgsz}-{epochs}"
     if not (given.work / "runs" / run / "weights" / "best.pt").is_file():
         changes = {"weights": str(given.weights.resolve()), "epochs": epochs, "patience": epochs, "imgsz": given.imgsz}
@@ -87,22 +87,22 @@ def train_side(given: argparse.Namespace, name: str, pictures: int) -> str:
 def ask_about_the_hero(given: argparse.Namespace, found: dict[str, Evaluation]) -> dict[str, dict[str, Any]]:
     """Draw what each model says of the figure, side by side, and return it."""
     hero = draw_hero()
-    picture = recoded(hero.picture)
-    height, width = picture.shape[:2]
+    image = recoded(hero.image)
+    height, width = image.shape[:2]
     page = Image.new("RGB", (len(found) * (width + 20) + 20, height + 130), "white")
     draw, told = ImageDraw.Draw(page), {}
     for index, (side, one) in enumerate(found.items()):
         threshold = float(one.operating_point["threshold"])
         weights = given.work / "runs" / one.run / "weights" / "best.pt"
         detector = load_detector(weights, imgsz=given.imgsz, device=given.device)
-        (answers,) = detector.answers([picture], confidence=0.05)
+        (answers,) = detector.answers([image], confidence=0.05)
         best = on_face(hero.face, answers)
         sure = best is not None and best.confidence > threshold
         said = "no face found" if best is None else f"{best.name} {best.confidence:.2f}"
         if best is not None and not sure:
             said = f"nothing above {threshold:.2f} ({said})"
         left = 20 + index * (width + 20)
-        page.paste(Image.fromarray(picture), (left, 70))
+        page.paste(Image.fromarray(image), (left, 70))
         if best is not None:
             box = tuple(value + shift for value, shift in zip(best.corners, (left, 70) * 2, strict=True))
             outline(draw, box, DETECTED, 4)  # type: ignore[arg-type]
@@ -121,13 +121,13 @@ def ask_about_the_hero(given: argparse.Namespace, found: dict[str, Evaluation]) 
 
 def as_markdown(result: dict[str, Any]) -> str:
     """Return the table for the README."""
-    header = ("trained on", "pictures seen", "mAP 0.5", "mAP 0.5:0.95", "recall", *(f"{name} (n)" for name in RATES))
+    header = ("trained on", "images seen", "mAP 0.5", "mAP 0.5:0.95", "recall", *(f"{name} (n)" for name in RATES))
     rows = []
     for side, one in result["models"].items():
         numbers = [with_interval(one[key], one["intervals"][key]) for key in ("map50", "map50_95", "recall")]
         rates = [f"{rate(one[key])} ({one[key]['n']})" for key in RATES.values()]
         rows.append((f"{side}-like", f"{one['seen']:,}", *numbers, *rates))
-    few = f"On {result['images']} test pictures with {result['boxes']} faces, in percent, with 95 % intervals."
+    few = f"On {result['images']} test images with {result['boxes']} faces, in percent, with 95 % intervals."
     said = [f"{side}: {one['audit']}" for side, one in result["models"].items()]
     return "\n\n".join([table(header, rows), few, result["verdict"], *said]) + "\n"
 
@@ -139,8 +139,8 @@ def main() -> None:
     fetch(root, given.sources, origin=given.archives)
     names = {side: write_recipe(root, side, given.sources) for side in SIDES}
     cards = {side: build(root, name).card for side, name in names.items()}
-    pictures = {side: int(card["splits"]["train"]) for side, card in cards.items()}
-    trained = {side: train_side(given, names[side], pictures[side]) for side in SIDES}
+    images = {side: int(card["splits"]["train"]) for side, card in cards.items()}
+    trained = {side: train_side(given, names[side], images[side]) for side in SIDES}
     exam = names["v5"]
     scored = {
         side: evaluate(root, run=run, data=exam, device=given.device, tracker="none") for side, run in trained.items()
@@ -156,9 +156,9 @@ def main() -> None:
             **{key: getattr(one, key) for key in keys},
             "intervals": {key: one.intervals[key] for key in keys},
             "few": one.metrics["few"],
-            "train_pictures": pictures[side],
+            "train_images": images[side],
             "epochs": epochs,
-            "seen": epochs * pictures[side],
+            "seen": epochs * images[side],
             **{
                 key: audit[key]
                 for key in ("shortcut_rate", "shortcut_rate_seen", "response_rate", "shortcut_rate_by_class")

@@ -84,7 +84,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def untrained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint of 96 px that finds some boxes of both classes in any picture."""
+    """A small checkpoint of 96 px that finds some boxes of both classes in any image."""
     from helpers.untrained import write_model
 
     path = tmp_path_factory.mktemp("model") / "best.pt"

@@ -45,11 +45,11 @@ class Detector:
     def __init__(self, error: Exception | None = None) -> None:
         self.asked, self.error = 0, error
 
-    def answers(self, pictures: Any, *, confidence: float) -> Any:
+    def answers(self, images: Any, *, confidence: float) -> Any:
         self.asked += 1
         if self.error:
             raise self.error
-        return iter([tuple(one for one in BOTH if one.confidence >= confidence) for _ in pictures])
+        return iter([tuple(one for one in BOTH if one.confidence >= confidence) for _ in images])
 
 
 def answers_of(folder: Path, error: Exception | None = None) -> tuple[Answers, Detector]:
@@ -108,7 +108,7 @@ def test_frames_are_spread_from_the_first_to_the_last(length: int, most: int) ->
 # ---- the page's parts ----
 
 
-def test_boxes_lie_in_percent_of_the_picture() -> None:
+def test_boxes_lie_in_percent_of_the_image() -> None:
     html = demo_html.boxes(BOTH, (100, 80))
     assert "left:10.00%;top:25.00%;width:20.00%;height:25.00%" in html
     assert "mask 90 %" in html
@@ -121,7 +121,7 @@ def test_what_is_shown_is_escaped() -> None:
     assert "<b>" not in demo_html.shown(np.zeros((4, 4, 3), np.uint8), '"><b>')
 
 
-def test_a_shown_picture_is_reduced_and_keeps_its_shape() -> None:
+def test_a_shown_image_is_reduced_and_keeps_its_shape() -> None:
     html = demo_html.shown(np.zeros((500, 2000, 3), np.uint8), "wide", side=1000)
     assert 'width="1000" height="250"' in html
     assert html.count("data:image/jpeg;base64,") == 1
@@ -137,20 +137,20 @@ def test_the_chart_has_its_numbers_in_a_table() -> None:
 # ---- what is answered ----
 
 
-def test_a_picture_is_asked_about_once_and_counted_anew(tmp_path: Path) -> None:
+def test_a_image_is_asked_about_once_and_counted_anew(tmp_path: Path) -> None:
     answers, detector = answers_of(tmp_path)
-    reply = answers.picture(upload(tmp_path, encoded()), 0.5)
+    reply = answers.image(upload(tmp_path, encoded()), 0.5)
     assert (reply.slots["boxes0"].count("<li"), detector.asked) == (1, 1)
-    assert "data:image/jpeg" in reply.slots["picture0"]
+    assert "data:image/jpeg" in reply.slots["image0"]
     again = recount(reply.found, 0.3)
     assert (again.slots["boxes0"].count("<li"), detector.asked) == (2, 1)
-    assert "picture0" not in again.slots  # the pixels do not move
+    assert "image0" not in again.slots  # the pixels do not move
 
 
 def test_an_upload_is_gone_once_it_was_read(tmp_path: Path) -> None:
     answers, _ = answers_of(tmp_path)
-    answers.picture(upload(tmp_path, encoded()), 0.5)
-    answers.picture(upload(tmp_path, b"no picture"), 0.5)
+    answers.image(upload(tmp_path, encoded()), 0.5)
+    answers.image(upload(tmp_path, b"no image"), 0.5)
     list(answers.video(upload(tmp_path, b"no video", "v.mp4"), 0.5))
     assert list(tmp_path.rglob("*")) == []
 
@@ -161,19 +161,19 @@ def test_nothing_outside_the_uploads_is_read_or_removed(path: str | None, tmp_pa
     outside.write_bytes(encoded())
     answers, detector = answers_of(tmp_path / "uploads")
     given = str(tmp_path / "uploads" / path) if path and path[0] != "/" else path
-    assert "Choose one" in answers.picture(given, 0.5).counts
+    assert "Choose one" in answers.image(given, 0.5).counts
     assert [type(one) for one in answers.video(given, 0.5)] == [Reply]
     assert (outside.exists(), detector.asked) == (True, 0)
 
 
 def test_an_upload_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     answers, _ = answers_of(tmp_path)
-    assert "Send it again" in answers.picture(str(tmp_path / "0f3a" / "gone.png"), 0.5).counts
+    assert "Send it again" in answers.image(str(tmp_path / "0f3a" / "gone.png"), 0.5).counts
 
 
 def test_an_unexpected_error_is_told_without_its_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     answers, _ = answers_of(tmp_path, RuntimeError("secret/path"))
-    reply = answers.picture(upload(tmp_path, encoded()), 0.5)
+    reply = answers.image(upload(tmp_path, encoded()), 0.5)
     assert "Something went wrong on our side" in reply.counts
     assert "secret" not in reply.counts
     assert "secret/path" in caplog.text  # whoever runs the page is told
@@ -188,7 +188,7 @@ def test_nothing_to_count_is_said_where_all_was_forgotten() -> None:
     assert "nothing to count" in recount(None, 0.5).counts
 
 
-# ---- pictures and videos ----
+# ---- images and videos ----
 
 
 @pytest.mark.parametrize(
@@ -203,41 +203,41 @@ def test_nothing_to_count_is_said_where_all_was_forgotten() -> None:
     ],
 )
 def test_odd_modes_become_rgb(kind: str, mode: str, how: dict[str, Any]) -> None:
-    assert uploads.read_picture(encoded(kind, mode=mode, **how), LIMITS).shape == (80, 100, 3)
+    assert uploads.read_image(encoded(kind, mode=mode, **how), LIMITS).shape == (80, 100, 3)
 
 
 def test_sixteen_bits_are_scaled_not_cut() -> None:
     stream = io.BytesIO()
     Image.fromarray(np.full((20, 20), 128 * 257, np.uint16)).save(stream, "PNG")
-    assert abs(int(uploads.read_picture(stream.getvalue(), LIMITS).mean()) - 128) <= 1
+    assert abs(int(uploads.read_image(stream.getvalue(), LIMITS).mean()) - 128) <= 1
 
 
-def test_exif_turns_the_picture_and_goes_no_further(tmp_path: Path) -> None:
+def test_exif_turns_the_image_and_goes_no_further(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "SECRETCAMERA"
     content = encoded("JPEG", exif=exif)
     assert b"SECRETCAMERA" in content
-    assert uploads.read_picture(content, LIMITS).shape == (100, 80, 3)
+    assert uploads.read_image(content, LIMITS).shape == (100, 80, 3)
     answers, _ = answers_of(tmp_path)
-    shown = answers.picture(upload(tmp_path, content), 0.5).slots["picture0"]
+    shown = answers.image(upload(tmp_path, content), 0.5).slots["image0"]
     import base64
 
     assert b"SECRETCAMERA" not in base64.b64decode(shown.partition("base64,")[2].partition('"')[0])
 
 
-def test_one_pixel_is_a_picture() -> None:
-    assert uploads.read_picture(encoded(size=(1, 1)), LIMITS).shape == (1, 1, 3)
+def test_one_pixel_is_an_image() -> None:
+    assert uploads.read_image(encoded(size=(1, 1)), LIMITS).shape == (1, 1, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", encoded("JPEG")[:600], encoded()[:60], b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_picture_is_refused(content: bytes) -> None:
-    with pytest.raises(DataError, match="This picture was not taken"):
-        uploads.read_picture(content, LIMITS)
+def test_what_is_no_image_is_refused(content: bytes) -> None:
+    with pytest.raises(DataError, match="This image was not taken"):
+        uploads.read_image(content, LIMITS)
 
 
-def test_a_large_picture_is_refused_before_it_is_decoded() -> None:
+def test_a_large_image_is_refused_before_it_is_decoded() -> None:
     with pytest.raises(DataError, match=r"too large: 2000 x 1500 px"):
-        uploads.read_picture(encoded(size=(2000, 1500), mode="1"), LIMITS)
+        uploads.read_image(encoded(size=(2000, 1500), mode="1"), LIMITS)
 
 
 def test_a_video_is_sampled_and_cut(tmp_path: Path) -> None:
@@ -248,12 +248,12 @@ def test_a_video_is_sampled_and_cut(tmp_path: Path) -> None:
     writer.release()
     frames = list(uploads.read_video(path, LIMITS))
     assert [frame.time for frame in frames] == pytest.approx([0.0, 0.6, 1.2, 1.8, 2.4])
-    assert frames[0].picture.shape == (48, 64, 3)
+    assert frames[0].image.shape == (48, 64, 3)
     answers, _ = answers_of(tmp_path)
     *said, last = answers.video(str(path), 0.5)
     assert len(said) == 5
     assert isinstance(last, Reply)
-    assert sum(bool(last.slots[f"picture{slot}"]) for slot in range(FRAMES)) == 5
+    assert sum(bool(last.slots[f"image{slot}"]) for slot in range(FRAMES)) == 5
     assert not path.exists()
 
 
@@ -301,7 +301,7 @@ METRICS: dict[str, Any] = {
 def test_the_statement_says_what_was_measured(tmp_path: Path) -> None:
     said = statement(_model(tmp_path / "r"), Known(METRICS, None))
     facts = dict(said.facts)
-    assert "1,200 training pictures of 320 px, 9 epochs from yolov5n.pt, finished 2026-03-01" in facts["Trained on"]
+    assert "1,200 training images of 320 px, 9 epochs from yolov5n.pt, finished 2026-03-01" in facts["Trained on"]
     assert "/home" not in str(said)
     assert "too few to measure" in facts["Scored on"]
     assert facts["Accuracy"] == "mAP 0.5 80.0 (70.0 to 90.0) %, mAP 0.5:0.95 50.0 (40.0 to 60.0) %"
@@ -342,7 +342,7 @@ def test_what_an_evaluation_does_not_say_is_not_made_up(
 
 def test_the_warning_names_what_it_was_scored_on(tmp_path: Path) -> None:
     said = statement(_model(tmp_path / "r"), Known(METRICS | {"split": "val"}, None))
-    assert said.warning.startswith("On the pictures that its best epoch was chosen by this model finds")
+    assert said.warning.startswith("On the images that its best epoch was chosen by this model finds")
     alone = {"threshold": 0.37, "per_class": {"mask": _point(0.8), "no_mask": _point(0.0) | {"recall": None}}}
     said = statement(_model(tmp_path / "r"), Known(METRICS | {"operating_point": alone}, None))
     assert "rightly names 80 of 100 faces with a mask. Yours" in said.warning
@@ -414,7 +414,7 @@ def test_idle_and_closed_sessions_are_forgotten() -> None:
     assert list(data) == list(times) == ["used"]
 
 
-def test_what_is_kept_of_a_picture_is_small() -> None:
+def test_what_is_kept_of_an_image_is_small() -> None:
     import pickle
 
     kept = Found((Seen((4000, 3000), BOTH),))

@@ -109,7 +109,7 @@ def page(demo: Running, browser: Any) -> Iterator[Any]:
     assert [url for url in asked if not url.startswith((demo.url, "data:", "blob:"))] == []
 
 
-def picture(seed: int = 5, size: tuple[int, int] = (240, 320)) -> bytes:
+def image(seed: int = 5, size: tuple[int, int] = (240, 320)) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(scene(seed, *size)).save(stream, "JPEG")
     return stream.getvalue()
@@ -148,7 +148,7 @@ def source_of(tab: Any) -> str:
 
 
 def changed(page: Any, tab: Any, before: str) -> None:
-    """Wait until another picture is shown than before."""
+    """Wait until another image is shown than before."""
     page.wait_for_function(
         "([tab, before]) => tab.querySelector('.fm-stage img')?.src != before", arg=[tab.element_handle(), before]
     )
@@ -170,7 +170,7 @@ def test_the_page_greets_with_an_answer_and_with_how_the_model_errs(page: Any) -
 def test_an_upload_is_answered_and_the_threshold_counts_anew(page: Any, demo: Running) -> None:
     tab = page.locator(".tabitem:visible")
     before = source_of(tab)
-    send(page, "street.jpg", picture())
+    send(page, "street.jpg", image())
     changed(page, tab, before)
     assert demo.left() == []
     slider = tab.locator("input[type=range]")
@@ -199,20 +199,20 @@ def test_an_example_is_answered(page: Any) -> None:
     assert "Drawn are" in tab.locator(".fm-tally").inner_text()
 
 
-def test_files_that_are_no_pictures_get_a_message_in_the_page(page: Any, demo: Running) -> None:
+def test_files_that_are_no_images_get_a_message_in_the_page(page: Any, demo: Running) -> None:
     files = {
         "text.jpg": b"hello\n" * 100,
         "empty.jpg": b"",
-        "cut.jpg": picture()[:900],
+        "cut.jpg": image()[:900],
         "bomb.png": bomb(20_000, 10_000),
     }
     for name, content in files.items():
-        tab = send(page, name, picture())
+        tab = send(page, name, image())
         tab.locator(".fm-tally").wait_for()
         send(page, name, content)
         told = tab.locator("[role=alert].fm-problem")
         told.wait_for()
-        assert "This picture was not taken" in told.inner_text(), name
+        assert "This image was not taken" in told.inner_text(), name
         assert "Traceback" not in page.inner_text("body")
         assert tab.locator(".fm-stage img").count() == 0
     assert "too large" in told.inner_text()
@@ -225,7 +225,7 @@ def test_too_many_megabytes_are_refused(page: Any, demo: Running) -> None:
     tab = send(page, "big.jpg", np.random.default_rng(0).bytes(2_200_000))
     page.get_by_text("exceed the maximum allowed size").first.wait_for()
     assert source_of(tab) == before
-    send(page, "street.jpg", picture())  # and the next one is taken
+    send(page, "street.jpg", image())  # and the next one is taken
     changed(page, tab, before)
     assert demo.left() == []
 
@@ -263,8 +263,8 @@ def test_ten_at_once_all_get_answers(demo: Running, browser: Any) -> None:
         opened.goto(demo.url)
         opened.wait_for_selector(".fm-tally")
     before = source_of(pages[0].locator(".tabitem:visible"))
-    for number, opened in enumerate(pages):  # the same picture twice: nobody loses theirs
-        send(opened, "street.jpg", picture(seed=5 + number // 2))
+    for number, opened in enumerate(pages):  # the same image twice: nobody loses theirs
+        send(opened, "street.jpg", image(seed=5 + number // 2))
     shown = []
     for opened in pages:
         tab = opened.locator(".tabitem:visible")
@@ -272,7 +272,7 @@ def test_ten_at_once_all_get_answers(demo: Running, browser: Any) -> None:
         assert tab.locator(".fm-problem").count() == 0
         shown.append(source_of(tab))
     assert len(set(shown)) == 5
-    assert shown[0::2] == shown[1::2]  # each has their own picture back
+    assert shown[0::2] == shown[1::2]  # each has their own image back
     for context in contexts:
         context.close()
     assert demo.left() == []
@@ -283,7 +283,7 @@ def test_ten_at_once_all_get_answers(demo: Running, browser: Any) -> None:
 
 def test_a_request_for_another_file_reads_and_removes_nothing(demo: Running, tmp_path: Path) -> None:
     outside = tmp_path / "private.jpg"
-    outside.write_bytes(picture())
+    outside.write_bytes(image())
     asked = 0
     config = json.loads(urllib.request.urlopen(f"{demo.url}config").read())
     for number, one in enumerate(config["dependencies"]):

@@ -26,7 +26,7 @@ from facemask_train.model.backends import operating_point
 from facemask_train.model.detector import load_detector
 from facemask_train.model.onnx_detector import Placed, load_light
 from facemask_train.model.ultralytics_compat import open_ultralytics
-from facemask_train.model.validation import Detection, Picture
+from facemask_train.model.validation import Detection, ImageResult
 from facemask_train.report import model_card as card_report
 from helpers import crash, shapes
 from helpers.runs import make_run, score
@@ -48,7 +48,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(root, export(root))
 
 
-def pictures(world: World) -> list[np.ndarray]:
+def images(world: World) -> list[np.ndarray]:
     return [parity.read(path) for path in sorted((world.root / "data/ensembles/v5/images/test").iterdir())]
 
 
@@ -69,7 +69,7 @@ def test_suppression_inside_is_suppression_outside(world: World, tmp_path: Path)
     for n, height, width in ((1, 64, 64), (3, 32, 64), (2, 96, 64), (1, 256, 256)):
         batch = {"images": rng.random((n, 3, height, width), dtype=np.float32)}
         if n == 2:
-            batch["images"][1] = 0  # a picture on which next to nothing is found
+            batch["images"][1] = 0  # an image on which next to nothing is found
         (found,), (raw,) = inside.run(None, batch), outside.run(None, batch)
         wanted = non_max_suppression(
             torch.from_numpy(raw), 0.001, 0.7, max_det=300, nc=2, multi_label=True, max_time_img=10
@@ -96,7 +96,7 @@ def test_nothing_found_is_no_rows(tmp_path: Path) -> None:
 
 
 def test_every_reader_of_an_export_says_the_same(world: World) -> None:
-    own = list(load_detector(shapes.trained(), imgsz=64, device="cpu").answers(pictures(world), confidence=0.002))
+    own = list(load_detector(shapes.trained(), imgsz=64, device="cpu").answers(images(world), confidence=0.002))
     onnx = world.made.folder / "r.onnx"
     readers = [
         load_light(onnx, imgsz=64),
@@ -105,7 +105,7 @@ def test_every_reader_of_an_export_says_the_same(world: World) -> None:
     ]
     assert sum(map(len, own)) > 10, "a model that finds nothing proves nothing"
     for reader in readers:
-        for wanted, found in zip(own, reader.answers(pictures(world), confidence=0.002), strict=True):
+        for wanted, found in zip(own, reader.answers(images(world), confidence=0.002), strict=True):
             assert [one.name for one in found] == [one.name for one in wanted]
             for one, other in zip(found, wanted, strict=True):
                 assert (*one.corners, one.confidence) == pytest.approx((*other.corners, other.confidence), abs=1e-3)
@@ -117,10 +117,10 @@ def test_the_packages_own_reader_takes_an_export(world: World, name: str, sure: 
     open_ultralytics()
     from ultralytics import YOLO
 
-    picture = pictures(world)[0]
-    (wanted,) = load_detector(world.made.folder / name, imgsz=64).answers([picture], confidence=0.002)
+    image = images(world)[0]
+    (wanted,) = load_detector(world.made.folder / name, imgsz=64).answers([image], confidence=0.002)
     result = YOLO(str(world.made.folder / name), task="detect").predict(
-        picture[:, :, ::-1], imgsz=64, conf=0.002, device="cpu", verbose=False, rect=True
+        image[:, :, ::-1], imgsz=64, conf=0.002, device="cpu", verbose=False, rect=True
     )[0]
     assert result.names == {0: "mask", 1: "no_mask"}
     assert wanted
@@ -186,17 +186,17 @@ def test_an_export_of_an_earlier_training_is_not_taken_for_the_runs(world: World
 
 @example(height=202, width=670, imgsz=320)  # from the shapes alone the package takes it for moved by a pixel
 @given(height=st.integers(1, 700), width=st.integers(1, 700), imgsz=st.sampled_from([64, 320]))
-def test_a_picture_is_placed_as_the_package_places_it(height: int, width: int, imgsz: int) -> None:
+def test_a_image_is_placed_as_the_package_places_it(height: int, width: int, imgsz: int) -> None:
     open_ultralytics()
     from ultralytics.data.augment import LetterBox
     from ultralytics.utils.ops import scale_boxes
 
-    picture = np.arange(height * width * 3, dtype=np.uint32).astype(np.uint8).reshape(height, width, 3)
+    image = np.arange(height * width * 3, dtype=np.uint32).astype(np.uint8).reshape(height, width, 3)
     placed = Placed.of(height, width, imgsz)
-    boxed = placed.letterbox(picture)
-    assert np.array_equal(boxed, LetterBox((imgsz, imgsz), auto=True, stride=32)(image=picture))
+    boxed = placed.letterbox(image)
+    assert np.array_equal(boxed, LetterBox((imgsz, imgsz), auto=True, stride=32)(image=image))
     corners = np.array([[0, 0, imgsz, imgsz], [3.5, 4.25, 20, 30]], np.float32)
-    white = LetterBox((imgsz, imgsz), auto=True, stride=32)(image=np.full_like(picture, 255))[..., 0] == 255
+    white = LetterBox((imgsz, imgsz), auto=True, stride=32)(image=np.full_like(image, 255))[..., 0] == 255
     rows, columns = np.flatnonzero(white.any(axis=1)), np.flatnonzero(white.any(axis=0))
     ratios = (len(rows) / height, len(columns) / width)
     wanted = scale_boxes(boxed.shape[:2], corners.copy(), (height, width), (ratios, (columns[0], rows[0])))
@@ -223,15 +223,15 @@ def test_suppression_outside_is_not_for_the_light_detector(tmp_path: Path) -> No
 FACE = Detection("mask", 0.9, (10, 10, 30, 30))
 
 
-def seen(*found: Detection, size: int = 100) -> list[Picture]:
-    return [Picture("a.jpg", size, size // 2, (Label("mask", Box(10, 10, 30, 30)),), found)]
+def seen(*found: Detection, size: int = 100) -> list[ImageResult]:
+    return [ImageResult("a.jpg", size, size // 2, (Label("mask", Box(10, 10, 30, 30)),), found)]
 
 
 def test_boxes_are_held_against_the_nearest_of_their_class() -> None:
     moved = replace(FACE, corners=(10, 10.5, 30, 30), confidence=0.8)
     other = replace(FACE, name="no_mask")
     apart = parity.compare(seen(FACE), seen(other, moved), imgsz=200)
-    assert (apart.boxes, apart.lost, apart.box_error, apart.box_error_picture) == (1, 0, 1.0, 0.5)
+    assert (apart.boxes, apart.lost, apart.box_error, apart.box_error_image) == (1, 0, 1.0, 0.5)
     assert apart.confidence_error == pytest.approx(0.1)
     assert not apart.close
 
@@ -253,10 +253,10 @@ def test_equal_answers_are_close_and_a_lower_map_is_not() -> None:
 
 
 def test_map_is_that_of_the_evaluation(world: World) -> None:
-    from facemask_train.eval.detections_table import read_pictures
+    from facemask_train.eval.detections_table import read_images
 
     found = score(world.root)
-    assert parity.map50_95(read_pictures(found.folder)) == pytest.approx(found.map50_95, abs=1e-6)
+    assert parity.map50_95(read_images(found.folder)) == pytest.approx(found.map50_95, abs=1e-6)
 
 
 class Shifted:
@@ -265,8 +265,8 @@ class Shifted:
     def __init__(self, detector: Any) -> None:
         self.detector, self.imgsz = detector, detector.imgsz
 
-    def answers(self, pictures: Any, *, confidence: float) -> Any:
-        for found in self.detector.answers(pictures, confidence=confidence):
+    def answers(self, images: Any, *, confidence: float) -> Any:
+        for found in self.detector.answers(images, confidence=confidence):
             yield tuple(replace(one, corners=(one.corners[0] + 1, *one.corners[1:])) for one in found)
 
 

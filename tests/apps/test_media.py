@@ -19,15 +19,15 @@ from facemask_train.core.errors import MissingError
 from helpers.untrained import scene
 
 
-def picture(width: int = 8, height: int = 6) -> Image.Image:
-    """Return a picture that is red at its left half and blue at its right."""
+def image(width: int = 8, height: int = 6) -> Image.Image:
+    """Return an image that is red at its left half and blue at its right."""
     image = Image.new("RGB", (width, height), "blue")
     image.paste((255, 0, 0), (0, 0, width // 2, height))
     return image
 
 
 def video(path: Path, *, seconds: float, rate: int = 10, codec: str = "mp4v") -> Path:
-    """Write a video whose frames grow brighter: frame i is of brightness 5 * i (as MJPG, pictures with detail)."""
+    """Write a video whose frames grow brighter: frame i is of brightness 5 * i (as MJPG, images with detail)."""
     import cv2
 
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), rate, (64, 48))
@@ -39,7 +39,7 @@ def video(path: Path, *, seconds: float, rate: int = 10, codec: str = "mp4v") ->
 
 
 def read(path: Path) -> Frame:
-    """Return the one frame of a picture."""
+    """Return the one frame of an image."""
     (one,) = frames(find_sources([path]))
     assert isinstance(one, Frame), one
     return one
@@ -111,14 +111,14 @@ def test_no_two_sources_are_written_to_one_name(names: set[str]) -> None:
     assert len({name.lower() for name in made.values()}) == len(names)
 
 
-# ---- pictures ----
+# ---- images ----
 
 
-def test_exif_turns_a_picture_and_says_when_it_was_taken(tmp_path: Path) -> None:
+def test_exif_turns_an_image_and_says_when_it_was_taken(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright: what is stored as left is the top
     exif.get_ifd(0x8769)[0x9003] = "2021:03:04 05:06:07"
-    picture().save(tmp_path / "turned.png", exif=exif)
+    image().save(tmp_path / "turned.png", exif=exif)
     one = read(tmp_path / "turned.png")
     assert one.pixels.shape == (8, 6, 3)
     assert one.pixels[0, 0].tolist() == [255, 0, 0]
@@ -129,13 +129,13 @@ def test_exif_turns_a_picture_and_says_when_it_was_taken(tmp_path: Path) -> None
 def test_a_clock_that_was_never_set_says_nothing(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0132] = "0000:00:00 00:00:00"
-    picture().save(tmp_path / "a.png", exif=exif)
+    image().save(tmp_path / "a.png", exif=exif)
     assert read(tmp_path / "a.png").taken is None
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "LA"])
 def test_every_mode_becomes_rgb(mode: str, tmp_path: Path) -> None:
-    picture().convert(mode).save(tmp_path / "a.tif")
+    image().convert(mode).save(tmp_path / "a.tif")
     one = read(tmp_path / "a.tif")
     assert (one.pixels.shape, one.pixels.dtype) == ((6, 8, 3), np.uint8)
     assert one.pixels[0, 0].tolist() != one.pixels[0, -1].tolist()
@@ -148,30 +148,30 @@ def test_sixteen_bits_keep_their_upper_eight_and_what_is_clear_is_white(tmp_path
     assert read(tmp_path / "clear.png").pixels.min() == 255
 
 
-def test_of_an_animation_the_first_picture_is_taken(tmp_path: Path) -> None:
-    picture().save(tmp_path / "a.gif", save_all=True, append_images=[Image.new("RGB", (8, 6), "green")])
+def test_of_an_animation_the_first_image_is_taken(tmp_path: Path) -> None:
+    image().save(tmp_path / "a.gif", save_all=True, append_images=[Image.new("RGB", (8, 6), "green")])
     assert read(tmp_path / "a.gif").pixels[0, 0].tolist() == [255, 0, 0]
 
 
 def test_what_cannot_be_read_is_told_in_its_place_and_passed_over(tmp_path: Path) -> None:
-    picture(80, 60).save(tmp_path / "a.jpg")
+    image(80, 60).save(tmp_path / "a.jpg")
     (tmp_path / "b-cut.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:600])
     (tmp_path / "c-empty.jpg").touch()
-    (tmp_path / "d-text.png").write_text("no picture")
+    (tmp_path / "d-text.png").write_text("no image")
     (tmp_path / "e.heic").write_bytes(b"\0\0\0\x18ftypheic")
     Image.new("1", (11_000, 10_000)).save(tmp_path / "f-large.png")
     Image.new("1", (20_000, 20_000)).save(tmp_path / "g-bomb.png")
     (tmp_path / "h.mp4").write_bytes(b"\0" * 100)
-    picture().save(tmp_path / "i.png")
+    image().save(tmp_path / "i.png")
     found = list(frames(find_sources([tmp_path])))
     assert [one.name for one in found if isinstance(one, Frame)] == ["a.jpg", "i.png"]
     assert isinstance(found[0], Frame)
     assert isinstance(found[-1], Frame)
     assert [(one.path.name, one.why) for one in found if isinstance(one, Problem)] == [
         ("b-cut.jpg", "cut short"),
-        ("c-empty.jpg", "not a picture, or of a kind that is not read"),
-        ("d-text.png", "not a picture, or of a kind that is not read"),
-        ("e.heic", ".heic pictures are not read; save it as JPEG or PNG"),
+        ("c-empty.jpg", "not an image, or of a kind that is not read"),
+        ("d-text.png", "not an image, or of a kind that is not read"),
+        ("e.heic", ".heic images are not read; save it as JPEG or PNG"),
         ("f-large.png", "too large: 11000 x 10000 px, more than 100,000,000 in all"),
         ("g-bomb.png", found[6].why if isinstance(found[6], Problem) else ""),
         ("h.mp4", "not a video, cut short, or of a kind that is not read"),
@@ -181,7 +181,7 @@ def test_what_cannot_be_read_is_told_in_its_place_and_passed_over(tmp_path: Path
 
 
 def test_a_file_that_is_gone_by_then_is_a_problem_without_this_machines_paths(tmp_path: Path) -> None:
-    picture().save(tmp_path / "a.png")
+    image().save(tmp_path / "a.png")
     sources = find_sources([tmp_path])
     (tmp_path / "a.png").unlink()
     assert list(frames(sources)) == [Problem(tmp_path / "a.png", "No such file or directory")]
@@ -190,7 +190,7 @@ def test_a_file_that_is_gone_by_then_is_a_problem_without_this_machines_paths(tm
 @pytest.mark.parametrize("workers", [1, 4])
 def test_order_is_that_of_the_sources_whatever_the_threads(workers: int, tmp_path: Path) -> None:
     for index in range(30):
-        picture(8 if index % 2 else 800, 6 if index % 2 else 600).save(tmp_path / f"{index:02d}.png")
+        image(8 if index % 2 else 800, 6 if index % 2 else 600).save(tmp_path / f"{index:02d}.png")
     found = list(frames(find_sources([tmp_path]), workers=workers))
     assert [one.name for one in found if isinstance(one, Frame)] == [f"{index:02d}.png" for index in range(30)]
 
@@ -199,10 +199,10 @@ def test_little_is_read_ahead_and_nothing_goes_on_after_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began: list[str] = []
-    stock = media._picture
-    monkeypatch.setattr(media, "_picture", lambda source, limit: (began.append(source.name), stock(source, limit))[1])
+    stock = media._image
+    monkeypatch.setattr(media, "_image", lambda source, limit: (began.append(source.name), stock(source, limit))[1])
     for index in range(50):
-        picture().save(tmp_path / f"{index:02d}.png")
+        image().save(tmp_path / f"{index:02d}.png")
     running = frames(find_sources([tmp_path]), workers=2)
     assert len(list(itertools.islice(running, 3))) == 3
     assert len(began) <= 3 + 2 * 2 + 1
@@ -238,9 +238,9 @@ def test_a_cut_video_keeps_what_was_read(tmp_path: Path) -> None:
     assert last.why == f"ends after {len(shown)} of 30 frames: what was read counts"
 
 
-def test_a_video_among_pictures_has_its_place(tmp_path: Path) -> None:
-    picture().save(tmp_path / "a.png")
+def test_a_video_among_images_has_its_place(tmp_path: Path) -> None:
+    image().save(tmp_path / "a.png")
     video(tmp_path / "b.mp4", seconds=0.2)
-    picture().save(tmp_path / "c.png")
+    image().save(tmp_path / "c.png")
     found = frames(find_sources([tmp_path]))
     assert [one.name for one in found if isinstance(one, Frame)] == ["a.png", "b.mp4", "b.mp4", "c.png"]

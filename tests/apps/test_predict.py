@@ -29,14 +29,14 @@ from facemask_train.model.detector import load_detector, one_per_face
 from facemask_train.model.validation import Detection
 from helpers.untrained import export, scene
 
-ALL = ("pictures", "yolo", "coco", "csv")
+ALL = ("images", "yolo", "coco", "csv")
 GPS, ORIENTATION = 0x8825, 0x0112
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder with pictures of equal names in two folders, one of them turned by EXIF, and one that is broken."""
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    """A folder with images of equal names in two folders, one of them turned by EXIF, and one that is broken."""
+    folder = tmp_path / "images"
     for place, name in enumerate(("a/1.png", "b/1.png", "b/2.png")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         exif = Image.Exif()
@@ -79,10 +79,10 @@ def files(folder: Path) -> list[str]:
 # ---- what is written ----
 
 
-def test_every_picture_is_counted_or_told(ask: Callable[..., Predicted], pictures: Path) -> None:
-    done = ask(pictures, wish=Wish(ALL))
+def test_every_image_is_counted_or_told(ask: Callable[..., Predicted], images: Path) -> None:
+    done = ask(images, wish=Wish(ALL))
     said = done.found
-    assert (said["pictures"], said["videos"], said["frames"]) == (3, 0, 3)
+    assert (said["images"], said["videos"], said["frames"]) == (3, 0, 3)
     assert [one["file"] for one in said["problems"]] == ["b/broken.jpg"]
     found = rows(done.folder)
     assert said["faces"] == said["mask"] + said["no_mask"] == len(found) > 0
@@ -93,15 +93,15 @@ def test_every_picture_is_counted_or_told(ask: Callable[..., Predicted], picture
     assert files(done.folder) == sorted(
         ["classes.txt", "coco.json", "detections.csv", "predictions.json"]
         + [f"labels/{name}.txt" for name in names]
-        + [f"pictures/{name}.jpg" for name in names]
+        + [f"images/{name}.jpg" for name in names]
     )
 
 
-def test_boxes_are_those_of_the_detector_in_pixels_of_the_upright_picture(
-    ask: Callable[..., Predicted], pictures: Path, untrained_model: Path
+def test_boxes_are_those_of_the_detector_in_pixels_of_the_upright_image(
+    ask: Callable[..., Predicted], images: Path, untrained_model: Path
 ) -> None:
-    done = ask(pictures / "b" / "2.png", wish=Wish(("csv", "pictures")))
-    (frame,) = media.frames(media.find_sources([pictures / "b" / "2.png"]))
+    done = ask(images / "b" / "2.png", wish=Wish(("csv", "images")))
+    (frame,) = media.frames(media.find_sources([images / "b" / "2.png"]))
     assert isinstance(frame, Frame)
     assert frame.pixels.shape == (120, 90, 3)
     (answers,) = load_detector(untrained_model).answers([frame.pixels])
@@ -112,25 +112,25 @@ def test_boxes_are_those_of_the_detector_in_pixels_of_the_upright_picture(
         corners = [float(row[key]) for key in ("x_min", "y_min", "x_max", "y_max")]
         assert corners == pytest.approx(one.corners, abs=0.0051)
         assert float(row["confidence"]) == pytest.approx(one.confidence, abs=6e-5)
-    with Image.open(done.folder / "pictures" / "2.jpg") as written:
+    with Image.open(done.folder / "images" / "2.jpg") as written:
         assert written.size == (90, 120)
         assert not written.getexif()
 
 
 @pytest.mark.parametrize("layout", ["yolo", "coco"])
-def test_labels_are_read_back_as_they_were(layout: str, ask: Callable[..., Predicted], pictures: Path) -> None:
-    done = ask(pictures, wish=Wish((layout, "csv")))
+def test_labels_are_read_back_as_they_were(layout: str, ask: Callable[..., Predicted], images: Path) -> None:
+    done = ask(images, wish=Wish((layout, "csv")))
     sizes = {"a/1.png": (120, 90), "b/1.png": (120, 90), "b/2.png": (90, 120)}
-    for name in sizes:  # the labels beside the pictures that they are of
+    for name in sizes:  # the labels beside the images that they are of
         (done.folder / name).parent.mkdir(exist_ok=True)
-        (done.folder / name).write_bytes((pictures / name).read_bytes())
+        (done.folder / name).write_bytes((images / name).read_bytes())
     (done.folder / "predictions.json").unlink()
     reading = formats.read(done.folder, layout, sizes)
     assert not reading.orphans
     names = list(reading.names or ("mask", "no_mask"))
     read = [
         (one.path, names[int(row.name)] if row.name.isdigit() else row.name, row.corners)
-        for one in reading.pictures
+        for one in reading.images
         for row in one.rows
     ]
     assert len(read) == len(rows(done.folder))
@@ -139,21 +139,21 @@ def test_labels_are_read_back_as_they_were(layout: str, ask: Callable[..., Predi
         assert corners == pytest.approx([float(row[key]) for key in ("x_min", "y_min", "x_max", "y_max")], abs=0.001)
 
 
-def test_coco_has_a_score_for_each_box(ask: Callable[..., Predicted], pictures: Path) -> None:
-    done = ask(pictures, wish=Wish(("coco", "csv")))
+def test_coco_has_a_score_for_each_box(ask: Callable[..., Predicted], images: Path) -> None:
+    done = ask(images, wish=Wish(("coco", "csv")))
     said = json.loads((done.folder / "coco.json").read_text())
     assert [one["score"] for one in said["annotations"]] == [float(row["confidence"]) for row in rows(done.folder)]
 
 
-def test_tables_are_the_same_bytes_anywhere(ask: Callable[..., Predicted], pictures: Path, tmp_path: Path) -> None:
-    clip(pictures / "clip.mp4")
+def test_tables_are_the_same_bytes_anywhere(ask: Callable[..., Predicted], images: Path, tmp_path: Path) -> None:
+    clip(images / "clip.mp4")
     moved = tmp_path / "elsewhere"
-    pictures_there = moved / "pictures"
-    one = ask(pictures, wish=Wish(ALL))
+    images_there = moved / "images"
+    one = ask(images, wish=Wish(ALL))
     moved.mkdir()
-    pictures.rename(pictures_there)
-    other = ask(pictures_there, wish=Wish(ALL), out=tmp_path / "out")
-    tables = [name for name in files(one.folder) if not name.startswith("pictures/")]
+    images.rename(images_there)
+    other = ask(images_there, wish=Wish(ALL), out=tmp_path / "out")
+    tables = [name for name in files(one.folder) if not name.startswith("images/")]
     assert files(one.folder) == files(other.folder)
     assert {name: (one.folder / name).read_bytes() for name in tables} == {
         name: (other.folder / name).read_bytes() for name in tables
@@ -165,50 +165,48 @@ def test_tables_are_the_same_bytes_anywhere(ask: Callable[..., Predicted], pictu
 
 
 def test_an_equal_question_is_not_asked_again_and_another_has_its_own_folder(
-    ask: Callable[..., Predicted], pictures: Path
+    ask: Callable[..., Predicted], images: Path
 ) -> None:
-    first, again = ask(pictures), ask(pictures)
+    first, again = ask(images), ask(images)
     assert (first.up_to_date, again.up_to_date) == (False, True)
     assert (again.folder, dict(again.found)) == (first.folder, json.loads(json.dumps(first.found)))
-    assert ask(pictures, confidence=0.4).folder != first.folder
-    Image.fromarray(scene(9, 90, 120)).save(pictures / "a" / "1.png")
-    changed = ask(pictures)
+    assert ask(images, confidence=0.4).folder != first.folder
+    Image.fromarray(scene(9, 90, 120)).save(images / "a" / "1.png")
+    changed = ask(images)
     assert not changed.up_to_date
     assert changed.folder != first.folder
 
 
-def test_what_lies_in_a_folder_stays(ask: Callable[..., Predicted], pictures: Path, tmp_path: Path) -> None:
+def test_what_lies_in_a_folder_stays(ask: Callable[..., Predicted], images: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match="mine: holds other files, which stay"):
-        ask(pictures, out=tmp_path / "mine")
+        ask(images, out=tmp_path / "mine")
     assert files(tmp_path / "mine") == ["letter.txt"]
     with pytest.raises(UsageError, match=r"letter\.txt: expected a folder to write, found a file"):
-        ask(pictures, out=tmp_path / "mine" / "letter.txt")
+        ask(images, out=tmp_path / "mine" / "letter.txt")
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
-    out = ask(pictures, out=tmp_path / "out").folder
+    out = ask(images, out=tmp_path / "out").folder
     with pytest.raises(UsageError, match="out: holds other predictions, which stay"):
-        ask(pictures, out=out, confidence=0.4)
+        ask(images, out=out, confidence=0.4)
 
 
-def test_results_among_the_pictures_are_not_taken_for_pictures(ask: Callable[..., Predicted], pictures: Path) -> None:
-    assert not ask(pictures, out=pictures / "found").up_to_date
-    assert ask(pictures, out=pictures / "found").up_to_date
+def test_results_among_the_images_are_not_taken_for_images(ask: Callable[..., Predicted], images: Path) -> None:
+    assert not ask(images, out=images / "found").up_to_date
+    assert ask(images, out=images / "found").up_to_date
 
 
-def test_links_that_lead_nowhere_are_told(ask: Callable[..., Predicted], pictures: Path, tmp_path: Path) -> None:
-    (pictures / "loop.jpg").symlink_to("loop.jpg")
-    (pictures / "gone.mp4").symlink_to("nowhere.mp4")
-    done = ask(pictures, out=tmp_path / "out", wish=Wish(("csv",)))
+def test_links_that_lead_nowhere_are_told(ask: Callable[..., Predicted], images: Path, tmp_path: Path) -> None:
+    (images / "loop.jpg").symlink_to("loop.jpg")
+    (images / "gone.mp4").symlink_to("nowhere.mp4")
+    done = ask(images, out=tmp_path / "out", wish=Wish(("csv",)))
     assert [one["file"] for one in done.found["problems"]] == ["b/broken.jpg", "gone.mp4", "loop.jpg"]
-    assert done.found["pictures"] == 3
+    assert done.found["images"] == 3
 
 
-def test_nothing_is_left_where_nothing_can_be_read(
-    ask: Callable[..., Predicted], pictures: Path, tmp_path: Path
-) -> None:
+def test_nothing_is_left_where_nothing_can_be_read(ask: Callable[..., Predicted], images: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"found 1 file of which none can be read; .*broken\.jpg"):
-        ask(pictures / "b" / "broken.jpg", out=tmp_path / "out")
+        ask(images / "b" / "broken.jpg", out=tmp_path / "out")
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith((".out.partial", "predictions"))]
 
 
@@ -231,51 +229,51 @@ def write_run(root: Path, weights: Path, threshold: float) -> Path:
 
 
 def test_the_last_run_answers_from_the_confidence_that_its_evaluation_chose(
-    ask: Callable[..., Predicted], pictures: Path, untrained_model: Path, tmp_path: Path
+    ask: Callable[..., Predicted], images: Path, untrained_model: Path, tmp_path: Path
 ) -> None:
     folder = write_run(tmp_path, untrained_model, 0.5)
-    done = ask(pictures, weights=None)
+    done = ask(images, weights=None)
     assert done.folder.parent == folder / "predictions"
     assert (done.found["model"], done.found["confidence_chosen"]) == ("mine", "val")
     assert done.found["inputs"]["confidence"] == 0.5
     assert all(float(row["confidence"]) > 0.5 for row in rows(done.folder))
-    by_path = ask(pictures, weights=folder / "weights" / "best.pt")
+    by_path = ask(images, weights=folder / "weights" / "best.pt")
     assert (by_path.folder, by_path.up_to_date) == (done.folder, True)
-    at_another_size = ask(pictures, weights=None, imgsz=128)
+    at_another_size = ask(images, weights=None, imgsz=128)
     assert at_another_size.found["confidence_chosen"] == "default"
 
 
 def test_an_export_of_a_run_answers_alike_from_the_runs_confidence(
-    ask: Callable[..., Predicted], pictures: Path, untrained_model: Path, tmp_path: Path
+    ask: Callable[..., Predicted], images: Path, untrained_model: Path, tmp_path: Path
 ) -> None:
     folder = write_run(tmp_path, untrained_model, 0.5)
     exported = export(folder / "weights" / "best.pt", folder / "export", to="onnx", imgsz=96, dynamic=True)
-    run, done = ask(pictures, weights=None), ask(pictures, weights=exported)
+    run, done = ask(images, weights=None), ask(images, weights=exported)
     assert (done.found["model"], done.found["inputs"]["confidence"]) == ("mine", 0.5)
     assert done.folder != run.folder
     assert [done.found[key] for key in ("mask", "no_mask")] == [run.found[key] for key in ("mask", "no_mask")]
 
 
-def test_wrong_questions_are_answered_in_words(ask: Callable[..., Predicted], pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--save picture: .*did you mean 'pictures'"):
-        ask(pictures, wish=Wish(("picture",)))
+def test_wrong_questions_are_answered_in_words(ask: Callable[..., Predicted], images: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--save image: .*did you mean 'images'"):
+        ask(images, wish=Wish(("image",)))
     with pytest.raises(UsageError, match="nothing would be written that shows a face"):
-        ask(pictures, wish=Wish(("csv",), anonymize=True))
+        ask(images, wish=Wish(("csv",), anonymize=True))
     with pytest.raises(MissingError, match=r"absent\.pt"):
-        ask(pictures, weights=tmp_path / "absent.pt")
+        ask(images, weights=tmp_path / "absent.pt")
     with pytest.raises(UsageError, match="both given"):
-        ask(pictures, run="mine")
+        ask(images, run="mine")
 
 
 # ---- hidden faces ----
 
 
 def test_no_pixel_of_a_face_is_left_in_what_is_written(
-    ask: Callable[..., Predicted], pictures: Path, untrained_model: Path
+    ask: Callable[..., Predicted], images: Path, untrained_model: Path
 ) -> None:
     import cv2
 
-    done = ask(pictures / "a" / "1.png", wish=Wish(("pictures", "csv"), anonymize=True), confidence=1)
+    done = ask(images / "a" / "1.png", wish=Wish(("images", "csv"), anonymize=True), confidence=1)
     pixels = scene(0, 90, 120)
     doubtful = [
         one.corners
@@ -284,7 +282,7 @@ def test_no_pixel_of_a_face_is_left_in_what_is_written(
     ]
     assert doubtful
     assert not rows(done.folder)  # no box is drawn over a cover
-    with Image.open(done.folder / "pictures" / "1.jpg") as written:
+    with Image.open(done.folder / "images" / "1.jpg") as written:
         assert not written.getexif()
         assert not {"exif", "xmp", "photoshop", "icc_profile", "comment"} & set(written.info)
         shown = np.asarray(written).astype(int)
@@ -309,18 +307,18 @@ def test_a_cover_is_one_colour_and_takes_the_whole_box(boxes: list[tuple[float, 
         assert changed[rows_, columns].all()
 
 
-def test_the_counts_are_the_same_with_hidden_faces(ask: Callable[..., Predicted], pictures: Path) -> None:
-    open_, hidden = ask(pictures), ask(pictures, wish=Wish(anonymize=True))
+def test_the_counts_are_the_same_with_hidden_faces(ask: Callable[..., Predicted], images: Path) -> None:
+    open_, hidden = ask(images), ask(images, wish=Wish(anonymize=True))
     assert rows(open_.folder) == rows(hidden.folder)
 
 
 def test_an_export_that_keeps_doubtful_faces_to_itself_is_refused(
-    ask: Callable[..., Predicted], pictures: Path, untrained_model: Path, tmp_path: Path
+    ask: Callable[..., Predicted], images: Path, untrained_model: Path, tmp_path: Path
 ) -> None:
     exported = export(untrained_model, tmp_path / "nms", to="onnx", imgsz=96, nms=True)
     with pytest.raises(UsageError, match=r"below confidence 0\.25 by itself, and 0\.01 is asked for to hide"):
-        ask(pictures, weights=exported, wish=Wish(anonymize=True))
-    assert ask(pictures, weights=exported, confidence=0.3).found["pictures"] == 3
+        ask(images, weights=exported, wish=Wish(anonymize=True))
+    assert ask(images, weights=exported, confidence=0.3).found["images"] == 3
 
 
 def frame(name: str, time: float | None) -> Frame:
@@ -361,10 +359,10 @@ def test_few_frames_wait_however_many_there_are_a_second() -> None:
 
 def test_a_video_is_written_as_one_that_plays(ask: Callable[..., Predicted], tmp_path: Path) -> None:
     done = ask(clip(tmp_path / "clip.mp4"), wish=Wish(ALL))
-    assert (done.found["pictures"], done.found["videos"], done.found["frames"]) == (0, 1, 6)
-    written = list(media.frames(media.find_sources([done.folder / "pictures" / "clip.mp4"])))
+    assert (done.found["images"], done.found["videos"], done.found["frames"]) == (0, 1, 6)
+    written = list(media.frames(media.find_sources([done.folder / "images" / "clip.mp4"])))
     assert [one.pixels.shape for one in written if isinstance(one, Frame)] == [(96, 128, 3)] * 6
-    assert media.frame_rate(done.folder / "pictures" / "clip.mp4") == pytest.approx(10)
+    assert media.frame_rate(done.folder / "images" / "clip.mp4") == pytest.approx(10)
     assert [name for name in files(done.folder) if name.startswith("labels/")] == [
         f"labels/clip.mp4/{index:06d}.txt" for index in range(6)
     ]
@@ -375,28 +373,28 @@ def test_a_sampled_video_has_the_frames_that_were_taken(ask: Callable[..., Predi
     done = ask(clip(tmp_path / "clip.mp4", frames=12), wish=Wish(every=0.5))
     assert done.found["frames"] == 3
     assert {row["frame"] for row in rows(done.folder)} <= {"0", "5", "10"}
-    assert media.frame_rate(done.folder / "pictures" / "clip.mp4") == pytest.approx(2)
+    assert media.frame_rate(done.folder / "images" / "clip.mp4") == pytest.approx(2)
 
 
-def test_a_video_and_a_picture_of_one_name_are_both_written(ask: Callable[..., Predicted], tmp_path: Path) -> None:
+def test_a_video_and_an_image_of_one_name_are_both_written(ask: Callable[..., Predicted], tmp_path: Path) -> None:
     clip(tmp_path / "in.mp4")
     Image.fromarray(scene(1, 90, 120)).save(tmp_path / "in.png")
     done = ask(tmp_path / "in.mp4", tmp_path / "in.png")
-    assert [name for name in files(done.folder) if "/" in name] == ["pictures/in-mp4.mp4", "pictures/in-png.jpg"]
+    assert [name for name in files(done.folder) if "/" in name] == ["images/in-mp4.mp4", "images/in-png.jpg"]
 
 
 # ---- the command ----
 
 
 def test_the_command_speaks_json_and_passes_over_what_is_broken(
-    pictures: Path, untrained_model: Path, tmp_path: Path
+    images: Path, untrained_model: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "facemask_train", "predict", str(pictures), "--weights", str(untrained_model)]
+    command = [sys.executable, "-m", "facemask_train", "predict", str(images), "--weights", str(untrained_model)]
     done = subprocess.run(
         [*command, "--save", "csv", "--json"], cwd=tmp_path, capture_output=True, text=True, check=True, env=os.environ
     )
     said = json.loads(done.stdout)
-    assert (said["pictures"], said["faces"]) == (3, said["mask"] + said["no_mask"])
+    assert (said["images"], said["faces"]) == (3, said["mask"] + said["no_mask"])
     assert said["problems"] == [{"file": "b/broken.jpg", "why": said["problems"][0]["why"]}]
     assert (said["confidence"], said["confidence_chosen"], said["up_to_date"]) == (0.25, "default", False)
     assert files(tmp_path / said["path"]) == ["detections.csv", "predictions.json"]

@@ -36,19 +36,19 @@ Counts = Mapping[tuple[int, int], int]
 """By (what it is, what became of it): how many faces."""
 
 
-def exam(counts: Counts, *, false: Sequence[int] = (0, 0, 0), pictures: int = 200) -> Measured:
-    """Return a test set with so many faces of each kind, dealt out over its pictures, all of one size."""
+def exam(counts: Counts, *, false: Sequence[int] = (0, 0, 0), images: int = 200) -> Measured:
+    """Return a test set with so many faces of each kind, dealt out over its images, all of one size."""
     rows = [pair for pair, count in counts.items() for _ in range(count)]
     name, answer = (np.array([row[i] for row in rows], np.int64) for i in (0, 1))
     kinds = np.repeat([MASK, BARE, UNKNOWN], false)
-    boxes = Boxes(np.arange(len(kinds)) % pictures, kinds, np.full(len(kinds), SIDE))
-    return Measured(pictures, np.arange(len(rows)) % pictures, name, answer, np.full(len(rows), SIDE), boxes)
+    boxes = Boxes(np.arange(len(kinds)) % images, kinds, np.full(len(kinds), SIDE))
+    return Measured(images, np.arange(len(rows)) % images, name, answer, np.full(len(rows), SIDE), boxes)
 
 
-def streamed(masked: int, bare: int, unknown: int = 0, *, pictures: int = 0) -> Stream:
-    """Return so many boxes, dealt out over pictures (each its own where 0)."""
+def streamed(masked: int, bare: int, unknown: int = 0, *, images: int = 0) -> Stream:
+    """Return so many boxes, dealt out over images (each its own where 0)."""
     answer = np.repeat([MASK, BARE, UNKNOWN], [masked, bare, unknown])
-    many = pictures or len(answer)
+    many = images or len(answer)
     return Stream(np.ones(many), Boxes(np.arange(len(answer)) % many, answer, np.full(len(answer), SIDE)))
 
 
@@ -78,7 +78,7 @@ def test_a_perfect_detector_leaves_the_share_and_about_the_binomial_interval() -
     expected = (beta.ppf(0.025, 30, 71), beta.ppf(0.975, 31, 70))  # Clopper and Pearson's
     assert ends(found) == pytest.approx(expected, abs=0.012)
     assert found.bounds == pytest.approx((0.3, 0.3))
-    assert (found.n, found.unknown, found.pictures, found.clusters) == (100, 0, 100, 100)
+    assert (found.n, found.unknown, found.images, found.clusters) == (100, 0, 100, 100)
 
 
 def test_faces_missed_by_class_and_named_wrongly_are_made_good() -> None:
@@ -90,10 +90,10 @@ def test_faces_missed_by_class_and_named_wrongly_are_made_good() -> None:
     assert low < 0.6 < high < 472 / 680
 
 
-def test_false_boxes_are_taken_off_picture_by_picture() -> None:
-    """Half a false box a picture, all called masked: 200 more in 400 pictures."""
+def test_false_boxes_are_taken_off_image_by_image() -> None:
+    """Half a false box an image, all called masked: 200 more in 400 images."""
     test = exam(ERRING, false=(100, 0, 0))
-    assert estimate(test, streamed(472 + 200, 208, pictures=400)).rate == pytest.approx(0.6)
+    assert estimate(test, streamed(472 + 200, 208, images=400)).rate == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize(("masked", "bare", "rate"), [(150, 850, 0.0), (900, 100, 1.0)])
@@ -155,16 +155,16 @@ def test_a_detector_that_guesses_tells_nothing() -> None:
 
 
 def test_no_more_boxes_than_false_ones_tell_nothing() -> None:
-    found = estimate(exam(ERRING, false=(100, 100, 0)), streamed(10, 10, pictures=60))
+    found = estimate(exam(ERRING, false=(100, 100, 0)), streamed(10, 10, images=60))
     assert found.rate is None
     assert found.interval == (0, 1)
     assert any("where no face is" in one for one in found.warnings)
 
 
-def test_one_picture_tells_who_came_together() -> None:
-    found = estimate(exam(ERRING), streamed(30, 30, pictures=1))
+def test_one_image_tells_who_came_together() -> None:
+    found = estimate(exam(ERRING), streamed(30, 30, images=1))
     assert found.interval == (0, 1)
-    assert any("one picture" in one for one in found.warnings)
+    assert any("one image" in one for one in found.warnings)
 
 
 @pytest.mark.parametrize(
@@ -202,12 +202,12 @@ outcomes = st.lists(st.integers(0, 40), min_size=4, max_size=4)
 @settings(max_examples=150)
 @given(outcomes, outcomes, st.lists(st.integers(0, 30), min_size=3, max_size=3), outcomes, st.integers(1, 40))
 def test_a_rate_lies_in_its_interval_and_both_within_0_and_1(
-    masked: list[int], bare: list[int], false: list[int], seen: list[int], pictures: int
+    masked: list[int], bare: list[int], false: list[int], seen: list[int], images: int
 ) -> None:
     counts = {(MASK, i): n for i, n in enumerate(masked)} | {(BARE, i): n for i, n in enumerate(bare)}
     if not sum(masked[:2]) or not sum(bare[:2]):
         return
-    found = estimate(exam(counts, false=false, pictures=30), streamed(*seen[:3], pictures=pictures), draws=200)
+    found = estimate(exam(counts, false=false, images=30), streamed(*seen[:3], images=images), draws=200)
     if found.interval is None:
         assert sum(seen[:2]) == 0
         return
@@ -225,8 +225,8 @@ def test_a_rate_lies_in_its_interval_and_both_within_0_and_1(
 def test_swapping_the_classes_mirrors_the_answer() -> None:
     swap = {MASK: BARE, BARE: MASK, UNKNOWN: UNKNOWN, MISSED: MISSED}
     mirrored = {(swap[name], swap[answer]): count for (name, answer), count in ERRING.items()}
-    one = estimate(exam(ERRING, false=(60, 20, 5)), streamed(90, 40, 9, pictures=50), draws=20_000)
-    other = estimate(exam(mirrored, false=(20, 60, 5)), streamed(40, 90, 9, pictures=50), draws=20_000)
+    one = estimate(exam(ERRING, false=(60, 20, 5)), streamed(90, 40, 9, images=50), draws=20_000)
+    other = estimate(exam(mirrored, false=(20, 60, 5)), streamed(40, 90, 9, images=50), draws=20_000)
     assert one.rate is not None
     assert one.bounds is not None
     assert other.rate == pytest.approx(1 - one.rate)
@@ -256,13 +256,13 @@ def test_an_end_does_not_vanish_where_nothing_was_seen() -> None:
     assert 0.05 < ends(found)[1] < 0.2
 
 
-def test_how_alike_faces_of_a_picture_are() -> None:
+def test_how_alike_faces_of_an_image_are() -> None:
     rng = np.random.default_rng(3)
 
-    def stream(together: bool, pictures: int) -> Stream:
-        masked = np.repeat(rng.random(pictures) < 0.4, 5) if together else rng.random(5 * pictures) < 0.4
+    def stream(together: bool, images: int) -> Stream:
+        masked = np.repeat(rng.random(images) < 0.4, 5) if together else rng.random(5 * images) < 0.4
         answer = np.where(masked, MASK, BARE)
-        return Stream(np.ones(pictures), Boxes(np.repeat(np.arange(pictures), 5), answer, np.full(5 * pictures, SIDE)))
+        return Stream(np.ones(images), Boxes(np.repeat(np.arange(images), 5), answer, np.full(5 * images, SIDE)))
 
     assert correlation_within([stream(True, 40), stream(True, 40)]) == pytest.approx(1, abs=0.05)
     assert correlation_within([stream(False, 400)]) == pytest.approx(0.05, abs=0.04)
@@ -274,13 +274,13 @@ def test_how_alike_faces_of_a_picture_are() -> None:
 # ---- how often it holds the truth ----
 
 
-def world(pictures: int, rate: float, rng: np.random.Generator) -> tuple[Any, Any, Any]:
-    """Return faces, in pairs that mostly dress alike: the picture of each, if it is bare, how hard its picture is."""
-    picture = np.repeat(np.arange(pictures), 2 * rng.integers(1, 3, pictures))
-    pairs = np.repeat(rng.random(len(picture) // 2) >= rate, 2)
-    alone = rng.random(len(picture)) >= rate
-    bare = np.where(rng.random(len(picture)) < 0.6, pairs, alone).astype(np.int64)
-    return picture, bare, rng.normal(0, 0.4, pictures)[picture]
+def world(images: int, rate: float, rng: np.random.Generator) -> tuple[Any, Any, Any]:
+    """Return faces, in pairs that mostly dress alike: the image of each, if it is bare, how hard its image is."""
+    image = np.repeat(np.arange(images), 2 * rng.integers(1, 3, images))
+    pairs = np.repeat(rng.random(len(image) // 2) >= rate, 2)
+    alone = rng.random(len(image)) >= rate
+    bare = np.where(rng.random(len(image)) < 0.6, pairs, alone).astype(np.int64)
+    return image, bare, rng.normal(0, 0.4, images)[image]
 
 
 def answers(bare: Any, hard: Any, rng: np.random.Generator) -> Any:
@@ -295,12 +295,12 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(rate: float) -> None:
     held = counted = 0
     for seed in range(150):
         rng = np.random.default_rng([seed, round(100 * rate)])
-        picture, bare, hard = world(80, 0.5, rng)
-        test = Measured(80, picture, bare, answers(bare, hard, rng), np.full(len(bare), SIDE), NO_BOXES)
-        picture, bare, hard = world(50, rate, rng)
+        image, bare, hard = world(80, 0.5, rng)
+        test = Measured(80, image, bare, answers(bare, hard, rng), np.full(len(bare), SIDE), NO_BOXES)
+        image, bare, hard = world(50, rate, rng)
         answer = answers(bare, hard, rng)
         seen = answer < MISSED
-        stream = Stream(np.ones(50), Boxes(picture[seen], answer[seen], np.full(int(seen.sum()), SIDE)))
+        stream = Stream(np.ones(50), Boxes(image[seen], answer[seen], np.full(int(seen.sum()), SIDE)))
         found = estimate(test, stream, draws=500)
         held += ends(found)[0] <= rate <= ends(found)[1]
         assert found.uncorrected_interval is not None

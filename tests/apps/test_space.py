@@ -137,13 +137,13 @@ def started(python: Path, folder: Path, home: Path) -> Iterator[str]:
         running.wait(30)
 
 
-def ask(url: str, picture: Path, threshold: float) -> str:
-    """Send a picture as the page does, and return what it says of it."""
+def ask(url: str, image: Path, threshold: float) -> str:
+    """Send an image as the page does, and return what it says of it."""
     offered = requests.get(f"{url}/config", timeout=10).json()["dependencies"]
     number = next(one["id"] for one in offered if one["targets"] and one["targets"][0][1] == "upload")
-    with picture.open("rb") as stream:
+    with image.open("rb") as stream:
         (path,) = requests.post(f"{url}/gradio_api/upload", files={"files": stream}, timeout=30).json()
-    file = {"path": path, "orig_name": picture.name, "meta": {"_type": "gradio.FileData"}}
+    file = {"path": path, "orig_name": image.name, "meta": {"_type": "gradio.FileData"}}
     asked: dict[str, Any] = {"data": [file, threshold], "fn_index": number, "session_hash": "one"}
     requests.post(f"{url}/gradio_api/queue/join", json=asked, timeout=30).raise_for_status()
     told = requests.get(f"{url}/gradio_api/queue/data", params={"session_hash": "one"}, stream=True, timeout=60)

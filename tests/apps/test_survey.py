@@ -83,9 +83,9 @@ def test_a_test_set_is_judged_by_the_same_rule() -> None:
         found("mask", 0.9, *places[0]), found("no_mask", 0.3, *places[0]), found("mask", 0.8, *places[1]),
         found("no_mask", 0.7, *places[4]), found("mask", 0.4, *places[2]),
     )  # fmt: skip
-    empty = validation.Picture("b.jpg", 640, 480, (), ())
-    measured = measure([validation.Picture("a.jpg", 640, 480, labels, answers), empty], RULE)
-    assert measured.pictures == 2
+    empty = validation.ImageResult("b.jpg", 640, 480, (), ())
+    measured = measure([validation.ImageResult("a.jpg", 640, 480, labels, answers), empty], RULE)
+    assert measured.images == 2
     pairs = sorted(zip(measured.name.tolist(), measured.answer.tolist(), strict=True))
     assert pairs == [(MASK, MASK), (MASK, UNKNOWN), (BARE, MASK), (BARE, MISSED)]
     assert measured.false.answer.tolist() == [BARE]
@@ -186,7 +186,7 @@ def test_a_day_without_a_time_of_the_day_is_no_hour_and_no_moment() -> None:
     assert Calendar().cluster("1.jpg", day, None) != Calendar().cluster("2.jpg", day, None)
 
 
-def test_a_time_of_many_pictures_is_an_hour_and_no_moment(tmp_path: Path) -> None:
+def test_a_time_of_many_images_is_an_hour_and_no_moment(tmp_path: Path) -> None:
     path = tmp_path / "places.csv"
     path.write_text("file,place,time\nmarket/*,market,2026-11-25 08:00\n")
     calendar = Calendar("hour", table=time_bins.read_table(path))
@@ -222,7 +222,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, untrained_model: Path) -
     home = tmp_path_factory.mktemp("made") / "made-test"
     home.mkdir()
     scenes = [scene(seed, 96, 96) for seed in range(30)]
-    pictures = []
+    images = []
     for seed, answers in enumerate(load_detector(untrained_model).answers(scenes, confidence=0.1)):
         judged = judge(answers, Rule(0.25, 96), 96, 96)
         labels = tuple(
@@ -230,11 +230,11 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, untrained_model: Path) -
             for i, one in enumerate(judged)
             if one.answer < UNKNOWN and (seed + i) % 10
         )
-        pictures.append(validation.Picture(f"{seed}.png", 96, 96, labels, answers))
-    traits = {one.image: Traits("", 128.0, 100.0) for one in pictures}
-    detections_table.write_detections(home / detections_table.DETECTIONS, pictures)
-    detections_table.write_pictures(
-        home / detections_table.PICTURES, pictures, traits, {one.image: one.image for one in pictures}
+        images.append(validation.ImageResult(f"{seed}.png", 96, 96, labels, answers))
+    traits = {one.image: Traits("", 128.0, 100.0) for one in images}
+    detections_table.write_detections(home / detections_table.DETECTIONS, images)
+    detections_table.write_images(
+        home / detections_table.IMAGES, images, traits, {one.image: one.image for one in images}
     )
     inputs = {"weights": digest_file(untrained_model), "imgsz": 96}
     point = {"threshold": 0.25, "chosen": "val"}
@@ -251,9 +251,9 @@ def root(tmp_path: Path, untrained_model: Path, evaluated: Path) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Pictures of two places on two days, and one that cannot be read."""
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    """Images of two places on two days, and one that cannot be read."""
+    folder = tmp_path / "images"
     for number in range(12):
         name = f"{('gate', 'ward')[number % 2]}_2026-11-2{4 + number // 6}_{number}.png"
         folder.mkdir(exist_ok=True)
@@ -273,14 +273,14 @@ def ask(untrained_model: Path, root: Path) -> Callable[..., Surveyed]:
 PLACED = Plan(Calendar(pattern=time_bins.pattern_of("{place}_{time:%Y-%m-%d}*")), {"pattern": "as it is"})
 
 
-def test_bins_add_up_and_all_is_written(ask: Callable[..., Surveyed], pictures: Path) -> None:
-    done = ask(pictures, plan=PLACED)
+def test_bins_add_up_and_all_is_written(ask: Callable[..., Surveyed], images: Path) -> None:
+    done = ask(images, plan=PLACED)
     said = done.found
     assert [(one["place"], one["time"]) for one in said["bins"]] == [
         ("gate", "2026-11-24"), ("gate", "2026-11-25"), ("ward", "2026-11-24"), ("ward", "2026-11-25"),
     ]  # fmt: skip
     assert [one["file"] for one in said["problems"]] == ["broken.jpg"]
-    for key in ("n", "pictures", "clusters"):
+    for key in ("n", "images", "clusters"):
         assert said[key] == sum(one[key] for one in said["bins"]) > 0
     assert said["unknown"]["faces"] == sum(one["unknown"]["faces"] for one in said["bins"])
     assert said["interval"][0] <= said["rate"] <= said["interval"][1]
@@ -295,8 +295,8 @@ def test_bins_add_up_and_all_is_written(ask: Callable[..., Surveyed], pictures: 
     assert json.loads((done.folder / "survey.json").read_text()) == said
 
 
-def test_the_page_says_what_it_rests_on_and_shows_nobody(ask: Callable[..., Surveyed], pictures: Path) -> None:
-    done = ask(pictures, plan=PLACED)
+def test_the_page_says_what_it_rests_on_and_shows_nobody(ask: Callable[..., Surveyed], images: Path) -> None:
+    done = ask(images, plan=PLACED)
     page = read_page((done.folder / "report.html").read_bytes())
     assert "img" not in page.tags
     assert "svg" in page.tags
@@ -319,20 +319,20 @@ def test_the_page_says_what_it_rests_on_and_shows_nobody(ask: Callable[..., Surv
 
 
 def test_an_equal_survey_is_kept_and_another_question_has_its_own_folder(
-    ask: Callable[..., Surveyed], pictures: Path
+    ask: Callable[..., Surveyed], images: Path
 ) -> None:
-    one, again, other = ask(pictures), ask(pictures), ask(pictures, which=Which(confidence=0.4))
+    one, again, other = ask(images), ask(images), ask(images, which=Which(confidence=0.4))
     assert (one.up_to_date, again.up_to_date, other.up_to_date) == (False, True, False)
     assert one.folder == again.folder != other.folder
     assert one.found == again.found
     assert one.found["bins"] == []  # no place, no time
     assert other.found["confidence_chosen"] == "user"
     with pytest.raises(UsageError, match="other files"):
-        ask(pictures, out=pictures)
+        ask(images, out=images)
 
 
-def test_faces_are_kept_only_when_asked(ask: Callable[..., Surveyed], pictures: Path) -> None:
-    done = ask(pictures, plan=Plan(keep_faces=True))
+def test_faces_are_kept_only_when_asked(ask: Callable[..., Surveyed], images: Path) -> None:
+    done = ask(images, plan=Plan(keep_faces=True))
     kept = list((done.folder / "faces").rglob("*.jpg"))
     assert len(kept) == done.found["n"] + done.found["unknown"]["faces"]
     assert {path.parent.name for path in kept} <= {*CLASSES, "unknown"}
@@ -350,8 +350,8 @@ def test_a_video_is_sampled_by_its_clock_and_its_blocks_are_clusters(
     writer.release()
     plan = Plan(Calendar("minute", start=datetime(2026, 11, 25, 7, 59, 56), block=2.0), {"block": 2.0}, every=1.0)
     said = ask(path, plan=plan).found
-    assert (said["pictures"], said["clusters"]) == (8, 4)
-    assert [(one["time"], one["pictures"]) for one in said["bins"]] == [
+    assert (said["images"], said["clusters"]) == (8, 4)
+    assert [(one["time"], one["images"]) for one in said["bins"]] == [
         ("2026-11-25 07:59", 4),
         ("2026-11-25 08:00", 4),
     ]
@@ -359,36 +359,38 @@ def test_a_video_is_sampled_by_its_clock_and_its_blocks_are_clusters(
 
 
 def test_without_an_evaluation_the_next_step_is_told(
-    root: Path, ask: Callable[..., Surveyed], pictures: Path, untrained_model: Path
+    root: Path, ask: Callable[..., Surveyed], images: Path, untrained_model: Path
 ) -> None:
     with pytest.raises(MissingError, match="how these weights err") as caught:
-        ask(pictures, which=Which(data="v8", split="val"))
+        ask(images, which=Which(data="v8", split="val"))
     assert caught.value.next_step == (f"fmask evaluate --weights {untrained_model} --imgsz 96 --data v8 --split val")
     with pytest.raises(MissingError, match="at 64 px"):
-        ask(pictures, imgsz=64)
+        ask(images, imgsz=64)
     with pytest.raises(UsageError, match="trained on"):
-        ask(pictures, which=Which(split="train"))
+        ask(images, which=Which(split="train"))
 
 
-def test_a_test_set_of_one_class_is_refused(root: Path, ask: Callable[..., Surveyed], pictures: Path) -> None:
+def test_a_test_set_of_one_class_is_refused(root: Path, ask: Callable[..., Surveyed], images: Path) -> None:
     (home,) = root.glob("runs/*/evaluation/made-test")
     masked = [
-        validation.Picture(one.image, 96, 96, tuple(face for face in one.labels if face.name == "mask"), one.detections)
-        for one in detections_table.read_pictures(home)
+        validation.ImageResult(
+            one.image, 96, 96, tuple(face for face in one.labels if face.name == "mask"), one.detections
+        )
+        for one in detections_table.read_images(home)
     ]
     traits = {one.image: Traits("", 128.0, 100.0) for one in masked}
-    detections_table.write_pictures(
-        home / detections_table.PICTURES, masked, traits, {one.image: one.image for one in masked}
+    detections_table.write_images(
+        home / detections_table.IMAGES, masked, traits, {one.image: one.image for one in masked}
     )
     with pytest.raises(DataError, match="no face without a mask"):
-        ask(pictures)
+        ask(images)
 
 
 def test_odd_light_is_told() -> None:
     tested = np.linspace(80, 160, 200).tolist()
     assert odd_light(tested, [100.0] * 10) == []
     (said,) = odd_light(tested, [20.0] * 3 + [100.0] * 7)
-    assert "30 % of the pictures are darker" in said
+    assert "30 % of the images are darker" in said
 
 
 def test_the_chart_escapes_what_people_call_their_places() -> None:
@@ -424,16 +426,16 @@ def test_a_chart_is_drawn_whatever_is_missing_or_called_how(tmp_path: Path) -> N
 
 
 def test_few_faces_in_many_bins_are_one_note() -> None:
-    bins = [{"place": "", "time": f"day {day}", "warnings": ["few: 2 faces in 1 pictures"]} for day in range(5)]
+    bins = [{"place": "", "time": f"day {day}", "warnings": ["few: 2 faces in 1 images"]} for day in range(5)]
     bins[4]["warnings"] = ["another"]
     few, other = survey_report.bin_notes(bins)
     assert few.startswith("4 of 5 bins hold few")
     assert other == "day 4: another"
-    assert survey_report.bin_notes(bins[:2])[0] == "day 0: few: 2 faces in 1 pictures"
+    assert survey_report.bin_notes(bins[:2])[0] == "day 0: few: 2 faces in 1 images"
 
 
-def test_the_command_prints_one_object(root: Path, pictures: Path, untrained_model: Path) -> None:
-    command = ["survey", str(pictures), "--weights", str(untrained_model), "--root", str(root), "--json"]
+def test_the_command_prints_one_object(root: Path, images: Path, untrained_model: Path) -> None:
+    command = ["survey", str(images), "--weights", str(untrained_model), "--root", str(root), "--json"]
     ran = subprocess.run(
         [sys.executable, "-m", "facemask_train", *command, "--pattern", "{place}_{time:%Y-%m-%d}*", "--by", "week"],
         capture_output=True, text=True, check=True,

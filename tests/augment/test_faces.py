@@ -17,35 +17,35 @@ from facemask_train.core.recipe import Faces
 from facemask_train.core.types import Box, Label
 from facemask_train.sources.sample.people import Pen, draw_person
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 
 KINDS = tuple(faces.MARGINS)
 SKIN = (206, 160, 128)
 
 
-def person(name: str, side: int = 60, size: tuple[int, int] = (300, 300), seed: int = 1) -> tuple[Picture, Label]:
-    """Return a picture of smooth noise with one drawn person in its middle, and the person's label."""
+def person(name: str, side: int = 60, size: tuple[int, int] = (300, 300), seed: int = 1) -> tuple[ImageArray, Label]:
+    """Return an image of smooth noise with one drawn person in its middle, and the person's label."""
     import cv2
 
     width, height = size
     rough = np.random.default_rng(seed).integers(60, 200, (9, 9, 3), dtype=np.uint8)
-    picture = cv2.resize(rough, size, interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(rough, size, interpolation=cv2.INTER_CUBIC)
     kind = "mask" if name == "mask" else "no_mask"
-    corners = draw_person(Pen(picture, width / 2, height * 0.4, side / 2), Random(seed), kind)  # type: ignore[arg-type]
-    return picture, Label(name, Box(*corners))
+    corners = draw_person(Pen(image, width / 2, height * 0.4, side / 2), Random(seed), kind)  # type: ignore[arg-type]
+    return image, Label(name, Box(*corners))
 
 
-def face_of(kind: str, **kwargs: object) -> tuple[Picture, Label]:
+def face_of(kind: str, **kwargs: object) -> tuple[ImageArray, Label]:
     return person("mask" if kind == "tint" else "no_mask", **kwargs)  # type: ignore[arg-type]
 
 
-def drawn(kind: str, side: int = 60, seeds: int = 30) -> tuple[Picture, Label, faces.Change]:
-    """Return a picture, its label, and the first edit of this kind that succeeds."""
+def drawn(kind: str, side: int = 60, seeds: int = 30) -> tuple[ImageArray, Label, faces.Change]:
+    """Return an image, its label, and the first edit of this kind that succeeds."""
     for seed in range(seeds):
-        picture, label = face_of(kind, side=side, size=(side * 5, side * 5), seed=seed)
-        change, _ = edit_face(picture, [label], 0, kind, Random(seed))  # type: ignore[arg-type]
+        image, label = face_of(kind, side=side, size=(side * 5, side * 5), seed=seed)
+        change, _ = edit_face(image, [label], 0, kind, Random(seed))  # type: ignore[arg-type]
         if change is not None:
-            return picture, label, change
+            return image, label, change
     raise AssertionError(f"no {kind} in {seeds} tries")
 
 
@@ -65,17 +65,17 @@ def test_a_kind_without_weight_is_never_drawn() -> None:
 
 @pytest.mark.parametrize("name", ["mask", "no_mask"])
 def test_what_is_tried_fits_the_class(name: str) -> None:
-    picture, label = person(name, side=40, size=(200, 200))
+    image, label = person(name, side=40, size=(200, 200))
     tried = {
-        edit.kind for seed in range(60) for edit in edit_faces(picture, [label], Faces(share=1.0, min_side=8), seed)[1]
+        edit.kind for seed in range(60) for edit in edit_faces(image, [label], Faces(share=1.0, min_side=8), seed)[1]
     }
     assert tried == set(kinds_for(name, Faces().kinds))
 
 
 def test_the_share_and_the_weights_are_kept() -> None:
-    picture, label = person("no_mask", side=24, size=(120, 120))
+    image, label = person("no_mask", side=24, size=(120, 120))
     settings_ = Faces(share=0.5, kinds={"relight": 3, "shadow": 1})
-    edits = [edit for seed in range(200) for edit in edit_faces(picture, [label], settings_, seed)[1]]
+    edits = [edit for seed in range(200) for edit in edit_faces(image, [label], settings_, seed)[1]]
     assert 80 <= len(edits) <= 120
     assert 0.65 <= sum(edit.kind == "relight" for edit in edits) / len(edits) <= 0.85
 
@@ -84,19 +84,19 @@ def test_the_share_and_the_weights_are_kept() -> None:
 
 
 def test_a_small_face_is_left_byte_for_byte() -> None:
-    picture, label = person("no_mask", side=18, size=(100, 100))
-    result, edits = edit_faces(picture, [label], Faces(share=1.0, min_side=20), 3)
-    assert result is picture
+    image, label = person("no_mask", side=18, size=(100, 100))
+    result, edits = edit_faces(image, [label], Faces(share=1.0, min_side=20), 3)
+    assert result is image
     assert edits == (Edit(0, None, "too small"),)
     assert not edits[0].applied
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_face_behind_another_is_left_as_it_was(kind: str) -> None:
-    picture, label = face_of(kind)
+    image, label = face_of(kind)
     box = label.box
     other = Label("mask", Box(box.x_min + 0.8 * box.width, box.y_min, box.x_max + box.width, box.y_max))
-    assert edit_face(picture, [label, other], 0, kind, Random(0)) == (None, "overlapped")  # type: ignore[arg-type]
+    assert edit_face(image, [label, other], 0, kind, Random(0)) == (None, "overlapped")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -119,26 +119,26 @@ def test_faces_that_no_edit_fits(box: Box, others: list[Box], reason: str) -> No
 
 
 def test_a_hand_that_another_face_would_cut_is_not_drawn() -> None:
-    picture, label = person("no_mask")
+    image, label = person("no_mask")
     box = label.box
     near = [
         Label("no_mask", Box(box.x_min - 60, box.y_max + 2, box.x_max + 60, box.y_max + 60)),
         Label("no_mask", Box(box.x_max + 2, box.y_min, box.x_max + 50, box.y_max)),
         Label("no_mask", Box(box.x_min - 50, box.y_min, box.x_min - 2, box.y_max)),
     ]
-    assert edit_face(picture, [label, *near], 0, "hand", Random(1)) == (None, "overlapped")
+    assert edit_face(image, [label, *near], 0, "hand", Random(1)) == (None, "overlapped")
 
 
 def test_a_face_in_the_dark_stays_as_it_was() -> None:
-    picture, label = person("no_mask")
-    dark = (picture * 0.14).astype(np.uint8)
+    image, label = person("no_mask")
+    dark = (image * 0.14).astype(np.uint8)
     reasons = {edit_face(dark, [label], 0, "shadow", Random(seed))[1] for seed in range(12)}
     assert reasons <= {"unjudgeable", "not drawn"}
 
 
 def test_a_face_without_features_left_is_unjudgeable() -> None:
-    picture, label = person("no_mask")
-    face = crop_face(picture, label.box, (0.1, 0.1, 0.1), masked=False)
+    image, label = person("no_mask")
+    face = crop_face(image, label.box, (0.1, 0.1, 0.1), masked=False)
     painted = face.pixels.copy()
     painted[:] = 150
     assert spoilt(face, painted, "recolour", None) == "unjudgeable"
@@ -151,20 +151,20 @@ def test_a_face_without_features_left_is_unjudgeable() -> None:
 
 
 def test_a_spoilt_edit_is_not_applied(monkeypatch: pytest.MonkeyPatch) -> None:
-    def blank(face: faces.Face, rng: Random) -> Picture:
+    def blank(face: faces.Face, rng: Random) -> ImageArray:
         return np.full_like(face.pixels, 140)
 
     monkeypatch.setattr(faces, "TONES", {"relight": blank})
-    picture, label = person("no_mask")
-    result, edits = edit_faces(picture, [label], Faces(share=1.0, kinds={"relight": 1}), 0)
-    assert result is picture
+    image, label = person("no_mask")
+    result, edits = edit_faces(image, [label], Faces(share=1.0, kinds={"relight": 1}), 0)
+    assert result is image
     assert edits == (Edit(0, "relight", "unjudgeable"),)
 
 
 def test_a_mask_in_the_colour_of_the_skin_needs_no_tint() -> None:
     rng = np.random.default_rng(0)
-    picture = np.clip(rng.normal(SKIN, 3, (120, 120, 3)), 0, 255).astype(np.uint8)
-    assert edit_face(picture, [Label("mask", Box(30, 30, 80, 90))], 0, "tint", Random(0)) == (None, "not drawn")
+    image = np.clip(rng.normal(SKIN, 3, (120, 120, 3)), 0, 255).astype(np.uint8)
+    assert edit_face(image, [Label("mask", Box(30, 30, 80, 90))], 0, "tint", Random(0)) == (None, "not drawn")
 
 
 def test_survival_tells_what_is_left() -> None:
@@ -184,20 +184,20 @@ def test_survival_tells_what_is_left() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("side", [20, 60, 200])
 def test_every_kind_can_be_drawn_at_any_size(kind: str, side: int) -> None:
-    picture, _, change = drawn(kind, side)
-    before = picture[change.window]
+    image, _, change = drawn(kind, side)
+    before = image[change.window]
     assert change.pixels.shape == before.shape
     assert change.pixels.dtype == np.uint8
     assert float(np.abs(change.pixels.astype(int) - before).mean()) > 0.5
 
 
-def lower_and_upper(picture: Picture, label: Label, change: faces.Change) -> tuple[float, float]:
+def lower_and_upper(image: ImageArray, label: Label, change: faces.Change) -> tuple[float, float]:
     """Return how much an edit changed the lower and the upper half of the face, in levels."""
-    after = picture.copy()
+    after = image.copy()
     after[change.window] = change.pixels
     box = label.box
     columns, middle = slice(int(box.x_min), int(box.x_max)), int((box.y_min + box.y_max) / 2)
-    away = np.abs(after.astype(int) - picture)
+    away = np.abs(after.astype(int) - image)
     return (
         float(away[middle : int(box.y_max), columns].mean()),
         float(away[int(box.y_min) : middle, columns].mean()),
@@ -218,29 +218,29 @@ def test_kinds_of_the_upper_face_leave_the_lower(kind: str) -> None:
 
 def test_tint_brings_the_mask_nearer_to_the_skin() -> None:
     """A flat face with a blue mask: the mask's colour moves to the skin's, its folds stay."""
-    picture = np.full((160, 160, 3), 90, np.uint8)
+    image = np.full((160, 160, 3), 90, np.uint8)
     box = Box(50, 40, 110, 115)
-    picture[40:115, 50:110] = SKIN
-    picture[78:112, 52:108] = (120, 170, 210)
-    picture[90:92, 52:108] = (90, 140, 180)  # a fold
-    picture[60:63, 60:70] = picture[60:63, 90:100] = 40  # eyes
-    change, reason = edit_face(picture, [Label("mask", box)], 0, "tint", Random(4))
+    image[40:115, 50:110] = SKIN
+    image[78:112, 52:108] = (120, 170, 210)
+    image[90:92, 52:108] = (90, 140, 180)  # a fold
+    image[60:63, 60:70] = image[60:63, 90:100] = 40  # eyes
+    change, reason = edit_face(image, [Label("mask", box)], 0, "tint", Random(4))
     assert reason == "" and change is not None
-    after = picture.copy()
+    after = image.copy()
     after[change.window] = change.pixels
 
-    def away(image: Picture) -> float:
-        lab = to_lab(np.array([[image[100, 80], SKIN]], np.float32))[0]
+    def away(seen: ImageArray) -> float:
+        lab = to_lab(np.array([[seen[100, 80], SKIN]], np.float32))[0]
         return float(np.linalg.norm(lab[0, 1:] - lab[1, 1:]))
 
-    assert away(after) < 0.6 * away(picture)
+    assert away(after) < 0.6 * away(image)
     assert after[91, 80].sum() < after[100, 80].sum() - 40
 
 
-def test_grey_pictures_stay_grey() -> None:
+def test_grey_images_stay_grey() -> None:
     for kind in KINDS:
-        picture, label, _ = drawn(kind)
-        grey = np.repeat(picture.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
+        image, label, _ = drawn(kind)
+        grey = np.repeat(image.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
         for seed in range(6):
             change, _ = edit_face(grey, [label], 0, kind, Random(seed))
             if change is not None:
@@ -272,59 +272,59 @@ def reach(box: Box, kind: str) -> tuple[int, int, int, int]:
 def test_nothing_beyond_the_reach_and_nobody_else_is_touched(
     kind: str, side: int, place: tuple[int, int], ratio: float, near: int, seed: int
 ) -> None:
-    """Any box on a real enough picture, also one that holds no face, with another face somewhere about it."""
-    picture = np.random.default_rng(seed).integers(0, 256, (230, 310, 3), dtype=np.uint8)
+    """Any box on a real enough image, also one that holds no face, with another face somewhere about it."""
+    image = np.random.default_rng(seed).integers(0, 256, (230, 310, 3), dtype=np.uint8)
     part, label = face_of(kind, side=60, size=(200, 200), seed=seed % 7)
-    picture[20:220, 40:240] = part
+    image[20:220, 40:240] = part
     x, y = place
     box = Box(x, y, min(310, x + side), min(230, y + ratio * side))
     other = Box(near, 30, near + 30, 70)
     labels = [Label(label.name, box), Label("mask", other)]
-    before = picture.copy()
-    change, reason = edit_face(picture, labels, 0, kind, Random(seed))  # type: ignore[arg-type]
+    before = image.copy()
+    change, reason = edit_face(image, labels, 0, kind, Random(seed))  # type: ignore[arg-type]
     assert (change is None) == bool(reason)
-    assert np.array_equal(picture, before)
+    assert np.array_equal(image, before)
     if change is None:
         return
-    after = picture.copy()
+    after = image.copy()
     after[change.window] = change.pixels
     left, top, right, bottom = reach(box, kind)
-    outside = np.ones(picture.shape[:2], bool)
+    outside = np.ones(image.shape[:2], bool)
     outside[max(0, top) : bottom, max(0, left) : right] = False
     outside[30:70, near : near + 30] = True
-    assert np.array_equal(after[outside], picture[outside])
+    assert np.array_equal(after[outside], image[outside])
 
 
 @pytest.mark.parametrize("kind", ["recolour", "relight"])
 def test_a_neighbour_that_touches_the_face_keeps_its_pixels(kind: str) -> None:
-    picture, label, change = drawn(kind)
+    image, label, change = drawn(kind)
     box = label.box
     low, high = box.y_max - 0.06 * box.height, box.y_max + 40
     other = Label("no_mask", Box(box.x_min + 0.1 * box.width, low, box.x_max - 0.1 * box.width, high))
     part = slice(int(low), int(np.ceil(high))), slice(int(other.box.x_min), int(np.ceil(other.box.x_max)))
-    free = picture.copy()
+    free = image.copy()
     free[change.window] = change.pixels
-    assert not np.array_equal(free[part], picture[part])
+    assert not np.array_equal(free[part], image[part])
     changed = 0
     for seed in range(20):
-        beside, _ = edit_face(picture, [label, other], 0, kind, Random(seed))  # type: ignore[arg-type]
+        beside, _ = edit_face(image, [label, other], 0, kind, Random(seed))  # type: ignore[arg-type]
         if beside is not None:
             changed += 1
-            after = picture.copy()
+            after = image.copy()
             after[beside.window] = beside.pixels
-            assert np.array_equal(after[part], picture[part])
+            assert np.array_equal(after[part], image[part])
     assert changed
 
 
 def test_each_face_draws_for_itself() -> None:
     """What becomes of one face does not depend on the others: their order of success, or their class."""
     one, label = person("no_mask", side=40, size=(150, 200), seed=2)
-    picture = np.hstack([one, one])
+    image = np.hstack([one, one])
     shifted = Box(label.box.x_min + 150, label.box.y_min, label.box.x_max + 150, label.box.y_max)
     second = Label("no_mask", shifted)
     settings_ = Faces(share=1.0, kinds={"relight": 1, "shadow": 1, "tint": 1})
-    with_bare = edit_faces(picture, [label, second], settings_, 5)
-    with_masked = edit_faces(picture, [Label("mask", label.box), second], settings_, 5)
+    with_bare = edit_faces(image, [label, second], settings_, 5)
+    with_masked = edit_faces(image, [Label("mask", label.box), second], settings_, 5)
     assert np.array_equal(with_bare[0][:, 150:], with_masked[0][:, 150:])
     assert with_bare[1][1] == with_masked[1][1]
 
@@ -333,13 +333,13 @@ def test_the_same_seed_gives_the_same_face_whatever_the_global_seeds() -> None:
     import cv2
 
     for kind in KINDS:
-        picture, label, _ = drawn(kind)
+        image, label, _ = drawn(kind)
         np.random.seed(1)
         cv2.setRNGSeed(1)
-        first, _ = edit_face(picture, [label], 0, kind, Random(9))
+        first, _ = edit_face(image, [label], 0, kind, Random(9))
         np.random.seed(2)
         cv2.setRNGSeed(2)
-        second, _ = edit_face(picture, [label], 0, kind, Random(9))
+        second, _ = edit_face(image, [label], 0, kind, Random(9))
         assert (first is None) == (second is None)
         if first is not None and second is not None:
             assert np.array_equal(first.pixels, second.pixels)
@@ -349,30 +349,30 @@ def test_the_same_seed_gives_the_same_face_whatever_the_global_seeds() -> None:
 
 
 def test_the_skin_is_measured_and_not_the_hair_or_the_eyes() -> None:
-    picture = np.full((120, 120, 3), 30, np.uint8)
-    picture[30:100, 30:90] = SKIN
-    picture[30:45, 30:90] = (20, 18, 16)
-    picture[52:56, 40:50] = picture[52:56, 70:80] = 15
-    face = crop_face(picture, Box(30, 30, 90, 100), (0.1, 0.1, 0.1), masked=False)
+    image = np.full((120, 120, 3), 30, np.uint8)
+    image[30:100, 30:90] = SKIN
+    image[30:45, 30:90] = (20, 18, 16)
+    image[52:56, 40:50] = image[52:56, 70:80] = 15
+    face = crop_face(image, Box(30, 30, 90, 100), (0.1, 0.1, 0.1), masked=False)
     assert to_rgb(face.skin[None, None])[0, 0] == pytest.approx(SKIN, abs=4)
 
 
 def test_the_brows_are_found_where_a_head_is_tilted_back() -> None:
-    picture = np.full((160, 160, 3), 90, np.uint8)
-    picture[40:120, 40:110] = SKIN
+    image = np.full((160, 160, 3), 90, np.uint8)
+    image[40:120, 40:110] = SKIN
     box = Box(40, 40, 110, 120)
-    assert crop_face(picture, box, (0.1, 0.1, 0.1), masked=False).brows == BROWS
-    picture[50:54, 48:70] = picture[50:54, 80:102] = 25  # a tenth of the face from its top
-    assert crop_face(picture, box, (0.1, 0.1, 0.1), masked=False).brows == pytest.approx(-0.85, abs=0.06)
+    assert crop_face(image, box, (0.1, 0.1, 0.1), masked=False).brows == BROWS
+    image[50:54, 48:70] = image[50:54, 80:102] = 25  # a tenth of the face from its top
+    assert crop_face(image, box, (0.1, 0.1, 0.1), masked=False).brows == pytest.approx(-0.85, abs=0.06)
 
 
-def test_grain_and_softness_follow_the_picture() -> None:
+def test_grain_and_softness_follow_the_image() -> None:
     import cv2
 
-    picture, label = person("no_mask", side=100, size=(400, 400))
-    noisy = np.clip(picture + np.random.default_rng(0).normal(0, 6, picture.shape), 0, 255).astype(np.uint8)
-    soft = cv2.GaussianBlur(picture, (0, 0), 2.5)
-    plain, grainy, blurred = (crop_face(p, label.box, (0, 0, 0), masked=False) for p in (picture, noisy, soft))
+    image, label = person("no_mask", side=100, size=(400, 400))
+    noisy = np.clip(image + np.random.default_rng(0).normal(0, 6, image.shape), 0, 255).astype(np.uint8)
+    soft = cv2.GaussianBlur(image, (0, 0), 2.5)
+    plain, grainy, blurred = (crop_face(p, label.box, (0, 0, 0), masked=False) for p in (image, noisy, soft))
     assert grainy.grain > plain.grain + 2
     assert blurred.softness > 1.5 > plain.softness
 

@@ -25,7 +25,7 @@ from facemask_train.core.recipe import Augment, Transform
 from facemask_train.core.types import Box, Label
 from facemask_train.sources.sample.scenes import draw_scene
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 
 SHA = "ab" * 32
 PIXEL_STEPS: tuple[dict[str, object], ...] = (
@@ -41,9 +41,9 @@ def steps(*given_: dict[str, object]) -> tuple[Transform, ...]:
     return tuple(Transform.model_validate(step) for step in given_)
 
 
-def scene(seed: int = 3) -> tuple[Picture, tuple[Label, ...]]:
+def scene(seed: int = 3) -> tuple[ImageArray, tuple[Label, ...]]:
     drawn = draw_scene(Random(seed), people=2)
-    return drawn.picture, tuple(Label(face.kind, face.box) for face in drawn.faces)
+    return drawn.image, tuple(Label(face.kind, face.box) for face in drawn.faces)
 
 
 # ------------------------------------------------------------------ geometry
@@ -85,19 +85,19 @@ def test_boxes_follow_the_size_that_a_scale_really_gives() -> None:
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 
 
-def coloured(width: int, height: int, boxes: Sequence[Box], seed: int) -> Picture:
+def coloured(width: int, height: int, boxes: Sequence[Box], seed: int) -> ImageArray:
     """Return grey noise with a rectangle of its own colour in each box."""
     grey = np.random.default_rng(seed).integers(90, 166, (height, width, 1), dtype=np.uint8)
-    picture = np.repeat(grey, 3, axis=2)
+    image = np.repeat(grey, 3, axis=2)
     for box, colour in zip(boxes, COLOURS, strict=False):
-        picture[int(box.y_min) : int(box.y_max), int(box.x_min) : int(box.x_max)] = colour
-    return picture
+        image[int(box.y_min) : int(box.y_max), int(box.x_min) : int(box.x_max)] = colour
+    return image
 
 
-def extent(picture: Picture, colour: tuple[int, int, int]) -> tuple[float, float, float, float]:
+def extent(image: ImageArray, colour: tuple[int, int, int]) -> tuple[float, float, float, float]:
     """Return the corners of what has this colour, from the first to the last row and column that hold it."""
     wanted = int(np.argmax(colour))
-    levels = picture.astype(np.float32)
+    levels = image.astype(np.float32)
     pure = np.clip((levels[..., wanted] - np.delete(levels, wanted, axis=2).max(axis=2)) / 255, 0, 1)
     rows, columns = (np.flatnonzero(pure.max(axis=axis) > 0.5) for axis in (1, 0))
     return float(columns[0]), float(rows[0]), float(columns[-1]) + 1, float(rows[-1]) + 1
@@ -129,42 +129,42 @@ def test_every_box_is_where_its_pixels_are(
         top = draw.draw(st.integers(0, height - 24))
         boxes.append(Box(left, top, left + draw.draw(st.integers(9, 18)), top + draw.draw(st.integers(9, 24))))
     labels = [Label("mask", box) for box in boxes]
-    picture = coloured(width, height, boxes, 1)
-    kept = picture.copy()
+    image = coloured(width, height, boxes, 1)
+    kept = image.copy()
     copy_steps = steps(*chosen)
-    result, shape = render(picture, labels, copy_steps, seed), shape_of(copy_steps, labels, seed)
-    assert np.array_equal(picture, kept)
-    assert not np.shares_memory(result.picture, picture)
-    assert result.picture.shape[:2] == shape.size(width, height)[::-1]
+    result, shape = render(image, labels, copy_steps, seed), shape_of(copy_steps, labels, seed)
+    assert np.array_equal(image, kept)
+    assert not np.shares_memory(result.image, image)
+    assert result.image.shape[:2] == shape.size(width, height)[::-1]
     assert result.labels == shape.labels(labels, width, height)
     scaled = any("scale" in step for step in chosen)
     for label, colour in zip(result.labels, COLOURS, strict=True):
-        found = extent(result.picture, colour)
+        found = extent(result.image, colour)
         assert found == pytest.approx(label.box.corners, abs=1.0 if scaled else 0.0)
 
 
 def test_a_scale_leaves_every_face_large_enough_to_judge() -> None:
-    picture = np.full((600, 800, 3), 120, np.uint8)
+    image = np.full((600, 800, 3), 120, np.uint8)
     labels = [Label("mask", Box(0, 0, 80, 100)), Label("mask", Box(300, 300, 340, 340)), Label("mask", Box(5, 5, 9, 9))]
     chosen = steps({"scale": {"factor": [0.1, 0.1]}}, {"scale": {"factor": [0.5, 0.5]}})
-    result = render(picture, labels, chosen, 1)
+    result = render(image, labels, chosen, 1)
     assert shape_of(chosen, labels, 1) == Shape(scale=0.2)
     assert [round(label.box.width, 3) for label in result.labels] == [16.0, 8.0, 0.8]
     assert shape_of(chosen, [], 1).scale == pytest.approx(0.05)
 
 
-def test_a_turned_picture_is_the_same_pixels() -> None:
-    picture, labels = scene()
+def test_a_turned_image_is_the_same_pixels() -> None:
+    image, labels = scene()
     for degrees in (90, 180, 270):
-        result = render(picture, labels, steps({"turn": {"degrees": [degrees]}}), 0)
-        assert np.array_equal(result.picture, np.rot90(picture, degrees // 90))
+        result = render(image, labels, steps({"turn": {"degrees": [degrees]}}), 0)
+        assert np.array_equal(result.image, np.rot90(image, degrees // 90))
 
 
-def test_a_scale_that_changes_nothing_gives_a_picture_of_its_own() -> None:
-    picture, labels = scene()
-    result = render(picture, labels, steps({"scale": {"factor": [1, 1]}}), 0)
-    assert np.array_equal(result.picture, picture)
-    assert not np.shares_memory(result.picture, picture)
+def test_a_scale_that_changes_nothing_gives_an_image_of_its_own() -> None:
+    image, labels = scene()
+    result = render(image, labels, steps({"scale": {"factor": [1, 1]}}), 0)
+    assert np.array_equal(result.image, image)
+    assert not np.shares_memory(result.image, image)
 
 
 # ------------------------------------------------------------------ seeds
@@ -194,7 +194,7 @@ def test_a_change_of_one_step_changes_no_other_draw() -> None:
     assert set(turns[0]) == {90, 180, 270}
 
 
-def test_p_is_the_share_of_pictures_a_step_is_applied_to() -> None:
+def test_p_is_the_share_of_images_a_step_is_applied_to() -> None:
     turned = [shape_of(steps({"turn": {"p": 0.3}}), [], seed).turn != 0 for seed in range(400)]
     assert 0.22 <= sum(turned) / 400 <= 0.38
 
@@ -206,13 +206,13 @@ def everything() -> tuple[Transform, ...]:
 def test_the_same_seed_gives_the_same_copy_in_any_order_and_under_any_global_seed() -> None:
     import cv2
 
-    pictures = [scene(seed) for seed in range(3)]
-    first = [render(*picture, everything(), number) for number, picture in enumerate(pictures)]
+    images = [scene(seed) for seed in range(3)]
+    first = [render(*image, everything(), number) for number, image in enumerate(images)]
     np.random.seed(5)
     cv2.setRNGSeed(5)
     for number in (2, 0, 1):
-        again = render(*pictures[number], everything(), number)
-        assert np.array_equal(again.picture, first[number].picture)
+        again = render(*images[number], everything(), number)
+        assert np.array_equal(again.image, first[number].image)
         assert (again.labels, again.edits, again.left_out) == (
             first[number].labels,
             first[number].edits,
@@ -230,7 +230,7 @@ os.environ.pop("NO_ALBUMENTATIONS_UPDATE", None)
 seed = seed_of(7, "copy", everything(), SHA)
 copy = render(*scene(), everything(), seed)
 assert "albumentations" in sys.modules and os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
-print(json.dumps([seed, hashlib.sha256(copy.picture.tobytes()).hexdigest(), repr(copy.labels), repr(copy.edits)]))
+print(json.dumps([seed, hashlib.sha256(copy.image.tobytes()).hexdigest(), repr(copy.labels), repr(copy.edits)]))
 """
 
 
@@ -240,7 +240,7 @@ def test_another_process_gives_the_same_copy_and_imports_albumentations_only_for
     said = json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
     seed = seed_of(7, "copy", everything(), SHA)
     copy = render(*scene(), everything(), seed)
-    digest = hashlib.sha256(copy.picture.tobytes()).hexdigest()
+    digest = hashlib.sha256(copy.image.tobytes()).hexdigest()
     assert said == [seed, digest, repr(copy.labels), repr(copy.edits)]
 
 
@@ -251,24 +251,24 @@ def test_another_process_gives_the_same_copy_and_imports_albumentations_only_for
 def test_pixel_steps_move_no_label_and_never_change_their_argument(step: dict[str, object]) -> None:
     changed = 0
     for seed in range(4):
-        picture, labels = scene(seed)
-        kept = picture.copy()
-        result = render(picture, labels, steps(step), seed)
-        assert np.array_equal(picture, kept)
-        assert not np.shares_memory(result.picture, picture)
-        assert result.picture.shape == picture.shape and result.picture.dtype == np.uint8
+        image, labels = scene(seed)
+        kept = image.copy()
+        result = render(image, labels, steps(step), seed)
+        assert np.array_equal(image, kept)
+        assert not np.shares_memory(result.image, image)
+        assert result.image.shape == image.shape and result.image.dtype == np.uint8
         assert result.labels == labels and result.edits == ()
-        changed += not np.array_equal(result.picture, picture)
-        assert np.array_equal(result.picture, picture) == bool(result.left_out)
+        changed += not np.array_equal(result.image, image)
+        assert np.array_equal(result.image, image) == bool(result.left_out)
     assert changed
 
 
 def test_blur_moves_nothing() -> None:
     """A motion blur that is not centred would move the faces out of their boxes."""
-    picture = np.zeros((61, 61, 3), np.uint8)
-    picture[26:35, 26:35] = 255
+    image = np.zeros((61, 61, 3), np.uint8)
+    image[26:35, 26:35] = 255
     for seed in range(30):
-        blurred = render(picture, [], steps({"blur": {"motion": 1.0, "kernel": [7, 7]}}), seed).picture[..., 0]
+        blurred = render(image, [], steps({"blur": {"motion": 1.0, "kernel": [7, 7]}}), seed).image[..., 0]
         weights = blurred.astype(float)
         rows, columns = np.indices(weights.shape)
         assert (rows * weights).sum() / weights.sum() == pytest.approx(30, abs=0.6)
@@ -276,53 +276,53 @@ def test_blur_moves_nothing() -> None:
 
 
 def test_a_step_that_drowns_a_face_is_left_out() -> None:
-    picture = np.full((80, 80, 3), 120, np.uint8)
-    picture[30:50, 30:50] = np.random.default_rng(0).integers(115, 126, (20, 20, 1))
+    image = np.full((80, 80, 3), 120, np.uint8)
+    image[30:50, 30:50] = np.random.default_rng(0).integers(115, 126, (20, 20, 1))
     label = Label("no_mask", Box(30, 30, 50, 50))
     noise = steps({"noise": {"strength": [0.3, 0.3]}})
-    result = render(picture, [label], noise, 1)
+    result = render(image, [label], noise, 1)
     assert result.left_out == ("noise",)
-    assert np.array_equal(result.picture, picture)
-    assert render(picture, [], noise, 1).left_out == ()
+    assert np.array_equal(result.image, image)
+    assert render(image, [], noise, 1).left_out == ()
 
 
-def test_small_pictures_bear_every_step() -> None:
+def test_small_images_bear_every_step() -> None:
     for step in PIXEL_STEPS:
         for shape in ((10, 10, 3), (10, 300, 3), (300, 10, 3)):
-            picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-            assert render(picture, [], steps(step), 3).picture.shape == shape
+            image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+            assert render(image, [], steps(step), 3).image.shape == shape
 
 
-def test_faces_are_edited_upright_in_a_turned_picture() -> None:
+def test_faces_are_edited_upright_in_a_turned_image() -> None:
     """The same edit as before the turn: the turn is exact, so the pixels are the same too."""
-    picture, labels = scene()
+    image, labels = scene()
     only = {"faces": {"share": 1.0, "min_side": 8}}
     for degrees in (90, 180, 270):
         seed = 4
-        turned = render(picture, labels, steps({"turn": {"degrees": [degrees]}}, only), seed)
-        straight = render(picture, labels, steps({"turn": {"degrees": [degrees], "p": 1e-9}}, only), seed)
+        turned = render(image, labels, steps({"turn": {"degrees": [degrees]}}, only), seed)
+        straight = render(image, labels, steps({"turn": {"degrees": [degrees], "p": 1e-9}}, only), seed)
         assert any(edit.applied for edit in straight.edits)
         assert turned.edits == straight.edits
-        assert np.array_equal(turned.picture, np.rot90(straight.picture, degrees // 90))
-        assert turned.labels == Shape(degrees).labels(labels, picture.shape[1], picture.shape[0])
+        assert np.array_equal(turned.image, np.rot90(straight.image, degrees // 90))
+        assert turned.labels == Shape(degrees).labels(labels, image.shape[1], image.shape[0])
 
 
 def test_faces_steps_move_no_label_and_say_what_became_of_each() -> None:
-    picture, labels = scene()
-    kept = picture.copy()
-    result = render(picture, labels, steps({"faces": {"share": 1.0, "min_side": 8}}), 2)
-    assert np.array_equal(picture, kept)
+    image, labels = scene()
+    kept = image.copy()
+    result = render(image, labels, steps({"faces": {"share": 1.0, "min_side": 8}}), 2)
+    assert np.array_equal(image, kept)
     assert result.labels == labels
     assert [edit.label for edit in result.edits] == list(range(len(labels)))
-    assert np.array_equal(result.picture, picture) == (not any(edit.applied for edit in result.edits))
+    assert np.array_equal(result.image, image) == (not any(edit.applied for edit in result.edits))
 
 
 def test_what_a_recipe_says_can_be_rendered() -> None:
     copies = Augment.model_validate({"copies": {"turned": [{"turn": None}], "faces": [{"faces": None}]}}).copies
-    picture, labels = scene()
-    assert {name: render(picture, labels, chosen, 1).picture.size for name, chosen in copies.items()} == {
-        "turned": picture.size,
-        "faces": picture.size,
+    image, labels = scene()
+    assert {name: render(image, labels, chosen, 1).image.size for name, chosen in copies.items()} == {
+        "turned": image.size,
+        "faces": image.size,
     }
 
 
@@ -330,10 +330,10 @@ def test_what_a_recipe_says_can_be_rendered() -> None:
 
 
 def test_a_sheet_has_a_band_for_each_transform_and_the_same_bytes_on_every_run(tmp_path: Path) -> None:
-    pictures = [scene(seed) for seed in range(6)]
+    images = [scene(seed) for seed in range(6)]
     chosen = steps({"turn": {}}, {"faces": {"kinds": {"cap": 1, "tint": 1, "beard": 0}}})
     for name in ("one", "two"):
-        found = list(examples_of(pictures, chosen, 1, most=3))
+        found = list(examples_of(images, chosen, 1, most=3))
         transform_sheet(found, tmp_path / f"{name}.jpg", "copy 'x'")
     assert sorted({name for name, _, _ in found}) == ["cap", "tint", "turn"]
     assert sum(name == "turn" for name, _, _ in found) == 3
@@ -349,8 +349,8 @@ def test_a_sheet_of_nothing_is_a_title(tmp_path: Path) -> None:
 
 
 def test_examples_show_each_step_alone_and_applied() -> None:
-    pictures = [scene(seed) for seed in range(3)]
-    for name, before, after in examples_of(pictures, steps({"turn": {"p": 0.01, "degrees": [90]}}), 5):
+    images = [scene(seed) for seed in range(3)]
+    for name, before, after in examples_of(images, steps({"turn": {"p": 0.01, "degrees": [90]}}), 5):
         assert name == "turn"
         assert np.array_equal(after, np.rot90(before))
     assert transforms.MIN_SIDE == 10

@@ -1,4 +1,4 @@
-"""Boxes compared and moved: against rendered pictures, and whatever the numbers are."""
+"""Boxes compared and moved: against rendered images, and whatever the numbers are."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def boxes(draw: st.DrawFn) -> Box:
     return Box(left, top, draw(st.integers(left + 1, WIDTH)), draw(st.integers(top + 1, HEIGHT)))
 
 
-def extent(picture: np.ndarray) -> tuple[int, int, int, int]:
-    rows, columns = np.nonzero(picture)
+def extent(image: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.nonzero(image)
     return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
 
 
 @given(boxes(), st.sampled_from(ORIENTATIONS))
-def test_a_box_turns_as_its_picture_does(box: Box, orientation: int) -> None:
-    picture = np.zeros((HEIGHT, WIDTH), np.uint8)
-    picture[int(box.y_min) : int(box.y_max), int(box.x_min) : int(box.x_max)] = 1
-    assert oriented(box.corners, WIDTH, HEIGHT, orientation) == extent(turned(picture, orientation))
+def test_a_box_turns_as_its_image_does(box: Box, orientation: int) -> None:
+    image = np.zeros((HEIGHT, WIDTH), np.uint8)
+    image[int(box.y_min) : int(box.y_max), int(box.x_min) : int(box.x_max)] = 1
+    assert oriented(box.corners, WIDTH, HEIGHT, orientation) == extent(turned(image, orientation))
 
 
 @given(boxes(), st.sampled_from(ORIENTATIONS))

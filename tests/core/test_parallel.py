@@ -83,7 +83,7 @@ def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_same_bytes_from_one_process_four_and_a_cluster_of_two_nodes(tmp_path: Path) -> None:
     trees = []
     for number in range(3):
-        root = make_world(tmp_path / str(number), pictures=60, augment=FACES)
+        root = make_world(tmp_path / str(number), images=60, augment=FACES)
         fetch(root, ["one", "two"])
         if number < 2:
             build(root, "x", engine=Engine(workers=(1, 4)[number]))

@@ -24,7 +24,7 @@ from facemask_train.dataset.versions import find_ensemble
 from facemask_train.formats import yolo
 from facemask_train.sources.fetch import fetch
 from helpers.crash import every_death, tree
-from helpers.worlds import HEIGHT, WIDTH, make_root, picture, write
+from helpers.worlds import HEIGHT, WIDTH, image, make_root, write
 
 ALONE = Engine(workers=1)
 BUILD = """
@@ -101,10 +101,10 @@ def test_defects_are_counted_by_cause_and_the_rows_add_up(tmp_path: Path) -> Non
         {
             "b 0.txt": "1 0.5 0.5 0.25 0.25\n1 0.5 0.5 0.25 0.25\n0 nan 0.5 0.1 0.1\n7 0.5 0.5 0.1 0.1\n"
             "1 0.5 0.5\n1 0.5 0.5 0 0.2\n0 0.98 0.5 0.2 0.2\n",
-            "b 1.jpg": picture(101)[:500],
-            "b 2.jpg": picture(102) + b"tail",
+            "b 1.jpg": image(101)[:500],
+            "b 2.jpg": image(102) + b"tail",
             "ghost.txt": "1 0.5 0.5 0.1 0.1\n",
-            "lonely.jpg": picture(200),
+            "lonely.jpg": image(200),
         },
     )
     card = built(root)
@@ -116,7 +116,7 @@ def test_defects_are_counted_by_cause_and_the_rows_add_up(tmp_path: Path) -> Non
         ("box", "refused", "unknown-class"): 1,
         ("box", "refused", "wrong-columns"): 1,
         ("box", "refused", "no-area"): 1,
-        ("box", "refused", "no-picture"): 1,
+        ("box", "refused", "no-image"): 1,
         ("box", "refused", "in-refused-image"): 2,
         ("box", "repaired", "past-edge"): 1,
         ("image", "refused", "truncated"): 1,
@@ -179,9 +179,9 @@ def test_a_recipe_that_asks_for_what_does_not_exist_is_an_error(tmp_path: Path, 
 
 
 def test_an_empty_split_is_an_error(tmp_path: Path) -> None:
-    make_root(tmp_path, pictures=1, recipe={"split": {"train": 0.98, "val": 0.01, "test": 0.01}})
+    make_root(tmp_path, images=1, recipe={"split": {"train": 0.98, "val": 0.01, "test": 0.01}})
     fetch(tmp_path, ["first", "second"])
-    with pytest.raises(DataError, match="expected pictures for"):
+    with pytest.raises(DataError, match="expected images for"):
         build(tmp_path, "tiny", engine=ALONE)
 
 
@@ -211,7 +211,7 @@ def test_a_split_is_a_threshold_on_the_content() -> None:
 def test_the_same_bytes_from_any_folder_workers_and_hash_seed(tmp_path: Path) -> None:
     trees = []
     for number, (workers, seed) in enumerate([(1, "0"), (4, "1"), (2, "77")]):
-        root = make_root(tmp_path / f"root {number}", pictures=40)
+        root = make_root(tmp_path / f"root {number}", images=40)
         fetch(root, ["first", "second"])
         environment = {**os.environ, "PYTHONHASHSEED": seed}
         subprocess.run([sys.executable, "-c", BUILD, str(root), str(workers)], env=environment, check=True)
@@ -223,7 +223,7 @@ def test_the_same_bytes_from_any_folder_workers_and_hash_seed(tmp_path: Path) ->
 @pytest.mark.slow
 def test_death_at_any_moment_leaves_what_a_rerun_makes_whole(tmp_path: Path) -> None:
     def prepare(point: int) -> Path:
-        root = make_root(tmp_path / str(point), pictures=4)
+        root = make_root(tmp_path / str(point), images=4)
         fetch(root, ["first", "second"])
         return root
 
@@ -236,13 +236,13 @@ def test_death_at_any_moment_leaves_what_a_rerun_makes_whole(tmp_path: Path) -> 
         deaths += 1
     assert deaths >= 4
     # the same, where an older version stands in the way
-    make_root(whole, pictures=4, recipe={"worn_incorrectly": "drop-box"})
+    make_root(whole, images=4, recipe={"worn_incorrectly": "drop-box"})
     build(whole, "tiny", engine=ALONE)
 
     def outdated(point: int) -> Path:
         root = prepare(1000 + point)
         build(root, "tiny", engine=ALONE)
-        return make_root(root, pictures=4, recipe={"worn_incorrectly": "drop-box"})
+        return make_root(root, images=4, recipe={"worn_incorrectly": "drop-box"})
 
     for left in every_death(BUILD, outdated):
         build(left, "tiny", engine=ALONE)

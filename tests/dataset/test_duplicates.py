@@ -30,14 +30,14 @@ def scenes() -> tuple[Scene, ...]:
     return tuple(draw_scene(Random(f"duplicates {number}")) for number in range(24))
 
 
-def grey(picture: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
+def grey(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
 
 
-def pairs_of(pictures: list[np.ndarray], **changes: float) -> list[Pair]:
-    prints = [fingerprint(grey(picture)) for picture in pictures]
+def pairs_of(images: list[np.ndarray], **changes: float) -> list[Pair]:
+    prints = [fingerprint(grey(image)) for image in images]
     thumbnails = [np.frombuffer(one.thumbnail, np.uint8).reshape(SIDE, SIDE) for one in prints]
-    digests = [hashlib.sha256(encoded(picture, kind=".png")).hexdigest() for picture in pictures]
+    digests = [hashlib.sha256(encoded(image, kind=".png")).hexdigest() for image in images]
     hashes = words([one.hash for one in prints])
     return find_pairs(hashes, thumbnails.__getitem__, digests, Duplicates(**changes), engine=ALONE)
 
@@ -46,10 +46,10 @@ def pairs_of(pictures: list[np.ndarray], **changes: float) -> list[Pair]:
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_the_hash_of_an_oriented_picture_follows_from_one(orientation: int) -> None:
+def test_the_hash_of_an_oriented_image_follows_from_one(orientation: int) -> None:
     for scene in scenes()[:6]:
-        plain = words([fingerprint(grey(scene.picture)).hash])
-        there = words([fingerprint(grey(turned(scene.picture, orientation))).hash])
+        plain = words([fingerprint(grey(scene.image)).hash])
+        there = words([fingerprint(grey(turned(scene.image, orientation))).hash])
         assert np.bitwise_count(oriented(plain, orientation) ^ there).sum() <= 2  # a sign of almost nothing may flip
 
 
@@ -103,12 +103,12 @@ def _a_third_is_near(differing: int) -> bool:
     ("crop", "scale", "quality"),
     [(0, 1, 30), (0, 0.25, 95), (0, 2, 85), (0.02, 1, 85), (0.02, 0.25, 30), (0.02, 2, 50)],
 )
-def test_copies_are_the_same_picture_in_any_orientation(crop: float, scale: float, quality: int) -> None:
+def test_copies_are_the_same_image_in_any_orientation(crop: float, scale: float, quality: int) -> None:
     rng = Random(f"{crop} {scale} {quality}")
-    originals = [scene.picture for scene in scenes()]
+    originals = [scene.image for scene in scenes()]
     copies = [
-        copy_of(picture, rng, crop=crop, scale=scale, quality=quality, orientation=number % 8)
-        for number, picture in enumerate(originals)
+        copy_of(image, rng, crop=crop, scale=scale, quality=quality, orientation=number % 8)
+        for number, image in enumerate(originals)
     ]
     found = {(pair.first, pair.second): pair for pair in pairs_of(originals + copies) if pair.same}
     wanted = {(number, number + len(originals)) for number in range(len(originals))}
@@ -125,16 +125,16 @@ def test_another_moment_of_a_scene_is_kin_or_nothing_but_not_the_same() -> None:
     originals, moments = [], []
     for scene in scenes():
         box = max((face.box for face in scene.faces), key=lambda box: box.area)
-        if box.area > 0.015 * scene.picture.shape[0] * scene.picture.shape[1]:
-            originals.append(scene.picture)
-            moments.append(moment(scene.picture, box.corners, rng))
+        if box.area > 0.015 * scene.image.shape[0] * scene.image.shape[1]:
+            originals.append(scene.image)
+            moments.append(moment(scene.image, box.corners, rng))
     pairs = pairs_of(originals + moments)
     assert len(originals) >= 12
     assert not [pair for pair in pairs if pair.same]
     assert len(pairs) >= len(originals) // 2  # and most are told to be of one scene
 
 
-def test_near_uniform_pictures_are_the_same_only_with_the_same_bytes() -> None:
+def test_near_uniform_images_are_the_same_only_with_the_same_bytes() -> None:
     walls = [wall(seed) for seed in range(12)]
     assert pairs_of(walls) == []
     (pair,) = pairs_of([*walls, walls[3]])
@@ -143,23 +143,23 @@ def test_near_uniform_pictures_are_the_same_only_with_the_same_bytes() -> None:
 
 def test_what_has_no_structure_is_not_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(fingerprint(grey(wall(seed))).hash.strip(b"\0") for seed in range(6))
-    assert all(has_structure(cv2.resize(grey(scene.picture), (SIDE, SIDE))) for scene in scenes())
+    assert all(has_structure(cv2.resize(grey(scene.image), (SIDE, SIDE))) for scene in scenes())
     searched: list[int] = []
     monkeypatch.setattr(duplicates, "find_candidates", lambda hashes, distance: searched.append(len(hashes)) or [])
-    pairs_of([wall(1), scenes()[0].picture, wall(2), scenes()[1].picture])
+    pairs_of([wall(1), scenes()[0].image, wall(2), scenes()[1].image])
     assert searched == [2]
 
 
-def test_equal_pictures_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a picture that a source holds a thousand times would be compared with itself half a million times."""
+def test_equal_images_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an image that a source holds a thousand times would be compared with itself half a million times."""
     compared = []
     stock = duplicates.likeness
     monkeypatch.setattr(duplicates, "likeness", lambda *pair: compared.append(1) or stock(*pair))
-    scene = scenes()[0].picture
+    scene = scenes()[0].image
     near = copy_of(scene, Random(1), crop=0, scale=0.5, quality=60, orientation=2)
-    pairs = pairs_of([scene, near, scene, scenes()[1].picture, near, *[scene] * 20])
+    pairs = pairs_of([scene, near, scene, scenes()[1].image, near, *[scene] * 20])
     assert len(compared) <= 2
-    # the first of equal pictures stands for all: it is tied to each of its twins, and to each of its copy's
+    # the first of equal images stands for all: it is tied to each of its twins, and to each of its copy's
     assert [(pair.first, pair.second) for pair in pairs] == [
         (0, 1), (0, 2), (0, 4), *((0, twin) for twin in range(5, 25)), (1, 4),
     ]  # fmt: skip
@@ -168,7 +168,7 @@ def test_equal_pictures_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_thresholds_are_settings() -> None:
-    scene = scenes()[0].picture
+    scene = scenes()[0].image
     near = copy_of(scene, Random(1), crop=0.02, scale=0.5, quality=40, orientation=0)
     (pair,) = pairs_of([scene, near])
     assert pair.same
@@ -194,4 +194,4 @@ def test_a_chain_whose_ends_differ_makes_two_groups() -> None:
 @settings(max_examples=200)
 def test_whoever_joins_a_group_is_the_same_as_its_first(edges: list[tuple[int, int]]) -> None:
     leaders = groups_of([tie(*edge) for edge in edges])
-    assert all((leader, picture) in edges and leader not in leaders for picture, leader in leaders.items())
+    assert all((leader, image) in edges and leader not in leaders for image, leader in leaders.items())

@@ -1,4 +1,4 @@
-"""Groups: what one picture decides holds for its copies, in words, boxes and numbers."""
+"""Groups: what one image decides holds for its copies, in words, boxes and numbers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_first_copy_is_kept_and_gives_the_split() -> None:
     assert fates(found) == {"b/1.jpg": ("merged", "copy")}
     assert found.fates[0].detail == "of a/1.jpg"
     assert found.overlap == {"a": {"a": 0, "b": 1, "c": 0}, "b": {"a": 1, "b": 0, "c": 0}, "c": dict.fromkeys("abc", 0)}
-    assert (found.counts["groups"], found.counts["pictures"], found.leaks) == (1, 2, 0)
+    assert (found.counts["groups"], found.counts["images"], found.leaks) == (1, 2, 0)
     assert {one.family for one in found.kept} == {digest(TEST, 1), VAL}
 
 
@@ -69,22 +69,22 @@ def test_a_first_copy_without_labels_gives_the_split_and_the_next_is_kept() -> N
     assert [(copy.role, copy.cause) for copy in found.copies] == [("refused", "no-label-file"), ("kept", "")]
 
 
-def test_a_mask_worn_incorrectly_excludes_all_copies_but_no_picture_two_steps_away() -> None:
+def test_a_mask_worn_incorrectly_excludes_all_copies_but_no_image_two_steps_away() -> None:
     members = [
         member("a/1", TRAIN, cause="worn-incorrectly"),
         member("b/1", digest(TRAIN, 1), MASK),
-        member("b/2", digest(TRAIN, 2), MASK),  # the same picture as b/1, not as a/1
+        member("b/2", digest(TRAIN, 2), MASK),  # the same image as b/1, not as a/1
         member("c/1", digest(TRAIN, 3), MASK),  # of one scene with a/1
     ]
     found = decide(members, [same(0, 1), same(1, 2), kin(0, 3)], recipe())
     assert fates(found) == dict.fromkeys(("b/1.jpg", "c/1.jpg"), ("refused", "copy-of-worn-incorrectly"))
-    assert found.fates[0].detail == "the same picture or scene as a/1.jpg"
+    assert found.fates[0].detail == "the same image or scene as a/1.jpg"
     assert set(splits(found)) == {"b/2.jpg"}
     lenient = decide(members, [same(0, 1), same(1, 2), kin(0, 3)], recipe(worn_incorrectly="drop-box"))
     assert set(splits(lenient)) == {"b/1.jpg", "b/2.jpg", "c/1.jpg"}
 
 
-def test_what_is_the_same_as_an_excluded_picture_is_excluded_outside_of_its_group_too() -> None:
+def test_what_is_the_same_as_an_excluded_image_is_excluded_outside_of_its_group_too() -> None:
     members = [
         member("a/1", TRAIN, MASK),
         member("b/1", digest(TRAIN, 1), cause="worn-incorrectly"),  # a copy of a/1
@@ -121,8 +121,8 @@ def test_a_preferred_source_that_contradicts_itself_settles_nothing() -> None:
     assert not found.kept
 
 
-def test_what_holds_of_a_picture_holds_of_all_with_its_bytes() -> None:
-    """Of equal pictures only the first is in the pairs with others."""
+def test_what_holds_of_an_image_holds_of_all_with_its_bytes() -> None:
+    """Of equal images only the first is in the pairs with others."""
     worn, other = digest(TRAIN, 1), digest(TRAIN, 2)
     members = [
         member("a/1", worn, MASK),
@@ -136,8 +136,8 @@ def test_what_holds_of_a_picture_holds_of_all_with_its_bytes() -> None:
 
 
 @given(st.data())
-def test_no_published_picture_stays_that_has_a_copy_in_a_later_split(data: st.DataObject) -> None:
-    """Against all pairs of pictures, written out."""
+def test_no_published_image_stays_that_has_a_copy_in_a_later_split(data: st.DataObject) -> None:
+    """Against all pairs of images, written out."""
     content = data.draw(st.lists(st.integers(0, 4), min_size=2, max_size=9))
     parts = [data.draw(st.sampled_from(["train", "valid", "test"])) for _ in content]
     alike = data.draw(st.sets(st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(lambda tie: tie[0] < tie[1])))
@@ -166,7 +166,7 @@ def test_no_published_picture_stays_that_has_a_copy_in_a_later_split(data: st.Da
     assert {i for i, part in enumerate(parts) if part == "test"} <= set(left)
 
 
-def test_labels_of_a_turned_and_smaller_copy_are_laid_over_the_kept_picture() -> None:
+def test_labels_of_a_turned_and_smaller_copy_are_laid_over_the_kept_image() -> None:
     # the copy is 25 x 50: turned by a quarter counter-clockwise (orientation 1) it is as the kept one, at half its size
     turned = Label("mask", Box(5, 5, 20, 15))
     members = [member("a/1", TRAIN, MASK), member("b/1", digest(TRAIN, 1), turned, size=(25, 50))]
@@ -184,7 +184,7 @@ def test_agreement_counts_flips_and_boxes_that_only_one_has() -> None:
         member("b/1", digest(TRAIN, 1), Label("mask", Box(10, 10, 30, 34)), Label("mask", Box(85, 0, 99, 9))),
     ]
     (agreement,) = decide(members, [same(0, 1)], recipe()).agreements
-    assert (agreement.pictures, agreement.matched, agreement.flipped) == (1, 1, 0)
+    assert (agreement.images, agreement.matched, agreement.flipped) == (1, 1, 0)
     assert (agreement.only_kept, agreement.only_copy, agreement.median_iou) == (1, 1, 0.8)
 
 
@@ -207,7 +207,7 @@ def test_a_later_source_that_ties_two_splits_sends_both_to_train() -> None:
     assert (found.counts["joined"], found.leaks) == (1, 0)
 
 
-def test_pictures_of_one_source_that_are_tied_go_where_the_first_goes() -> None:
+def test_images_of_one_source_that_are_tied_go_where_the_first_goes() -> None:
     members = [member("a/1", TEST, MASK), member("a/2", VAL, MASK)]
     found = decide(members, [kin(0, 1)], recipe())
     assert (set(splits(found).values()), found.counts["joined"]) == ({"test"}, 0)

@@ -17,7 +17,7 @@ from facemask_train.dataset.grouping.hashing import SIDE
 from facemask_train.dataset.loading import image_index as module
 from facemask_train.dataset.loading.image_index import Catalogue, catalogue
 from facemask_train.sources.fetch import fetch
-from helpers.worlds import WIDTH, make_root, picture, write
+from helpers.worlds import WIDTH, image, make_root, write
 
 ALONE = Engine(workers=1)
 
@@ -41,9 +41,9 @@ def equal(one: Catalogue, other: Catalogue) -> bool:
     return bool(arrays) and one.facts == other.facts
 
 
-def test_it_holds_what_each_picture_is_and_looks_like(tmp_path: Path, seen: list[str]) -> None:
-    root = make_root(tmp_path, pictures=3)
-    write(root / "own/second/pics", {"broken.jpg": b"no picture"})
+def test_it_holds_what_each_image_is_and_looks_like(tmp_path: Path, seen: list[str]) -> None:
+    root = make_root(tmp_path, images=3)
+    write(root / "own/second/pics", {"broken.jpg": b"no image"})
     fetch(root, ["second"])
     found = catalogue(root, "second", engine=ALONE)
     assert [facts.path for facts in found.facts] == ["pics/b 0.jpg", "pics/b 1.jpg", "pics/b 2.jpg", "pics/broken.jpg"]
@@ -57,7 +57,7 @@ def test_it_holds_what_each_picture_is_and_looks_like(tmp_path: Path, seen: list
 
 
 def test_an_unchanged_source_is_not_read_again(tmp_path: Path, seen: list[str]) -> None:
-    root = make_root(tmp_path, pictures=3)
+    root = make_root(tmp_path, images=3)
     fetch(root, ["second"])
     first = catalogue(root, "second", engine=ALONE)
     seen.clear()
@@ -67,18 +67,16 @@ def test_an_unchanged_source_is_not_read_again(tmp_path: Path, seen: list[str]) 
 
 
 def test_of_a_changed_source_only_what_changed_is_examined(tmp_path: Path, seen: list[str]) -> None:
-    root = make_root(tmp_path, pictures=4)
+    root = make_root(tmp_path, images=4)
     fetch(root, ["second"])
     catalogue(root, "second", engine=ALONE)
     seen.clear()
-    write(
-        root / "own/second/pics", {"b 1.jpg": picture(900), "new.jpg": picture(901), "new.txt": "0 0.5 0.5 0.1 0.1\n"}
-    )
+    write(root / "own/second/pics", {"b 1.jpg": image(900), "new.jpg": image(901), "new.txt": "0 0.5 0.5 0.1 0.1\n"})
     (root / "own/second/pics/b 2.jpg").unlink()
     fetch(root, ["second"])
     found = catalogue(root, "second", engine=ALONE)
     assert seen == ["pics/b 1.jpg", "pics/new.jpg"]
-    anew = make_root(tmp_path / "anew", pictures=4)
+    anew = make_root(tmp_path / "anew", images=4)
     for name in ("b 1.jpg", "new.jpg"):
         write(anew / "own/second/pics", {name: (root / "own/second/pics" / name).read_bytes()})
     (anew / "own/second/pics/b 2.jpg").unlink()
@@ -87,7 +85,7 @@ def test_of_a_changed_source_only_what_changed_is_examined(tmp_path: Path, seen:
 
 
 def test_another_version_of_the_code_examines_anew(tmp_path: Path, seen: list[str]) -> None:
-    root = make_root(tmp_path, pictures=2)
+    root = make_root(tmp_path, images=2)
     fetch(root, ["second"])
     catalogue(root, "second", engine=ALONE)
     marker = root / "data/cache/second/catalogue.json"
@@ -99,12 +97,12 @@ def test_another_version_of_the_code_examines_anew(tmp_path: Path, seen: list[st
 
 @pytest.mark.parametrize("damage", ["thumbnails cut", "thumbnails gone", "table cut", "table odd", "marker cut"])
 def test_a_damaged_catalogue_is_made_anew(tmp_path: Path, seen: list[str], damage: str) -> None:
-    root = make_root(tmp_path, pictures=3)
+    root = make_root(tmp_path, images=3)
     fetch(root, ["second"])
     whole = catalogue(root, "second", engine=ALONE)
     whole = replace(whole, thumbnails=np.array(whole.thumbnails))  # from the file that is damaged now
     name, _, what = damage.partition(" ")
-    file = {"thumbnails": "thumbnails.bin", "table": "pictures.parquet", "marker": "catalogue.json"}[name]
+    file = {"thumbnails": "thumbnails.bin", "table": "images.parquet", "marker": "catalogue.json"}[name]
     path = root / "data/cache/second" / file
     content = path.read_bytes()
     if what == "gone":
@@ -122,7 +120,7 @@ def test_a_damaged_catalogue_is_made_anew(tmp_path: Path, seen: list[str], damag
 def test_workers_and_folders_make_no_difference(tmp_path: Path) -> None:
     made = []
     for number, workers in enumerate((1, 2)):
-        root = make_root(tmp_path / f"{number}", pictures=70)
+        root = make_root(tmp_path / f"{number}", images=70)
         fetch(root, ["first"])
         made.append(catalogue(root, "first", engine=Engine(workers=workers)))
     assert equal(*made)
@@ -131,7 +129,7 @@ def test_workers_and_folders_make_no_difference(tmp_path: Path) -> None:
 
 
 def test_a_source_that_is_not_fetched_or_held_by_another_command_is_named(tmp_path: Path) -> None:
-    root = make_root(tmp_path, pictures=1)
+    root = make_root(tmp_path, images=1)
     with pytest.raises(MissingError, match="first"):
         catalogue(root, "first", engine=ALONE)
     fetch(root, ["first"])
@@ -139,8 +137,8 @@ def test_a_source_that_is_not_fetched_or_held_by_another_command_is_named(tmp_pa
         catalogue(root, "first", engine=ALONE)
 
 
-def test_a_source_without_pictures_has_an_empty_catalogue(tmp_path: Path) -> None:
-    root = make_root(tmp_path, pictures=1)
+def test_a_source_without_images_has_an_empty_catalogue(tmp_path: Path) -> None:
+    root = make_root(tmp_path, images=1)
     for path in (root / "own/second/pics").glob("*.jpg"):
         path.unlink()
     fetch(root, ["second"])

@@ -1,4 +1,4 @@
-"""What a picture file really is, and how it becomes a plain one."""
+"""What an image file really is, and how it becomes a plain one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facemask_train.dataset.loading.images import decoded_plain, examine, make_plain, plain_extension
-from helpers.worlds import picture
+from helpers.worlds import image
 
 EXIF_6 = Image.Exif()
 EXIF_6[0x0112] = 6
 
 
 def plain(tmp_path: Path, name: str, content: bytes) -> tuple[tuple[str, ...], bytes, str]:
-    """Return the repairs, the bytes and the extension of the plain picture."""
+    """Return the repairs, the bytes and the extension of the plain image."""
     (tmp_path / name).write_bytes(content)
     facts = examine(tmp_path, name).facts
     assert facts.cause == "", facts
@@ -38,25 +38,25 @@ def opened(content: bytes) -> Image.Image:
     ("name", "kind", "mode"),
     [("a.jpg", "JPEG", "RGB"), ("a.jpeg", "JPEG", "L"), ("a.PNG", "PNG", "RGB"), ("a.webp", "WEBP", "RGB")],
 )
-def test_a_plain_picture_keeps_every_byte(tmp_path: Path, name: str, kind: str, mode: str) -> None:
-    content = picture(1, kind, mode)
+def test_a_plain_image_keeps_every_byte(tmp_path: Path, name: str, kind: str, mode: str) -> None:
+    content = image(1, kind, mode)
     assert plain(tmp_path, name, content)[:2] == ((), content)
 
 
 def test_an_extension_that_lies_is_corrected_without_a_new_encoding(tmp_path: Path) -> None:
-    content = picture(1, "WEBP")
+    content = image(1, "WEBP")
     assert plain(tmp_path, "a.jpg", content) == (("wrong-extension",), content, ".webp")
 
 
 def test_bytes_after_the_end_of_a_jpeg_are_cut_off(tmp_path: Path) -> None:
-    content = picture(1)
+    content = image(1)
     repairs, made, extension = plain(tmp_path, "a.jpg", content + b"\0\0sent from a phone")
     assert (repairs, made, extension) == (("bytes-after-end",), content, ".jpg")
 
 
 def test_a_png_without_an_end_is_drawn_anew(tmp_path: Path) -> None:
     """Pillow reads it; OpenCV, and so whoever trains on it, does not."""
-    content = picture(1, "PNG")
+    content = image(1, "PNG")
     repairs, made, extension = plain(tmp_path, "a.png", content[:-12])
     assert (repairs, extension) == (("no-end",), ".png")
     facts = examine(tmp_path, "a.png").facts
@@ -64,8 +64,8 @@ def test_a_png_without_an_end_is_drawn_anew(tmp_path: Path) -> None:
 
 
 def test_an_exif_turn_is_applied_to_the_pixels(tmp_path: Path) -> None:
-    upright = opened(picture(1, quality=100))
-    repairs, made, extension = plain(tmp_path, "a.jpg", picture(1, quality=100, exif=EXIF_6))
+    upright = opened(image(1, quality=100))
+    repairs, made, extension = plain(tmp_path, "a.jpg", image(1, quality=100, exif=EXIF_6))
     assert (repairs, extension) == (("exif-orientation",), ".jpg")
     turned = opened(made)
     assert turned.getexif().get(0x0112, 1) == 1
@@ -95,13 +95,13 @@ def test_transparent_pixels_show_white_and_opaque_ones_stay(tmp_path: Path) -> N
         ("TIFF", "RGB", "unusual-format"),
     ],
 )
-def test_unusual_pictures_become_rgb(tmp_path: Path, kind: str, mode: str, repair: str) -> None:
+def test_unusual_images_become_rgb(tmp_path: Path, kind: str, mode: str, repair: str) -> None:
     if mode == "I;16":
         stream = io.BytesIO()
         Image.fromarray(np.full((20, 20), 40000, dtype=np.uint16)).save(stream, kind)
         content = stream.getvalue()
     else:
-        content = picture(1, kind, mode)
+        content = image(1, kind, mode)
     repairs, made, extension = plain(tmp_path, f"a.{kind.lower()}", content)
     assert repair in repairs
     assert opened(made).mode == "RGB"
@@ -114,10 +114,10 @@ def test_unusual_pictures_become_rgb(tmp_path: Path, kind: str, mode: str, repai
     ("content", "cause"),
     [
         (b"", "unreadable"),
-        (b"not a picture", "unreadable"),
-        (picture(1)[:700], "truncated"),
-        (picture(1, "PNG")[:400], "truncated"),
-        (picture(1, size=(9, 40)), "too-small"),
+        (b"not an image", "unreadable"),
+        (image(1)[:700], "truncated"),
+        (image(1, "PNG")[:400], "truncated"),
+        (image(1, size=(9, 40)), "too-small"),
     ],
 )
 def test_what_cannot_be_used_says_why(tmp_path: Path, content: bytes, cause: str) -> None:
@@ -131,7 +131,7 @@ def test_what_cannot_be_used_says_why(tmp_path: Path, content: bytes, cause: str
 def test_no_bytes_make_it_fail(tmp_path_factory: pytest.TempPathFactory, noise: bytes, place: int) -> None:
     folder = tmp_path_factory.mktemp("noise")
     for kind in ("JPEG", "PNG", "WEBP"):
-        whole = picture(3, kind)
+        whole = image(3, kind)
         (folder / "a.jpg").write_bytes(whole[:place] + noise + whole[place + len(noise) :])
         facts = examine(folder, "a.jpg").facts
         assert bool(facts.cause) != bool(facts.width)

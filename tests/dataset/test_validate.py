@@ -25,7 +25,7 @@ def row(corners: Corners | None, name: str = "with", *, number: int = 1, cause: 
 def one(
     *rows: Row, facts: Facts = FACTS, worn: str = "drop-image", **published: object
 ) -> tuple[tuple[Label, ...] | None, list[Problem]]:
-    """Clean one picture; return its labels (None: refused) and the problems."""
+    """Clean one image; return its labels (None: refused) and the problems."""
     reading = Reading((Published("a.png", rows, **published),))  # type: ignore[arg-type]
     cleaned = clean(reading, {"a.png": facts}, rules(worn))
     return (cleaned.records[0].labels if cleaned.records else None), list(cleaned.problems)
@@ -71,7 +71,7 @@ def test_what_six_decimals_round_away_is_no_defect() -> None:
         (row(None, cause="not-a-number"), "not-a-number"),
     ],
 )
-def test_a_bad_row_is_quarantined_and_its_picture_kept(bad: Row, cause: str) -> None:
+def test_a_bad_row_is_quarantined_and_its_image_kept(bad: Row, cause: str) -> None:
     labels, problems = one(bad, row((5, 5, 20, 20), number=2))
     assert labels == (Label("mask", Box(5, 5, 20, 20)),)
     assert told(problems) == [("box", "refused", cause, 1)]
@@ -103,7 +103,7 @@ def test_worn_incorrectly_follows_the_recipe() -> None:
     assert problems == []
 
 
-def test_a_refused_picture_takes_its_rows_along_each_with_a_cause() -> None:
+def test_a_refused_image_takes_its_rows_along_each_with_a_cause() -> None:
     broken = Facts("a.png", "00", cause="truncated", detail="cut")
     labels, problems = one(row((5, 5, 20, 20)), row(None, number=2, cause="wrong-columns"), facts=broken)
     assert labels is None
@@ -116,7 +116,7 @@ def test_a_refused_picture_takes_its_rows_along_each_with_a_cause() -> None:
     assert told(one(declared=(300, 300))[1]) == [("image", "refused", "size-mismatch", 0)]
 
 
-def test_a_picture_without_rows_is_background() -> None:
+def test_a_image_without_rows_is_background() -> None:
     assert one() == ((), [])
 
 
@@ -133,9 +133,9 @@ def test_a_box_drawn_before_the_exif_turn_turns_along(orientation: int, turned: 
     assert one(row((10, 20, 40, 60)), facts=facts, declared=(100, 200))[0] == (Label("mask", Box(10, 20, 40, 60)),)
 
 
-def test_rows_of_absent_pictures_are_counted() -> None:
-    reading = Reading((), orphans=(row(None, cause="no-picture"),))
-    assert told(list(clean(reading, {}, rules()).problems)) == [("box", "refused", "no-picture", 1)]
+def test_rows_of_absent_images_are_counted() -> None:
+    reading = Reading((), orphans=(row(None, cause="no-image"),))
+    assert told(list(clean(reading, {}, rules()).problems)) == [("box", "refused", "no-image", 1)]
 
 
 anything = st.floats(-300, 500) | st.sampled_from([0.0, 100.0, 200.0, 1e300, -1e300])

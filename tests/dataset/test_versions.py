@@ -48,15 +48,15 @@ def test_copies_are_merged_and_what_one_excludes_is_excluded(tmp_path: Path) -> 
     card = made(make_world(tmp_path)).card
     assert (card["split_by"], card["leaks"]) == ("group", 0)
     assert card["groups"] == {
-        "groups": 4, "pictures": 8, "largest": 2, "families": 4, "largest_family": 2,
+        "groups": 4, "images": 8, "largest": 2, "families": 4, "largest_family": 2,
         "conflicts": 1, "excluded": 1, "joined": 0,
     }  # fmt: skip
     assert card["overlap"] == {"one": {"one": 0, "two": 4}, "two": {"one": 4, "two": 0}}
     assert card["images"] == {"in": 24, "kept": 18, "merged": 2, "repaired": 0, "refused": 4}
     assert card["boxes"]["in"] == card["boxes"]["kept"] + card["boxes"]["merged"] + card["boxes"]["refused"]
     rows = pd.read_parquet(tmp_path / "data/ensembles/x/problems.parquet")
-    pictures = rows[rows["item"] == "image"]
-    assert dict(zip(pictures["source"] + "/" + pictures["image"], pictures["cause"], strict=True)) == {
+    images = rows[rows["item"] == "image"]
+    assert dict(zip(images["source"] + "/" + images["image"], images["cause"], strict=True)) == {
         "one/images/a3.png": "worn-incorrectly",
         "two/pics/b3.jpg": "copy-of-worn-incorrectly",
         "one/images/a2.png": "class-conflict",
@@ -70,7 +70,7 @@ def test_copies_are_merged_and_what_one_excludes_is_excluded(tmp_path: Path) -> 
     assert {"a0.png", "a1.png"} <= {Path(path).name for path in manifest(tmp_path)["source_image"]}
 
 
-def test_groups_hold_the_copies_labels_laid_over_the_kept_picture(tmp_path: Path) -> None:
+def test_groups_hold_the_copies_labels_laid_over_the_kept_image(tmp_path: Path) -> None:
     made(make_world(tmp_path))
     rows = pd.read_parquet(tmp_path / "data/ensembles/x/groups.parquet")
     merged = rows[rows["role"] == "merged"]
@@ -84,11 +84,11 @@ def test_groups_hold_the_copies_labels_laid_over_the_kept_picture(tmp_path: Path
         assert np.abs(np.array(corners) - np.array(wanted)).max() < 1.5
 
 
-def test_a_picture_kept_without_faces_whose_copy_has_some_is_told(tmp_path: Path) -> None:
+def test_a_image_kept_without_faces_whose_copy_has_some_is_told(tmp_path: Path) -> None:
     root = make_world(tmp_path)
-    add_voc(root, "one", "empty", scene(50).picture, [])
-    add_yolo(root, "two", "pics/full", scene(50).picture, labels(scene(50)))
-    assert any(note.startswith("Pictures kept without a face") and ": 1." in note for note in made(root).card["notes"])
+    add_voc(root, "one", "empty", scene(50).image, [])
+    add_yolo(root, "two", "pics/full", scene(50).image, labels(scene(50)))
+    assert any(note.startswith("Images kept without a face") and ": 1." in note for note in made(root).card["notes"])
 
 
 # ---- missing sources ----
@@ -129,9 +129,9 @@ def test_a_poor_balance_of_classes_is_told(tmp_path: Path) -> None:
 def published(root: Path, **recipe: object) -> Path:
     for number, part in enumerate(["train"] * 6 + ["valid", "valid"]):
         drawn = scene(200 + number)
-        add_yolo(root, "one", f"{part}/c{number}", drawn.picture, labels(drawn))
+        add_yolo(root, "one", f"{part}/c{number}", drawn.image, labels(drawn))
     drawn = scene(200)
-    add_yolo(root, "one", "valid/again", np.ascontiguousarray(turned(drawn.picture, 4)), [])
+    add_yolo(root, "one", "valid/again", np.ascontiguousarray(turned(drawn.image, 4)), [])
     configure(root, {"sources": ["one"], "split": "published", **recipe}, "one")
     fetch(root, ["one"])
     return root
@@ -164,41 +164,41 @@ def test_there_is_something_to_repair_or_it_is_an_error(tmp_path: Path) -> None:
 
 
 def test_published_splits_that_no_folder_names_are_an_error_or_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="expected pictures in folders called train, valid or test, found none"):
+    with pytest.raises(DataError, match="expected images in folders called train, valid or test, found none"):
         made(make_world(tmp_path, split="published"))
     root = published(tmp_path / "some")
-    add_yolo(root, "one", "extra/d", scene(400).picture, labels(scene(400)))
+    add_yolo(root, "one", "extra/d", scene(400).image, labels(scene(400)))
     fetch(root, ["one"])
-    assert "Pictures in no folder of a split, taken for train: 1." in build(root, "x", engine=ALONE).card["notes"]
+    assert "Images in no folder of a split, taken for train: 1." in build(root, "x", engine=ALONE).card["notes"]
 
 
-def test_each_kept_picture_of_a_published_group_is_named(tmp_path: Path) -> None:
+def test_each_kept_image_of_a_published_group_is_named(tmp_path: Path) -> None:
     build(published(tmp_path, leaks="keep"), "x", engine=ALONE)
     rows = pd.read_parquet(tmp_path / "data/ensembles/x/groups.parquet").merge(manifest(tmp_path), on="source_image")
     assert list(rows["source_image"]) == ["train/c0.jpg", "valid/again.jpg"]
     assert list(rows["image_x"]) == list(rows["image_y"])
 
 
-def test_a_published_split_needs_pictures_to_train_on(tmp_path: Path) -> None:
-    add_yolo(tmp_path, "one", "valid/only", scene(1).picture, labels(scene(1)))
+def test_a_published_split_needs_images_to_train_on(tmp_path: Path) -> None:
+    add_yolo(tmp_path, "one", "valid/only", scene(1).image, labels(scene(1)))
     configure(tmp_path, {"sources": ["one"], "split": "published"}, "one")
     fetch(tmp_path, ["one"])
-    with pytest.raises(DataError, match="expected pictures for train"):
+    with pytest.raises(DataError, match="expected images for train"):
         build(tmp_path, "x", engine=ALONE)
 
 
 # ---- augmented copies ----
 
 
-def test_only_training_pictures_are_copied_and_every_box_is_where_the_pixels_are(tmp_path: Path) -> None:
+def test_only_training_images_are_copied_and_every_box_is_where_the_pixels_are(tmp_path: Path) -> None:
     for number in range(30):
         found = [Label("mask", Box(8 + number, 6, 38 + number, 50)), Label("no_mask", Box(100, 70 - number, 145, 110))]
         grain = np.random.default_rng(number).integers(0, 90, (9, 12, 3), dtype=np.uint8)
-        picture = cv2.resize(grain, (160, 120), interpolation=cv2.INTER_CUBIC)
+        image = cv2.resize(grain, (160, 120), interpolation=cv2.INTER_CUBIC)
         for label in found:
             x_min, y_min, x_max, y_max = map(int, label.box.corners)
-            picture[y_min:y_max, x_min:x_max] = (230, 20, 20) if label.name == "mask" else (20, 230, 20)
-        add_voc(tmp_path, "one", f"p{number}", picture, found)
+            image[y_min:y_max, x_min:x_max] = (230, 20, 20) if label.name == "mask" else (20, 230, 20)
+        add_voc(tmp_path, "one", f"p{number}", image, found)
     configure(tmp_path, {"sources": ["one"], "augment": AUGMENT}, "one")
     fetch(tmp_path, ["one"])
     card = build(tmp_path, "x", engine=ALONE).card
@@ -210,11 +210,11 @@ def test_only_training_pictures_are_copied_and_every_box_is_where_the_pixels_are
     assert set(rows[rows["split"] == "train"]["copy"]) == {"", "turned", "small"}
     turns = set()
     for row in rows.to_dict("records"):
-        picture = np.asarray(Image.open(tmp_path / "data/ensembles/x" / row["image"]).convert("RGB")).astype(int)
-        assert picture.shape == (row["height"], row["width"], 3)
+        image = np.asarray(Image.open(tmp_path / "data/ensembles/x" / row["image"]).convert("RGB")).astype(int)
+        assert image.shape == (row["height"], row["width"], 3)
         text = (tmp_path / "data/ensembles/x" / row["image"].replace("images/", "labels/")).with_suffix(".txt")
         for label in yolo.labels_from(text.read_text(), row["width"], row["height"]):
-            colour = picture[..., 0] - picture[..., 1] if label.name == "mask" else picture[..., 1] - picture[..., 0]
+            colour = image[..., 0] - image[..., 1] if label.name == "mask" else image[..., 1] - image[..., 0]
             across, down = np.nonzero((colour > 120).any(axis=0))[0], np.nonzero((colour > 120).any(axis=1))[0]
             # within a pixel and a half: JPEG keeps colour at half the resolution
             extent = (across.min(), down.min(), across.max() + 1, down.max() + 1)
@@ -234,9 +234,9 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     seeds: list[int] = []
     stock = writing.render
 
-    def watched(picture: object, found: object, steps: object, seed: int) -> object:
+    def watched(image: object, found: object, steps: object, seed: int) -> object:
         seeds.append(seed)
-        return stock(picture, found, steps, seed)  # type: ignore[arg-type]
+        return stock(image, found, steps, seed)  # type: ignore[arg-type]
 
     monkeypatch.setattr(writing, "render", watched)
     yield seeds
@@ -256,7 +256,7 @@ def test_a_rebuild_makes_only_what_changed(tmp_path: Path, rendered: list[int]) 
     rendered.clear()
     # one more source: what stood before is taken over
     for number in range(4):
-        add_yolo(root, "three", f"d{number}", scene(300 + number).picture, labels(scene(300 + number)))
+        add_yolo(root, "three", f"d{number}", scene(300 + number).image, labels(scene(300 + number)))
     configure(root, {"sources": ["one", "two", "three"], "augment": changed}, "one", "two", "three")
     fetch(root, ["three"])
     third = made(root)
@@ -276,7 +276,7 @@ def _files(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_a_damaged_picture_of_an_earlier_build_is_made_anew(tmp_path: Path) -> None:
+def test_a_damaged_image_of_an_earlier_build_is_made_anew(tmp_path: Path) -> None:
     root = make_world(tmp_path, augment=AUGMENT)
     before = made(root)
     whole = _files(root)
@@ -321,7 +321,7 @@ def test_nothing_is_taken_over_from_a_build_with_other_packages(
 
 
 @pytest.mark.parametrize("change", ["gone", "new", "other bytes"])
-def test_a_picture_that_was_changed_after_it_was_fetched_stops_the_build(tmp_path: Path, change: str) -> None:
+def test_a_image_that_was_changed_after_it_was_fetched_stops_the_build(tmp_path: Path, change: str) -> None:
     root = make_world(tmp_path)
     made(root)
     victim = root / "data/raw/one/files/images/a5.png"
@@ -330,9 +330,9 @@ def test_a_picture_that_was_changed_after_it_was_fetched_stops_the_build(tmp_pat
             victim.unlink()
         case "new":
             victim = victim.with_name("a99.png")
-            victim.write_bytes(encoded(scene(99).picture, kind=".png"))
+            victim.write_bytes(encoded(scene(99).image, kind=".png"))
         case "other bytes":
-            victim.write_bytes(encoded(scene(99).picture, kind=".png"))
+            victim.write_bytes(encoded(scene(99).image, kind=".png"))
     shutil.rmtree(root / "data/ensembles")
     with pytest.raises(DataError, match=re.escape(f"{victim}: expected the file that was fetched, found")) as caught:
         build(root, "x", engine=ALONE)
@@ -345,7 +345,7 @@ def test_a_source_that_is_fetched_anew_during_a_build_stops_it(tmp_path: Path, m
     stock = building.make_card
 
     def late(*args: Any) -> dict[str, Any]:
-        add_yolo(root, "two", "pics/late", scene(60).picture, labels(scene(60)))
+        add_yolo(root, "two", "pics/late", scene(60).image, labels(scene(60)))
         fetch(root, ["two"])
         return stock(*args)
 

@@ -42,7 +42,7 @@ UNSEEN = {"hood", "cowl", "sunglasses", "scarf"}
 @pytest.fixture(scope="module")
 def scene() -> tuple[np.ndarray, Box]:
     drawn = draw_scene(Random(3), people=1)
-    return drawn.picture, drawn.faces[0].box
+    return drawn.image, drawn.faces[0].box
 
 
 # ---- edits ----
@@ -81,10 +81,10 @@ def test_edits_share_no_code_with_what_trains() -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("side", [32, 150])
 def test_each_edit_is_seen_stays_near_the_face_and_comes_out_the_same(kind: Any, side: int, scene: Any) -> None:
-    picture, box = scene
+    image, box = scene
     scale = side / box.width
-    size = round(picture.shape[1] * scale), round(picture.shape[0] * scale)
-    large = np.asarray(Image.fromarray(picture).resize(size))
+    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    large = np.asarray(Image.fromarray(image).resize(size))
     face = Box(*(corner * scale for corner in box.corners))
     before = large.copy()
     made = edit(large, face, kind.faces[0], kind, "a")
@@ -98,44 +98,44 @@ def test_each_edit_is_seen_stays_near_the_face_and_comes_out_the_same(kind: Any,
     assert abs(rows - (face.y_min + face.y_max) / 2).max() < 1.3 * face.height
 
 
-def half(picture: np.ndarray, box: Box, low: float, high: float) -> np.ndarray:
+def half(image: np.ndarray, box: Box, low: float, high: float) -> np.ndarray:
     """Return the mean colour of a face's middle between two heights (0 the forehead, 1 the chin)."""
     x_min, x_max = round(box.x_min + box.width * 0.3), round(box.x_min + box.width * 0.7)
     y_min, y_max = round(box.y_min + box.height * low), round(box.y_min + box.height * high)
-    return picture[y_min:y_max, x_min:x_max].reshape(-1, 3).mean(axis=0)
+    return image[y_min:y_max, x_min:x_max].reshape(-1, 3).mean(axis=0)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_an_edit_leaves_the_other_half_alone(kind: Any, scene: Any) -> None:
     """Edits of the lower half leave the forehead, those of the upper half the mouth and chin."""
-    picture, box = scene
+    image, box = scene
     name = kind.faces[0]
-    made = edit(picture, box, name, kind, "b")
+    made = edit(image, box, name, kind, "b")
     upper = kind.name in ("cap", "hard shadow", "sunglasses", "cowl") or kind.name == "hood"
     low, high = (0.72, 0.82) if upper else (0.05, 0.3)
     if name == "mask" and kind.name == "cowl":
         low, high = 0.6, 0.9
-    assert np.abs(half(made, box, low, high) - half(picture, box, low, high)).max() < 30
+    assert np.abs(half(made, box, low, high) - half(image, box, low, high)).max() < 30
 
 
-def test_edits_at_a_pictures_edge_and_on_a_tiny_picture() -> None:
-    picture = np.full((40, 40, 3), 120, np.uint8)
+def test_edits_at_an_images_edge_and_on_a_tiny_image() -> None:
+    image = np.full((40, 40, 3), 120, np.uint8)
     for kind in KINDS:
-        made = edit(picture, Box(-3, -5, 36, 44), kind.faces[0], kind, "edge")
-        assert made.shape == picture.shape
+        made = edit(image, Box(-3, -5, 36, 44), kind.faces[0], kind, "edge")
+        assert made.shape == image.shape
 
 
 # ---- which faces, and what became of them ----
 
 
 def test_faces_that_are_large_enough_at_most_so_many_of_a_class() -> None:
-    pictures = {
+    images = {
         f"{index}.jpg": [Label("mask", Box(0, 0, 40, 40)), Label("no_mask", Box(0, 0, 40, 31))] for index in range(9)
     }
-    found = large_faces(pictures, most=5)
+    found = large_faces(images, most=5)
     assert len(found) == 5
     assert {face.label.name for face in found} == {"mask"}
-    assert found == large_faces(dict(reversed(pictures.items())), most=5), "whatever the order"
+    assert found == large_faces(dict(reversed(images.items())), most=5), "whatever the order"
 
 
 def test_the_surest_box_on_the_face_decides() -> None:
@@ -148,10 +148,10 @@ def test_the_surest_box_on_the_face_decides() -> None:
     assert on_face(face.label.box, [Detection("mask", 0.9, beside)]) is None
 
 
-def outcomes(faces: int, flipped: int, *, kind: str = "cowl", per_picture: int = 1) -> list[Outcome]:
+def outcomes(faces: int, flipped: int, *, kind: str = "cowl", per_image: int = 1) -> list[Outcome]:
     label = Label("no_mask", Box(0, 0, 40, 40))
     return [
-        Outcome(Face(f"{i // per_picture}", i % per_picture, label), kind, "flipped" if i < flipped else "same", 0.9)
+        Outcome(Face(f"{i // per_image}", i % per_image, label), kind, "flipped" if i < flipped else "same", 0.9)
         for i in range(faces)
     ]
 
@@ -159,7 +159,7 @@ def outcomes(faces: int, flipped: int, *, kind: str = "cowl", per_picture: int =
 def test_too_few_faces_is_no_rate() -> None:
     few = rate(outcomes(19, 19))
     assert (few.rate, few.interval, few.n, few.flipped) == (None, None, 19, 19)
-    assert rate(outcomes(40, 1, per_picture=5)).rate is None, "of eight pictures"
+    assert rate(outcomes(40, 1, per_image=5)).rate is None, "of eight images"
     enough = rate(outcomes(20, 20))
     assert enough.rate == 1
     assert enough.interval is not None
@@ -178,27 +178,27 @@ def test_seen_and_unseen_kinds_are_counted_apart() -> None:
 
 
 class Known:
-    """Answers for pictures with one face each: where it is, and what a rule says of its colours."""
+    """Answers for images with one face each: where it is, and what a rule says of its colours."""
 
     def __init__(self, boxes: list[Box], rule: Any) -> None:
         self.boxes, self.rule, self.turn = boxes, rule, 0
 
-    def answers(self, pictures: Iterable[np.ndarray], **_: Any) -> Iterator[tuple[Detection, ...]]:
-        for picture in pictures:
-            box = min(self.boxes, key=lambda box: abs(box.x_min - float(picture[0, 0, 0])))
-            yield (Detection(self.rule(picture, box), 0.9, box.corners),)
+    def answers(self, images: Iterable[np.ndarray], **_: Any) -> Iterator[tuple[Detection, ...]]:
+        for image in images:
+            box = min(self.boxes, key=lambda box: abs(box.x_min - float(image[0, 0, 0])))
+            yield (Detection(self.rule(image, box), 0.9, box.corners),)
 
 
-def two_toned(picture: np.ndarray, box: Box) -> str:
-    apart = np.abs(half(picture, box, 0.62, 0.95) - half(picture, box, 0.1, 0.3)).max()
+def two_toned(image: np.ndarray, box: Box) -> str:
+    apart = np.abs(half(image, box, 0.62, 0.95) - half(image, box, 0.1, 0.3)).max()
     return "mask" if apart > 60 else "no_mask"
 
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[Label]], list[Box]]:
-    """24 pictures with one plain bare face each; the corner pixel says which (that is how the models know the box)."""
+    """24 images with one plain bare face each; the corner pixel says which (that is how the models know the box)."""
     folder = tmp_path_factory.mktemp("bare")
-    pictures, boxes = {}, []
+    images, boxes = {}, []
     for index in range(24):
         canvas = np.full((120, 150, 3), (110, 130, 150), np.uint8)
         left = 20 + 2 * index
@@ -206,15 +206,15 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list
         canvas[40:88, left : left + 40] = (205, 160, 130)
         canvas[:8, :8] = left
         Image.fromarray(canvas).save(folder / f"{index:02d}.png")
-        pictures[f"{index:02d}.png"] = [Label("no_mask", box)]
+        images[f"{index:02d}.png"] = [Label("no_mask", box)]
         boxes.append(box)
-    return folder, pictures, boxes
+    return folder, images, boxes
 
 
 def test_a_model_that_looks_at_two_tones_stands_out_and_one_that_does_not_is_clean(bare: Any) -> None:
-    folder, pictures, boxes = bare
+    folder, images, boxes = bare
     found = {
-        name: ask(Known(boxes, rule), folder, pictures, threshold=0.5)  # type: ignore[arg-type]
+        name: ask(Known(boxes, rule), folder, images, threshold=0.5)  # type: ignore[arg-type]
         for name, rule in (("shortcut", two_toned), ("steadfast", lambda *_: "no_mask"))
     }
     assert found["shortcut"].right == {"mask": 0, "no_mask": 24}
@@ -232,8 +232,8 @@ def test_a_model_that_looks_at_two_tones_stands_out_and_one_that_does_not_is_cle
 
 
 def test_a_face_that_is_named_wrongly_when_untouched_is_not_asked(bare: Any) -> None:
-    folder, pictures, boxes = bare
-    found = ask(Known(boxes, lambda *_: "mask"), folder, pictures, threshold=0.5)  # type: ignore[arg-type]
+    folder, images, boxes = bare
+    found = ask(Known(boxes, lambda *_: "mask"), folder, images, threshold=0.5)  # type: ignore[arg-type]
     assert (found.large["no_mask"], found.right["no_mask"], found.outcomes) == (24, 0, ())
 
 
@@ -271,29 +271,29 @@ def test_the_threshold_is_chosen_on_val_and_not_on_what_is_audited(root: Path, m
     assert found.found["threshold_chosen"] == "val"
 
 
-# ---- one's own pictures ----
+# ---- one's own images ----
 
 
-def folder_of(tmp_path: Path, table: str | None, *pictures: str) -> Path:
+def folder_of(tmp_path: Path, table: str | None, *images: str) -> Path:
     folder = tmp_path / "batmans"
     folder.mkdir()
-    for name in pictures:
+    for name in images:
         Image.new("RGB", (90, 60), (60, 90, 120)).save(folder / name)
     if table is not None:
         (folder / "what.csv").write_text(table)
     return folder
 
 
-def test_a_persons_own_pictures(root: Path, tmp_path: Path) -> None:
+def test_a_persons_own_images(root: Path, tmp_path: Path) -> None:
     shown = sorted((root / "data/ensembles/v5/images/test").iterdir())[0]
-    folder = folder_of(tmp_path, "\ufeffpicture,should_be,note\nshape.jpg,mask,a\nplain.png,no_mask,b\n", "plain.png")
+    folder = folder_of(tmp_path, "\ufeffimage,should_be,note\nshape.jpg,mask,a\nplain.png,no_mask,b\n", "plain.png")
     (folder / "shape.jpg").write_bytes(shown.read_bytes())
     told = stage.probe(root, folder, run="r", device="cpu", threshold=0.9)
-    assert {one.picture for one in told.answers} == {"shape.jpg", "plain.png"}
+    assert {one.image for one in told.answers} == {"shape.jpg", "plain.png"}
     assert told.found["right"] + told.found["wrong"] + told.found["nothing_found"] == 2
     assert told.folder.name == "probe-batmans"
     with (told.folder / "probe.csv").open() as stream:
-        assert [row["picture"] for row in csv.DictReader(stream)] == ["shape.jpg", "plain.png"]
+        assert [row["image"] for row in csv.DictReader(stream)] == ["shape.jpg", "plain.png"]
     assert (told.folder / "probe.jpg").stat().st_size > 1000
 
 
@@ -301,10 +301,10 @@ def test_a_persons_own_pictures(root: Path, tmp_path: Path) -> None:
     ("table", "error", "said"),
     [
         (None, MissingError, "expected a csv"),
-        ("file,class\na.png,mask\n", DataError, "expected the columns picture,should_be, found file,class"),
-        ("picture,should_be\n", DataError, "expected a line for each"),
-        ("picture,should_be\na.png,masked\n", DataError, "found 'masked'"),
-        ("picture,should_be\nb.png,mask\n", MissingError, r"b\.png: no such picture"),
+        ("file,class\na.png,mask\n", DataError, "expected the columns image,should_be, found file,class"),
+        ("image,should_be\n", DataError, "expected a line for each"),
+        ("image,should_be\na.png,masked\n", DataError, "found 'masked'"),
+        ("image,should_be\nb.png,mask\n", MissingError, r"b\.png: no such image"),
     ],
 )
 def test_a_table_that_cannot_be_used(table: str | None, error: type[Exception], said: str, tmp_path: Path) -> None:
@@ -312,8 +312,8 @@ def test_a_table_that_cannot_be_used(table: str | None, error: type[Exception], 
         read_wanted(folder_of(tmp_path, table, "a.png"))
 
 
-def test_a_file_that_is_no_picture(root: Path, tmp_path: Path) -> None:
-    folder = folder_of(tmp_path, "picture,should_be\nodd.jpg,mask\n")
+def test_a_file_that_is_no_image(root: Path, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "image,should_be\nodd.jpg,mask\n")
     (folder / "odd.jpg").write_bytes(b"nothing")
-    with pytest.raises(DataError, match="not a picture that can be read"):
+    with pytest.raises(DataError, match="not an image that can be read"):
         stage.probe(root, folder, run="r", device="cpu", threshold=0.5)

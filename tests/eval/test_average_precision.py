@@ -17,8 +17,8 @@ from helpers import coco
 Rows = list[tuple[int, int, tuple[float, float, float, float], float]]
 
 
-def flat(pictures: int, labels: Rows, found: Rows) -> Flat:
-    return Flat(pictures, faces(labels), faces(sorted(found, key=lambda row: (row[0], -row[3]))))
+def flat(images: int, labels: Rows, found: Rows) -> Flat:
+    return Flat(images, faces(labels), faces(sorted(found, key=lambda row: (row[0], -row[3]))))
 
 
 def areas(one: Flat, name: int = 0, **rule: str) -> list[float] | None:
@@ -64,9 +64,9 @@ corner = st.integers(0, 30)
 side = st.integers(4, 20)
 
 
-def _row(picture: int, name: int, place: tuple[int, int, int, int], sure: int) -> tuple[Any, ...]:
+def _row(image: int, name: int, place: tuple[int, int, int, int], sure: int) -> tuple[Any, ...]:
     x, y, wide, high = map(float, place)
-    return picture, name, (x, y, x + wide, y + high), sure / 10
+    return image, name, (x, y, x + wide, y + high), sure / 10
 
 
 row = st.builds(_row, st.integers(0, 3), st.integers(0, 1), st.tuples(corner, corner, side, side), st.integers(1, 10))
@@ -76,7 +76,7 @@ scenes = st.builds(flat, st.just(4), st.lists(row, max_size=14).map(sorted), st.
 @settings(max_examples=60, deadline=None)
 @given(scenes)
 def test_equal_to_pycocotools_on_crowds_ties_duplicates_and_nothing(one: Flat) -> None:
-    """Few places, few confidences: boxes that overlap, tie and repeat; pictures without labels or detections."""
+    """Few places, few confidences: boxes that overlap, tie and repeat; images without labels or detections."""
     theirs = coco.areas(one)
     for name in (0, 1):
         ours = areas(one, name)
@@ -105,20 +105,20 @@ def test_equal_to_the_validators_interpolation(one: Flat) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(scenes)
-def test_matches_are_one_to_one_of_one_class_in_one_picture(one: Flat) -> None:
+def test_matches_are_one_to_one_of_one_class_in_one_image(one: Flat) -> None:
     for row_, least in zip(match(one, overlaps(one)), (0.5 + 0.05 * step for step in range(10)), strict=True):
         found = np.flatnonzero(row_ >= 0)
         taken = row_[found]
         assert len(set(taken.tolist())) == len(taken)
-        assert (one.found.picture[found] == one.labels.picture[taken]).all()
+        assert (one.found.image[found] == one.labels.image[taken]).all()
         assert (one.found.name[found] == one.labels.name[taken]).all()
         assert (iou(one.found.box[found], one.labels.box[taken]) >= least - 1e-9).all()
 
 
 @settings(max_examples=40, deadline=None)
 @given(scenes, st.integers(0, 1000))
-def test_a_resample_is_the_area_of_the_pictures_drawn_so_often(one: Flat, seed: int) -> None:
-    """The fast way with weights gives what copies of the pictures would give, one after the other."""
+def test_a_resample_is_the_area_of_the_images_drawn_so_often(one: Flat, seed: int) -> None:
+    """The fast way with weights gives what copies of the images would give, one after the other."""
     one = untied(one)
     times = np.bincount(np.random.default_rng(seed).integers(0, 4, 4), minlength=4)
     weights = np.stack([np.ones(4), times], axis=1).astype(np.float32)
@@ -133,14 +133,14 @@ def test_a_resample_is_the_area_of_the_pictures_drawn_so_often(one: Flat, seed: 
 
 
 def repeated(one: Flat, times: np.ndarray) -> Flat:
-    """Return pictures as often as they were drawn."""
-    order = [picture for picture, count in enumerate(times) for _ in range(count)]
+    """Return images as often as they were drawn."""
+    order = [image for image, count in enumerate(times) for _ in range(count)]
 
     def of(side: Faces) -> Rows:
         return [
             (place, int(side.name[i]), tuple(side.box[i].tolist()), float(side.confidence[i]))  # type: ignore[misc]
-            for place, picture in enumerate(order)
-            for i in np.flatnonzero(side.picture == picture)
+            for place, image in enumerate(order)
+            for i in np.flatnonzero(side.image == image)
         ]
 
     return Flat(len(order), faces(of(one.labels)), faces(of(one.found)))
@@ -149,7 +149,7 @@ def repeated(one: Flat, times: np.ndarray) -> Flat:
 def untied(one: Flat) -> Flat:
     """Return a scene in which no two detections are equally sure: copies of tied ones depend on their order."""
     sure = one.found.confidence - np.arange(len(one.found)) * 1e-4
-    return Flat(one.pictures, one.labels, Faces(one.found.picture, one.found.name, one.found.box, sure))
+    return Flat(one.images, one.labels, Faces(one.found.image, one.found.name, one.found.box, sure))
 
 
 @settings(max_examples=30, deadline=None)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from facemask_train.eval.measures.bootstrap import difference, interval, resample, share, student, wilson
 
 
-def test_a_resample_draws_as_many_pictures_as_there_are_and_always_the_same() -> None:
+def test_a_resample_draws_as_many_images_as_there_are_and_always_the_same() -> None:
     weights = resample(30, 200)
     assert weights.shape == (30, 200)
     assert (weights.sum(axis=0) == 30).all()
@@ -40,8 +40,8 @@ def test_nothing_went_wrong_on_a_few_is_no_certainty() -> None:
     assert share(np.zeros(3), np.zeros(3), resample(3)) is None
 
 
-def test_faces_of_one_picture_count_less_than_as_many_pictures() -> None:
-    """The same 40 of 100: on 100 pictures, and on 10 pictures that go wrong as a whole."""
+def test_faces_of_one_image_count_less_than_as_many_images() -> None:
+    """The same 40 of 100: on 100 images, and on 10 images that go wrong as a whole."""
     alone = share(np.r_[np.ones(40), np.zeros(60)], np.ones(100), resample(100))
     together = share(np.r_[np.full(4, 10.0), np.zeros(6)], np.full(10, 10.0), resample(10))
     assert alone
@@ -75,14 +75,14 @@ def test_the_difference_of_equal_models_is_nothing() -> None:
     assert (low, high) == (pytest.approx(0.061, abs=0.002), pytest.approx(0.139, abs=0.002))
 
 
-@pytest.mark.parametrize(("pictures", "rate"), [(100, 0.9), (200, 0.5)])
-def test_95_of_100_intervals_hold_the_truth(pictures: int, rate: float) -> None:
-    """Pictures with 1 to 5 faces that go wrong together more often than apart (bench/coverage.py: at length)."""
-    rng, held, times = np.random.default_rng(pictures), 0, 300
-    weights = resample(pictures, 300)
+@pytest.mark.parametrize(("images", "rate"), [(100, 0.9), (200, 0.5)])
+def test_95_of_100_intervals_hold_the_truth(images: int, rate: float) -> None:
+    """Images with 1 to 5 faces that go wrong together more often than apart (bench/coverage.py: at length)."""
+    rng, held, times = np.random.default_rng(images), 0, 300
+    weights = resample(images, 300)
     for _ in range(times):
-        asked = rng.integers(1, 6, pictures)
-        hits = rng.binomial(asked, rng.beta(3 * rate, 3 * (1 - rate), pictures))
+        asked = rng.integers(1, 6, images)
+        hits = rng.binomial(asked, rng.beta(3 * rate, 3 * (1 - rate), images))
         found = share(hits, asked, weights)
         assert found
         held += found[1][0] <= rate <= found[1][1]

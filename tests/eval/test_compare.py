@@ -24,7 +24,7 @@ from facemask_train.eval.measures.paired_bootstrap import (
     of_recipes,
     side,
 )
-from facemask_train.model.validation import Detection, Picture
+from facemask_train.model.validation import Detection, ImageResult
 from facemask_train.report.wording import of_checkpoints, of_two_recipes
 from helpers import shapes
 from helpers.command_line import fmask
@@ -33,15 +33,15 @@ from helpers.runs import make_run, score
 FACE, OTHER = (0.0, 0.0, 40.0, 40.0), (100.0, 0.0, 140.0, 40.0)
 
 
-def pictures(count: int, right: float, seed: int = 0, *, hard: float = 0.0) -> list[Picture]:
-    """Return pictures with a face each; a detector finds this share of them, fewer of the same hard half."""
+def images(count: int, right: float, seed: int = 0, *, hard: float = 0.0) -> list[ImageResult]:
+    """Return images with a face each; a detector finds this share of them, fewer of the same hard half."""
     rng = np.random.default_rng(seed)
     found = []
     for index in range(count):
         name = ("mask", "no_mask")[index % 2]
         chance = right - (hard if index % 4 < 2 else 0)
         answer = (Detection(name, float(rng.uniform(0.5, 0.9)), FACE),) if rng.random() < chance else ()
-        found.append(Picture(f"{index:04d}.jpg", 200, 200, (Label(name, Box(*FACE)),), answer))
+        found.append(ImageResult(f"{index:04d}.jpg", 200, 200, (Label(name, Box(*FACE)),), answer))
     return found
 
 
@@ -49,16 +49,16 @@ def pictures(count: int, right: float, seed: int = 0, *, hard: float = 0.0) -> l
 
 
 def test_a_model_against_itself_is_no_difference() -> None:
-    own = side(pictures(60, 0.7), 0.5, resample(60))
+    own = side(images(60, 0.7), 0.5, resample(60))
     for one in differences(own, own).values():
         assert (one.value, one.interval) == (0.0, (0.0, 0.0))
 
 
 def test_a_pair_is_told_apart_where_two_samples_would_not_be() -> None:
-    """One model misses two of a hundred faces more than the other, on the same pictures."""
-    first = pictures(100, 0.6, seed=3)
+    """One model misses two of a hundred faces more than the other, on the same images."""
+    first = images(100, 0.6, seed=3)
     worse = [
-        Picture(one.image, 200, 200, one.labels, () if index in (4, 5, 8, 9, 14, 15) else one.detections)
+        ImageResult(one.image, 200, 200, one.labels, () if index in (4, 5, 8, 9, 14, 15) else one.detections)
         for index, one in enumerate(first)
     ]
     weights = resample(100)
@@ -78,7 +78,7 @@ def test_difference_of_shortcut_rates() -> None:
 
 
 def runs_of(values: list[float]) -> list[Side]:
-    own = side(pictures(40, 0.7), 0.5, resample(40))
+    own = side(images(40, 0.7), 0.5, resample(40))
     return [Side(own.sample, {"map50": value}, {"map50": np.full(1000, value)}) for value in values]
 
 
@@ -105,8 +105,10 @@ def test_verdicts_in_words() -> None:
 
 def test_faces_they_disagree_on() -> None:
     labels = (Label("mask", Box(*FACE)), Label("no_mask", Box(*OTHER)))
-    first = [Picture("a.jpg", 200, 200, labels, (Detection("mask", 0.9, FACE), Detection("no_mask", 0.8, OTHER)))]
-    second = [Picture("a.jpg", 200, 200, labels, (Detection("no_mask", 0.7, FACE), Detection("no_mask", 0.3, OTHER)))]
+    first = [ImageResult("a.jpg", 200, 200, labels, (Detection("mask", 0.9, FACE), Detection("no_mask", 0.8, OTHER)))]
+    second = [
+        ImageResult("a.jpg", 200, 200, labels, (Detection("no_mask", 0.7, FACE), Detection("no_mask", 0.3, OTHER)))
+    ]
     told = disagreements(first, second, (0.5, 0.5))
     assert [(one.label.name, one.right) for one in told] == [("mask", 0), ("no_mask", 0)]
     assert told[0].answers[1] == Detection("no_mask", 0.7, FACE)
@@ -164,8 +166,8 @@ def test_an_equal_comparison_is_not_repeated(root: Path, compared: Comparison) -
     assert not compare(root, ["a", "b"]).up_to_date
 
 
-def test_runs_that_were_scored_on_other_pictures_are_refused(root: Path) -> None:
-    with pytest.raises(MissingError, match="expected an evaluation of each run on the same pictures") as raised:
+def test_runs_that_were_scored_on_other_images_are_refused(root: Path) -> None:
+    with pytest.raises(MissingError, match="expected an evaluation of each run on the same images") as raised:
         compare(root, ["a", "c"])
     assert raised.value.next_step == "fmask evaluate c --data v5 --split test"
     with pytest.raises(MissingError, match="run c has not been scored on v5, test; only on: v6") as raised:
@@ -177,8 +179,8 @@ def test_an_ensemble_that_was_built_anew_in_between_is_refused(root: Path, tmp_p
     path = root / "runs/c/evaluation/v5-test"
     other = json.loads((root / "runs/b/evaluation/v5-test/metrics.json").read_text())
     path.mkdir()
-    write_json(path / "metrics.json", other | {"pictures_digest": "another"})
-    with pytest.raises(DataError, match="different pictures, though both call them v5, test") as raised:
+    write_json(path / "metrics.json", other | {"images_digest": "another"})
+    with pytest.raises(DataError, match="different images, though both call them v5, test") as raised:
         compare(root, ["a", "c"], data="v5")
     assert "fmask evaluate a --data v5 --split test && fmask evaluate c" in raised.value.next_step
     (path / "metrics.json").unlink()

@@ -16,19 +16,19 @@ from facemask_train.eval.measures.label_agreement import agreement, read_groups
 from facemask_train.eval.measures.label_errors import suspects
 from facemask_train.eval.measures.metrics import Sample, prepare
 from facemask_train.eval.measures.slices import Traits, slices, traits
-from facemask_train.model.validation import Detection, Picture
+from facemask_train.model.validation import Detection, ImageResult
 
 FACE, OTHER, AWAY = (0.0, 0.0, 40.0, 40.0), (100.0, 0.0, 140.0, 40.0), (300.0, 300.0, 340.0, 340.0)
 SHIFTED = (20.0, 0.0, 60.0, 40.0)  # overlaps FACE by a third
 
 
-def picture(labels: list[tuple[str, Corners]], found: list[tuple[str, float, Corners]], name: str = "a") -> Picture:
+def image(labels: list[tuple[str, Corners]], found: list[tuple[str, float, Corners]], name: str = "a") -> ImageResult:
     answers = sorted((Detection(*one) for one in found), key=lambda one: -one.confidence)
-    return Picture(f"{name}.jpg", 400, 400, tuple(Label(one, Box(*box)) for one, box in labels), tuple(answers))
+    return ImageResult(f"{name}.jpg", 400, 400, tuple(Label(one, Box(*box)) for one, box in labels), tuple(answers))
 
 
-def sample(*pictures: Picture) -> Sample:
-    return prepare(flatten(pictures))
+def sample(*images: ImageResult) -> Sample:
+    return prepare(flatten(images))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def sample(*pictures: Picture) -> Sample:
     ],
 )
 def test_each_kind_of_mistake(found: list[tuple[str, float, Corners]], expected: dict[str, int]) -> None:
-    told = mistakes(sample(picture([("mask", FACE)], found)), 0.5)
+    told = mistakes(sample(image([("mask", FACE)], found)), 0.5)
     assert {name: one.count for name, one in told.items() if one.count} == expected
 
 
@@ -53,20 +53,20 @@ def test_what_a_mistake_costs() -> None:
     """Two faces: one found; the other given the wrong class, or badly placed, or missed. Mending gains the half."""
     for found, name in (("no_mask", "class"), ("mask", "localisation")):
         box = OTHER if name == "class" else (120.0, 0.0, 160.0, 40.0)
-        one = sample(picture([("mask", FACE), ("mask", OTHER)], [("mask", 0.9, FACE), (found, 0.8, box)]))
+        one = sample(image([("mask", FACE), ("mask", OTHER)], [("mask", 0.9, FACE), (found, 0.8, box)]))
         told = mistakes(one, 0.5)
         assert told[name].cost == pytest.approx(50 / 101)
         assert told["duplicate"].cost == told["missed"].cost == 0
-    missed = mistakes(sample(picture([("mask", FACE), ("mask", OTHER)], [("mask", 0.9, FACE)])), 0.5)
+    missed = mistakes(sample(image([("mask", FACE), ("mask", OTHER)], [("mask", 0.9, FACE)])), 0.5)
     assert missed["missed"].cost == pytest.approx(50 / 101)
-    surer = mistakes(sample(picture([("mask", FACE)], [("mask", 0.9, AWAY), ("mask", 0.8, FACE)])), 0.5)
+    surer = mistakes(sample(image([("mask", FACE)], [("mask", 0.9, AWAY), ("mask", 0.8, FACE)])), 0.5)
     assert surer["background"].cost == pytest.approx(0.5)
 
 
 def test_slices_add_up_and_name_what_they_hold() -> None:
-    dark = picture([("mask", FACE)], [("mask", 0.9, FACE)], "dark")
-    bright = picture([("no_mask", FACE), ("mask", OTHER)], [("mask", 0.8, OTHER)], "bright")
-    small = picture([("mask", (0.0, 0.0, 10.0, 10.0))], [], "small")
+    dark = image([("mask", FACE)], [("mask", 0.9, FACE)], "dark")
+    bright = image([("no_mask", FACE), ("mask", OTHER)], [("mask", 0.8, OTHER)], "bright")
+    small = image([("mask", (0.0, 0.0, 10.0, 10.0))], [], "small")
     known = [Traits("one", 20, 5), Traits("two", 200, 50), Traits("two", 120, 500)]
     found = slices(sample(dark, bright, small), known, 0.5)
     by = {(one.by, one.name.split(" (")[0]): one for one in found}
@@ -76,13 +76,13 @@ def test_slices_add_up_and_name_what_they_hold() -> None:
     assert by["source", "two"].recall.value == 0.25, "the mean of the two classes: a half and nothing"
     assert (by["face size", "under 16 px"].n, by["face size", "under 16 px"].recall.value) == (1, 0)
     assert by["face size", "32 to 64 px"].n == 3
-    assert by["faces in the picture", "2 to 3"].images == 1
+    assert by["faces in the image", "2 to 3"].images == 1
     assert by["brightness", "dark third"].map50.value == 1
     assert by["sharpness", "sharp third"].map50.value == 0
     assert all(one.few for one in found)
 
 
-def test_traits_of_pictures(tmp_path: Path) -> None:
+def test_traits_of_images(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 255, (200, 320), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "sharp.png")
@@ -96,26 +96,26 @@ def test_traits_of_pictures(tmp_path: Path) -> None:
 
 def test_a_model_that_is_as_right_as_it_is_sure_is_calibrated() -> None:
     rng = np.random.default_rng(0)
-    pictures = []
+    images = []
     for index in range(600):
         sure = float(rng.uniform(0.05, 1))
         box = FACE if rng.random() < sure else AWAY
-        pictures.append(picture([("mask", FACE)], [("mask", sure, box)], str(index)))
-    honest = calibration(sample(*pictures))
+        images.append(image([("mask", FACE)], [("mask", sure, box)], str(index)))
+    honest = calibration(sample(*images))
     assert honest.n == 600
     assert honest.error is not None
     assert honest.error < 0.07, "600 detections in ten bins are off by some points by chance"
     bounds = [(one.right.interval or (0, 0), one.confidence) for one in honest.bins]
     assert np.mean([low <= sure <= high for (low, high), sure in bounds]) >= 0.8
-    boastful = calibration(sample(*(picture([("mask", FACE)], [("mask", 0.95, AWAY)], str(i)) for i in range(5))))
+    boastful = calibration(sample(*(image([("mask", FACE)], [("mask", 0.95, AWAY)], str(i)) for i in range(5))))
     assert boastful.error == pytest.approx(0.95)
-    assert calibration(sample(picture([("mask", FACE)], []))).error is None
+    assert calibration(sample(image([("mask", FACE)], []))).error is None
 
 
 def test_planted_label_errors_are_the_most_suspect() -> None:
-    """A good model on 60 pictures, of which 9 labels are wrong in three ways."""
+    """A good model on 60 images, of which 9 labels are wrong in three ways."""
     rng = np.random.default_rng(1)
-    pictures, wrong = [], {}
+    images, wrong = [], {}
     for index in range(60):
         truth = [("mask" if rng.random() < 0.5 else "no_mask", FACE), ("mask", OTHER)]
         found = [(name, float(rng.uniform(0.7, 0.95)), box) for name, box in truth]
@@ -126,18 +126,18 @@ def test_planted_label_errors_are_the_most_suspect() -> None:
             swapped = ("no_mask" if name == "mask" else "mask", box)
             labels = [*({"swapped": [swapped], "overlooked": [], "badly placed": [(name, SHIFTED)]}[why]), labels[1]]
             wrong[f"{index}.jpg"] = why
-        pictures.append(picture(labels, found, str(index)))
-    told = suspects(sample(*pictures), pictures)
+        images.append(image(labels, found, str(index)))
+    told = suspects(sample(*images), images)
     assert {one.image: one.why for one in told[: len(wrong)] if one.why != "badly placed"} == {
-        image: why for image, why in wrong.items() if why != "badly placed"
+        path: why for path, why in wrong.items() if why != "badly placed"
     }
     assert {one.image for one in told} == set(wrong)
 
 
 def test_a_label_where_nothing_is_found_is_suspect_where_smaller_faces_are_found() -> None:
     small = (0.0, 0.0, 20.0, 20.0)
-    seen = [picture([("mask", small)], [("mask", 0.9, small)], str(i)) for i in range(10)]
-    told = suspects(sample(*seen, picture([("mask", FACE)], [], "odd")), [*seen, picture([("mask", FACE)], [], "odd")])
+    seen = [image([("mask", small)], [("mask", 0.9, small)], str(i)) for i in range(10)]
+    told = suspects(sample(*seen, image([("mask", FACE)], [], "odd")), [*seen, image([("mask", FACE)], [], "odd")])
     assert [(one.image, one.why) for one in told] == [("odd.jpg", "not a face")]
 
 

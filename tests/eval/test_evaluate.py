@@ -21,13 +21,13 @@ from facemask_train.eval import evaluate as stage
 from facemask_train.eval.evaluate import Evaluation
 from facemask_train.eval.measures.matching import Pair, confusion, misses, most_telling, pairs
 from facemask_train.model.ultralytics_compat import open_ultralytics
-from facemask_train.model.validation import Detection, Picture, Validation, validate
+from facemask_train.model.validation import Detection, ImageResult, Validation, validate
 from facemask_train.report import galleries, markdown, plots
 from helpers import crash, shapes, wandb_log
 from helpers.runs import make_run, score
 
 FILES = [
-    *("confusion.png", "curves.png", "detections.parquet", "metrics.json", "misses.jpg", "pictures.parquet"),
+    *("confusion.png", "curves.png", "detections.parquet", "metrics.json", "misses.jpg", "images.parquet"),
     *("report.html", "report.md", "suspects.jpg"),
 ]
 
@@ -42,7 +42,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the pictures blank where a test looks at something else: to draw them takes longer than to score."""
+    """Leave the images blank where a test looks at something else: to draw them takes longer than to score."""
     drawn = ((plots, "draw_curves", 1), (plots, "draw_confusion", 2), (galleries, "draw_misses", 4))
     for module, name, where in (*drawn, (galleries, "draw_suspects", 3)):
         monkeypatch.setattr(module, name, lambda *given, where=where: given[where].write_bytes(b""))
@@ -50,7 +50,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path, undrawn: None) -> Path:
-    """A root with a small ensemble and a run that was trained on it, and no pictures drawn."""
+    """A root with a small ensemble and a run that was trained on it, and no images drawn."""
     make_run(tmp_path, shapes.draw_ensemble(tmp_path, counts=(2, 2, 4)))
     return tmp_path
 
@@ -58,10 +58,10 @@ def root(tmp_path: Path, undrawn: None) -> Path:
 # ---- matching ----
 
 
-def picture(
+def image(
     labels: list[tuple[str, Corners]], detections: list[tuple[str, float, Corners]], name: str = "a"
-) -> Picture:
-    return Picture(
+) -> ImageResult:
+    return ImageResult(
         f"images/test/{name}.jpg",
         100,
         100,
@@ -88,7 +88,7 @@ def test_iou(one: Corners, other: Corners, expected: float) -> None:
 
 
 def test_pairs_and_kinds_by_hand() -> None:
-    shown = picture(
+    shown = image(
         [("mask", LEFT), ("no_mask", RIGHT), ("mask", (0.0, 60.0, 30.0, 90.0))],
         [
             ("mask", 0.9, (51.0, 0.0, 90.0, 40.0)),  # the wrong class
@@ -110,12 +110,12 @@ def test_pairs_and_kinds_by_hand() -> None:
     ]
 
 
-def test_the_worst_come_first_and_one_picture_does_not_fill_the_page() -> None:
-    crowded = picture([("mask", (x, 0.0, x + 9, 9.0)) for x in (0.0, 10.0, 20.0)], [], "crowd")
-    found = misses([picture([("mask", (0.0, 0.0, 5.0, 5.0))], [], "small"), crowded, picture([("mask", RIGHT)], [])], 0)
-    assert [Path(miss.picture.image).stem for miss in found] == ["a", "crowd", "crowd", "crowd", "small"]
+def test_the_worst_come_first_and_one_image_does_not_fill_the_page() -> None:
+    crowded = image([("mask", (x, 0.0, x + 9, 9.0)) for x in (0.0, 10.0, 20.0)], [], "crowd")
+    found = misses([image([("mask", (0.0, 0.0, 5.0, 5.0))], [], "small"), crowded, image([("mask", RIGHT)], [])], 0)
+    assert [Path(miss.result.image).stem for miss in found] == ["a", "crowd", "crowd", "crowd", "small"]
     shown = most_telling(found, "missed", at_most=4)
-    assert [Path(miss.picture.image).stem for miss in shown] == ["a", "crowd", "crowd", "small"]
+    assert [Path(miss.result.image).stem for miss in shown] == ["a", "crowd", "crowd", "small"]
     assert most_telling(found, "false box", at_most=4) == []
 
 
@@ -133,7 +133,7 @@ def test_confusion_is_that_of_the_package() -> None:
         labels, detections = _crowd(rng, int(rng.integers(0, 6))), _crowd(rng, int(rng.integers(0, 9)))
         sure = np.sort(rng.random(len(detections)).astype(np.float32))[::-1]
         shown.append(
-            picture(
+            image(
                 [(CLASSES[index], box) for index, box in labels],
                 [(CLASSES[index], float(at), box) for (index, box), at in zip(detections, sure, strict=True)],
             )
@@ -213,7 +213,7 @@ def test_detections_can_be_read_by_anybody(evaluated: Evaluation) -> None:
 @pytest.mark.parametrize(
     ("name", "least"), [("curves.png", 900), ("confusion.png", 900), ("misses.jpg", 1200), ("suspects.jpg", 1200)]
 )
-def test_pictures_are_pictures(evaluated: Evaluation, name: str, least: int) -> None:
+def test_images_are_images(evaluated: Evaluation, name: str, least: int) -> None:
     from PIL import Image
 
     with Image.open(evaluated.folder / name) as opened:
@@ -250,8 +250,8 @@ def test_report_has_the_reference_table_and_says_what_it_rests_on(evaluated: Eva
         assert shown[name][1] == f"{evaluated.per_class[name]['n']} (too few to measure)"
         low, high = evaluated.intervals["per_class"][name]["recall"]
         assert shown[name][6].endswith(f"({100 * low:.1f} to {100 * high:.1f})")
-    assert "8 pictures with 9 faces: the test split of ensemble v5" in text
-    assert text.count("Too few to measure") == 2, "of pictures and of faces"
+    assert "8 images with 9 faces: the test split of ensemble v5" in text
+    assert text.count("Too few to measure") == 2, "of images and of faces"
     assert "split by file" in text
     assert re.findall(r"!\[.+\]\((.+)\)", text) == ["curves.png", "confusion.png", "misses.jpg", "suspects.jpg"]
 
@@ -268,7 +268,7 @@ def _rows(text: str) -> list[list[str]]:
     ("images", "n", "split", "hashed", "said"),
     [
         (100, 72, "test", "same", ""),
-        (99, 72, "test", "same", "Too few to measure: 99 pictures"),
+        (99, 72, "test", "same", "Too few to measure: 99 images"),
         (100, 71, "test", "same", "with fewer than 72 faces"),
         (100, 72, "val", "same", "best epoch was chosen"),
         (100, 72, "train", "same", "nothing of new ones"),
@@ -440,9 +440,9 @@ def test_what_cannot_be_asked(root: Path) -> None:
         score(root, weights=root / "w.pt")
 
 
-def test_split_without_pictures(tmp_path: Path) -> None:
+def test_split_without_images(tmp_path: Path) -> None:
     make_run(tmp_path, shapes.draw_ensemble(tmp_path, counts=(2, 2, 0)))
-    with pytest.raises(DataError, match="expected pictures with faces in the test split; it has 0 pictures"):
+    with pytest.raises(DataError, match="expected images with faces in the test split; it has 0 images"):
         score(tmp_path)
 
 
@@ -458,7 +458,7 @@ def test_class_names_that_differ(root: Path, tmp_path: Path) -> None:
 
 def test_files_that_are_not_those_of_the_card(root: Path) -> None:
     (root / "data/ensembles/v5/images/test/p001.jpg").unlink()
-    with pytest.raises(DataError, match=r"expected 4 pictures with 5 faces in test.*the loader found 3 with 4"):
+    with pytest.raises(DataError, match=r"expected 4 images with 5 faces in test.*the loader found 3 with 4"):
         score(root)
     assert not (root / "runs/r/evaluation/v5-test").exists()
 
@@ -478,7 +478,7 @@ def test_second_command_on_the_same_evaluation_is_refused(root: Path) -> None:
 # ---- the tracker ----
 
 
-def test_numbers_and_pictures_reach_the_runs_own_tracker_run(tmp_path: Path) -> None:
+def test_numbers_and_images_reach_the_runs_own_tracker_run(tmp_path: Path) -> None:
     root = tmp_path
     make_run(root, shapes.draw_ensemble(root, counts=(2, 2, 4)))
     found = score(root, tracker="wandb")
@@ -489,11 +489,11 @@ def test_numbers_and_pictures_reach_the_runs_own_tracker_run(tmp_path: Path) -> 
     log = wandb_log.read_run(folder)
     assert (log.run_id, log.project) == ("abc123", "masks")
     key = "evaluation/v5-test"
-    pictures_sent = [name for name in FILES if name.endswith((".png", ".jpg"))]
+    images_sent = [name for name in FILES if name.endswith((".png", ".jpg"))]
     assert log.summary[f"{key}/metrics/mAP50"] == found.map50
     for name in CLASSES:
         assert log.summary[f"{key}/class/{name}/recall"] == found.per_class[name]["recall"]
-    assert len([name for name in log.files if name.startswith("media/")]) == len(pictures_sent)
+    assert len([name for name in log.files if name.startswith("media/")]) == len(images_sent)
     assert sorted(path.name for path in found.folder.iterdir()) == FILES
 
 
@@ -558,4 +558,4 @@ def test_validation_can_be_kept(evaluated: Evaluation) -> None:
     ensemble = evaluated.folder.parents[3] / "data/ensembles/v5"
     scored = validate(shapes.trained(), ensemble / "data.yaml", "val", imgsz=64, device="cpu")
     copy: Validation = pickle.loads(pickle.dumps(scored))
-    assert (copy.pictures, copy.mean, copy.per_class) == (scored.pictures, scored.mean, scored.per_class)
+    assert (copy.images, copy.mean, copy.per_class) == (scored.images, scored.mean, scored.per_class)

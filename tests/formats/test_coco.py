@@ -1,4 +1,4 @@
-"""COCO: where its pictures are, its causes, and several files as one source."""
+"""COCO: where its images are, its causes, and several files as one source."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def document(images: list[Any], annotations: list[Any], categories: Any = CATEGO
     return json.dumps({"images": images, "annotations": annotations, "categories": categories})
 
 
-def read(folder: Path, jsons: dict[str, str], pictures: list[str]) -> Reading:
-    for name, text in {**jsons, **dict.fromkeys(pictures, "")}.items():
+def read(folder: Path, jsons: dict[str, str], images: list[str]) -> Reading:
+    for name, text in {**jsons, **dict.fromkeys(images, "")}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     return formats.read(folder, "coco", {})
@@ -32,7 +32,7 @@ def read(folder: Path, jsons: dict[str, str], pictures: list[str]) -> Reading:
 def only_row(folder: Path, entry: Any) -> Row:
     text = document([{"id": 3, "file_name": "a.jpg"}], [entry])
     reading = read(folder, {"x.json": text}, ["a.jpg"])
-    (row,) = (*reading.pictures[0].rows, *reading.orphans)
+    (row,) = (*reading.images[0].rows, *reading.orphans)
     return row
 
 
@@ -56,8 +56,8 @@ def test_a_box_is_x_y_width_height_from_zero(tmp_path: Path) -> None:
         ({"category_id": 2}, "unknown-class"),
         ({"category_id": [1]}, "unknown-class"),
         ({"iscrowd": 1}, "crowd"),
-        ({"image_id": 4}, "no-picture"),
-        ({"image_id": None}, "no-picture"),
+        ({"image_id": 4}, "no-image"),
+        ({"image_id": None}, "no-image"),
     ],
 )
 def test_a_row_that_has_no_corners_says_why(tmp_path: Path, change: dict[str, Any], cause: str) -> None:
@@ -66,11 +66,11 @@ def test_a_row_that_has_no_corners_says_why(tmp_path: Path, change: dict[str, An
 
 
 def test_an_entry_that_is_no_object_is_still_a_row(tmp_path: Path) -> None:
-    assert only_row(tmp_path, 5).cause == "no-picture"
+    assert only_row(tmp_path, 5).cause == "no-image"
 
 
 @pytest.mark.parametrize(
-    ("file", "name", "picture"),
+    ("file", "name", "image"),
     [
         ("annotations/instances_train2017.json", "1.jpg", "train2017/1.jpg"),
         ("annotations/instances_train.json", "1.jpg", "images/train/1.jpg"),
@@ -81,12 +81,12 @@ def test_an_entry_that_is_no_object_is_still_a_row(tmp_path: Path) -> None:
         ("annotations/all.json", "/home/me/1.jpg", "deep/down/1.jpg"),
     ],
 )
-def test_where_pictures_are(tmp_path: Path, file: str, name: str, picture: str) -> None:
+def test_where_images_are(tmp_path: Path, file: str, name: str, image: str) -> None:
     entry = {"image_id": 3, "category_id": 1, "bbox": [0, 0, 5, 5]}
     text = document([{"id": 3, "file_name": name, "width": 8, "height": 9}], [entry])
-    reading = read(tmp_path, {file: text}, [picture, "other/2.jpg"])
-    found = {one.path: one for one in reading.pictures}
-    assert found[picture] == Published(picture, (Row(file, 1, "mask", (0, 0, 5, 5)),), declared=(8, 9))
+    reading = read(tmp_path, {file: text}, [image, "other/2.jpg"])
+    found = {one.path: one for one in reading.images}
+    assert found[image] == Published(image, (Row(file, 1, "mask", (0, 0, 5, 5)),), declared=(8, 9))
     assert found["other/2.jpg"].cause == "no-label-file"
 
 
@@ -97,39 +97,37 @@ def test_splits_are_merged_and_equal_names_stay_apart(tmp_path: Path) -> None:
 
     files = {"train/_annotations.coco.json": split(1), "valid/_annotations.coco.json": split(7)}
     reading = read(tmp_path, {**files, "source.json": "{}"}, ["train/1.jpg", "train/2.jpg", "valid/1.jpg"])
-    assert [[row.name for row in one.rows] for one in reading.pictures] == [["mask", "mask"], [], ["bare", "bare"]]
-    assert not any(one.cause for one in reading.pictures), "train/2.jpg is listed: it has no faces"
+    assert [[row.name for row in one.rows] for one in reading.images] == [["mask", "mask"], [], ["bare", "bare"]]
+    assert not any(one.cause for one in reading.images), "train/2.jpg is listed: it has no faces"
 
 
 @pytest.mark.parametrize(
-    ("file", "name", "pictures"),
+    ("file", "name", "images"),
     [
         ("train/_annotations.coco.json", "1.jpg", ["valid/1.jpg"]),
         ("all.json", "train/1.jpg", ["valid/1.jpg"]),
         ("all.json", "1.jpg", ["x/1.jpg", "y/1.jpg"]),
     ],
 )
-def test_an_absent_picture_takes_no_other_of_its_name(
-    tmp_path: Path, file: str, name: str, pictures: list[str]
-) -> None:
+def test_an_absent_image_takes_no_other_of_its_name(tmp_path: Path, file: str, name: str, images: list[str]) -> None:
     entry = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5]}
-    reading = read(tmp_path, {file: document([{"id": 1, "file_name": name}], [entry])}, pictures)
-    assert [row.detail for row in reading.orphans] == [f"no picture {name!r}"]
-    assert {one.cause for one in reading.pictures} == {"no-label-file"}
+    reading = read(tmp_path, {file: document([{"id": 1, "file_name": name}], [entry])}, images)
+    assert [row.detail for row in reading.orphans] == [f"no image {name!r}"]
+    assert {one.cause for one in reading.images} == {"no-label-file"}
 
 
-def test_a_picture_that_is_listed_by_its_path_is_not_taken_by_its_name(tmp_path: Path) -> None:
+def test_a_image_that_is_listed_by_its_path_is_not_taken_by_its_name(tmp_path: Path) -> None:
     entry = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5]}
     text = document([{"id": 1, "file_name": "gone/1.jpg"}, {"id": 2, "file_name": "x/1.jpg"}], [entry])
     reading = read(tmp_path, {"all.json": text}, ["x/1.jpg"])
-    assert (len(reading.orphans), reading.pictures) == (1, (Published("x/1.jpg"),))
+    assert (len(reading.orphans), reading.images) == (1, (Published("x/1.jpg"),))
 
 
 def test_half_a_surrogate_pair_in_a_name_can_be_written(tmp_path: Path) -> None:
     entry = {"image_id": 3, "category_id": 1, "bbox": [0, 0, 5, 5]}
     text = document([{"id": 3, "file_name": "a.jpg"}], [entry], [{"id": 1, "name": "mask\ud800"}])
-    (picture,) = read(tmp_path, {"x.json": text}, ["a.jpg"]).pictures
-    assert [row.name for row in picture.rows] == ["mask?"]
+    (image,) = read(tmp_path, {"x.json": text}, ["a.jpg"]).images
+    assert [row.name for row in image.rows] == ["mask?"]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +167,7 @@ def test_any_entries_give_a_row_each_or_a_clean_error(
         reading = read(folder, {"x.json": document(images, annotations, categories)}, ["a.jpg", "b.jpg"])
     except DataError:
         return
-    rows = [row for one in reading.pictures for row in one.rows] + list(reading.orphans)
+    rows = [row for one in reading.images for row in one.rows] + list(reading.orphans)
     assert sorted(row.number for row in rows) == list(range(1, len(annotations) + 1))
     assert all((row.corners is None) == bool(row.cause) for row in rows)
     for row in rows:
@@ -180,7 +178,7 @@ def test_any_entries_give_a_row_each_or_a_clean_error(
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, boxes: list[tuple[float, float, float, float]]) -> None:
     labels = [Label("no_mask", Box(x, y, x + w, y + h)) for x, y, w, h in boxes]
     text = coco.to_json({"b.jpg": (10_000, 9_000, labels), "a.jpg": (5, 6, [])})
-    bare, faces = read(tmp_path_factory.mktemp("coco"), {"x.json": text}, ["a.jpg", "b.jpg"]).pictures
+    bare, faces = read(tmp_path_factory.mktemp("coco"), {"x.json": text}, ["a.jpg", "b.jpg"]).images
     assert (bare, faces.declared) == (Published("a.jpg", declared=(5, 6)), (10_000, 9_000))
     for row, label in zip(faces.rows, labels, strict=True):
         assert (row.name, row.corners) == ("no_mask", pytest.approx(label.box.corners, abs=1e-6))

@@ -1,4 +1,4 @@
-"""Which annotation belongs to which picture, which layout a folder has, and the real archives, counted twice."""
+"""Which annotation belongs to which image, which layout a folder has, and the real archives, counted twice."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ def lay_out(folder: Path, files: Mapping[str, str | bytes]) -> Path:
 
 
 def causes(reading: Reading) -> dict[str, str]:
-    return {picture.path: picture.cause for picture in reading.pictures}
+    return {image.path: image.cause for image in reading.images}
 
 
 def read_yolo(folder: Path, files: Mapping[str, str | bytes]) -> Reading:
     lay_out(folder, files)
-    return formats.read(folder, "yolo", dict.fromkeys(formats.list_pictures(folder), (10, 10)))
+    return formats.read(folder, "yolo", dict.fromkeys(formats.list_images(folder), (10, 10)))
 
 
-def test_pictures_are_listed_by_extension_sorted_and_without_hidden_files(tmp_path: Path) -> None:
+def test_images_are_listed_by_extension_sorted_and_without_hidden_files(tmp_path: Path) -> None:
     names = ["b.JPG", "a/é 1.jpeg", "a/z.png", "c.bmp", "d.webp", "e.gif", "f.tif", "g.TIFF"]
     others = ["a.txt", "a.jpg.txt", ".hidden.jpg", ".cache/a.jpg", "__MACOSX/a.jpg", "x/__MACOSX/._a.jpg", "jpg"]
     lay_out(tmp_path, dict.fromkeys(names + others, ""))
-    assert formats.list_pictures(tmp_path) == ["a/z.png", "a/é 1.jpeg", *names[:1], *names[3:]]
+    assert formats.list_images(tmp_path) == ["a/z.png", "a/é 1.jpeg", *names[:1], *names[3:]]
 
 
 def test_a_source_inside_a_hidden_folder_is_still_read(tmp_path: Path) -> None:
     lay_out(tmp_path / ".raw.partial", {"a.jpg": ""})
-    assert formats.list_pictures(tmp_path / ".raw.partial") == ["a.jpg"]
+    assert formats.list_images(tmp_path / ".raw.partial") == ["a.jpg"]
 
 
 @pytest.mark.parametrize(
-    ("picture", "label"),
+    ("image", "label"),
     [
         ("images/train/a.jpg", "images/train/a.txt"),
         ("images/train/a.jpg", "labels/train/a.txt"),
@@ -63,27 +63,27 @@ def test_a_source_inside_a_hidden_folder_is_still_read(tmp_path: Path) -> None:
         ("photos/train/a.jpg", "boxes/a.txt"),
     ],
 )
-def test_a_label_file_finds_its_picture(picture: str, label: str) -> None:
+def test_a_label_file_finds_its_image(image: str, label: str) -> None:
     decoys = ["train/b.jpg", "other/c.jpg"]
-    assert pair([*decoys, picture], {label: ""}) == {label: [picture]}
+    assert pair([*decoys, image], {label: ""}) == {label: [image]}
 
 
 def test_equal_names_in_two_splits_stay_apart() -> None:
-    pictures = ["train/images/1.jpg", "valid/images/1.jpg"]
-    assert pair(pictures, {"train/labels/1.txt": "", "valid/labels/1.txt": ""}) == {
+    images = ["train/images/1.jpg", "valid/images/1.jpg"]
+    assert pair(images, {"train/labels/1.txt": "", "valid/labels/1.txt": ""}) == {
         "train/labels/1.txt": ["train/images/1.jpg"],
         "valid/labels/1.txt": ["valid/images/1.jpg"],
     }
 
 
-@pytest.mark.parametrize("pictures", [["valid/1.jpg"], ["valid/images/1.jpg"]])
-def test_a_label_of_one_split_never_takes_a_picture_of_another(pictures: list[str]) -> None:
-    assert pair(pictures, {"train/1.txt": ""}) == {"train/1.txt": []}
+@pytest.mark.parametrize("images", [["valid/1.jpg"], ["valid/images/1.jpg"]])
+def test_a_label_of_one_split_never_takes_an_image_of_another(images: list[str]) -> None:
+    assert pair(images, {"train/1.txt": ""}) == {"train/1.txt": []}
 
 
-def test_a_mask_folder_of_the_same_names_is_not_taken_for_the_pictures() -> None:
-    pictures = ["JPEGImages/a.jpg", "SegmentationClass/a.png"]
-    assert pair(pictures, {"Annotations/a.xml": "a.jpg"}) == {"Annotations/a.xml": ["JPEGImages/a.jpg"]}
+def test_a_mask_folder_of_the_same_names_is_not_taken_for_the_images() -> None:
+    images = ["JPEGImages/a.jpg", "SegmentationClass/a.png"]
+    assert pair(images, {"Annotations/a.xml": "a.jpg"}) == {"Annotations/a.xml": ["JPEGImages/a.jpg"]}
 
 
 def test_the_stem_goes_before_the_name_and_the_name_before_nothing() -> None:
@@ -96,11 +96,11 @@ def test_the_stem_goes_before_the_name_and_the_name_before_nothing() -> None:
     }
 
 
-def test_a_name_does_not_take_a_picture_that_has_an_annotation_of_its_own() -> None:
+def test_a_name_does_not_take_an_image_that_has_an_annotation_of_its_own() -> None:
     assert pair(["a.jpg"], {"x/a.xml": "a.jpg", "x/9.xml": "a.jpg"}) == {"x/a.xml": ["a.jpg"], "x/9.xml": []}
 
 
-def test_the_nearest_of_two_pictures_is_meant() -> None:
+def test_the_nearest_of_two_images_is_meant() -> None:
     named = {"a.txt": "", "images/a.txt": "", "day/annotations/7.xml": "b.jpg"}
     assert pair(["a.jpg", "images/a.jpg", "day/images/b.jpg", "night/images/b.jpg"], named) == {
         "a.txt": ["a.jpg"],
@@ -109,17 +109,17 @@ def test_the_nearest_of_two_pictures_is_meant() -> None:
     }
 
 
-def test_the_name_decides_between_two_pictures_of_one_stem() -> None:
+def test_the_name_decides_between_two_images_of_one_stem() -> None:
     assert pair(["a.jpg", "a.png"], {"a.xml": "a.png"}) == {"a.xml": ["a.png"]}
 
 
-def test_one_label_file_of_two_pictures_is_counted_once_and_believed_for_neither(tmp_path: Path) -> None:
+def test_one_label_file_of_two_images_is_counted_once_and_believed_for_neither(tmp_path: Path) -> None:
     reading = read_yolo(tmp_path, {"a.jpg": "", "a.png": "", "a.txt": ROW})
     assert causes(reading) == {"a.jpg": "shared-annotation", "a.png": "shared-annotation"}
-    assert [len(picture.rows) for picture in reading.pictures] == [1, 0]
+    assert [len(image.rows) for image in reading.images] == [1, 0]
 
 
-def test_two_label_files_of_one_picture_have_to_agree(tmp_path: Path) -> None:
+def test_two_label_files_of_one_image_have_to_agree(tmp_path: Path) -> None:
     reading = read_yolo(
         tmp_path,
         {
@@ -132,15 +132,15 @@ def test_two_label_files_of_one_picture_have_to_agree(tmp_path: Path) -> None:
         },
     )
     assert causes(reading) == {"images/a.jpg": "two-annotations", "images/b.jpg": ""}
-    assert [[row.file for row in picture.rows] for picture in reading.pictures] == [
+    assert [[row.file for row in image.rows] for image in reading.images] == [
         ["images/a.txt", "labels/a.txt"],
         ["images/b.txt", "labels/b.txt"],
     ]
 
 
-def test_a_picture_without_a_label_file_says_so(tmp_path: Path) -> None:
+def test_a_image_without_a_label_file_says_so(tmp_path: Path) -> None:
     reading = read_yolo(tmp_path, {"a.jpg": "", "b.jpg": "", "a.txt": ""})
-    assert reading.pictures[0] == Published("a.jpg")
+    assert reading.images[0] == Published("a.jpg")
     assert causes(reading)["b.jpg"] == "no-label-file"
 
 
@@ -179,8 +179,8 @@ def test_a_folder_of_another_layout_is_an_error(tmp_path: Path, layout: str) -> 
     assert "format:" in caught.value.next_step
 
 
-def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="expected pictures, found none"):
+def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected images, found none"):
         formats.read(lay_out(tmp_path, {"a.xml": XML}), "voc", {})
 
 
@@ -215,29 +215,27 @@ def unpacked(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def read_real(folder: Path) -> Reading:
     sizes = {}
-    for path in formats.list_pictures(folder):
-        with Image.open(folder / path) as picture:
-            sizes[path] = picture.size
+    for path in formats.list_images(folder):
+        with Image.open(folder / path) as image:
+            sizes[path] = image.size
     reading = formats.read(folder, "probe", sizes)
     beyond = [
         max(-row.corners[0], -row.corners[1], row.corners[2] - width, row.corners[3] - height)
-        for picture in reading.pictures
-        for row in picture.rows
-        for width, height in [sizes[picture.path]]
+        for image in reading.images
+        for row in image.rows
+        for width, height in [sizes[image.path]]
         if row.corners is not None
     ]
-    assert max(beyond) < 0.001, "with the right origin, every published box is inside its picture"
+    assert max(beyond) < 0.001, "with the right origin, every published box is inside its image"
     return reading
 
 
 def check_all_read(reading: Reading, folder: Path) -> Counter[str]:
-    pictures = [path for path in folder.rglob("*") if path.suffix in (".jpg", ".jpeg", ".png")]
-    assert [picture.path for picture in reading.pictures] == sorted(
-        path.relative_to(folder).as_posix() for path in pictures
-    )
-    rows = [row for picture in reading.pictures for row in picture.rows]
+    images = [path for path in folder.rglob("*") if path.suffix in (".jpg", ".jpeg", ".png")]
+    assert [image.path for image in reading.images] == sorted(path.relative_to(folder).as_posix() for path in images)
+    rows = [row for image in reading.images for row in image.rows]
     assert not reading.orphans
-    assert {row.cause for row in rows} == {picture.cause for picture in reading.pictures} == {""}
+    assert {row.cause for row in rows} == {image.cause for image in reading.images} == {""}
     return Counter(row.name for row in rows)
 
 
@@ -247,7 +245,7 @@ def test_source_1_is_read_whole(unpacked: Path) -> None:
     text = "".join(path.read_text() for path in folder.rglob("*.xml"))
     assert check_all_read(reading, folder) == Counter(re.findall(r"<name>(.*?)</name>", text))
     assert reading.names == ()
-    assert all(picture.declared is not None for picture in reading.pictures)
+    assert all(image.declared is not None for image in reading.images)
 
 
 def test_source_2_is_read_whole(unpacked: Path) -> None:

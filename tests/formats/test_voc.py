@@ -70,21 +70,21 @@ def test_xml_that_does_not_parse_keeps_its_rows_in_the_count(tmp_path: Path) -> 
     for name in ("a.jpg", "b.jpg", "b.xml"):
         (tmp_path / name).write_text(f"<annotation>{OBJECT}</annotation>")
     (tmp_path / "a.xml").write_text(f"<annotation>{OBJECT}{OBJECT}<object><objects></annotation>")
-    first, second = formats.read(tmp_path, "voc", {}).pictures
+    first, second = formats.read(tmp_path, "voc", {}).images
     assert (first.cause, [row.cause for row in first.rows]) == ("unreadable-annotation", ["unreadable-annotation"] * 3)
     assert first.detail.startswith("a.xml: mismatched tag")
     assert (second.cause, len(second.rows)) == ("", 1)
 
 
-def test_rows_of_an_absent_picture_are_orphans(tmp_path: Path) -> None:
+def test_rows_of_an_absent_image_are_orphans(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     for name in ("a", "gone"):
         named = f"<filename>C:\\old\\{name}.png</filename>"
         (tmp_path / f"{name}.xml").write_text(f"<annotation>{named}{OBJECT}{OBJECT}</annotation>")
     reading = formats.read(tmp_path, "voc", {})
-    assert [len(picture.rows) for picture in reading.pictures] == [2]
+    assert [len(image.rows) for image in reading.images] == [2]
     assert reading.orphans == tuple(
-        Row("gone.xml", place, "with_mask", cause="no-picture", detail="no picture 'gone.png'") for place in (1, 2)
+        Row("gone.xml", place, "with_mask", cause="no-image", detail="no image 'gone.png'") for place in (1, 2)
     )
 
 

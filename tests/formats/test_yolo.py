@@ -29,7 +29,7 @@ def read(folder: Path, files: Mapping[str, str | bytes]) -> Reading:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return formats.read(folder, "yolo", dict.fromkeys(formats.list_pictures(folder), (200, 100)))
+    return formats.read(folder, "yolo", dict.fromkeys(formats.list_images(folder), (200, 100)))
 
 
 def test_a_row_is_a_normalised_centre_and_size() -> None:
@@ -67,17 +67,17 @@ def test_boxes_past_the_edge_are_not_our_business() -> None:
     assert only_row("0 0 0 1 -1").corners == (-100, 50, 100, -50)
 
 
-def test_a_picture_that_cannot_be_read_keeps_its_rows_in_the_count(tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_read_keeps_its_rows_in_the_count(tmp_path: Path) -> None:
     for name, text in {"a.jpg": "", "a.txt": ROW * 2}.items():
         (tmp_path / name).write_text(text)
-    (picture,) = formats.read(tmp_path, "yolo", {}).pictures
-    assert [row.cause for row in picture.rows] == ["no-picture-size"] * 2
+    (image,) = formats.read(tmp_path, "yolo", {}).images
+    assert [row.cause for row in image.rows] == ["no-image-size"] * 2
 
 
 def test_line_ends_marks_blank_lines_and_odd_bytes(tmp_path: Path) -> None:
     odd = b"\xef\xbb\xbf0 .5 .5 1 1\r\n\r\n  \t\r0\t.5 .5  1 1 \n\n0 .5 .5 1 1 \xe9\x85\n0 .5 .5 1 1"
-    (picture,) = read(tmp_path, {"a.jpg": "", "a.txt": odd, "obj.names": "masked\r\n"}).pictures
-    assert [(row.number, row.cause) for row in picture.rows] == [(1, ""), (4, ""), (6, "wrong-columns"), (7, "")]
+    (image,) = read(tmp_path, {"a.jpg": "", "a.txt": odd, "obj.names": "masked\r\n"}).images
+    assert [(row.number, row.cause) for row in image.rows] == [(1, ""), (4, ""), (6, "wrong-columns"), (7, "")]
 
 
 def test_files_that_are_no_label_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -94,10 +94,10 @@ def test_files_that_are_no_label_files(tmp_path: Path, caplog: pytest.LogCapture
             "images/test.txt": ROW,
             "README.txt": "1 of 2",
             "README.dataset.txt": "# masks",
-            "notes.txt": "2 pictures are still to be drawn\nby hand\n",
+            "notes.txt": "2 images are still to be drawn\nby hand\n",
         },
     )
-    assert {one.path: (one.cause, len(one.rows)) for one in reading.pictures} == {
+    assert {one.path: (one.cause, len(one.rows)) for one in reading.images} == {
         "images/a.jpg": ("", 1),
         "images/classes.jpg": ("no-label-file", 0),
         "images/test.jpg": ("", 1),
@@ -107,15 +107,15 @@ def test_files_that_are_no_label_files(tmp_path: Path, caplog: pytest.LogCapture
     assert [record.args for record in caplog.records] == [("notes.txt",)]
 
 
-def test_label_files_of_absent_pictures_are_orphans(tmp_path: Path) -> None:
+def test_label_files_of_absent_images_are_orphans(tmp_path: Path) -> None:
     broken = "1 0.5 0.5\n"
     files = {"images/a.jpg": "", "labels/a.txt": ROW, "labels/gone.txt": ROW + broken, "gone/b.txt": ROW + "\n" + ROW}
     orphans = read(tmp_path, files).orphans
     assert [(row.file, row.number, row.cause, row.corners) for row in orphans] == [
-        ("gone/b.txt", 1, "no-picture", None),
-        ("gone/b.txt", 3, "no-picture", None),
-        ("labels/gone.txt", 1, "no-picture", None),
-        ("labels/gone.txt", 2, "no-picture", None),
+        ("gone/b.txt", 1, "no-image", None),
+        ("gone/b.txt", 3, "no-image", None),
+        ("labels/gone.txt", 1, "no-image", None),
+        ("labels/gone.txt", 2, "no-image", None),
     ]
 
 
@@ -135,7 +135,7 @@ def test_label_files_of_absent_pictures_are_orphans(tmp_path: Path) -> None:
 def test_names_files(tmp_path: Path, names: dict[str, str]) -> None:
     reading = read(tmp_path, {"a.jpg": "", "a.txt": ROW, **names})
     assert reading.names == NAMES
-    assert [row.name for row in reading.pictures[0].rows] == ["masked"]
+    assert [row.name for row in reading.images[0].rows] == ["masked"]
 
 
 def test_a_class_called_no_stays_no(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_class_called_no_stays_no(tmp_path: Path) -> None:
 def test_without_names_a_row_has_its_id(tmp_path: Path, names: dict[str, str]) -> None:
     reading = read(tmp_path, {"a.jpg": "", "a.txt": ROW, **names})
     assert reading.names is None
-    assert [row.name for row in reading.pictures[0].rows] == ["1"]
+    assert [row.name for row in reading.images[0].rows] == ["1"]
 
 
 def test_names_files_that_contradict_each_other_are_both_named(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_any_bytes_in_a_label_or_names_file_are_read_or_refused_cleanly(
         reading = read(folder, {"a.jpg": "", "a.txt": label, "data.yaml": names})
     except DataError:
         return
-    assert [one.path for one in reading.pictures] == ["a.jpg"]
+    assert [one.path for one in reading.images] == ["a.jpg"]
 
 
 EDGES = st.sampled_from([0.0, 1.0, 1e-9, 1 - 1e-9, 1 / 3, 0.5])
@@ -212,7 +212,7 @@ def spans(draw: st.DrawFn, side: int) -> tuple[float, float]:
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> tuple[int, int, list[Label]]:
+def images(draw: st.DrawFn) -> tuple[int, int, list[Label]]:
     width, height = draw(SIDES), draw(SIDES)
     labels = []
     for name in draw(st.lists(st.sampled_from(CLASSES), max_size=4)):
@@ -221,7 +221,7 @@ def pictures(draw: st.DrawFn) -> tuple[int, int, list[Label]]:
     return width, height, labels
 
 
-@given(pictures())
+@given(images())
 @example(
     (
         10_000,
@@ -229,16 +229,16 @@ def pictures(draw: st.DrawFn) -> tuple[int, int, list[Label]]:
         [Label("mask", Box(0.0, 5e-324, 1e-300, 1e-300)), Label("mask", Box(9999.9999999, 0, 10_000, 1e-9))],
     )
 )
-def test_a_round_trip_stays_within_a_thousandth_of_a_pixel(picture: tuple[int, int, list[Label]]) -> None:
-    width, height, labels = picture
+def test_a_round_trip_stays_within_a_thousandth_of_a_pixel(image: tuple[int, int, list[Label]]) -> None:
+    width, height, labels = image
     for again, label in zip(yolo.labels_from(yolo.lines(labels, width, height), width, height), labels, strict=True):
         assert again.name == label.name
         assert again.box.corners == pytest.approx(label.box.corners, rel=0, abs=1e-3)
 
 
-@given(pictures())
-def test_no_written_corner_is_outside_the_picture_in_any_precision(picture: tuple[int, int, list[Label]]) -> None:
-    text = yolo.lines(picture[2], picture[0], picture[1])
+@given(images())
+def test_no_written_corner_is_outside_the_image_in_any_precision(image: tuple[int, int, list[Label]]) -> None:
+    text = yolo.lines(image[2], image[0], image[1])
     for line in text.splitlines():
         for precision in (np.float64, np.float32):
             x, y, width, height = (precision(column) for column in line.split()[1:])
@@ -257,7 +257,7 @@ def test_the_written_text_itself() -> None:
 
 @pytest.mark.parametrize("box", [Box(-1e-9, 0, 1, 1), Box(0, -1, 1, 1), Box(0, 0, 10.001, 1), Box(0, 0, 1, 11)])
 def test_a_box_past_the_edge_is_never_written(box: Box) -> None:
-    with pytest.raises(ValueError, match="inside its picture of 10 x 10 px"):
+    with pytest.raises(ValueError, match="inside its image of 10 x 10 px"):
         yolo.lines([Label("mask", box)], 10, 10)
 
 

@@ -18,7 +18,7 @@ def evaluator(one: Flat, module: Any = None) -> Any:
     else:
         make, evaluate = module
     categories = [{"id": 0, "name": "mask"}, {"id": 1, "name": "no_mask"}]
-    images = [{"id": index + 1, "width": 1000, "height": 1000} for index in range(one.pictures)]
+    images = [{"id": index + 1, "width": 1000, "height": 1000} for index in range(one.images)]
     labels = [{"id": index + 1, "iscrowd": 0, **row} for index, row in enumerate(_rows(one.labels))]
     found = [
         {"id": index + 1, "score": sure, "iscrowd": 0, **row}
@@ -49,10 +49,10 @@ def areas(one: Flat) -> list[list[float] | None]:
 def _rows(side: Any) -> list[dict[str, Any]]:
     return [
         {
-            "image_id": picture + 1,
+            "image_id": image + 1,
             "category_id": name,
             "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
             "area": (box[2] - box[0]) * (box[3] - box[1]),
         }
-        for picture, name, box in zip(side.picture.tolist(), side.name.tolist(), side.box.tolist(), strict=True)
+        for image, name, box in zip(side.image.tolist(), side.name.tolist(), side.box.tolist(), strict=True)
     ]

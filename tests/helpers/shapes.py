@@ -31,9 +31,7 @@ def draw_ensemble(root: Path, *, name: str = "v5", counts: tuple[int, int, int] 
         for part in ("images", "labels"):
             (folder / part / split).mkdir(parents=True, exist_ok=True)
         for index in range(count):
-            rows.append(
-                draw_picture(folder, split, f"p{index:03d}", rng, 0 if index % 7 == 6 else 1 + (index % 3 == 2))
-            )
+            rows.append(draw_image(folder, split, f"p{index:03d}", rng, 0 if index % 7 == 6 else 1 + (index % 3 == 2)))
     pq.write_table(pa.Table.from_pylist(rows), folder / "manifest.parquet")
     data = {split: f"images/{split}" for split in SPLITS}
     (folder / "data.yaml").write_text(yaml.safe_dump(data | {"names": dict(enumerate(CLASSES))}, sort_keys=False))
@@ -41,8 +39,8 @@ def draw_ensemble(root: Path, *, name: str = "v5", counts: tuple[int, int, int] 
     return folder
 
 
-def draw_picture(folder: Path, split: str, stem: str, rng: random.Random, faces: int) -> dict:
-    """Write a picture with its label file, and return its manifest row."""
+def draw_image(folder: Path, split: str, stem: str, rng: random.Random, faces: int) -> dict:
+    """Write an image with its label file, and return its manifest row."""
     width, height = SIZE
     image = Image.new("RGB", SIZE, tuple(rng.randrange(90, 180) for _ in range(3)))
     draw = ImageDraw.Draw(image)

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from facemask_train.core.parallel import Engine
 from facemask_train.dataset.build import build
 from facemask_train.sources.fetch import fetch
-from helpers.worlds import SPLIT, make_root, picture, write
+from helpers.worlds import SPLIT, image, make_root, write
 
 HOSTILE = "\"><script>alert('x')<b>&amp; 😷"
 ALONE = Engine(workers=1)
@@ -26,7 +26,7 @@ FLIPPED = "0 0.260417 0.390625 0.3125 0.46875\n1 0.677083 0.390625 0.3125 0.625\
 
 
 def make_twins(root: Path) -> Path:
-    """Write the world of `make_root`, with copies of four of its pictures in the second source, and fetch it.
+    """Write the world of `make_root`, with copies of four of its images in the second source, and fetch it.
 
     a0 re-encoded, a1 mirrored, a2 with its classes flipped, a3 with one mask worn incorrectly; and a hostile name.
     """
@@ -37,7 +37,7 @@ def make_twins(root: Path) -> Path:
     for index, (text, mirrored) in enumerate([(SAME, False), (MIRRORED, True), (FLIPPED, False), (SAME, False)]):
         copy = _copy(first / f"images/a{index}.png", mirrored=mirrored)
         write(pics, {f"copy {index}.jpg": copy, f"copy {index}.txt": text})
-    write(pics, {f"{HOSTILE}.jpg": picture(300), f"{HOSTILE}.txt": "1 0.5 0.5 0.25 0.25\n"})
+    write(pics, {f"{HOSTILE}.jpg": image(300), f"{HOSTILE}.txt": "1 0.5 0.5 0.25 0.25\n"})
     fetch(root, ["first", "second"])
     return root
 
@@ -73,7 +73,7 @@ def card(folder: Path) -> dict[str, Any]:
 
 
 def with_copies(folder: Path) -> None:
-    """Give each training picture of an ensemble a copy `faces`, as an augmented build would have it."""
+    """Give each training image of an ensemble a copy `faces`, as an augmented build would have it."""
     rows = table(folder, "manifest")
     made = [
         {**row, "copy": "faces", "edits": ["0 beard done", "1 - too-small"], "output_sha256": "0" * 64}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 def scene(seed: int, height: int, width: int) -> NDArray[np.uint8]:
-    """Return a picture (h, w, 3) of soft blobs: as uneven as a photo, unlike noise."""
+    """Return an image (h, w, 3) of soft blobs: as uneven as a photo, unlike noise."""
     import cv2
 
     coarse = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), dtype=np.uint8)
@@ -25,12 +25,12 @@ def write_model(
     imgsz: int,
     kind: str = "yolov5n",
     share: float = 0.05,
-    pictures: Sequence[NDArray[np.uint8]] | None = None,
+    images: Sequence[NDArray[np.uint8]] | None = None,
 ) -> None:
     """Write a checkpoint of two classes whose confidence is above 0.25 for about a `share` of all its answers.
 
     Args:
-        pictures: on which it is so: (imgsz, imgsz, 3) each; scenes where left out.
+        images: on which it is so: (imgsz, imgsz, 3) each; scenes where left out.
     """
     import torch
 
@@ -42,7 +42,7 @@ def write_model(
     torch.manual_seed(0)
     model = DetectionModel(f"{kind}.yaml", nc=2, verbose=False)
     model.names = {0: "mask", 1: "no_mask"}
-    shown = pictures or [scene(seed, imgsz, imgsz) for seed in range(4)]
+    shown = images or [scene(seed, imgsz, imgsz) for seed in range(4)]
     tensor = torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2) / 255
     _settle(model, tensor)
     with torch.inference_mode():
@@ -56,7 +56,7 @@ def write_model(
     torch.save({"model": model, "train_args": {"imgsz": imgsz, "task": "detect"}}, path)
 
 
-def _settle(model: object, pictures: object) -> None:
+def _settle(model: object, images: object) -> None:
     """Let the normalisations take on what they see: without it, all answers of fresh weights are one."""
     import torch
 
@@ -64,7 +64,7 @@ def _settle(model: object, pictures: object) -> None:
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
-        model.train()(pictures)  # type: ignore[attr-defined]
+        model.train()(images)  # type: ignore[attr-defined]
 
 
 def export(weights: Path, folder: Path, *, to: str, imgsz: int, dynamic: bool = False, nms: bool = False) -> Path:

@@ -25,20 +25,20 @@ def labels(drawn: Scene) -> list[Label]:
     return [Label(face.kind, face.box) for face in drawn.faces if face.kind in CLASSES]
 
 
-def add_voc(root: Path, source: str, stem: str, picture: np.ndarray, found: list[Label], **names: str) -> None:
-    """Add a picture to a VOC source; `names` renames a class for one file."""
-    height, width = picture.shape[:2]
+def add_voc(root: Path, source: str, stem: str, image: np.ndarray, found: list[Label], **names: str) -> None:
+    """Add an image to a VOC source; `names` renames a class for one file."""
+    height, width = image.shape[:2]
     text = voc.to_xml(f"{stem}.png", found, width=width, height=height)
     for old, new in names.items():
         text = text.replace(f"<name>{old}</name>", f"<name>{new}</name>", 1)
-    content = encoded(picture, kind=".png")
+    content = encoded(image, kind=".png")
     write(root / "own" / source, {f"images/{stem}.png": content, f"annotations/{stem}.xml": text})
 
 
-def add_yolo(root: Path, source: str, name: str, picture: np.ndarray, found: list[Label]) -> None:
-    height, width = picture.shape[:2]
+def add_yolo(root: Path, source: str, name: str, image: np.ndarray, found: list[Label]) -> None:
+    height, width = image.shape[:2]
     text = yolo.lines(found, width, height)
-    write(root / "own" / source, {f"{name}.jpg": encoded(picture), f"{name}.txt": text, "classes.txt": "mask\nno_mask"})
+    write(root / "own" / source, {f"{name}.jpg": encoded(image), f"{name}.txt": text, "classes.txt": "mask\nno_mask"})
 
 
 def configure(root: Path, recipe: dict[str, object], *names: str) -> None:
@@ -50,19 +50,19 @@ def configure(root: Path, recipe: dict[str, object], *names: str) -> None:
     )
 
 
-def make_world(root: Path, *, pictures: int = 12, **recipe: object) -> Path:
+def make_world(root: Path, *, images: int = 12, **recipe: object) -> Path:
     """Write two sources of scenes; the second's first four are copies of the first's: one conflicts, one is of one that
     is worn incorrectly, the others agree.
     """
-    for number in range(pictures):
+    for number in range(images):
         drawn = scene(number)
         askew = {labels(drawn)[0].name: "askew"} if number == 3 else {}
-        add_voc(root, "one", f"a{number}", drawn.picture, labels(drawn), **askew)
+        add_voc(root, "one", f"a{number}", drawn.image, labels(drawn), **askew)
         if number >= 4:
             other = scene(100 + number)
-            add_yolo(root, "two", f"pics/b{number}", other.picture, labels(other))
+            add_yolo(root, "two", f"pics/b{number}", other.image, labels(other))
             continue
-        copy = copy_of(drawn.picture, Random(number), crop=0, scale=1.5, quality=80, orientation=0)
+        copy = copy_of(drawn.image, Random(number), crop=0, scale=1.5, quality=80, orientation=0)
         found = [Label(one.name, Box(*(1.5 * corner for corner in one.box.corners))) for one in labels(drawn)]
         if number == 2:
             found[0] = Label(next(name for name in CLASSES if name != found[0].name), found[0].box)

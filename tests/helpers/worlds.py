@@ -16,10 +16,10 @@ WIDTH, HEIGHT = 96, 64
 SPLIT = {"train": 0.5, "val": 0.25, "test": 0.25}
 
 
-def picture(
+def image(
     seed: int, kind: str = "JPEG", mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT), **save: object
 ) -> bytes:
-    """Return an encoded picture of smooth noise, different for each seed."""
+    """Return an encoded image of smooth noise, different for each seed."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 255, (6, 9, 3), dtype=np.uint8))
     stream = io.BytesIO()
@@ -34,22 +34,22 @@ def write(folder: Path, files: dict[str, bytes | str]) -> None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def make_root(root: Path, *, pictures: int = 8, recipe: dict[str, object] | None = None) -> Path:
+def make_root(root: Path, *, images: int = 8, recipe: dict[str, object] | None = None) -> Path:
     """Write a root with the sources `first` (VOC) and `second` (YOLO, ids reversed) and the recipe `tiny`."""
-    for index in range(pictures):
+    for index in range(images):
         labels = [Label("mask", Box(10, 10, 40, 40)), Label("no_mask", Box(50, 5, 80, 45))]
         stem = f"a{index}"
         write(
             root / "own" / "first",
             {
-                f"images/{stem}.png": picture(index, "PNG"),
+                f"images/{stem}.png": image(index, "PNG"),
                 f"annotations/{stem}.xml": voc.to_xml(f"{stem}.png", labels, width=WIDTH, height=HEIGHT),
             },
         )
         write(
             root / "own" / "second",
             {
-                f"pics/b {index}.jpg": picture(100 + index),
+                f"pics/b {index}.jpg": image(100 + index),
                 f"pics/b {index}.txt": "1 0.5 0.5 0.25 0.25\n0 0.2 0.2 0.2 0.2\n",
             },
         )

@@ -20,7 +20,7 @@ from facemask_train.model.validation import Detection
 from helpers.untrained import export, scene
 
 SIZES = [(90, 120), (120, 90), (300, 40), (96, 96), (1, 200), (90, 120)]
-PICTURES = [scene(seed, *size) for seed, size in enumerate(SIZES)]
+IMAGES = [scene(seed, *size) for seed, size in enumerate(SIZES)]
 KINDS = {
     "onnx": {"to": "onnx", "dynamic": True},
     "openvino": {"to": "openvino", "dynamic": True},
@@ -49,7 +49,7 @@ def exports(untrained_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def ask(weights: Path, *, confidence: float = 0.25, batch: int = 16, **options: Any) -> Answers:
-    return list(load_detector(weights, **options).answers(PICTURES, confidence=confidence, batch=batch))
+    return list(load_detector(weights, **options).answers(IMAGES, confidence=confidence, batch=batch))
 
 
 def same(some: Answers, others: Answers, *, pixels: float = 0.05, confidence: float = 1e-3) -> None:
@@ -84,7 +84,7 @@ def test_an_export_answers_as_the_checkpoint_does(kind: str, untrained_model: Pa
     same(expected, ask(exports[kind]))
 
 
-def test_an_export_of_one_size_takes_one_picture_at_once(untrained_model: Path, exports: dict[str, Path]) -> None:
+def test_an_export_of_one_size_takes_one_image_at_once(untrained_model: Path, exports: dict[str, Path]) -> None:
     detector, free = load_detector(exports["onnx-fixed"]), load_detector(untrained_model)
     assert (detector.backend.size, detector.backend.batch) == ((96, 96), 1)
     square = [scene(seed, 150, 150) for seed in range(3)]  # letterboxed to a square either way
@@ -94,7 +94,7 @@ def test_an_export_of_one_size_takes_one_picture_at_once(untrained_model: Path, 
 def test_suppression_inside_the_graph_gives_boxes_of_the_same_places(exports: dict[str, Path]) -> None:
     inside, outside = load_detector(exports["onnx-nms"]), load_detector(exports["onnx-fixed"])
     assert (inside.backend.least, outside.backend.least) == (0.25, 0.0)
-    for some, others in zip(inside.answers(PICTURES), outside.answers(PICTURES), strict=True):
+    for some, others in zip(inside.answers(IMAGES), outside.answers(IMAGES), strict=True):
         assert some
         for one in some:  # inside, a place has its surer class alone
             assert any(one.corners == pytest.approx(other.corners, abs=0.05) for other in others)
@@ -105,7 +105,7 @@ def test_the_batch_changes_no_answer(batch: int, untrained_model: Path) -> None:
     same(ask(untrained_model), ask(untrained_model, batch=batch))
 
 
-def test_boxes_lie_inside_their_pictures(untrained_model: Path) -> None:
+def test_boxes_lie_inside_their_images(untrained_model: Path) -> None:
     for (height, width), found in zip(SIZES, ask(untrained_model, confidence=0.01), strict=True):
         for one in found:
             assert 0 <= one.corners[0] <= one.corners[2] <= width
@@ -115,9 +115,9 @@ def test_boxes_lie_inside_their_pictures(untrained_model: Path) -> None:
 @pytest.mark.parametrize("kind", ["pytorch", "onnx", "openvino"])
 def test_threads_may_ask_at_once(kind: str, untrained_model: Path, exports: dict[str, Path]) -> None:
     detector = load_detector(exports.get(kind, untrained_model))
-    expected = list(detector.answers(PICTURES))
+    expected = list(detector.answers(IMAGES))
     with ThreadPoolExecutor(4) as pool:
-        for answers in pool.map(lambda _: list(detector.answers(PICTURES)), range(8)):
+        for answers in pool.map(lambda _: list(detector.answers(IMAGES)), range(8)):
             same(expected, answers)
 
 
@@ -132,12 +132,12 @@ def test_several_streams_answer_as_one_does_and_in_order(
 def test_streams_ask_little_ahead(untrained_model: Path) -> None:
     given_out = []
 
-    def pictures() -> Any:
+    def images() -> Any:
         for index in range(50):
             given_out.append(index)
-            yield PICTURES[0]
+            yield IMAGES[0]
 
-    answers = load_detector(untrained_model, streams=2).answers(pictures(), batch=1)
+    answers = load_detector(untrained_model, streams=2).answers(images(), batch=1)
     assert next(answers)
     assert len(given_out) <= 5
     answers.close()  # type: ignore[attr-defined]

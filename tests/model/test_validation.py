@@ -1,4 +1,4 @@
-"""Inference and scoring: the numbers are the package's own, the boxes fit the pictures, foreign files do no harm."""
+"""Inference and scoring: the numbers are the package's own, the boxes fit the images, foreign files do no harm."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def test_labels_are_those_of_the_manifest(ensemble: Path, scored: Validation) ->
     import pyarrow.parquet as pq
 
     rows = [row for row in pq.read_table(ensemble / "manifest.parquet").to_pylist() if row["split"] == "test"]
-    assert [picture.image for picture in scored.pictures] == [row["image"] for row in rows]
-    for picture, row in zip(scored.pictures, rows, strict=True):
-        assert (picture.width, picture.height) == (row["width"], row["height"])
-        assert sorted(label.name for label in picture.labels) == sorted(label["name"] for label in row["labels"])
-        found = sorted(label.box.corners for label in picture.labels)
+    assert [image.image for image in scored.images] == [row["image"] for row in rows]
+    for image, row in zip(scored.images, rows, strict=True):
+        assert (image.width, image.height) == (row["width"], row["height"])
+        assert sorted(label.name for label in image.labels) == sorted(label["name"] for label in row["labels"])
+        found = sorted(label.box.corners for label in image.labels)
         published = sorted((one["x_min"], one["y_min"], one["x_max"], one["y_max"]) for one in row["labels"])
         assert found == [pytest.approx(corners, abs=1e-3) for corners in published]
     assert {name: score.n for name, score in scored.per_class.items()} == {
-        name: sum(label.name == name for picture in scored.pictures for label in picture.labels) for name in CLASSES
+        name: sum(label.name == name for image in scored.images for label in image.labels) for name in CLASSES
     }
 
 
@@ -67,15 +67,15 @@ def test_detections_are_those_of_predict(ensemble: Path, scored: Validation) -> 
     from ultralytics import YOLO
 
     model = YOLO(str(trained()))
-    for picture in scored.pictures:
-        result = model.predict(str(ensemble / picture.image), imgsz=64, conf=0.02, device="cpu", verbose=False)[0]
+    for image in scored.images:
+        result = model.predict(str(ensemble / image.image), imgsz=64, conf=0.02, device="cpu", verbose=False)[0]
         best = max(zip(result.boxes.conf.tolist(), result.boxes.xyxy.tolist(), strict=True), default=None)
         if best is None:
             continue
-        # The validator pads pictures a little wider than `predict` does, so the two differ by a pixel or so.
-        assert picture.detections[0].corners == pytest.approx(best[1], abs=6)
-        assert all(0 <= corner <= 120 for one in picture.detections for corner in one.corners)
-    assert sum(bool(picture.detections) for picture in scored.pictures) > 4
+        # The validator pads images a little wider than `predict` does, so the two differ by a pixel or so.
+        assert image.detections[0].corners == pytest.approx(best[1], abs=6)
+        assert all(0 <= corner <= 120 for one in image.detections for corner in one.corners)
+    assert sum(bool(image.detections) for image in scored.images) > 4
 
 
 def test_class_without_labels_has_no_numbers(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_class_without_labels_has_no_numbers(tmp_path: Path) -> None:
     assert scored.curves.names == ("mask",)
 
 
-def test_progress_reaches_the_number_of_pictures(ensemble: Path) -> None:
+def test_progress_reaches_the_number_of_images(ensemble: Path) -> None:
     told: list[tuple[str, int, int]] = []
     validate(trained(), ensemble / "data.yaml", "test", imgsz=64, batch=5, progress=lambda *step: told.append(step))
     assert told == [("scoring", 0, 8), ("scoring", 5, 8), ("scoring", 8, 8)]
@@ -100,13 +100,13 @@ def test_progress_reaches_the_number_of_pictures(ensemble: Path) -> None:
 # ---- foreign files ----
 
 
-def test_nothing_is_written_beside_the_pictures_and_no_cache_is_trusted(tmp_path: Path) -> None:
+def test_nothing_is_written_beside_the_images_and_no_cache_is_trusted(tmp_path: Path) -> None:
     """A label cache is a pickle: one that lies in an ensemble must be neither run nor replaced."""
     import numpy as np
 
     ensemble = draw_ensemble(tmp_path, counts=(1, 1, 2))
-    picture = ensemble / "images" / "test" / "p000.jpg"
-    picture.write_bytes(picture.read_bytes() + b"bytes after the end")
+    image = ensemble / "images" / "test" / "p000.jpg"
+    image.write_bytes(image.read_bytes() + b"bytes after the end")
     (ensemble / "labels" / "test.cache").write_bytes(b"")
     with (ensemble / "labels" / "test.cache").open("wb") as stream:
         np.save(stream, np.array(Trap(tmp_path / "sprung"), dtype=object), allow_pickle=True)
@@ -122,14 +122,14 @@ def test_script_in_a_data_yaml_is_not_run(tmp_path: Path) -> None:
     (ensemble / "images" / "test").rmdir()
     with (ensemble / "data.yaml").open("a") as stream:
         stream.write(f"download: open({str(sprung)!r}, 'w')\n")
-    with pytest.raises(DataError, match="expected pictures under 'test'"):
+    with pytest.raises(DataError, match="expected images under 'test'"):
         validate(trained(), ensemble / "data.yaml", "test", imgsz=64)
     assert not sprung.exists()
 
 
 def test_empty_split_is_a_data_error(tmp_path: Path) -> None:
     ensemble = draw_ensemble(tmp_path, counts=(1, 1, 0))
-    with pytest.raises(DataError, match="expected pictures under 'test', found none"):
+    with pytest.raises(DataError, match="expected images under 'test', found none"):
         validate(trained(), ensemble / "data.yaml", "test", imgsz=64)
 
 

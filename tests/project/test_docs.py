@@ -206,7 +206,7 @@ def download(root: Path, *names: str) -> None:
 
 
 def thin(whole: Path, part: Path) -> None:
-    """Write an archive with a quarter of the pictures of another, and their labels."""
+    """Write an archive with a quarter of the images of another, and their labels."""
     with zipfile.ZipFile(whole) as source, zipfile.ZipFile(part, "w") as target:
         stems = {Path(name).stem for name in source.namelist() if Path(name).suffix in {".jpg", ".png", ".jpeg"}}
         out = {stem for stem in stems if zlib.crc32(stem.encode()) % 4}
@@ -316,7 +316,7 @@ def test_the_page_on_numbers_runs_as_it_stands(walked: Path) -> None:
     batmans.mkdir()
     first = min((walked / "data/ensembles/sample/images/test").iterdir())
     shutil.copy(first, batmans)
-    (batmans / "probe.csv").write_text(f"picture,should_be\n{first.name},no_mask\n")
+    (batmans / "probe.csv").write_text(f"image,should_be\n{first.name},no_mask\n")
     unmet = {'"shortcut<=0.05"': '"shortcut<=0.05" || [ $? = 9 ]'}  # two epochs are not enough
     run("numbers.md", walked, instead={"FOLDER": "batmans", **unmet})
     assert list(walked.glob("runs/first/**/probe.csv"))
@@ -327,16 +327,16 @@ def test_the_page_on_use_runs_as_it_stands(tmp_path: Path) -> None:
     from helpers import shapes
 
     root = small(tmp_path)
-    pictures = sorted((shapes.draw_ensemble(root, counts=(64, 16, 40)) / "images/test").iterdir())
+    images = sorted((shapes.draw_ensemble(root, counts=(64, 16, 40)) / "images/test").iterdir())
     in_shell(root, f"fmask train --name first --tracker none {LEARNS}\n")
-    for folder in ("home/pictures", "market", "clips"):
+    for folder in ("home/images", "market", "clips"):
         (root / folder).mkdir()
-    for number, picture in enumerate(pictures):
-        shutil.copy(picture, root / "market" / f"{number % 2}-{number}.jpg")
-        shutil.copy(picture, root / "home/pictures")
+    for number, image in enumerate(images):
+        shutil.copy(image, root / "market" / f"{number % 2}-{number}.jpg")
+        shutil.copy(image, root / "home/images")
     (root / "places.csv").write_text("file,place,time\n0-*,gate,2026-11-25 08\n1-*,hall,2026-11-26 09\n")
     for clip in ("gate.mp4", "clips/a.mp4"):
-        video(root / clip, pictures)
+        video(root / clip, images)
     run("using.md", root, instead={"fmask demo\n": SERVED})
     assert len(list(root.glob("runs/first/**/survey.csv"))) == 2
     assert (root / "runs/first/export/first.onnx").is_file()
@@ -357,13 +357,13 @@ wait $!
 """The demo as a person would end it; any free port, in case another one is served here."""
 
 
-def video(path: Path, pictures: list[Path]) -> None:
-    """Write a video that shows a picture a second."""
+def video(path: Path, images: list[Path]) -> None:
+    """Write a video that shows an image a second."""
     import cv2
 
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 1, (320, 240))
-    for picture in pictures:
-        writer.write(cv2.resize(cv2.imread(str(picture)), (320, 240)))
+    for image in images:
+        writer.write(cv2.resize(cv2.imread(str(image)), (320, 240)))
     writer.release()
 
 

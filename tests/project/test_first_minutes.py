@@ -39,7 +39,7 @@ from facemask_train.core.parallel import Engine
 from facemask_train.dataset.build import build
 from facemask_train.sources.fetch import fetch
 from helpers.untrained import write_model
-from helpers.worlds import make_root, picture, write
+from helpers.worlds import image, make_root, write
 
 REPO = Path(__file__).parents[2]
 TOKEN = {"KAGGLE_USERNAME": "nobody", "KAGGLE_KEY": "none"}
@@ -280,7 +280,7 @@ SOURCES = (
         "fmask fetch NAME --from archive.zip", files={"archive.zip": "?"}),
     Way("the unpacked archive", "fmask fetch andrewmvd --from masks", 4, ("masks/face-mask-detection.zip",),
         "path: FOLDER",
-        files={"masks/images/a.png": picture(1, "PNG")}),
+        files={"masks/images/a.png": image(1, "PNG")}),
     Way("a zip that is none", "fmask fetch andrewmvd --from a.zip", 3, ("a.zip", "expected a .zip or a .tar.gz"),
         "sound copy", files={"a.zip": "<html>Sign in</html>"}),
     Way("a zip that was cut short", "fmask fetch andrewmvd --from a.zip", 3, ("a.zip: it is truncated or damaged",),
@@ -291,13 +291,13 @@ SOURCES = (
         "mend the file", files={"configs/sources.yaml": _sources("pth: here")}),
     Way("an unknown format", "fmask fetch clinic", 2, ("format: ", "'yolo'", "found 'yolov8' (did you mean 'yolo'?)"),
         "mend the file", files={"configs/sources.yaml": _sources("path: here, format: yolov8")}),
-    Way("a source whose folder is not there", "fmask fetch clinic", 4, ("pictures: no such file or folder",),
-        "mend the path of 'clinic'", files={"configs/sources.yaml": _sources("path: pictures")}),
-    Way("an empty data folder", "fmask fetch clinic", 3, ("pictures: it holds no files",), "sound copy",
-        files={"configs/sources.yaml": _sources("path: pictures"), "pictures/": ""}),
+    Way("a source whose folder is not there", "fmask fetch clinic", 4, ("images: no such file or folder",),
+        "mend the path of 'clinic'", files={"configs/sources.yaml": _sources("path: images")}),
+    Way("an empty data folder", "fmask fetch clinic", 3, ("images: it holds no files",), "sound copy",
+        files={"configs/sources.yaml": _sources("path: images"), "images/": ""}),
     Way("no name, where all sources are one's own", "fmask fetch", 2, ("expected a source's name",),
         "fmask fetch clinic",
-        files={"configs/sources.yaml": _sources("path: pictures"), "pictures/": ""}),
+        files={"configs/sources.yaml": _sources("path: images"), "images/": ""}),
 )  # fmt: skip
 ENSEMBLES = (
     Way("no data", "fmask build-dataset --version 5", 4, ("expected the sources of v5 to be fetched",),
@@ -305,10 +305,10 @@ ENSEMBLES = (
     Way("a typo in a version", "fmask build-dataset --version sampel", 4, ("(did you mean 'sample'?)",), "v8"),
     Way("a version that nobody wrote", "fmask build-dataset --version 6", 4, ("configs/ensembles/v6.yaml: no such",),
         "v5"),
-    Way("a folder where only labels are", "fmask build-dataset --version clinic", 3, ("expected pictures, found none",),
+    Way("a folder where only labels are", "fmask build-dataset --version clinic", 3, ("expected images, found none",),
         "what this source's archive holds", files={"only/a.txt": "0 0.5 0.5 0.1 0.1\n"}),
     Way("classes without names", "fmask build-dataset --version clinic", 3, ("found no names file (0: 1 boxes)",),
-        "--class-map clinic=0:mask", files={"only/a.txt": "0 0.5 0.5 0.1 0.1\n", "only/a.jpg": picture(1)}),
+        "--class-map clinic=0:mask", files={"only/a.txt": "0 0.5 0.5 0.1 0.1\n", "only/a.jpg": image(1)}),
     Way("a class that fmask does not have", "fmask build-dataset --class-map karm1a=0:masked", 2, ("karm1a=0:masked",),
         "--class-map karm1a=0:mask,1:no_mask"),
     Way("an ensemble before it is built", "fmask inspect 5", 4, ("5: no finished ensemble",),
@@ -330,7 +330,7 @@ MODELS = (
         world=True),
     Way("a device that is none", "fmask predict face.jpg --device gpu", 2,
         ("--device gpu: expected cpu or a GPU's number",),
-        "--device cpu", world=True, files={"face.jpg": picture(1)}),
+        "--device cpu", world=True, files={"face.jpg": image(1)}),
     Way("a typo in a checkpoint", "fmask train --weights yolov5z.pt", 4, ("(did you mean 'yolov5n.pt'?)",), "--weights",
         world=True),
     Way("a checkpoint that cannot be downloaded", "fmask train", 6, ("yolov5su.pt: cannot be downloaded",),
@@ -350,24 +350,24 @@ MODELS = (
 USES = (
     Way("predict before training", "fmask predict face.jpg", 4, ("runs: no finished run is here",), "fmask train"),
     Way("predict of nothing", "fmask predict", 2, ("Missing argument 'sources'",), "fmask predict --help"),
-    Way("predict of a folder without pictures", "fmask predict notes", 4, ("notes: no pictures or videos",),
+    Way("predict of a folder without images", "fmask predict notes", 4, ("notes: no images or videos",),
         "check the path", world=True, files={"notes/a.txt": "?"}),
     Way("predict of a web address", "fmask predict https://example.org/a.jpg", 4, ("no such file or folder",),
         "saved as a file", world=True),
-    Way("predict of pictures that none can read", "fmask predict album", 3, ("found 1 file of which none can be read",),
+    Way("predict of images that none can read", "fmask predict album", 3, ("found 1 file of which none can be read",),
         "JPEG, PNG", world=True, files={"album/a.jpg": "?"}),
     Way("a video that is none", "fmask predict a.mp4", 3, ("a.mp4: not a video",), "mp4", world=True,
         files={"a.mp4": "?"}),
     Way("a file where results go", "fmask predict face.jpg --out notes.txt", 2, ("notes.txt: expected a folder",),
-        "another --out", world=True, files={"face.jpg": picture(1), "notes.txt": "mine"}),
+        "another --out", world=True, files={"face.jpg": image(1), "notes.txt": "mine"}),
     Way("results over other files", "fmask predict face.jpg --out notes", 2, ("notes: holds other files, which stay",),
-        "another --out", world=True, files={"face.jpg": picture(1), "notes/mine.txt": "mine"}),
+        "another --out", world=True, files={"face.jpg": image(1), "notes/mine.txt": "mine"}),
     Way("a percentage for a share", "fmask predict face.jpg --confidence 50", 2, ("--confidence", "than or equal to 1"),
         "fmask predict --help", world=True),
     Way("a wrong date for a survey", "fmask survey clip.mp4 --start yesterday", 2, ("'yesterday' is no time",),
         "2026-11-25"),
     Way("a survey before an evaluation", "fmask survey face.jpg", 4, ("a rate needs to know how these weights err",),
-        "fmask evaluate tiny-yolov5n", world=True, files={"face.jpg": picture(1)}),
+        "fmask evaluate tiny-yolov5n", world=True, files={"face.jpg": image(1)}),
     Way("a demo whose port is in use", "fmask demo --port {port}", 2, ("another program listens there",),
         "fmask demo --port", world=True, given=with_the_port_in_use),
     Way("a demo without its packages", "fmask demo --port 0", 4, ("Gradio, which is not installed",),

@@ -58,7 +58,7 @@ def test_it_runs_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     source = str(Path(facemask_train.__file__).parents[1])
     monkeypatch.setenv("PYTHONPATH", source)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.delenv("MPLBACKEND")  # pictures are to be drawn into the notebook
+    monkeypatch.delenv("MPLBACKEND")  # images are to be drawn into the notebook
     notebook = nbformat.read(tmp_path / NOTEBOOK.name, as_version=4)
     began = time.monotonic()
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()

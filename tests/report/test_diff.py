@@ -41,11 +41,11 @@ def test_a_version_equals_itself_and_says_so(root: Path) -> None:
         found = diff(root, "v1", other)
         assert (found.equal, found.same) == (True, 15)
         page = read_page(found.path.read_bytes())
-        assert "They are equal: the same 15 pictures with the same labels in the same splits." in page.texts
+        assert "They are equal: the same 15 images with the same labels in the same splits." in page.texts
     assert found.path == root / "data/inspect/v1-v2.html"
 
 
-def test_removed_pictures_say_where_they_went(built: Path) -> None:
+def test_removed_images_say_where_they_went(built: Path) -> None:
     found = diff(built, "v1", "reversed")
     # of copies, the one of the source named first is kept: a0 and a1 give way to their copies
     assert names(found.removed) == ["first/images/a0.png", "first/images/a1.png"]
@@ -66,7 +66,7 @@ def test_a_source_that_is_left_out_is_named(built: Path) -> None:
     assert found.whys(found.added) == {"refused: class-conflict": 1}
 
 
-def test_moved_pictures_are_counted_by_way(root: Path) -> None:
+def test_moved_images_are_counted_by_way(root: Path) -> None:
     folder = root / "data/ensembles/v2"
     rows = table(folder, "manifest")
     moved = [row for row in rows if row["split"] == "train"][:2]
@@ -131,7 +131,7 @@ def test_copies_are_counted_by_name_in_both_directions(root: Path) -> None:
     assert [one.changed for one in diff(root, "v2", "v3").copies] == [1]
 
 
-def test_pictures_that_are_gone_fail_nothing(root: Path) -> None:
+def test_images_that_are_gone_fail_nothing(root: Path) -> None:
     shutil.rmtree(root / "data/ensembles/v1/images")
     text = read_page(diff(root, "v1", "reversed").path.read_bytes()).text
     assert "the file is no longer there" in text
@@ -155,5 +155,5 @@ def test_the_command_speaks_json_and_a_short_form(built: Path) -> None:
         "added": 2, "removed": 2, "relabelled": 0, "equal": False, "path": "data/inspect/v1-reversed.html",
     }  # fmt: skip
     assert isinstance(data["moved"], int)
-    assert "v1 and v1 are equal: 15 pictures" in fmask("diff", "v1", "v1", cwd=built).stdout
+    assert "v1 and v1 are equal: 15 images" in fmask("diff", "v1", "v1", cwd=built).stdout
     assert fmask("diff", "v1", "v1", "--quiet", cwd=built).stdout == ""

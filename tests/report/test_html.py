@@ -30,7 +30,7 @@ def everything(text: str = "plain") -> bytes:
         html_report.histogram([text, "2"], [(text, [5, 0]), ("other", [1, 2])], axis=text, caption=text),
         html_report.figure(shown, text),
         html_report.grid(items),
-        html_report.sets([html_report.PictureSet(text, text, items, text)]),
+        html_report.sets([html_report.ImageSet(text, text, items, text)]),
         html_report.pair(html_report.paragraph(text), html_report.paragraph("right")),
     )
     sections = [html_report.Section(text, parts, text), html_report.Section("Another one", ())]

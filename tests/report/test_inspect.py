@@ -44,10 +44,10 @@ def test_the_counts_are_those_of_this_world(built: Path) -> None:
     assert found.path == built / "data/inspect/v1.html"
     counts = found.counts
     assert counts["images"] == {"in": 21, "kept": 15, "merged": 2, "repaired": 0, "refused": 4}
-    assert sum(counts["pictures"].values()) == 15
-    assert counts["pictures"] == counts["originals"]
+    assert sum(counts["split_images"].values()) == 15
+    assert counts["split_images"] == counts["originals"]
     assert counts["copies"] == {}
-    assert counts["faces_per_picture"] == {"1": 1, "2": 14}
+    assert counts["faces_per_image"] == {"1": 1, "2": 14}
     assert (counts["groups"]["groups"], counts["groups"]["conflicts"], counts["groups"]["excluded"]) == (4, 1, 1)
     assert counts["overlap"]["first"] == {"first": 0, "second": 4}
     assert counts["leaks"] == 0
@@ -68,14 +68,14 @@ def test_the_counts_are_those_of_the_tables(root: Path) -> None:
     originals = [row for row in rows if not row["copy"]]
     for split in ("train", "val", "test"):
         here = [row for row in rows if row["split"] == split]
-        assert counts["pictures"][split] == len(here)
+        assert counts["split_images"][split] == len(here)
         assert counts["originals"][split] == sum(row["split"] == split for row in originals)
         faces = Counter(label["name"] for row in here for label in row["labels"])
         assert counts["faces"][split] == {"mask": faces["mask"], "no_mask": faces["no_mask"]}
         for source in ("first", "second"):
             own = [row for row in originals if (row["source"], row["split"]) == (source, split)]
             assert counts["sources"][source][split] == {
-                "pictures": len(own), "faces": sum(len(row["labels"]) for row in own),
+                "images": len(own), "faces": sum(len(row["labels"]) for row in own),
             }  # fmt: skip
     train = counts["originals"]["train"]
     assert counts["copies"] == {"faces": train}
@@ -93,8 +93,8 @@ def test_the_page_tells_and_shows(root: Path) -> None:
         assert f"#{title.lower().replace(' ', '-')}" in page.values("a", "href"), title
     assert "What v1 holds" in page.texts
     assert "image refused: class-conflict" in page.texts
-    assert "mask is in 9 training pictures; some 3,000 a class are advised." in page.text
-    # every picture (15 originals, as few as they are, and the copies) and the sheet of transforms
+    assert "mask is in 9 training images; some 3,000 a class are advised." in page.text
+    # every image (15 originals, as few as they are, and the copies) and the sheet of transforms
     count = len(table(root / "data/ensembles/v1", "manifest"))
     assert page.tags.count("img") == count + 1
     for uri in page.values("img", "src"):
@@ -119,21 +119,21 @@ def test_nothing_is_written_into_the_ensemble_and_the_page_is_the_same_again(bui
 def test_duplicates_are_shown_the_least_alike_first_turned_as_the_kept_one(built: Path) -> None:
     page = shown(built, duplicates=True)
     text = page.text
-    assert "All 2 groups of copies of which a picture is kept, the least alike first." in text
+    assert "All 2 groups of copies of which an image is kept, the least alike first." in text
     assert "There is one group whose copies give one face different classes. Boxes as published." in text
     assert "There is one group of which nothing is kept, for other causes. Boxes as published." in text
     assert "(10, 10, 40, 40) is mask in first/images/a2.png and no_mask in second/pics/copy 2.jpg" in text
     captions = [one for one in page.texts if "copy" in one and "mirrored" in one]
     assert len(captions) == 1
     assert captions[0].endswith("second · pics/copy 1.jpg")
-    assert text.index("Group 1: 2 pictures") < text.index("Group 0: 2 pictures")  # its copy is a poor JPEG
+    assert text.index("Group 1: 2 images") < text.index("Group 0: 2 images")  # its copy is a poor JPEG
 
 
-def test_a_mirrored_copy_lies_on_the_kept_picture(built: Path) -> None:
+def test_a_mirrored_copy_lies_on_the_kept_image(built: Path) -> None:
     page = shown(built, duplicates=True)
-    pictures = dict(zip(page.values("img", "alt"), page.values("img", "src"), strict=True))
-    mine = next(uri for alt, uri in pictures.items() if alt == "first · images/a1.png")
-    theirs = next(uri for alt, uri in pictures.items() if alt.endswith("second · pics/copy 1.jpg"))
+    images = dict(zip(page.values("img", "alt"), page.values("img", "src"), strict=True))
+    mine = next(uri for alt, uri in images.items() if alt == "first · images/a1.png")
+    theirs = next(uri for alt, uri in images.items() if alt.endswith("second · pics/copy 1.jpg"))
     one, other = (decoded(uri) for uri in (mine, theirs))
     # boxes and all, the two look alike; laid mirrored they would not
     assert apart(one, other) < 12 < apart(one, [row[::-1] for row in other])
@@ -172,10 +172,10 @@ def test_another_file_under_an_old_name_is_not_shown_as_a_copy(root: Path) -> No
     assert "another file has this name now" in shown(root, duplicates=True).text
 
 
-def test_a_picture_of_the_ensemble_that_is_broken_fails_nothing(root: Path) -> None:
+def test_a_image_of_the_ensemble_that_is_broken_fails_nothing(root: Path) -> None:
     image = root / "data/ensembles/v1" / table(root / "data/ensembles/v1", "manifest")[0]["image"]
-    image.write_bytes(b"no picture")
-    assert "the file cannot be read as a picture" in shown(root).text
+    image.write_bytes(b"no image")
+    assert "the file cannot be read as an image" in shown(root).text
 
 
 def test_an_ensemble_without_copies_problems_or_test(root: Path) -> None:
@@ -213,12 +213,12 @@ def test_a_sample_is_spread_over_all_parts_and_seeded() -> None:
     assert found == spread(range(1000), 10) != spread(range(1000), 10, seed=1)
 
 
-def test_a_box_is_drawn_where_it_is_also_on_a_smaller_picture(tmp_path: Path) -> None:
+def test_a_box_is_drawn_where_it_is_also_on_a_smaller_image(tmp_path: Path) -> None:
     Image.new("RGB", (1000, 500), "white").save(tmp_path / "p.png")
     marks = [Mark("no_mask", (500.0, 100.0, 900.0, 400.0))]
     item = draw(tmp_path / "p.png", marks, caption="c", longest=200)
-    assert item.picture is not None
-    image = Image.open(io.BytesIO(base64.b64decode(item.picture.uri.partition(",")[2])))
+    assert item.image is not None
+    image = Image.open(io.BytesIO(base64.b64decode(item.image.uri.partition(",")[2])))
     assert image.size == (200, 100)
     orange = tuple(int(SERIES[1][at : at + 2], 16) for at in (1, 3, 5))
     for place in ((99, 50), (181, 50), (140, 18), (140, 81)):  # two pixels outside of the box
@@ -229,7 +229,7 @@ def test_a_box_is_drawn_where_it_is_also_on_a_smaller_picture(tmp_path: Path) ->
 def test_the_command_speaks_json_and_a_short_form(built: Path) -> None:
     told = fmask("inspect", "v1", cwd=built, COLUMNS="80")
     assert told.returncode == 0, told.stderr
-    assert "2 of 21 pictures are copies of another: merged; 1 group excluded; 1 conflict between copies; 0 leaks" in (
+    assert "2 of 21 images are copies of another: merged; 1 group excluded; 1 conflict between copies; 0 leaks" in (
         told.stdout
     )
     assert told.stdout.splitlines()[-1] == "page: data/inspect/v1.html"
@@ -238,5 +238,5 @@ def test_the_command_speaks_json_and_a_short_form(built: Path) -> None:
     assert data["path"] == "data/inspect/v1-duplicates.html"
     assert {key: data[key] for key in data if key != "path"} == json.loads(json.dumps(inspect(built, "v1").counts))
     again = fmask("build-dataset", "--version", "v1", cwd=built, COLUMNS="80")
-    assert "Pictures that have a copy" in again.stdout
-    assert "note: mask is in 9 training pictures" in again.stdout
+    assert "Images that have a copy" in again.stdout
+    assert "note: mask is in 9 training images" in again.stdout

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from facemask_train.core.errors import DataError, StorageError
 from facemask_train.sources import archive
 
-FILES = {"images/a.jpg": b"\xff\xd8picture" * 50, "labels/a.txt": b"0 0.5 0.5 0.2 0.2\n", "deep/er/empty.txt": b""}
+FILES = {"images/a.jpg": b"\xff\xd8image" * 50, "labels/a.txt": b"0 0.5 0.5 0.2 0.2\n", "deep/er/empty.txt": b""}
 
 
 def zip_of(path: Path, files: dict[str, bytes], *, compression: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -143,8 +143,8 @@ def test_nothing_that_is_unpacked_is_executable(tmp_path: Path) -> None:
         ("loader.py", "runs-code"),
         ("weights/best.pt", "runs-code"),
         ("boxes.pkl", "runs-code"),
-        ("images/a.npy", "replaces-picture"),
-        ("images/a.npz", "replaces-picture"),
+        ("images/a.npy", "replaces-image"),
+        ("images/a.npz", "replaces-image"),
         ("__MACOSX/images/._a.jpg", "litter"),
         ("images/._a.jpg", "litter"),
         ("images/.DS_Store", "litter"),

@@ -25,7 +25,7 @@ from facemask_train.sources.sample import archives
 from helpers import crash
 from helpers.fake_kaggle import FakeKaggle
 
-FILES = {"images/a.jpg": b"picture" * 99, "labels/a.txt": b"0 .5 .5 .1 .1\n", "labels.cache": b"x", ".DS_Store": b"x"}
+FILES = {"images/a.jpg": b"image" * 99, "labels/a.txt": b"0 .5 .5 .1 .1\n", "labels.cache": b"x", ".DS_Store": b"x"}
 MODIFIED = 1_590_110_000
 SOURCES = """
 sources:

@@ -1,4 +1,4 @@
-"""The device loader: boxes against painted pixels, pictures against the package's own, batches from seeds alone."""
+"""The device loader: boxes against painted pixels, images against the package's own, batches from seeds alone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NOTHING = dict.fromkeys(("mosaic", "mixup", "scale", "translate", "fliplr", "hsv
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """As much of the package's dataset as a loader asks for."""
 
     labels: list[dict[str, Any]]
@@ -56,37 +56,37 @@ TURNED = Ranges(48, mosaic=0.5, degrees=20, shear=5, perspective=0.001, scale=(0
 COLOURED = Ranges(48, mosaic=1, mixup=0.5, scale=(0.5, 1.5), translate=0.1, fliplr=0.5, hsv=(0.5, 0.9, 0.9))
 
 Painted = tuple[tuple[int, int], tuple[int, int, int, int]]
-"""A picture's height and width, and the corners of the one box that is painted on it."""
+"""An image's height and width, and the corners of the one box that is painted on it."""
 
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Keep to one thread: pictures this small are slower on two, and far slower where others work too."""
+    """Keep to one thread: images this small are slower on two, and far slower where others work too."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
 
-def painted_loader(pictures: Sequence[Painted], ranges: Ranges, **changes: Any) -> DeviceLoader:
-    """Return a loader of grey pictures; on the i-th the box of class i is white in channel i."""
+def painted_loader(images: Sequence[Painted], ranges: Ranges, **changes: Any) -> DeviceLoader:
+    """Return a loader of grey images; on the i-th the box of class i is white in channel i."""
     labels, values, sizes = [], [], []
-    for number, ((height, width), (x1, y1, x2, y2)) in enumerate(pictures):
-        picture = torch.full((3, height, width), GREY, dtype=torch.uint8)
-        picture[number, y1:y2, x1:x2] = 255
+    for number, ((height, width), (x1, y1, x2, y2)) in enumerate(images):
+        image = torch.full((3, height, width), GREY, dtype=torch.uint8)
+        image[number, y1:y2, x1:x2] = 255
         middle = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
         labels.append({"shape": (height, width), "cls": np.array([[number]]), "bboxes": np.array([middle])})
-        values.append(picture.flatten())
+        values.append(image.flatten())
         sizes.append((height, width))
     starts = np.cumsum([0, *(len(value) for value in values)])
     store = Resident(torch.cat(values), starts, np.array(sizes), CPU)
     share = Share(len(labels), seed=changes.pop("seed", 0), rank=0, world=1)
     given = {"batch_size": len(labels), "closes_at": 1 << 30, **changes}
-    return DeviceLoader(Pictures(labels), store, ranges, share, device=CPU, **given)
+    return DeviceLoader(Images(labels), store, ranges, share, device=CPU, **given)
 
 
 def corners_of(batch: dict[str, Any], place: int, label: int) -> np.ndarray:
-    """Return the corners in pixels of a picture's boxes of one class."""
+    """Return the corners in pixels of an image's boxes of one class."""
     wanted = (batch["batch_idx"] == place) & (batch["cls"][:, 0] == label)
     middles, halves = batch["bboxes"][wanted, :2] * SIDE, batch["bboxes"][wanted, 2:] * SIDE / 2
     return torch.cat([middles - halves, middles + halves], dim=1).numpy()
@@ -100,7 +100,7 @@ def components(mask: np.ndarray) -> np.ndarray:
 
 @st.composite
 def painted(draw: st.DrawFn) -> Painted:
-    """Three pixels at least lie between the box and the picture's edge: neighbours in a mosaic do not touch."""
+    """Three pixels at least lie between the box and the image's edge: neighbours in a mosaic do not touch."""
     other = draw(st.integers(40, SIDE))
     height, width = draw(st.sampled_from([(SIDE, other), (other, SIDE)]))
     x1, y1 = draw(st.integers(3, width - 12)), draw(st.integers(3, height - 12))
@@ -117,13 +117,13 @@ mirrors = st.tuples(chances, chances)
 @given(three, chances, st.floats(0.4, 1.7), st.floats(0, 0.4), mirrors, st.integers(0, 1000))
 @settings(max_examples=200)
 def test_boxes_are_where_the_painted_pixels_are(
-    pictures: Sequence[Painted], mosaic: float, factor: float, shift: float, mirrors: tuple[float, float], seed: int
+    images: Sequence[Painted], mosaic: float, factor: float, shift: float, mirrors: tuple[float, float], seed: int
 ) -> None:
     ranges = Ranges(SIDE, mosaic=mosaic, scale=(factor, factor), translate=shift)
     ranges = replace(ranges, fliplr=mirrors[0], flipud=mirrors[1])
-    batch = painted_loader(pictures, ranges, seed=seed).batch(0, 0)
+    batch = painted_loader(images, ranges, seed=seed).batch(0, 0)
     for place in range(3):
-        for label, (_, (x1, y1, x2, y2)) in enumerate(pictures):
+        for label, (_, (x1, y1, x2, y2)) in enumerate(images):
             boxes = corners_of(batch, place, label)
             seen = components(batch["img"][place, label].numpy() > (GREY + 255) / 2)
             for box in boxes:
@@ -138,10 +138,10 @@ def test_boxes_are_where_the_painted_pixels_are(
 @given(three, chances, st.floats(0, 60), st.floats(0, 15), st.floats(0, 0.002), st.integers(0, 1000))
 @settings(max_examples=60)
 def test_boxes_surround_what_is_turned_slanted_and_seen_askew(
-    pictures: Sequence[Painted], mosaic: float, degrees: float, shear: float, perspective: float, seed: int
+    images: Sequence[Painted], mosaic: float, degrees: float, shear: float, perspective: float, seed: int
 ) -> None:
     ranges = Ranges(SIDE, mosaic=mosaic, degrees=degrees, shear=shear, perspective=perspective, scale=(0.8, 1.2))
-    batch = painted_loader(pictures, ranges, seed=seed).batch(0, 0)
+    batch = painted_loader(images, ranges, seed=seed).batch(0, 0)
     for place in range(3):
         for label in range(3):
             boxes = corners_of(batch, place, label)
@@ -153,12 +153,12 @@ def test_boxes_surround_what_is_turned_slanted_and_seen_askew(
 
 @given(three, chances, chances, st.integers(0, 1000))
 @settings(max_examples=30)
-def test_what_is_mixed_in_brings_its_boxes(pictures: Sequence[Painted], mosaic: float, lr: float, seed: int) -> None:
+def test_what_is_mixed_in_brings_its_boxes(images: Sequence[Painted], mosaic: float, lr: float, seed: int) -> None:
     ranges = Ranges(SIDE, mosaic=mosaic, mixup=1.0, fliplr=lr, scale=(1.0, 1.0))
-    batch = painted_loader(pictures, ranges, seed=seed).batch(0, 0)
+    batch = painted_loader(images, ranges, seed=seed).batch(0, 0)
     assert batch["batch_idx"].tolist() == sorted(batch["batch_idx"].tolist())
     for place in range(3):
-        for label, (_, (left, top, right, bottom)) in enumerate(pictures):
+        for label, (_, (left, top, right, bottom)) in enumerate(images):
             seen = batch["img"][place, label].numpy() > GREY + 30
             inner, outer = np.zeros((2, SIDE, SIDE), bool)
             for x1, y1, x2, y2 in corners_of(batch, place, label).round().astype(int):
@@ -217,12 +217,12 @@ def test_what_is_mixed_in_is_mirrored_as_what_it_is_mixed_into() -> None:
     signs = np.sign(layout.matrices[:, [0, 1], [0, 1]])
     assert 0 < len(layout.mixed) < 40
     assert (signs[40:] == signs[layout.mixed]).all()
-    assert (layout.pictures[:40, 0] == own).all()
+    assert (layout.images[:40, 0] == own).all()
     assert 0 < (signs[:40, 1] < 0).sum() < (signs[:40, 0] < 0).sum() < 40
     assert 0.3 < layout.weights.min() < 0.5 < layout.weights.max() < 0.7
 
 
-def test_every_picture_is_there_once_an_epoch_and_ranks_share_them() -> None:
+def test_every_image_is_there_once_an_epoch_and_ranks_share_them() -> None:
     for count, world in ((7, 1), (8, 2), (7, 2), (3, 4), (1, 3)):
         shares = [Share(count, seed=3, rank=rank, world=world) for rank in range(world)]
         assert {len(share.of(0)) for share in shares} == {len(shares[0])}
@@ -270,13 +270,13 @@ def test_hue_saturation_and_value_are_changed_as_the_package_changes_them() -> N
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     plain = np.array([[[0, 0, 0], [255, 255, 255], [114, 114, 114], [255, 0, 0], [10, 200, 30]]], np.uint8)
-    for picture in (noise, plain, noise // 4, 255 - noise // 4):
+    for image in (noise, plain, noise // 4, 255 - noise // 4):
         for seed in range(8):
             np.random.seed(seed)
             gains = np.random.uniform(-1, 1, 3) * [0.015, 0.7, 0.4]
             np.random.seed(seed)
-            expected = RandomHSV(0.015, 0.7, 0.4).apply_image({"img": picture[..., ::-1].copy()})["img"][..., ::-1]
-            found = recolour(torch.from_numpy(picture).permute(2, 0, 1)[None], gains[None])[0].permute(1, 2, 0).numpy()
+            expected = RandomHSV(0.015, 0.7, 0.4).apply_image({"img": image[..., ::-1].copy()})["img"][..., ::-1]
+            found = recolour(torch.from_numpy(image).permute(2, 0, 1)[None], gains[None])[0].permute(1, 2, 0).numpy()
             apart = np.abs(found.astype(int) - expected)
             assert apart.mean() < 1.5, (seed, apart.mean())  # the package rounds down, the hue to 2 degrees
             assert apart.max() <= 12, (seed, apart.max())
@@ -284,14 +284,14 @@ def test_hue_saturation_and_value_are_changed_as_the_package_changes_them() -> N
     assert torch.equal(recolour(still, np.zeros((1, 3))), still)
 
 
-def test_two_pictures_are_mixed_as_the_package_mixes_them() -> None:
+def test_two_images_are_mixed_as_the_package_mixes_them() -> None:
     open_ultralytics()
     from ultralytics.data.augment import MixUp
 
     one, other = (np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8) for seed in range(2))
     for weight in (0.3, 0.5, 0.61):
         given = {"img": one.copy(), "mix_labels": [{"img": other}]}
-        expected = MixUp(Pictures([])).apply_image(given, {"r": weight})["img"]  # type: ignore[arg-type]
+        expected = MixUp(Images([])).apply_image(given, {"r": weight})["img"]  # type: ignore[arg-type]
         batch = torch.from_numpy(np.stack([other, one]))
         found = mix(batch, torch.from_numpy(other)[None], np.array([1]), np.array([weight]))
         assert np.abs(found[1].numpy().astype(int) - expected).max() <= 1
@@ -312,7 +312,7 @@ def package_dataset(folder: Path, size: int, **changes: Any) -> tuple[Any, Any]:
 
 
 def odd_ensemble(root: Path) -> Path:
-    """Draw an ensemble in which some pictures are of other, odd shapes."""
+    """Draw an ensemble in which some images are of other, odd shapes."""
     folder = shapes.draw_ensemble(root, counts=(6, 1, 0))
     for number, size in enumerate([(121, 90), (77, 120), (64, 64), (300, 11)]):
         path = folder / "images" / "train" / f"p{number:03d}.jpg"
@@ -320,7 +320,7 @@ def odd_ensemble(root: Path) -> Path:
     return folder
 
 
-def test_with_nothing_changed_pictures_are_letterboxed_as_the_package_does(tmp_path: Path) -> None:
+def test_with_nothing_changed_images_are_letterboxed_as_the_package_does(tmp_path: Path) -> None:
     dataset, args = package_dataset(odd_ensemble(tmp_path), SIDE, **NOTHING)
     from ultralytics.data.augment import Format, LetterBox
 
@@ -340,7 +340,7 @@ def test_with_nothing_changed_pictures_are_letterboxed_as_the_package_does(tmp_p
     assert seen == len(dataset) == 6
 
 
-def test_wherever_the_pictures_lie_the_batches_are_the_same(tmp_path: Path) -> None:
+def test_wherever_the_images_lie_the_batches_are_the_same(tmp_path: Path) -> None:
     dataset, args = package_dataset(odd_ensemble(tmp_path), SIDE, mixup=0.5)
     loaders = [
         open_loader(dataset, args, HERE, batch_size=4, epochs=5, place=place) for place in ("device", "host", "disk")
@@ -350,40 +350,40 @@ def test_wherever_the_pictures_lie_the_batches_are_the_same(tmp_path: Path) -> N
         assert all(same(first, other) for other in others)
     loaders[1].set_epoch(1)
     assert all(same(batch, loaders[0].batch(1, number)) for number, batch in enumerate(loaders[1]))
-    assert not dataset.buffer  # the package's own memory of pictures is not filled beside ours
+    assert not dataset.buffer  # the package's own memory of images is not filled beside ours
     loaders[0].close()
     assert same(loaders[0].batch(0, 0), loaders[1].batch(0, 0))
 
 
 @pytest.mark.parametrize("ranges", [Ranges(48), TURNED, COLOURED])
-def test_the_kernels_make_the_pictures_that_torch_makes(ranges: Ranges, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernels_make_the_images_that_torch_makes(ranges: Ranges, monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = pytest.importorskip("facemask_train.train.loading.kernels")  # Triton comes with torch on Linux
     rng = np.random.default_rng(5)
     shapes = np.column_stack([rng.integers(12, 49, 9), np.full(9, 48)])
-    pictures = [torch.from_numpy(rng.integers(0, 256, (3, *shape), dtype=np.uint8)).to(HERE) for shape in shapes]
+    images = [torch.from_numpy(rng.integers(0, 256, (3, *shape), dtype=np.uint8)).to(HERE) for shape in shapes]
     layout = draw_layout(np.arange(6), shapes, ranges, batch_generator(0, 0, 0, 0))
 
     def rendered(with_kernels: Any) -> torch.Tensor:
         monkeypatch.setattr(batch_render, "own_kernels", lambda _device: with_kernels)
-        return batch_render.render(layout, lambda numbers: [pictures[number] for number in numbers], 48, HERE).int()
+        return batch_render.render(layout, lambda numbers: [images[number] for number in numbers], 48, HERE).int()
 
     apart = (rendered(kernels) - rendered(None)).abs()
     assert apart.max() <= 12  # a hue that a rounding moves
     assert (apart > 0).float().mean() < 0.002
 
 
-def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     folder = odd_ensemble(tmp_path)
     dataset, args = package_dataset(folder, SIDE)
-    (folder / "images/train/p002.jpg").write_bytes(b"no picture")
+    (folder / "images/train/p002.jpg").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"p002\.jpg: cannot be read"):
         open_loader(dataset, args, CPU, batch_size=4, epochs=5)
     Image.new("RGB", (10, 90)).save(folder / "images/train/p002.jpg")
-    with pytest.raises(DataError, match=r"p002\.jpg: expected a picture of \(64, 64\)"):
+    with pytest.raises(DataError, match=r"p002\.jpg: expected an image of \(64, 64\)"):
         open_loader(dataset, args, CPU, batch_size=4, epochs=5)
 
 
-def test_pictures_lie_in_the_nearest_memory_that_they_half_fill_at_most() -> None:
+def test_images_lie_in_the_nearest_memory_that_they_half_fill_at_most() -> None:
     assert placement(10, 20, 0) == "device"
     assert placement(11, 20, 22) == "host"
     assert placement(11, 20, 21) == "disk"
@@ -464,7 +464,7 @@ def test_a_training_goes_through_its_epochs_and_a_resumed_one_keeps_its_loader(
 
 
 def drawn(loader: Any, count: int, skipped: int) -> dict[str, np.ndarray]:
-    """Return what `count` pictures of a loader are like, after the first ones."""
+    """Return what `count` images of a loader are like, after the first ones."""
     found: dict[str, list[np.ndarray]] = {}
     seen = 0
     while seen < skipped + count:
@@ -479,19 +479,19 @@ def drawn(loader: Any, count: int, skipped: int) -> dict[str, np.ndarray]:
 
 
 def statistics(batch: dict[str, Any]) -> dict[str, np.ndarray]:
-    pictures, boxes = batch["img"].float().flatten(2), batch["bboxes"].numpy()
-    counts = torch.bincount(batch["batch_idx"].long(), minlength=len(pictures)).numpy()
-    colours = {f"mean {name}": pictures.mean(2)[:, i].numpy() for i, name in enumerate("RGB")}
-    spreads = {f"spread {name}": pictures.std(2)[:, i].numpy() for i, name in enumerate("RGB")}
+    images, boxes = batch["img"].float().flatten(2), batch["bboxes"].numpy()
+    counts = torch.bincount(batch["batch_idx"].long(), minlength=len(images)).numpy()
+    colours = {f"mean {name}": images.mean(2)[:, i].numpy() for i, name in enumerate("RGB")}
+    spreads = {f"spread {name}": images.std(2)[:, i].numpy() for i, name in enumerate("RGB")}
     sides = {"area": boxes[:, 2] * boxes[:, 3], "aspect": (boxes[:, 2] / boxes[:, 3]).round(2)}
     return {**colours, **spreads, **sides, "boxes": counts, "x": boxes[:, 0], "y": boxes[:, 1]}
 
 
-LARGEST = 0.1  # distance of two cumulative distributions; 3 in 1,000 pairs of 640 pictures alike are farther apart
+LARGEST = 0.1  # distance of two cumulative distributions; 3 in 1,000 pairs of 640 images alike are farther apart
 MANY = {"mosaic": 0.5, "mixup": 0.3, "degrees": 10.0, "shear": 5.0, "perspective": 0.0005, "flipud": 0.3}
 
 
-def test_pictures_and_boxes_are_distributed_as_the_stock_loaders(tmp_path: Path) -> None:
+def test_images_and_boxes_are_distributed_as_the_stock_loaders(tmp_path: Path) -> None:
     compare_with_stock(shapes.draw_ensemble(tmp_path, counts=(48, 1, 0)), MANY, size=SIDE, count=640)
 
 

@@ -37,7 +37,7 @@ PLAIN = ("nbs=32", "mosaic=0", "hsv_h=0", "hsv_s=0", "hsv_v=0", "fliplr=0", "sca
 FIRST, CURVE = 0.02, 0.15
 """How far the summed training losses of the first epoch, and of any, may lie from one process', as a share of them.
 
-A step is of the whole training split, and pictures are not changed at random: what is left is that each process
+A step is of the whole training split, and images are not changed at random: what is left is that each process
 normalises by the statistics of its share of the batch. (From weights that find nothing yet the curves differ: the
 package divides a loss by what was found, but by no less than 1.) `bench/several_devices.py` measures it.
 """
@@ -263,7 +263,7 @@ def same_parameters_and_curve(root: Path, name: str) -> None:
     one, two = losses(root, "one"), losses(root, name)
     assert len(two) == 5
     assert max(abs(b - a) / a for a, b in zip(one, two, strict=True)) < CURVE, (one, two)
-    assert abs(two[0] / one[0] - 1) < FIRST  # the same weights on the same pictures
+    assert abs(two[0] / one[0] - 1) < FIRST  # the same weights on the same images
     assert two[-1] < two[0]
 
 

@@ -153,7 +153,7 @@ def test_two_damaged_checkpoints_end_with_a_clear_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_out_of_memory_halves_the_batch_and_keeps_the_pictures_of_a_step(
+def test_out_of_memory_halves_the_batch_and_keeps_the_images_of_a_step(
     tmp_path: Path, hooked: Callable[[str, Hook], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     shapes.draw_ensemble(tmp_path)
@@ -224,7 +224,7 @@ def test_a_second_time_it_stops_and_leaves_the_evidence(
     assert "lr0" in caught.value.next_step
     evidence = json.loads((tmp_path / "runs/r/not-finite.json").read_text())
     assert (evidence["epoch"], evidence["what"]) == (2, "loss")
-    assert any(Path(file).name == "p003.jpg" for file in evidence["pictures"])
+    assert any(Path(file).name == "p003.jpg" for file in evidence["images"])
     assert {"nan", "inf"} & set(evidence["losses"].values())
     assert state_of(tmp_path)["epoch"] == 0
 
@@ -281,7 +281,7 @@ def test_neither_plots_nor_callbacks_nor_a_dead_server_stop_a_run(
     settings = SETTINGS.model_copy(update={"epochs": 1, "extra": SETTINGS.extra | {"plots": True}})
     done = train(tmp_path, settings, name="r", tracker="wandb")
     assert (done.epochs, about(tmp_path)["state"]) == (1, "finished")
-    for said in ("a plot is left out: ValueError", "plots are left out", "goes on without", "pictures of the valid"):
+    for said in ("a plot is left out: ValueError", "plots are left out", "goes on without", "images of the valid"):
         assert said in caplog.text
 
 

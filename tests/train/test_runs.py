@@ -1,4 +1,4 @@
-"""What training shows while it goes on, and what is told of runs afterwards: tables, charts, and the picture."""
+"""What training shows while it goes on, and what is told of runs afterwards: tables, charts, and the image."""
 
 from __future__ import annotations
 
@@ -345,7 +345,7 @@ def test_no_run_at_all(tmp_path: Path) -> None:
         summary.find_past(tmp_path, "")
 
 
-# ---- charts and the picture ----
+# ---- charts and the image ----
 
 
 def test_a_chart_in_characters() -> None:
@@ -362,7 +362,7 @@ def test_charts_stand_side_by_side_where_there_is_room() -> None:
     assert seen(shown, 12, "ascii") == "one\n1 |   **\n0 |***\n\ntwo\n1 |***\n0 |   **"
 
 
-def test_the_picture_of_curves_takes_what_training_can_give(tmp_path: Path) -> None:
+def test_the_image_of_curves_takes_what_training_can_give(tmp_path: Path) -> None:
     write(tmp_path, {"results.csv": TABLE})
     rows = read_rows(tmp_path / "results.csv")
     odd = [{key: math.inf if "loss" in key else value for key, value in row.items()} for row in rows]
@@ -372,8 +372,8 @@ def test_the_picture_of_curves_takes_what_training_can_give(tmp_path: Path) -> N
     assert curves.png("r", rows) == curves.png("r", rows)
 
 
-def test_a_picture_that_cannot_be_drawn_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert curves.draw(tmp_path) == []  # no epoch, no picture
+def test_a_image_that_cannot_be_drawn_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert curves.draw(tmp_path) == []  # no epoch, no image
     write(tmp_path, {"results.csv": "epoch\nx\n"})
     assert curves.draw(tmp_path) == []
     assert "curves.png is left out: DataError" in caplog.text

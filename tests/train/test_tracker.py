@@ -43,7 +43,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     path = tmp_path / "val_batch0_pred.jpg"
     Image.new("RGB", (8, 6), "orange").save(path)
     return path
@@ -75,7 +75,7 @@ def sync_folders(report: Report) -> list[Path]:
     return [Path(argument) for argument in arguments if not argument.startswith("--")]
 
 
-def test_an_offline_run_holds_all_that_was_logged(tmp_path: Path, picture: Path) -> None:
+def test_an_offline_run_holds_all_that_was_logged(tmp_path: Path, image: Path) -> None:
     tracker = open_tracker(
         "wandb",
         tmp_path / "run",
@@ -84,11 +84,11 @@ def test_an_offline_run_holds_all_that_was_logged(tmp_path: Path, picture: Path)
         config={"lr0": 0.01, "data": Path("v5"), "nested": {"a": 1}},
     )
     tracker.log(1, {"metrics/recall": 0.1 + 0.2, "metrics/mAP50": None, "val/box_loss": math.nan})
-    tracker.pictures("val/predictions", [picture], step=1)
+    tracker.images("val/predictions", [image], step=1)
     tracker.log(2, {"metrics/recall": 2 / 3})
     tracker.summary({"best/metrics/recall": 2 / 3})
-    tracker.artifact("ensemble v5", "dataset", {"data.yaml": picture}, metadata={"hash": "abc"}, used=True)
-    tracker.artifact("first", "model", {"best.pt": picture}, aliases=["best"])
+    tracker.artifact("ensemble v5", "dataset", {"data.yaml": image}, metadata={"hash": "abc"}, used=True)
+    tracker.artifact("first", "model", {"best.pt": image}, aliases=["best"])
     report = tracker.finish()
 
     (folder,) = run_folders(tmp_path / "run")
@@ -104,11 +104,11 @@ def test_an_offline_run_holds_all_that_was_logged(tmp_path: Path, picture: Path)
         "data": "v5",
         "nested": {"a": 1},
     }
-    (pictures,) = [row for row in log.rows if "val/predictions.filenames" in row]
-    assert pictures["epoch"] == 1
-    (name,) = pictures["val/predictions.filenames"]
+    (images,) = [row for row in log.rows if "val/predictions.filenames" in row]
+    assert images["epoch"] == 1
+    (name,) = images["val/predictions.filenames"]
     assert name in log.files
-    assert (folder / "files" / name).read_bytes() == picture.read_bytes()
+    assert (folder / "files" / name).read_bytes() == image.read_bytes()
     used, made = log.artifacts
     assert (used.kind, used.name, used.used, used.files, used.metadata) == (
         "dataset",
@@ -138,7 +138,7 @@ def test_without_a_key_it_is_offline_and_says_how_to_sync(
 def test_none_tracks_nothing(tmp_path: Path) -> None:
     tracker = open_tracker("none", tmp_path / "run", project="p", name="n", config={})
     log_rows(tracker, 1, 2)
-    tracker.pictures("key", [tmp_path / "none.jpg"], step=1)
+    tracker.images("key", [tmp_path / "none.jpg"], step=1)
     tracker.artifact("name", "model", {}, aliases=["best"])
     assert (tracker.run_id, tracker.finish(1)) == ("", Report())
     assert not (tmp_path / "run").exists()
@@ -180,13 +180,13 @@ def test_a_server_that_is_gone_before_the_start(tmp_path: Path, server: FakeWand
 
 
 def test_an_online_run_arrives(
-    tmp_path: Path, server: FakeWandb, picture: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, server: FakeWandb, image: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracker = start(tmp_path / "run")
     log_rows(tracker, 1, 3)
-    tracker.pictures("val/predictions", [picture], step=3)
-    tracker.artifact("ensemble", "dataset", {"data.yaml": picture}, used=True)
-    tracker.artifact("best", "model", {"best.pt": picture})
+    tracker.images("val/predictions", [image], step=3)
+    tracker.artifact("ensemble", "dataset", {"data.yaml": image}, used=True)
+    tracker.artifact("best", "model", {"best.pt": image})
     report = tracker.finish()
     assert report == Report("online", f"{server.url}/me/masks/runs/{tracker.run_id}")
     run = server.runs[tracker.run_id]
@@ -235,7 +235,7 @@ def test_a_server_that_hangs_from_the_start(tmp_path: Path, server: FakeWandb, s
 @pytest.mark.slow
 @pytest.mark.parametrize("artifact", [False, True])
 def test_a_server_that_hangs_in_the_middle(
-    tmp_path: Path, server: FakeWandb, short: None, picture: Path, artifact: bool
+    tmp_path: Path, server: FakeWandb, short: None, image: Path, artifact: bool
 ) -> None:
     tracker = start(tmp_path / "run")
     log_rows(tracker, 1, 3)
@@ -243,7 +243,7 @@ def test_a_server_that_hangs_in_the_middle(
     server.hang()
     log_rows(tracker, 4, 6)
     if artifact:
-        tracker.artifact("best", "model", {"best.pt": picture})
+        tracker.artifact("best", "model", {"best.pt": image})
     begin = time.monotonic()
     report = tracker.finish()
     assert time.monotonic() - begin < 35
@@ -254,10 +254,10 @@ def test_a_server_that_hangs_in_the_middle(
 
 
 @pytest.mark.slow
-def test_a_server_that_refuses_artifacts_gets_the_rows(tmp_path: Path, server: FakeWandb, picture: Path) -> None:
+def test_a_server_that_refuses_artifacts_gets_the_rows(tmp_path: Path, server: FakeWandb, image: Path) -> None:
     server.refused = {"CreateArtifact"}
     tracker = start(tmp_path)
-    tracker.artifact("ensemble", "dataset", {"data.yaml": picture}, used=True)
+    tracker.artifact("ensemble", "dataset", {"data.yaml": image}, used=True)
     log_rows(tracker, 1, 3)
     report = tracker.finish()
     assert [row["epoch"] for row in server.runs[tracker.run_id].rows] == [1, 2, 3]
@@ -278,17 +278,17 @@ def test_a_server_that_refuses_rows_is_told(tmp_path: Path, server: FakeWandb) -
 
 
 @pytest.mark.slow
-def test_a_run_scored_and_resumed_online_has_each_row_once(tmp_path: Path, server: FakeWandb, picture: Path) -> None:
+def test_a_run_scored_and_resumed_online_has_each_row_once(tmp_path: Path, server: FakeWandb, image: Path) -> None:
     first = start(tmp_path)
     log_rows(first, 1, 3)
     first.finish()
     scored = start(tmp_path, run_id=first.run_id)
     scored.summary({"test/metrics/recall": 0.5})
-    scored.pictures("test/worst", [picture])
+    scored.images("test/worst", [image])
     scored.finish()
     again = start(tmp_path, run_id=first.run_id)
-    again.pictures("val/predictions", [picture], step=2)
-    again.pictures("val/predictions", [picture], step=3)
+    again.images("val/predictions", [image], step=2)
+    again.images("val/predictions", [image], step=3)
     log_rows(again, 1, 5)
     report = again.finish()
     assert (report.sync, report.unsent) == ("", ())
@@ -301,7 +301,7 @@ def test_a_run_scored_and_resumed_online_has_each_row_once(tmp_path: Path, serve
 
 @pytest.mark.slow
 def test_a_run_resumed_offline_and_then_synced_has_each_row_once(
-    tmp_path: Path, server: FakeWandb, picture: Path
+    tmp_path: Path, server: FakeWandb, image: Path
 ) -> None:
     first = start(tmp_path, online=False)
     log_rows(first, 1, 3)
@@ -311,7 +311,7 @@ def test_a_run_resumed_offline_and_then_synced_has_each_row_once(
     again.finish()
     scored = start(tmp_path, run_id=first.run_id, online=False)
     scored.summary({"test/metrics/recall": 0.5})
-    scored.pictures("test/worst", [picture])
+    scored.images("test/worst", [image])
     report = scored.finish()
 
     folders = run_folders(tmp_path)

@@ -142,7 +142,7 @@ def test_what_cannot_be_trained_is_refused_before_it_starts(tmp_path: Path) -> N
         with pytest.raises(error, match=says):
             train(tmp_path, SETTINGS.model_copy(update=change), tracker="none")
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").glob("*/run.json"))
-    # a picture or a row that the loader would drop in silence
+    # an image or a row that the loader would drop in silence
     label = next((folder / "labels/train").glob("*.txt"))
     label.write_text(label.read_text() + "0 0.5 0.5 1.7 0.2\n")
     with pytest.raises(DataError, match="the loader found 15"):

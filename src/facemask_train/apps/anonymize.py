@@ -24,7 +24,7 @@ DOUBTFUL = 0.01
 """The confidence from which a box is covered: far below where it counts as a face."""
 
 LARGER = 2
-"""How much larger pictures are shown to the model a second time, for the faces that are too small the first time."""
+"""How much larger images are shown to the model a second time, for the faces that are too small the first time."""
 
 MARGIN = 0.25
 """How much wider a cover is than its box, as a share of the box, on each side: a box ends at the chin and the brow."""
@@ -41,7 +41,7 @@ Looked = tuple[Frame, tuple[Detection, ...], tuple[Corners, ...]]
 
 
 def cover(pixels: NDArray[np.uint8], boxes: Iterable[Corners]) -> NDArray[np.uint8]:
-    """Return a picture (h, w, 3) in which each box, enlarged by `MARGIN`, is one flat colour."""
+    """Return an image (h, w, 3) in which each box, enlarged by `MARGIN`, is one flat colour."""
     covered = pixels.copy()
     for box in boxes:
         left, top, right, bottom = enlarged(box)
@@ -78,7 +78,7 @@ def _released(held: deque[Looked], past: list[Looked]) -> Looked:
 
 
 def _apart(one: Frame, other: Frame) -> bool:
-    """Tell whether two frames say nothing of each other: other files, pictures, or too far apart in time."""
+    """Tell whether two frames say nothing of each other: other files, images, or too far apart in time."""
     if one.name != other.name or one.time is None or other.time is None:
         return True
     return abs(one.time - other.time) > LASTING

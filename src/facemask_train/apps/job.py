@@ -32,19 +32,19 @@ def on_gpu(device: str) -> bool:
 
 
 def streams(device: str) -> int:
-    """Return how many pictures are asked about at once: on a CPU one thread for each is faster than all for one."""
+    """Return how many images are asked about at once: on a CPU one thread for each is faster than all for one."""
     return 1 if on_gpu(device) else min(cores(), _STREAMS)
 
 
 def together(detector: Detector) -> int:
-    """Return how many pictures make a batch: on a CPU more at once is no faster, and takes memory."""
+    """Return how many images make a batch: on a CPU more at once is no faster, and takes memory."""
     return 1 if str(detector.backend.device) == "cpu" else 16
 
 
 def readable(
     sources: Sequence[Source], every: float | None, problems: list[Problem], progress: Progress, doing: str
 ) -> Iterator[Frame]:
-    """Yield pictures and frames; problems are put aside."""
+    """Yield images and frames; problems are put aside."""
     places = {source.path: place for place, source in enumerate(sources)}
     for one in media.frames(sources, every=every):
         progress(doing, places[one.path if isinstance(one, Problem) else one.source], len(sources))
@@ -89,7 +89,7 @@ def _content(path: Path) -> str:
 
 def default_folder(root: Path, kind: str, model: str, arguments: Sequence[str], inputs: Mapping[str, Any]) -> Path:
     """Return a folder below the run's, where git does not look: each question has its own."""
-    label = re.sub(r"[^\w-]+", "-", Path(arguments[0]).stem).strip("-")[:_LABEL] or "pictures"
+    label = re.sub(r"[^\w-]+", "-", Path(arguments[0]).stem).strip("-")[:_LABEL] or "images"
     return runs.run_folder(root, model) / kind / f"{label}-{digest_data(inputs)[:8]}"
 
 
@@ -123,6 +123,6 @@ def nothing_read(problems: Sequence[Problem]) -> DataError:
     first = f"; {problems[0].path}: {problems[0].why}" if problems else ""
     files = "1 file" if len(problems) == 1 else f"{len(problems)} files"
     return DataError(
-        f"expected pictures or videos, found {files} of which none can be read{first}",
+        f"expected images or videos, found {files} of which none can be read{first}",
         next_step="check what was named, or save it as JPEG, PNG or mp4",
     )

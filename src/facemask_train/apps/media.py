@@ -1,4 +1,4 @@
-"""What a person has (pictures, folders, globs, videos) to frames: pixels as displayed, one after another.
+"""What a person has (images, folders, globs, videos) to frames: pixels as displayed, one after another.
 
 What cannot be read is a `Problem`, told in its place and passed over. Files are read a little ahead, in threads, so
 that they decode while a model works on those before. Knows no model, and writes nothing.
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.errors import MissingError
 from facemask_train.dataset.loading.images import BROKEN, orientation_of, plain_rgb
-from facemask_train.formats.pairing import PICTURE_SUFFIXES, is_broken, list_files, suffix
+from facemask_train.formats.pairing import IMAGE_SUFFIXES, is_broken, list_files, suffix
 from facemask_train.model.ultralytics_compat import cores
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".mts"))
 MAX_PIXELS = 100_000_000
-"""The largest picture that is decoded: 300 MB as pixels. A few of them are held at once."""
-_UNREADABLE = frozenset((".heic", ".heif", ".jxl", ".dng", ".cr2", ".nef", ".arw"))  # pictures all the same
-_AHEAD = 2  # pictures that wait decoded, for each thread
+"""The largest image that is decoded: 300 MB as pixels. A few of them are held at once."""
+_UNREADABLE = frozenset((".heic", ".heif", ".jxl", ".dng", ".cr2", ".nef", ".arw"))  # images all the same
+_AHEAD = 2  # images that wait decoded, for each thread
 _CAMERA, _TAKEN, _CHANGED = 0x8769, 0x9003, 0x0132  # EXIF: the camera's own block; when it was taken; when changed
 _FEWER = 0.9  # a container's count of frames is an estimate: less than this share of it is a cut video
 
@@ -52,13 +52,13 @@ class Source:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Frame:
-    """One picture, or one frame of a video, upright.
+    """One image, or one frame of a video, upright.
 
     Attributes:
         source: the file.
         name: the source's own name (`Source.name`).
-        index: 0 for a picture; the number of the frame in a video, from 0.
-        time: seconds from the start of the video, None for a picture.
+        index: 0 for an image; the number of the frame in a video, from 0.
+        time: seconds from the start of the video, None for an image.
         taken: when the camera says that it was taken, in the camera's own local time.
         pixels: (h, w, 3) uint8 RGB.
     """
@@ -93,7 +93,7 @@ def find_sources(arguments: Sequence[str | Path]) -> tuple[Source, ...]:
     """
     found = {place(path): path for argument in arguments for path in _named(argument)}
     if not found:
-        raise MissingError("no pictures or videos were named", next_step="name files, folders or globs")
+        raise MissingError("no images or videos were named", next_step="name files, folders or globs")
     paths = sorted(found)
     top = Path(os.path.commonpath([path.parent for path in paths]))
     sources = [Source(found[path], _text(path.relative_to(top).as_posix())) for path in paths]
@@ -113,11 +113,11 @@ def _named(argument: str | Path) -> list[Path]:
         return [path]
     if path.is_dir():
         files = [path / file for file in list_files(path, broken=True) if _is_media(file)]
-        return files or _none(argument, "no pictures or videos")
+        return files or _none(argument, "no images or videos")
     matches = sorted(glob.glob(str(argument), recursive=True))  # noqa: PTH207 - pathlib takes no absolute pattern
     paths = [path for match in matches if _is_media((path := Path(match)).name)]
     files = [path for path in paths if path.is_file() or is_broken(path)]
-    return files or _none(argument, "no such file or folder, and as a glob it names no pictures or videos")
+    return files or _none(argument, "no such file or folder, and as a glob it names no images or videos")
 
 
 def _none(argument: str | Path, why: str) -> list[Path]:
@@ -127,7 +127,7 @@ def _none(argument: str | Path, why: str) -> list[Path]:
 
 
 def _is_media(file: str) -> bool:
-    return suffix(file) in PICTURE_SUFFIXES | VIDEO_SUFFIXES | _UNREADABLE | {".avif"}
+    return suffix(file) in IMAGE_SUFFIXES | VIDEO_SUFFIXES | _UNREADABLE | {".avif"}
 
 
 def _text(name: str) -> str:
@@ -172,7 +172,7 @@ def frames(
     Args:
         every: seconds between the frames that are taken of a video; each frame where it is None.
         workers: threads that decode; 0: one for each core.
-        max_pixels: a larger picture is not decoded.
+        max_pixels: a larger image is not decoded.
     """
     threads = workers or min(cores(), 8)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
@@ -182,7 +182,7 @@ def frames(
                 for source in group:
                     yield from _one_ahead(pool, _video(source, every, max_pixels))
             else:
-                coming = (pool.submit(_picture, source, max_pixels) for source in group)
+                coming = (pool.submit(_image, source, max_pixels) for source in group)
                 yield from _ahead(coming, _AHEAD * threads)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -208,16 +208,16 @@ def _one_ahead(pool: ThreadPoolExecutor, found: Iterator[Frame | Problem]) -> It
 
 
 def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Frame | Problem:
-    """Return a picture that is at hand as bytes; it has no file, so its `source` is an empty path."""
+    """Return an image that is at hand as bytes; it has no file, so its `source` is an empty path."""
     try:
         return _decoded(Source(Path(), ""), io.BytesIO(content), max_pixels)
     except (*BROKEN, MemoryError) as error:
         return Problem(Path(), _why(error))
 
 
-def _picture(source: Source, max_pixels: int) -> Frame | Problem:
+def _image(source: Source, max_pixels: int) -> Frame | Problem:
     if suffix(source.name) in _UNREADABLE:
-        return Problem(source.path, f"{suffix(source.name)} pictures are not read; save it as JPEG or PNG")
+        return Problem(source.path, f"{suffix(source.name)} images are not read; save it as JPEG or PNG")
     try:
         with source.path.open("rb") as stream:
             return _decoded(source, stream, max_pixels)
@@ -249,14 +249,14 @@ def _decoded(source: Source, stream: Any, max_pixels: int) -> Frame | Problem:
 def _why(error: BaseException) -> str:
     told = (error.strerror if isinstance(error, OSError) else None) or str(error)  # without the path of this machine
     if "cannot identify" in told:
-        return "not a picture, or of a kind that is not read"
+        return "not an image, or of a kind that is not read"
     if "truncated" in told.lower():
         return "cut short"
     return told.split("<_io.", maxsplit=1)[0].strip() or type(error).__name__
 
 
 def _taken(image: Any) -> datetime | None:
-    """Return when the camera says that a picture was taken. A clock that was never set says 0000:00:00."""
+    """Return when the camera says that an image was taken. A clock that was never set says 0000:00:00."""
     try:
         exif = image.getexif()
         text = exif.get_ifd(_CAMERA).get(_TAKEN) or exif.get(_CHANGED)

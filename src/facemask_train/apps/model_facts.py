@@ -17,9 +17,9 @@ from facemask_train.report import wording
 
 NOT_MEASURED, NOT_HERE = "not measured", "not known here: no run lies beside these weights"
 _SHOWN = {
-    "test": "its test pictures",
-    "val": "the pictures that its best epoch was chosen by",
-    "train": "the very pictures that it was trained on",
+    "test": "its test images",
+    "val": "the images that its best epoch was chosen by",
+    "train": "the very images that it was trained on",
 }
 PLAIN = {"mask": "with a mask", "no_mask": "without"}
 
@@ -82,7 +82,7 @@ def _scores(metrics: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
         ("Scored on", _scored_on(metrics)),
         ("Accuracy", _accuracy(metrics)),
         *((f"Faces {PLAIN[name]}", _errors(metrics, name)) for name in CLASSES),
-        ("Boxes where no face is labelled", f"{metrics['misses']['false box']:,} on {metrics['images']:,} pictures"),
+        ("Boxes where no face is labelled", f"{metrics['misses']['false box']:,} on {metrics['images']:,} images"),
         ("Small faces", _sizes(metrics)),
     )
 
@@ -93,7 +93,7 @@ def _trained_on(run: Mapping[str, Any]) -> str:
         return "not known: no training of this project made these weights"
     start = Path(str(run.get("start") or run["settings"]["weights"]).replace("\\", "/")).name
     return (
-        f"ensemble {ensemble['name']} ({ensemble['hash'][:12]}), {ensemble['images']['train']:,} training pictures of "
+        f"ensemble {ensemble['name']} ({ensemble['hash'][:12]}), {ensemble['images']['train']:,} training images of "
         f"{run['settings'].get('imgsz', '?')} px, {run.get('epochs', '?')} epochs from {start}, "
         f"finished {str(run.get('finished', 'at an unknown time'))[:10]}"
     )
@@ -103,7 +103,7 @@ def _scored_on(metrics: Mapping[str, Any]) -> str:
     faces = ", ".join(f"{metrics['per_class'][name]['n']:,} {PLAIN[name]}" for name in CLASSES)
     few = f"; {wording.TOO_FEW}, so every number here is rough" if metrics["few"] else ""
     return (
-        f"{metrics['images']:,} pictures with {metrics['boxes']:,} faces ({faces}): the {metrics['split']} part of "
+        f"{metrics['images']:,} images with {metrics['boxes']:,} faces ({faces}): the {metrics['split']} part of "
         f"{metrics['ensemble']}, at {metrics['inputs']['imgsz']} px; found are the answers above confidence "
         f"{metrics['operating_point']['threshold']:.2f}{few}"
     )
@@ -122,7 +122,7 @@ def _errors(metrics: Mapping[str, Any], name: str) -> str:
     other = next(one for one in CLASSES if one != name)
     point = metrics["operating_point"]["per_class"][name]
     if not sum(row):
-        return f"{NOT_MEASURED}: none among the pictures scored"
+        return f"{NOT_MEASURED}: none among the images scored"
     right, wrong, missed = row[CLASSES.index(name)], row[CLASSES.index(other)], row[len(CLASSES)]
     recall = wording.with_interval(point["recall"], point["intervals"]["recall"])
     return (
@@ -158,9 +158,9 @@ def _warning(metrics: Mapping[str, Any] | None) -> str:
 
 
 def _limits(run: Mapping[str, Any], found: Known) -> tuple[str, ...]:
-    like = "Its numbers hold for pictures like those it was scored on"
+    like = "Its numbers hold for images like those it was scored on"
     if found.metrics is None:
-        like = "It may find less in your pictures than in those that it was trained on"
+        like = "It may find less in your images than in those that it was trained on"
     said = [
         "It knows two answers, mask and no mask: a mask worn under the nose gets one of them.",
         f"{like}. Other cameras, light, distances, people or masks: {NOT_MEASURED}.",
@@ -168,5 +168,5 @@ def _limits(run: Mapping[str, Any], found: Known) -> tuple[str, ...]:
     ]
     trained, scored = (run.get("ensemble") or {}).get("hash"), found.metrics
     if scored and trained != scored["inputs"]["ensemble"]["hash"]:
-        said.insert(0, "It was scored on another ensemble than it was trained on: the two may share pictures.")
+        said.insert(0, "It was scored on another ensemble than it was trained on: the two may share images.")
     return tuple(said)

@@ -1,4 +1,4 @@
-"""`fmask predict`: a model's answers for a person's own pictures and videos, drawn and as tables, in one folder."""
+"""`fmask predict`: a model's answers for a person's own images and videos, drawn and as tables, in one folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from facemask_train.apps import anonymize as anonymizer
 from facemask_train.apps import job, media
 from facemask_train.apps.media import Frame, Problem, Source
 from facemask_train.apps.resolve_model import Asked, find_asked, threshold
-from facemask_train.apps.writers import KINDS, Pictures, Tables
+from facemask_train.apps.writers import KINDS, ImageWriter, Tables
 from facemask_train.core.errors import UsageError, nearest
 from facemask_train.core.files import locked, replacing, write_json
 from facemask_train.core.types import CLASSES, Corners, Progress, no_progress
@@ -25,16 +25,16 @@ PREDICT_VERSION = 1
 """Raised by hand when what a prediction holds changes, so that earlier ones are made anew."""
 
 MARKER = "predictions.json"
-DEFAULT_SAVE = ("pictures", "csv")
+DEFAULT_SAVE = ("images", "csv")
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is to be made of the pictures.
+    """What is to be made of the images.
 
     Attributes:
         save: of `writers.KINDS`.
-        anonymize: cover every face, also a doubtful one, in each picture and video that is written.
+        anonymize: cover every face, also a doubtful one, in each image and video that is written.
         every: seconds between the frames that are taken of a video; each frame where it is None.
     """
 
@@ -67,19 +67,19 @@ def predict(
     wish: Wish | None = None,
     progress: Progress = no_progress,
 ) -> Predicted:
-    """Find the faces in pictures and videos, and write what was found into one folder; an equal one is not repeated.
+    """Find the faces in images and videos, and write what was found into one folder; an equal one is not repeated.
 
     Args:
         arguments: files, folders, globs.
         weights: a checkpoint or an export, instead of a run's best.
-        imgsz: picture size in pixels; the run's or the file's own where it is None.
+        imgsz: image size in pixels; the run's or the file's own where it is None.
         confidence: from which a detection counts; what the run's evaluation chose on val where it is None.
         out: the folder to write; one below the run's folder where it is None.
 
     Raises:
         MissingError: no such model, or an argument that names no file.
         UsageError: options that go against each other, or `out` holds something else.
-        DataError: the model cannot be used, or not one picture can be read.
+        DataError: the model cannot be used, or not one image can be read.
     """
     wish = _checked(wish or Wish())
     asked = find_asked(root, run, weights)
@@ -112,9 +112,9 @@ def _checked(wish: Wish) -> Wish:
             raise UsageError(
                 f"--save {kind}: expected one of {', '.join(KINDS)}{nearest(kind, KINDS)}", next_step="--save csv"
             )
-    if wish.anonymize and "pictures" not in wish.save:
+    if wish.anonymize and "images" not in wish.save:
         raise UsageError(
-            "--anonymize without pictures: nothing would be written that shows a face", next_step="--save pictures"
+            "--anonymize without images: nothing would be written that shows a face", next_step="--save images"
         )
     return replace(wish, save=tuple(kind for kind in KINDS if kind in wish.save))
 
@@ -169,13 +169,13 @@ def _written(
     looked = anonymizer.lasting(_again(detector, answered, batch)) if wish.anonymize else _bare(answered)
     with ExitStack() as stack:
         tables = stack.enter_context(Tables(folder, names, wish.save))
-        pictures = stack.enter_context(Pictures(folder, names, _rates(wish))) if "pictures" in wish.save else None
+        images = stack.enter_context(ImageWriter(folder, names, _rates(wish))) if "images" in wish.save else None
         for frame, found, boxes in looked:
             faces = _faces(found, confidence)
             tables.add(frame, faces)
             tally.add(frame, faces)
-            if pictures is not None:
-                pictures.add(frame, anonymizer.cover(frame.pixels, boxes) if wish.anonymize else frame.pixels, faces)
+            if images is not None:
+                images.add(frame, anonymizer.cover(frame.pixels, boxes) if wish.anonymize else frame.pixels, faces)
         tables.finish()
     if not tally.files:
         raise job.nothing_read(problems)
@@ -238,7 +238,7 @@ class _Tally:
     def told(self) -> dict[str, Any]:
         total = sum(self.files.values(), Counter())
         videos = sum(is_video for _, is_video in self.named.values())
-        counts = {"pictures": len(self.files) - videos, "videos": videos, "frames": total["frames"]}
+        counts = {"images": len(self.files) - videos, "videos": videos, "frames": total["frames"]}
         return counts | {"faces": sum(total[name] for name in CLASSES)} | {name: total[name] for name in CLASSES}
 
     def rows(self, names: Mapping[Path, str]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Which model answers for a person's pictures, a checkpoint or an export, and from which confidence it counts."""
+"""Which model answers for a person's images, a checkpoint or an export, and from which confidence it counts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Asked:
     run: Model | None
 
     def imgsz(self, asked: int | None) -> int | None:
-        """The picture size that is asked for, else the run's own; None where the file itself has to say."""
+        """The image size that is asked for, else the run's own; None where the file itself has to say."""
         own = self.run.imgsz() if self.run is not None and self.weights.suffix == ".pt" else None
         return asked or own
 
@@ -93,7 +93,7 @@ def _digest(weights: Path) -> str:
 def threshold(asked: Asked, detector: Detector, confidence: float | None) -> Threshold:
     """Return the confidence from which a detection counts.
 
-    The user's; else what the run's evaluation chose; else what an export says was chosen for its own picture size.
+    The user's; else what the run's evaluation chose; else what an export says was chosen for its own image size.
     """
     if confidence is not None:
         return Threshold(confidence, "user")

@@ -1,11 +1,11 @@
-"""What `fmask predict` writes: pictures and videos with boxes, YOLO labels, one COCO file, one CSV. Knows no model.
+"""What `fmask predict` writes: images and videos with boxes, YOLO labels, one COCO file, one CSV. Knows no model.
 
-    pictures/NAME.jpg, NAME.mp4   with boxes; in a video also how many of each class a frame shows
+    images/NAME.jpg, NAME.mp4   with boxes; in a video also how many of each class a frame shows
     labels/NAME.txt               YOLO; a frame of a video: labels/clip.mp4/000012.txt; with classes.txt
     coco.json                     COCO, with a `score` for each box
     detections.csv                a row for each box
 
-NAME is the file's path below the folder that holds all that was asked for. Boxes are in pixels of the picture upright.
+NAME is the file's path below the folder that holds all that was asked for. Boxes are in pixels of the image upright.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from facemask_train.model.validation import Detection
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-KINDS = ("pictures", "yolo", "coco", "csv")
+KINDS = ("images", "yolo", "coco", "csv")
 COLUMNS = ("file", "frame", "seconds", "taken", "class", "confidence", "x_min", "y_min", "x_max", "y_max")
 _JPEG_SIDE = 65_500  # pixels; the format holds no longer side
 _QUALITY = 90
-_WAITING = 8  # pictures that wait to be written
+_WAITING = 8  # images that wait to be written
 
 
 @dataclass
@@ -89,23 +89,23 @@ def _rows(frame: Frame, found: Sequence[Detection]) -> list[list[object]]:
     return [[*head, one.name, f"{one.confidence:.4f}", *(f"{side:.2f}" for side in one.corners)] for one in found]
 
 
-# ---- pictures and videos ----
+# ---- images and videos ----
 
 
-class Pictures:
-    """Writes annotated pictures in threads, and each video as one file. Use it in a `with` block.
+class ImageWriter:
+    """Writes annotated images in threads, and each video as one file. Use it in a `with` block.
 
     Args:
         rate: source's path -> frames a second of the written video.
     """
 
     def __init__(self, folder: Path, names: dict[Path, str], rate: Callable[[Path], float]) -> None:
-        self._folder, self._names, self._rate = folder / "pictures", names, rate
+        self._folder, self._names, self._rate = folder / "images", names, rate
         self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="write")
         self._waiting: list[Future[None]] = []
         self._video: _Video | None = None
 
-    def __enter__(self) -> Pictures:
+    def __enter__(self) -> ImageWriter:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -144,7 +144,7 @@ class Pictures:
 
 
 def _save(path: Path, pixels: NDArray[Any], found: Sequence[Detection]) -> None:
-    """Write a picture from its pixels alone: no EXIF, no position, no thumbnail of the original."""
+    """Write an image from its pixels alone: no EXIF, no position, no thumbnail of the original."""
     from PIL import Image
 
     image = Image.fromarray(annotated(pixels, found))
@@ -155,7 +155,7 @@ def _save(path: Path, pixels: NDArray[Any], found: Sequence[Detection]) -> None:
 
 
 def annotated(pixels: NDArray[Any], found: Sequence[Detection], *, counted: bool = False) -> NDArray[Any]:
-    """Return a picture (h, w, 3) with its boxes; with `counted`, also with how many of each class there are."""
+    """Return an image (h, w, 3) with its boxes; with `counted`, also with how many of each class there are."""
     import numpy as np
     from PIL import Image, ImageDraw
 
@@ -208,5 +208,5 @@ class _Video:
         if not read or count != self.frames:
             raise FmaskError(
                 f"{self.path.name}: expected a video of {self.frames} frames, wrote one of {count if read else 0}",
-                next_step="leave videos out, or save them without pictures: --save csv",
+                next_step="leave videos out, or save them without images: --save csv",
             )

@@ -1,1 +1,1 @@
-"""What an augmented copy of a picture is: exact turns, pixel steps, edits of labelled faces. Knows no ensemble."""
+"""What an augmented copy of an image is: exact turns, pixel steps, edits of labelled faces. Knows no ensemble."""

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
 
-    Picture = NDArray[np.uint8]
+    ImageArray = NDArray[np.uint8]
 
-Example = tuple[str, "Picture", "Picture"]
-"""The name of a transform, a picture (height, width, 3; RGB) before it, and after it."""
+Example = tuple[str, "ImageArray", "ImageArray"]
+"""The name of a transform, an image (height, width, 3; RGB) before it, and after it."""
 
 TILE, GAP, HEAD, TOP = 160, 6, 30, 44  # pixels
 PAIRS = 8
@@ -37,7 +37,7 @@ def transform_sheet(examples: Sequence[Example], target: Path, title: str) -> No
     """Write a JPEG with a band of pairs (before, after) for each transform, in the order of their first examples."""
     from PIL import Image, ImageDraw
 
-    bands: dict[str, list[tuple[Picture, Picture]]] = {}
+    bands: dict[str, list[tuple[ImageArray, ImageArray]]] = {}
     for name, before, after in examples:
         bands.setdefault(name, []).append((before, after))
     columns = max((min(PAIRS, len(pairs)) for pairs in bands.values()), default=1)
@@ -53,23 +53,23 @@ def transform_sheet(examples: Sequence[Example], target: Path, title: str) -> No
     write_bytes(target, stream.getvalue())
 
 
-def _band(sheet: Image, draw: ImageDraw, top: int, name: str, pairs: Sequence[tuple[Picture, Picture]]) -> None:
+def _band(sheet: Image, draw: ImageDraw, top: int, name: str, pairs: Sequence[tuple[ImageArray, ImageArray]]) -> None:
     draw.text((GAP, top + 6), name, fill=drawing.INK, font=drawing.font(15, bold=True))
     said = f"before | after, {min(PAIRS, len(pairs))} of {len(pairs)}" if len(pairs) > PAIRS else "before | after"
     room = GAP + round(draw.textlength(name, font=drawing.font(15, bold=True))) + 12
     draw.text((room, top + 8), said, fill=drawing.GREY, font=drawing.font(13))
     for column, pair in enumerate(pairs[:PAIRS]):
-        for half, picture in enumerate(pair):
-            tile = _tile(picture)
+        for half, image in enumerate(pair):
+            tile = _tile(image)
             left = GAP + column * (2 * TILE + GAP) + half * TILE
             sheet.paste(tile, (left + (TILE - tile.width) // 2, top + HEAD + (TILE - tile.height) // 2))
 
 
-def _tile(picture: Picture) -> Image:
-    """Return a picture as large as a tile holds, its sides in proportion."""
+def _tile(pixels: ImageArray) -> Image:
+    """Return an image as large as a tile holds, its sides in proportion."""
     from PIL import Image
 
-    image = Image.fromarray(picture)
+    image = Image.fromarray(pixels)
     factor = TILE / max(image.size)
     size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
     return image.resize(size, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC)
@@ -79,48 +79,48 @@ def _tile(picture: Picture) -> Image:
 
 
 def examples_of(
-    pictures: Sequence[tuple[Picture, Sequence[Label]]], steps: Sequence[Transform], seed: int, *, most: int = PAIRS
+    images: Sequence[tuple[ImageArray, Sequence[Label]]], steps: Sequence[Transform], seed: int, *, most: int = PAIRS
 ) -> Iterator[Example]:
-    """Yield what each step of a copy does to some pictures, at most `most` examples of each transform.
+    """Yield what each step of a copy does to some images, at most `most` examples of each transform.
 
     A step is shown alone and always applied. The faces step is shown by kind, each on crops around faces that fit,
-    the largest first and no more than one of a picture; the others on whole pictures.
+    the largest first and no more than one of an image; the others on whole images.
 
     Args:
-        pictures: (picture, labels) pairs (height, width, 3; RGB), upright; a few dozen give every kind its examples.
+        images: (image, labels) pairs (height, width, 3; RGB), upright; a few dozen give every kind its examples.
         seed: of the examples; the same seed gives the same examples.
     """
     for transform in steps:
         if transform.faces is None:
             alone = Transform.model_validate({transform.kind: {**transform.step.model_dump(), "p": 1.0}})
-            yield from _whole(pictures[:most], alone, seed)
+            yield from _whole(images[:most], alone, seed)
             continue
         for kind, weight in transform.faces.kinds.items():
             if weight > 0:
-                yield from _faces(pictures, kind, transform.faces.min_side, seed, most)
+                yield from _faces(images, kind, transform.faces.min_side, seed, most)
 
 
-def _whole(pictures: Sequence[tuple[Picture, Sequence[Label]]], step: Transform, seed: int) -> Iterator[Example]:
-    for number, (picture, labels) in enumerate(pictures):
-        yield step.kind, picture, transforms.render(picture, labels, (step,), seed + number).picture
+def _whole(images: Sequence[tuple[ImageArray, Sequence[Label]]], step: Transform, seed: int) -> Iterator[Example]:
+    for number, (image, labels) in enumerate(images):
+        yield step.kind, image, transforms.render(image, labels, (step,), seed + number).image
 
 
 def _faces(
-    pictures: Sequence[tuple[Picture, Sequence[Label]]], kind: FaceKind, min_side: float, seed: int, most: int
+    images: Sequence[tuple[ImageArray, Sequence[Label]]], kind: FaceKind, min_side: float, seed: int, most: int
 ) -> Iterator[Example]:
     shown = 0
-    for number, (picture, labels) in enumerate(pictures):
+    for number, (image, labels) in enumerate(images):
         if shown == most:
             return
         index = _largest(labels, kind, min_side)
         if index is None:
             continue
-        change, _ = faces.edit_face(picture, labels, index, kind, Random(seed + number))
+        change, _ = faces.edit_face(image, labels, index, kind, Random(seed + number))
         if change is not None:
             shown += 1
-            after = picture.copy()
+            after = image.copy()
             after[change.window] = change.pixels
-            yield kind, _around(picture, labels[index], kind), _around(after, labels[index], kind)
+            yield kind, _around(image, labels[index], kind), _around(after, labels[index], kind)
 
 
 def _largest(labels: Sequence[Label], kind: FaceKind, min_side: float) -> int | None:
@@ -134,11 +134,11 @@ def _largest(labels: Sequence[Label], kind: FaceKind, min_side: float) -> int | 
     return index if fitting and side >= min_side else None
 
 
-def _around(picture: Picture, label: Label, kind: str) -> Picture:
-    """Return a square cut around a face; what would be outside the picture is left off."""
-    box, height, width = label.box, *picture.shape[:2]
+def _around(image: ImageArray, label: Label, kind: str) -> ImageArray:
+    """Return a square cut around a face; what would be outside the image is left off."""
+    box, height, width = label.box, *image.shape[:2]
     half = max(box.width, box.height) * (0.5 + AROUND.get(kind, 0.35))
     x, y = (box.x_min + box.x_max) / 2, (box.y_min + box.y_max) / 2
     y += {"hand": 0.6, "cup": 0.6, "cap": -0.5}.get(kind, 0.0) * box.height
     rows = slice(max(0, round(y - half)), min(height, round(y + half)))
-    return picture[rows, max(0, round(x - half)) : min(width, round(x + half))]
+    return image[rows, max(0, round(x - half)) : min(width, round(x + half))]

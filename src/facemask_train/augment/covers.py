@@ -45,7 +45,7 @@ def _hand_skin(face: Face, rng: Random) -> Field:
 
 
 def _clothes(face: Face, rng: Random) -> Field:
-    """Return the colour of what the person wears: that of the picture under the chin, or any (3,; RGB)."""
+    """Return the colour of what the person wears: that of the image under the chin, or any (3,; RGB)."""
     import numpy as np
 
     low = face.small[face.v[:, 0] > 1.35]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Picture = NDArray[np.uint8]
+    ImageArray = NDArray[np.uint8]
     Field = NDArray[np.floating[Any]]
 
 GRID = (40, 60)
@@ -48,11 +48,11 @@ Margins = tuple[float, float, float]
 class Face:
     """A face and what is around it.
 
-    `pixels` (height, width, 3; RGB) is the picture from row `top` and column `left` on; `x`, `y` are the middle of the
+    `pixels` (height, width, 3; RGB) is the image from row `top` and column `left` on; `x`, `y` are the middle of the
     box in these pixels and `half_width`, `half_height` half its sides. `masked`: it wears a mask.
     """
 
-    pixels: Picture
+    pixels: ImageArray
     left: int
     top: int
     x: float
@@ -156,7 +156,7 @@ class Face:
 
     @cached_property
     def grey(self) -> bool:
-        """Say if the picture has no colours here."""
+        """Say if the image has no colours here."""
         import numpy as np
 
         return float(np.quantile(np.abs(self.lab[self.about][..., 1:]), 0.98)) < 2.5
@@ -175,7 +175,7 @@ class Face:
 
     @cached_property
     def grain(self) -> float:
-        """The standard deviation of the picture's noise, in levels (the operator that is blind to slopes)."""
+        """The standard deviation of the image's noise, in levels (the operator that is blind to slopes)."""
         import cv2
         import numpy as np
 
@@ -257,13 +257,13 @@ class Face:
         return float(self.flesh[lower][self.u**2 + self.v[lower] ** 2 < 0.8].mean()) if lower.any() else 0.0
 
     def colour(self, red: float, green: float, blue: float) -> Field:
-        """Return what a thing of this colour looks like in the light of this picture (3,)."""
+        """Return what a thing of this colour looks like in the light of this image (3,)."""
         import numpy as np
 
         seen = np.array([red, green, blue], np.float32) * self.light
         return np.full(3, seen @ np.array([0.3, 0.59, 0.11]), np.float32) if self.grey else seen
 
-    def enlarge(self, field: Field | Picture, window: Window | None = None) -> Any:
+    def enlarge(self, field: Field | ImageArray, window: Window | None = None) -> Any:
         """Return a field of the grid (of either type) at the size of the pixels, or of a window of them."""
         import cv2
         import numpy as np
@@ -294,14 +294,14 @@ class Face:
             sides.append(slice(max(0, int((places[0] - 1) * fine)), min(size, math.ceil((places[-1] + 2) * fine))))
         return sides[0], sides[1]
 
-    def painted(self, window: Window, pixels: Field | Picture) -> Picture:
+    def painted(self, window: Window, pixels: Field | ImageArray) -> ImageArray:
         """Return the face's pixels with a window of them replaced, rounded."""
         found = self.pixels.copy()
         found[window] = rounded(pixels)
         return found
 
     def noise(self, rng: Random, height: int, width: int) -> NDArray[np.int16]:
-        """Return grain like that of the picture (height, width, 3), in levels; it repeats after `TILE` pixels."""
+        """Return grain like that of the image (height, width, 3), in levels; it repeats after `TILE` pixels."""
         import numpy as np
 
         drawn = np.random.default_rng(rng.getrandbits(64))
@@ -316,14 +316,14 @@ def _between(values: Field, low: float, high: float) -> NDArray[np.bool_]:
     return (values >= low) & (values <= high)
 
 
-def crop_face(picture: Picture, box: Box, margins: Margins, *, masked: bool) -> Face:
-    """Return a face with its surroundings, as a view of the picture (height, width, 3; RGB)."""
+def crop_face(image: ImageArray, box: Box, margins: Margins, *, masked: bool) -> Face:
+    """Return a face with its surroundings, as a view of the image (height, width, 3; RGB)."""
     aside, above, below = margins
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     left, right = max(0, int(box.x_min - aside * box.width)), min(width, math.ceil(box.x_max + aside * box.width))
     top, bottom = max(0, int(box.y_min - above * box.height)), min(height, math.ceil(box.y_max + below * box.height))
     return Face(
-        picture[top:bottom, left:right],
+        image[top:bottom, left:right],
         left,
         top,
         (box.x_min + box.x_max) / 2 - left,
@@ -350,11 +350,11 @@ def to_rgb(lab: Field) -> Field:
     return found
 
 
-def rounded(pixels: Field | Picture) -> Picture:
+def rounded(pixels: Field | ImageArray) -> ImageArray:
     """Return levels as whole numbers from 0 to 255."""
     import cv2
 
-    found: Picture = cv2.addWeighted(pixels, 1, pixels, 0, 0, dtype=cv2.CV_8U)
+    found: ImageArray = cv2.addWeighted(pixels, 1, pixels, 0, 0, dtype=cv2.CV_8U)
     return found
 
 

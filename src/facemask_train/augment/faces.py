@@ -22,7 +22,7 @@ from facemask_train.core.recipe import FaceKind, Faces
 from facemask_train.core.types import Box, Label
 
 if TYPE_CHECKING:
-    from facemask_train.augment.face_patch import Field, Picture, Window
+    from facemask_train.augment.face_patch import Field, ImageArray, Window
 
 BARE_ONLY: tuple[FaceKind, ...] = ("recolour", "relight", "beard", "hand", "cup")
 MASKED_ONLY: tuple[FaceKind, ...] = ("tint",)
@@ -39,14 +39,14 @@ MAX_ON_OTHERS = 0.04
 """The share of a drawn thing that other boxes may cut off: more looks cut by a knife."""
 
 CUT_RATIO = 1.6
-"""A box at the picture's edge with sides in a ratio over this is cut: whole faces are at most 1.5 times as high as wide
+"""A box at the image's edge with sides in a ratio over this is cut: whole faces are at most 1.5 times as high as wide
 in the published boxes, and none is wider than high by as much."""
 
 LEAST_CHANGE = 2.5
 """Levels, on average over the box: less cannot be seen, and would be counted as an edit."""
 
 MEAN_LEVELS = (28.0, 232.0)
-"""The mean level that an edited face may have: beyond, a picture file keeps too little of its features."""
+"""The mean level that an edited face may have: beyond, an image file keeps too little of its features."""
 
 LEAST_KEPT = 0.4
 """The share of the light and dark of the features that has to remain where the label depends on them."""
@@ -72,7 +72,7 @@ MARGINS: Mapping[FaceKind, Margins] = {
 }
 """How far each kind may paint beyond the box."""
 
-TONES: Mapping[FaceKind, Callable[[Face, Random], Picture | None]] = {
+TONES: Mapping[FaceKind, Callable[[Face, Random], ImageArray | None]] = {
     "recolour": tones.recolour,
     "relight": tones.relight,
     "tint": tones.tint,
@@ -120,10 +120,10 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """New pixels (height, width, 3; RGB) for a window of a picture."""
+    """New pixels (height, width, 3; RGB) for a window of an image."""
 
     window: Window
-    pixels: Picture
+    pixels: ImageArray
 
 
 def kinds_for(name: str, weights: Mapping[FaceKind, float]) -> dict[FaceKind, float]:
@@ -133,9 +133,9 @@ def kinds_for(name: str, weights: Mapping[FaceKind, float]) -> dict[FaceKind, fl
 
 
 def edit_faces(
-    picture: Picture, labels: Sequence[Label], settings: Faces, seed: int
-) -> tuple[Picture, tuple[Edit, ...]]:
-    """Return a picture (height, width, 3; RGB) with a share of its faces edited, and what became of each of these.
+    image: ImageArray, labels: Sequence[Label], settings: Faces, seed: int
+) -> tuple[ImageArray, tuple[Edit, ...]]:
+    """Return an image (height, width, 3; RGB) with a share of its faces edited, and what became of each of these.
 
     Each face draws from a generator of its own, so no face's edit depends on how the others went.
     """
@@ -150,13 +150,13 @@ def edit_faces(
         if min(label.box.width, label.box.height) < settings.min_side:
             edits.append(Edit(index, None, TOO_SMALL))
             continue
-        change, reason = edit_face(picture, labels, index, kind, rng)
+        change, reason = edit_face(image, labels, index, kind, rng)
         if change is not None:
-            picture = picture if edited else picture.copy()
-            picture[change.window] = change.pixels
+            image = image if edited else image.copy()
+            image[change.window] = change.pixels
             edited = True
         edits.append(Edit(index, kind, reason))
-    return picture, tuple(edits)
+    return image, tuple(edits)
 
 
 def _seed(seed: int, index: int) -> int:
@@ -164,7 +164,7 @@ def _seed(seed: int, index: int) -> int:
 
 
 def edit_face(
-    picture: Picture, labels: Sequence[Label], index: int, kind: FaceKind, rng: Random
+    image: ImageArray, labels: Sequence[Label], index: int, kind: FaceKind, rng: Random
 ) -> tuple[Change | None, str]:
     """Return the edit of one face and no reason, or None and the reason why the face stays as it was.
 
@@ -172,10 +172,10 @@ def edit_face(
     """
     others = [label.box for place, label in enumerate(labels) if place != index]
     label = labels[index]
-    refused = unfit(label.box, others, picture.shape[1], picture.shape[0])
+    refused = unfit(label.box, others, image.shape[1], image.shape[0])
     if refused:
         return None, refused
-    face = crop_face(picture, label.box, MARGINS[kind], masked=label.name == "mask")
+    face = crop_face(image, label.box, MARGINS[kind], masked=label.name == "mask")
     after, covered = _drawn(face, kind, rng)
     if after is None:
         return None, NOT_DRAWN
@@ -189,7 +189,7 @@ def edit_face(
     return Change((slice(face.top, face.top + height), slice(face.left, face.left + width)), after), ""
 
 
-def _drawn(face: Face, kind: FaceKind, rng: Random) -> tuple[Picture | None, Field | None]:
+def _drawn(face: Face, kind: FaceKind, rng: Random) -> tuple[ImageArray | None, Field | None]:
     if kind in TONES:
         return TONES[kind](face, rng), None
     return COVERS[kind](face, rng) or (None, None)
@@ -201,7 +201,7 @@ def _share_on(others: Sequence[Box], face: Face, covered: Field) -> float:
     return lost / max(1e-6, float(covered.sum()))
 
 
-def _keep_others(after: Picture, face: Face, others: Sequence[Box]) -> None:
+def _keep_others(after: ImageArray, face: Face, others: Sequence[Box]) -> None:
     """Put back what is within everybody else's box."""
     for box in others:
         after[_within(face, box)] = face.pixels[_within(face, box)]
@@ -217,7 +217,7 @@ def _within(face: Face, box: Box) -> Window:
 
 
 def unfit(box: Box, others: Sequence[Box], width: int, height: int) -> str:
-    """Return why a face cannot be edited whatever the edit, or nothing. `width` and `height` are the picture's."""
+    """Return why a face cannot be edited whatever the edit, or nothing. `width` and `height` are the image's."""
     if sum(_common(box, other) for other in others) > MAX_OVERLAP * box.area:
         return OVERLAPPED
     at_side = box.x_min <= 1 or box.x_max >= width - 1
@@ -233,7 +233,7 @@ def _common(one: Box, other: Box) -> float:
     return max(0.0, across) * max(0.0, down)
 
 
-def spoilt(face: Face, after: Picture, kind: FaceKind, covered: Field | None) -> str:
+def spoilt(face: Face, after: ImageArray, kind: FaceKind, covered: Field | None) -> str:
     """Return why a face must stay as it was, or nothing: `after` is its crop with the edit."""
     import cv2
 
@@ -261,8 +261,8 @@ def _band(face: Face, low: float, high: float) -> tuple[slice, slice]:
     return slice(top, bottom), slice(max(0, round(face.x - face.half_width)), round(face.x + face.half_width))
 
 
-def survival(before: Picture, after: Picture, *, fine: float) -> tuple[float, float]:
-    """Return how much of what is finer than `fine` pixels is left of a grey picture: its share, and its correlation."""
+def survival(before: ImageArray, after: ImageArray, *, fine: float) -> tuple[float, float]:
+    """Return how much of what is finer than `fine` pixels is left of a grey image: its share, and its correlation."""
     import cv2
     import numpy as np
 

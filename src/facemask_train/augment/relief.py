@@ -1,6 +1,6 @@
-"""Solid things before a face: planned as heights above the picture, lit as the face is, laid on it. Knows no kind.
+"""Solid things before a face: planned as heights above the image, lit as the face is, laid on it. Knows no kind.
 
-A thing is as sharp and as grainy as the picture is, and throws a soft shadow on the face. Lengths are in half face
+A thing is as sharp and as grainy as the image is, and throws a soft shadow on the face. Lengths are in half face
 widths, as seen from the front: `x` to the right, `y` down.
 """
 
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from facemask_train.augment.face_patch import Face, rounded, step
 
 if TYPE_CHECKING:
-    from facemask_train.augment.face_patch import Field, Picture, Window
+    from facemask_train.augment.face_patch import Field, ImageArray, Window
 
 Point = tuple[float, float]
-Drawn = tuple["Picture", "Field"]
+Drawn = tuple["ImageArray", "Field"]
 """The face's pixels with something drawn on them, and how much of each it covers (height, width; 0 to 1)."""
 
 NEAR = 0.3
@@ -107,7 +107,7 @@ def _limbs(x: Field, y: Field, joints: Field) -> tuple[Field, Field]:
 
 
 def lit(face: Face, relief: Relief, *, ambient: float) -> Field:
-    """Return the colours of a relief under the light of the picture (rows, columns, 3)."""
+    """Return the colours of a relief under the light of the image (rows, columns, 3)."""
     import cv2
     import numpy as np
 
@@ -123,7 +123,7 @@ def lit(face: Face, relief: Relief, *, ambient: float) -> Field:
 
 
 def laid(face: Face, relief: Relief, rng: Random, *, ambient: float = 0.5, drop: float = 0.1) -> Drawn | None:
-    """Put a relief on the picture, as sharp and as grainy as the picture is; it throws a soft shadow on the face.
+    """Put a relief on the image, as sharp and as grainy as the image is; it throws a soft shadow on the face.
 
     `drop` is how far the shadow reaches, in half face widths.
     """
@@ -141,7 +141,7 @@ def laid(face: Face, relief: Relief, rng: Random, *, ambient: float = 0.5, drop:
     return blended(face, window, colours, cover, rng, behind=_shaded(face, dark))
 
 
-def _shaded(face: Face, dark: Field) -> Picture:
+def _shaded(face: Face, dark: Field) -> ImageArray:
     """Return the face's pixels with less light, by `dark` (rows, columns; 0 to 1)."""
     import cv2
 
@@ -153,9 +153,9 @@ def _shaded(face: Face, dark: Field) -> Picture:
 
 
 def blended(
-    face: Face, window: Window, colours: Picture, cover: Field, rng: Random, *, behind: Picture | None = None
+    face: Face, window: Window, colours: ImageArray, cover: Field, rng: Random, *, behind: ImageArray | None = None
 ) -> Drawn:
-    """Paint `colours` over a window of the face's pixels (or of `behind`), as sharp and grainy as the picture is."""
+    """Paint `colours` over a window of the face's pixels (or of `behind`), as sharp and grainy as the image is."""
     import cv2
     import numpy as np
 

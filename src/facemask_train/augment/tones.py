@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from facemask_train.augment.face_patch import MIN_FLESH, Face, step, to_lab, to_rgb
 
 if TYPE_CHECKING:
-    from facemask_train.augment.face_patch import Field, Picture
+    from facemask_train.augment.face_patch import Field, ImageArray
 
 Colour = tuple[int, int, int]
 
@@ -67,7 +67,7 @@ def _lower_flesh(face: Face, rng: Random) -> Field | None:
     return face.flesh * _outline(face) * step(edge(face, rng, rng.uniform(-0.05, 0.3)), softness(rng))
 
 
-def recolour(face: Face, rng: Random) -> Picture | None:
+def recolour(face: Face, rng: Random) -> ImageArray | None:
     """Give the skin of the lower face another colour, as paint or coloured light does."""
     import numpy as np
 
@@ -113,7 +113,7 @@ def _pattern(face: Face, rng: Random) -> Field:
     return step(wave.astype(np.float32), 0.4)
 
 
-def _dye(face: Face, region: Field, target: Field, *, kept: float) -> Picture | None:
+def _dye(face: Face, region: Field, target: Field, *, kept: float) -> ImageArray | None:
     """Move the skin's colour to `target` (3,) or (rows, columns, 3) where `region` (of the grid) says so.
 
     `kept` is the share of the differences from the skin's own colour that remains.
@@ -127,7 +127,7 @@ def _dye(face: Face, region: Field, target: Field, *, kept: float) -> Picture | 
     return face.painted(window, to_rgb(lab + amount * (wanted + kept * (lab - face.skin) - lab)))
 
 
-def relight(face: Face, rng: Random) -> Picture | None:
+def relight(face: Face, rng: Random) -> ImageArray | None:
     """Make the skin of the lower face darker or lighter, as a shadow, a lamp or a bright floor does."""
     region = _lower_flesh(face, rng)
     if region is None:
@@ -137,7 +137,7 @@ def relight(face: Face, rng: Random) -> Picture | None:
     return _shine(face, region, strength, warmth=rng.uniform(-0.08, 0.14) if bright else rng.uniform(-0.08, 0.03))
 
 
-def shadow(face: Face, rng: Random) -> Picture | None:
+def shadow(face: Face, rng: Random) -> ImageArray | None:
     """Let a shadow fall on the upper half of the face, at a slant."""
     import numpy as np
 
@@ -161,7 +161,7 @@ def _hull(face: Face) -> Field:
     return result
 
 
-def _shine(face: Face, region: Field, strength: float, *, warmth: float) -> Picture | None:
+def _shine(face: Face, region: Field, strength: float, *, warmth: float) -> ImageArray | None:
     """Multiply the light by `strength` where `region` says so; `warmth` above 0 makes it redder, below bluer."""
     import numpy as np
 
@@ -177,7 +177,7 @@ def _shine(face: Face, region: Field, strength: float, *, warmth: float) -> Pict
     return face.painted(window, lit)
 
 
-def tint(face: Face, rng: Random) -> Picture | None:
+def tint(face: Face, rng: Random) -> ImageArray | None:
     """Move the mask's colour toward the face's own skin; its shades, folds, print and straps stay."""
     import numpy as np
 

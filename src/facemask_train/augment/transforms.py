@@ -1,4 +1,4 @@
-"""The transforms of a copy: what its steps do to a picture and its labels. Knows no file, no source and no split.
+"""The transforms of a copy: what its steps do to an image and its labels. Knows no file, no source and no split.
 
 Every choice comes from a seed, and each step draws from a generator of its own, so that a change of one step's settings
 changes no other step. The geometry is decided without pixels (`shape_of`), which is all that a plan needs; `render`
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Picture = NDArray[np.uint8]
+    ImageArray = NDArray[np.uint8]
 
 MIN_SIDE = 10
-"""Pixels; the `ultralytics` loader drops pictures with a smaller side."""
+"""Pixels; the `ultralytics` loader drops images with a smaller side."""
 
 MIN_JUDGED = 8
 """Pixels; a face that is smaller has no features that a step could take away."""
 
 LEAST_KEPT, LEAST_LIKENESS = 0.25, 0.6
-"""How much of a face's light and dark has to remain after a step that changes the whole picture, and its least
+"""How much of a face's light and dark has to remain after a step that changes the whole image, and its least
 correlation with what it was: a thick fog, or noise in the dark, leaves less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a copy's geometry does to a picture: a turn in degrees counter-clockwise, and a factor of both sides."""
+    """What a copy's geometry does to an image: a turn in degrees counter-clockwise, and a factor of both sides."""
 
     turn: int = 0
     scale: float = 1.0
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the width and height in pixels that a picture of the given ones gets."""
+        """Return the width and height in pixels that an image of the given ones gets."""
         if self.turn % 180:
             width, height = height, width
         if self.scale == 1.0:
@@ -55,18 +55,18 @@ class Shape:
         return max(MIN_SIDE, round(width * self.scale)), max(MIN_SIDE, round(height * self.scale))
 
     def labels(self, labels: Sequence[Label], width: int, height: int) -> tuple[Label, ...]:
-        """Return the labels of the result, for labels of a picture of `width` x `height` pixels."""
+        """Return the labels of the result, for labels of an image of `width` x `height` pixels."""
         return laid_over(labels, (width, height), self.size(width, height), [self.turn // 90])
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A copy: its picture (height, width, 3; RGB), its labels, and what became of each face that was to be edited.
+    """A copy: its image (height, width, 3; RGB), its labels, and what became of each face that was to be edited.
 
-    `left_out` names the steps that would have made a face unjudgeable and were not applied to this picture.
+    `left_out` names the steps that would have made a face unjudgeable and were not applied to this image.
     """
 
-    picture: Picture
+    image: ImageArray
     labels: tuple[Label, ...]
     edits: tuple[Edit, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class Rendered:
 
 
 def seed_of(augment_seed: int, copy_name: str, steps: Sequence[Transform], sha256: str) -> int:
-    """Return the seed (64 bits) of one copy of the picture whose content has this digest.
+    """Return the seed (64 bits) of one copy of the image whose content has this digest.
 
     Of the steps their kinds count and not their settings: a step whose settings change draws anew only for itself.
     """
@@ -88,13 +88,13 @@ def _number(text: str) -> int:
 
 
 def _draws(seed: int, number: int, step: Step) -> Random | None:
-    """Return the generator of a step, or None where the step is not applied to this picture."""
+    """Return the generator of a step, or None where the step is not applied to this image."""
     rng = Random(_number(f"{seed}:step:{number}"))
     return rng if rng.random() < step.p else None
 
 
 def shape_of(steps: Sequence[Transform], labels: Sequence[Label], seed: int) -> Shape:
-    """Return what the steps do to the geometry of the picture with these labels and this seed."""
+    """Return what the steps do to the geometry of the image with these labels and this seed."""
     shape, least = Shape(), _least_scale(labels)
     for number, transform in enumerate(steps):
         rng = _draws(seed, number, transform.step)
@@ -119,13 +119,13 @@ def _reshaped(shape: Shape, step: Step, rng: Random, least: float) -> Shape:
 # ------------------------------------------------------------------ pixels
 
 
-def render(picture: Picture, labels: Sequence[Label], steps: Sequence[Transform], seed: int) -> Rendered:
-    """Return the copy of a picture (height, width, 3; RGB) that the steps and the seed make.
+def render(image: ImageArray, labels: Sequence[Label], steps: Sequence[Transform], seed: int) -> Rendered:
+    """Return the copy of an image (height, width, 3; RGB) that the steps and the seed make.
 
-    The argument is never changed. Faces are edited upright, also where an earlier step has turned the picture.
+    The argument is never changed. Faces are edited upright, also where an earlier step has turned the image.
     """
-    height, width = picture.shape[:2]
-    shape, least, now = Shape(), _least_scale(labels), Rendered(picture, tuple(labels))
+    height, width = image.shape[:2]
+    shape, least, now = Shape(), _least_scale(labels), Rendered(image, tuple(labels))
     for number, transform in enumerate(steps):
         rng = _draws(seed, number, transform.step)
         if rng is None:
@@ -134,62 +134,62 @@ def render(picture: Picture, labels: Sequence[Label], steps: Sequence[Transform]
             now = _with_faces(now, transform.faces, shape, rng.getrandbits(64))
         elif transform.turn is not None or transform.scale is not None:
             wanted = _reshaped(shape, transform.step, rng, least)
-            moved = _moved(now.picture, wanted.turn - shape.turn, wanted.size(width, height))
-            shape, now = wanted, replace(now, picture=moved, labels=wanted.labels(labels, width, height))
+            moved = _moved(now.image, wanted.turn - shape.turn, wanted.size(width, height))
+            shape, now = wanted, replace(now, image=moved, labels=wanted.labels(labels, width, height))
         else:
             now = _with_pixels(now, transform, rng.getrandbits(32))
-    return replace(now, picture=picture.copy()) if now.picture is picture else now
+    return replace(now, image=image.copy()) if now.image is image else now
 
 
-def reduced(picture: Picture, labels: Sequence[Label], side: int) -> tuple[Picture, tuple[Label, ...]]:
-    """Return a picture with its labels, made smaller where its longer side is over `side` pixels."""
-    height, width = picture.shape[:2]
+def reduced(image: ImageArray, labels: Sequence[Label], side: int) -> tuple[ImageArray, tuple[Label, ...]]:
+    """Return an image with its labels, made smaller where its longer side is over `side` pixels."""
+    height, width = image.shape[:2]
     shape = Shape(scale=min(1.0, side / max(width, height)))
-    return _moved(picture, 0, shape.size(width, height)), shape.labels(labels, width, height)
+    return _moved(image, 0, shape.size(width, height)), shape.labels(labels, width, height)
 
 
-def _moved(picture: Picture, turn: int, size: tuple[int, int]) -> Picture:
-    """Return a picture turned exactly, and at the given width and height."""
+def _moved(image: ImageArray, turn: int, size: tuple[int, int]) -> ImageArray:
+    """Return an image turned exactly, and at the given width and height."""
     import cv2
     import numpy as np
 
-    turned = np.ascontiguousarray(np.rot90(picture, turn // 90)) if turn else picture
+    turned = np.ascontiguousarray(np.rot90(image, turn // 90)) if turn else image
     before = turned.shape[1], turned.shape[0]
     if before == size:
         return turned
     smaller = size[0] * size[1] < before[0] * before[1]
-    resized: Picture = cv2.resize(turned, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+    resized: ImageArray = cv2.resize(turned, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
     return resized
 
 
 def _with_faces(now: Rendered, settings: Any, shape: Shape, seed: int) -> Rendered:
     import numpy as np
 
-    height, width = now.picture.shape[:2]
+    height, width = now.image.shape[:2]
     back = Shape((360 - shape.turn) % 360)
-    upright = np.ascontiguousarray(np.rot90(now.picture, back.turn // 90))
+    upright = np.ascontiguousarray(np.rot90(now.image, back.turn // 90))
     edited, edits = faces.edit_faces(upright, back.labels(now.labels, width, height), settings, seed)
     if edited is upright:
         return replace(now, edits=(*now.edits, *edits))
     turned = np.ascontiguousarray(np.rot90(edited, shape.turn // 90))
-    return replace(now, picture=turned, edits=(*now.edits, *edits))
+    return replace(now, image=turned, edits=(*now.edits, *edits))
 
 
 def _with_pixels(now: Rendered, transform: Transform, seed: int) -> Rendered:
-    """Apply a step that changes the whole picture, unless it takes some face's features away."""
-    changed = _applied(transform, now.picture, seed)
-    if all(_judgeable(now.picture, changed, label.box) for label in now.labels):
-        return replace(now, picture=changed)
+    """Apply a step that changes the whole image, unless it takes some face's features away."""
+    changed = _applied(transform, now.image, seed)
+    if all(_judgeable(now.image, changed, label.box) for label in now.labels):
+        return replace(now, image=changed)
     return replace(now, left_out=(*now.left_out, transform.kind))
 
 
-def _judgeable(before: Picture, after: Picture, box: Box) -> bool:
+def _judgeable(before: ImageArray, after: ImageArray, box: Box) -> bool:
     import cv2
 
     if min(box.width, box.height) < MIN_JUDGED:
         return True
     part = slice(int(box.y_min), int(box.y_max) + 1), slice(int(box.x_min), int(box.x_max) + 1)
-    old, new = (cv2.cvtColor(picture[part], cv2.COLOR_RGB2GRAY) for picture in (before, after))
+    old, new = (cv2.cvtColor(image[part], cv2.COLOR_RGB2GRAY) for image in (before, after))
     kept, likeness = faces.survival(old, new, fine=box.width / 4)
     return kept >= LEAST_KEPT and likeness >= LEAST_LIKENESS
 
@@ -197,22 +197,22 @@ def _judgeable(before: Picture, after: Picture, box: Box) -> bool:
 # ------------------------------------------------------------------ pixel steps, by albumentations
 
 
-def _applied(transform: Transform, picture: Picture, seed: int) -> Picture:
-    """Return a picture after one pixel step; the same seed gives the same pixels, whatever was done before."""
+def _applied(transform: Transform, image: ImageArray, seed: int) -> ImageArray:
+    """Return an image after one pixel step; the same seed gives the same pixels, whatever was done before."""
     rng = Random(seed)
     step = transform.step
     if isinstance(step, Weather) and (kind := rng.choice(step.kinds)) == "fog":
-        return _fogged(picture, seed)
-    known: Any = (kind, _radius(picture)) if isinstance(step, Weather) else step
+        return _fogged(image, seed)
+    known: Any = (kind, _radius(image)) if isinstance(step, Weather) else step
     compose = _composed(known)
     compose.set_random_seed(seed)
-    changed: Picture = compose(image=picture)["image"]
+    changed: ImageArray = compose(image=image)["image"]
     return changed
 
 
-def _radius(picture: Picture) -> int:
-    """Return how large what falls and glares is on a picture, in pixels; in coarse steps, so that few are made."""
-    height, width = picture.shape[:2]
+def _radius(image: ImageArray) -> int:
+    """Return how large what falls and glares is on an image, in pixels; in coarse steps, so that few are made."""
+    height, width = image.shape[:2]
     found: int = max(32, min(height, width) // 96 * 32)
     return found
 
@@ -271,19 +271,19 @@ def _weather(package: Any, known: tuple[str, int]) -> list[Any]:
 
 
 FOG_SIDE = 96
-"""Pixels of the longer side of the picture on which fog is drawn."""
+"""Pixels of the longer side of the image on which fog is drawn."""
 
 
-def _fogged(picture: Picture, seed: int) -> Picture:
-    """Return a picture behind fog.
+def _fogged(image: ImageArray, seed: int) -> ImageArray:
+    """Return an image behind fog.
 
-    Fog is a veil of white that does not depend on what is behind it. The package blends the whole picture once for
+    Fog is a veil of white that does not depend on what is behind it. The package blends the whole image once for
     each puff, 144 ms at 640 px; here it draws the veil alone, small and on black, and one blend lays it over.
     """
     import cv2
     import numpy as np
 
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     small = FOG_SIDE / max(width, height)
     compose = _composed(("fog", 0))
     compose.set_random_seed(seed)
@@ -291,5 +291,5 @@ def _fogged(picture: Picture, seed: int) -> Picture:
     puffs = cv2.GaussianBlur(compose(image=black)["image"][..., 0], (0, 0), FOG_SIDE / 24)
     veil = cv2.resize(puffs, (width, height), interpolation=cv2.INTER_LINEAR)
     thick = veil.astype(np.float32) / 255
-    foggy: Picture = cv2.blendLinear(np.full_like(picture, 255), picture, thick, 1 - thick)
+    foggy: ImageArray = cv2.blendLinear(np.full_like(image, 255), image, thick, 1 - thick)
     return foggy

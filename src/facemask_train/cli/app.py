@@ -127,7 +127,7 @@ def inspect(
     term: Terminal,
     version: Version,
     duplicates: Annotated[
-        bool, typer.Option("--duplicates", help="Show the groups of copies in pictures too, the least alike first.")
+        bool, typer.Option("--duplicates", help="Show the groups of copies in images too, the least alike first.")
     ] = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
@@ -151,7 +151,7 @@ def diff(
 ) -> None:
     """Tell what changed from ensemble A to B, on a page too.
 
-    Pictures are added, removed, moved, relabelled. The page is in data/inspect/.
+    Images are added, removed, moved, relabelled. The page is in data/inspect/.
     """
     from facemask_train.report.dataset import diff as stage
 
@@ -166,7 +166,7 @@ def train(
     data: Annotated[str, typer.Option(help="An ensemble's name or path; without it the latest.")] = "",
     weights: Annotated[str | None, typer.Option(help="A checkpoint, or a model's yaml (from scratch).")] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
-    imgsz: Annotated[int | None, typer.Option(min=32, help="Picture size in pixels.")] = None,
+    imgsz: Annotated[int | None, typer.Option(min=32, help="Image size in pixels.")] = None,
     batch: Annotated[int | None, typer.Option(min=1)] = None,
     device: Device = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
@@ -176,7 +176,7 @@ def train(
     threads: Annotated[int | None, typer.Option(min=0, help="Threads on the CPU; 0: one for each core.")] = None,
     name: Annotated[str, typer.Option(help="The run's name; made from the ensemble's and the weights'.")] = "",
     loader: Annotated[
-        str | None, typer.Option(help="auto; device: pictures stay in its memory; stock: the package's own.")
+        str | None, typer.Option(help="auto; device: images stay in its memory; stock: the package's own.")
     ] = None,
     sets: Sets = None,
     config: Config = "train",
@@ -264,9 +264,9 @@ def pipeline(
 
 app.add_typer(runs_commands.app, name="runs")
 app.command(epilog="Example: fmask evaluate --split test --fail-unless 'map50>=0.9'")(evaluation_commands.evaluate)
-app.command(epilog="Example: fmask audit --probe ~/pictures/batmans")(evaluation_commands.audit)
+app.command(epilog="Example: fmask audit --probe ~/images/batmans")(evaluation_commands.audit)
 app.command(epilog="Example: fmask compare v5-yolov5s v8-yolov5s --data v8")(evaluation_commands.compare)
-app.command(epilog="Example: fmask predict ~/pictures 'clips/*.mp4' --save pictures --save csv --anonymize")(
+app.command(epilog="Example: fmask predict ~/images 'clips/*.mp4' --save images --save csv --anonymize")(
     usage_commands.predict
 )
 app.command(

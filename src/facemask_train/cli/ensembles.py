@@ -27,18 +27,18 @@ def _overlap(overlap: Mapping[str, Mapping[str, int]]) -> list[Any]:
     if not any(count for others in overlap.values() for count in others.values()):
         return []
     rows = [(one, *(f"{others[other]:,}" for other in overlap)) for one, others in overlap.items()]
-    return [table("Pictures that have a copy", ("of", *(f"in {name}" for name in overlap)), rows)]
+    return [table("Images that have a copy", ("of", *(f"in {name}" for name in overlap)), rows)]
 
 
 def _copies_line(card: Mapping[str, Any]) -> str:
     groups, images = card["groups"], card["images"]
     leaks = f"{_counted(card['leaks'], 'leak')} between splits"
     if not groups["groups"]:
-        return f"no picture is a copy of another; {leaks}"
+        return f"no image is a copy of another; {leaks}"
     if images["merged"]:
-        merged = f"{images['merged']:,} of {_counted(images['in'], 'picture')} are copies of another: merged"
+        merged = f"{images['merged']:,} of {_counted(images['in'], 'image')} are copies of another: merged"
     else:
-        merged = f"{groups['pictures']:,} of {_counted(images['in'], 'picture')} have a copy; none were merged"
+        merged = f"{groups['images']:,} of {_counted(images['in'], 'image')} have a copy; none were merged"
     ends = [f"{_counted(groups[kind], 'group')} {kind}" for kind in ("excluded",) if groups[kind]]
     ends += [f"{_counted(groups['conflicts'], 'conflict')} between copies"] if groups["conflicts"] else []
     return "; ".join([merged, *ends, leaks])
@@ -73,11 +73,11 @@ def _classes(counts: Mapping[str, Any]) -> Any:
     copies = bool(counts["copies"])
     rows = []
     for split, faces in counts["faces"].items():
-        pictures = [f"{counts['pictures'][split]:,}", *([f"{counts['originals'][split]:,}"] if copies else [])]
-        rows.append((split, *pictures, *(f"{count:,}" for count in faces.values()), share(faces, "no_mask")))
+        images = [f"{counts['split_images'][split]:,}", *([f"{counts['originals'][split]:,}"] if copies else [])]
+        rows.append((split, *images, *(f"{count:,}" for count in faces.values()), share(faces, "no_mask")))
     names = tuple(next(iter(counts["faces"].values())))
-    columns = ("split", "pictures", *(("originals",) if copies else ()), *names, "no_mask, share")
-    return table(f"Ensemble {counts['version']}: pictures and faces", columns, rows)
+    columns = ("split", "images", *(("originals",) if copies else ()), *names, "no_mask, share")
+    return table(f"Ensemble {counts['version']}: images and faces", columns, rows)
 
 
 def _sizes(sizes: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -90,11 +90,11 @@ def _sizes(sizes: Mapping[str, Mapping[str, Any]]) -> Any:
 
 def _sources(sources: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Any:
     rows = [
-        (source, *(f"{one['pictures']:,} / {one['faces']:,}" for one in splits.values()))
+        (source, *(f"{one['images']:,} / {one['faces']:,}" for one in splits.values()))
         for source, splits in sources.items()
     ]
     splits = tuple(next(iter(sources.values()), ()))
-    return table("Originals by source: pictures / faces", ("source", *splits), rows)
+    return table("Originals by source: images / faces", ("source", *splits), rows)
 
 
 def _problems_line(problems: Sequence[Mapping[str, Any]]) -> str:
@@ -102,7 +102,7 @@ def _problems_line(problems: Sequence[Mapping[str, Any]]) -> str:
         return sum(one["count"] for one in problems if (one["item"], one["action"]) == (item, action))
 
     told = ", ".join(
-        f"{_counted(total('image', action), 'picture')} and {total('box', action):,} boxes {action}"
+        f"{_counted(total('image', action), 'image')} and {total('box', action):,} boxes {action}"
         for action in ("refused", "repaired")
     )
     return f"{told}; the page has the causes"
@@ -133,7 +133,7 @@ def diff_told(found: Difference) -> list[Any]:
     page = f"page: {found.path}"
     if found.equal:
         return [
-            f"{found.before} and {found.after} are equal: {_counted(found.same, 'picture')}, the same in both",
+            f"{found.before} and {found.after} are equal: {_counted(found.same, 'image')}, the same in both",
             page,
         ]
     counts = [
@@ -148,7 +148,7 @@ def diff_told(found: Difference) -> list[Any]:
         ("the same in both", found.same),
     ]
     rows = [(what, f"{count:,}") for what, count in counts]
-    return [table(f"From {found.before} to {found.after}", ("", "pictures"), rows), *_copies(found), page]
+    return [table(f"From {found.before} to {found.after}", ("", "images"), rows), *_copies(found), page]
 
 
 def _copies(found: Difference) -> list[Any]:

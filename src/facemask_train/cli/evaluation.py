@@ -83,7 +83,7 @@ def audit(
     data: Data = None,
     split: Split = "test",
     probe: Annotated[
-        Path | None, typer.Option(help="A folder of your own pictures, with a csv: picture,should_be.")
+        Path | None, typer.Option(help="A folder of your own images, with a csv: image,should_be.")
     ] = None,
     faces: Annotated[int, typer.Option(min=1, help="How many faces of a class are edited at most.")] = 100,
     imgsz: Size = None,
@@ -134,7 +134,7 @@ def compare(
     gates: Gates = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Tell models apart that were scored on the same pictures.
+    """Tell models apart that were scored on the same images.
 
     The difference with its interval, and a verdict in words.
     """
@@ -184,7 +184,7 @@ def evaluate_lines(found: Evaluation) -> list[Any]:
 
 def _few(metrics: Mapping[str, Any]) -> list[str]:
     few = metrics["few"]
-    return ["few: too few to measure; 100 pictures and 72 faces of a class say something"] if few else []
+    return ["few: too few to measure; 100 images and 72 faces of a class say something"] if few else []
 
 
 def _point(point: Mapping[str, Any]) -> list[str]:
@@ -242,12 +242,12 @@ def _probe_json(told: Probe) -> dict[str, Any]:
 
 def _probe_lines(told: Probe) -> list[Any]:
     rows = [
-        (one.picture, one.should_be, f"{one.answer} {one.confidence:.2f}".strip() if one.answer else "-", one.said)
+        (one.image, one.should_be, f"{one.answer} {one.confidence:.2f}".strip() if one.answer else "-", one.said)
         for one in told.answers
     ]
     said = told.found
     title = f"{said['run']}, above confidence {said['threshold']:.2f}: {said['right']} of {len(rows)} right"
-    shown = table(title, ("picture", "should be", "answer", ""), rows)
+    shown = table(title, ("image", "should be", "answer", ""), rows)
     return [shown, f"table: {told.folder / 'probe.csv'}", f"gallery: {told.folder / 'probe.jpg'}"]
 
 

@@ -11,13 +11,13 @@ Root = Annotated[Path, typer.Option(help="The folder that holds configs/, data/ 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, all else on standard error.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Sources = Annotated[list[str], typer.Argument(help="Pictures, videos, folders, globs.")]
+Sources = Annotated[list[str], typer.Argument(help="Images, videos, folders, globs.")]
 Run = Annotated[str | None, typer.Option(help="A run's name; without it the one finished last.")]
 Weights = Annotated[Path | None, typer.Option(help="Any checkpoint, instead of a run's best.")]
 AnyModel = Annotated[
     Path | None, typer.Option(help="A checkpoint or an export (.onnx, an OpenVINO folder), instead of a run's best.")
 ]
-Size = Annotated[int | None, typer.Option(min=32, max=8192, help="Picture size in pixels; the run's where left out.")]
+Size = Annotated[int | None, typer.Option(min=32, max=8192, help="Image size in pixels; the run's where left out.")]
 Split = Annotated[str, typer.Option(help="train, val or test.")]
 Out = Annotated[Path | None, typer.Option(help="The folder to write; without it one below the run's.")]
 Version = Annotated[str, typer.Argument(help="An ensemble: a number (5), a name (v5), or its path.")]

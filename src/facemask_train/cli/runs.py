@@ -54,18 +54,18 @@ def show(
     from facemask_train.train.history import summary as run_summary
 
     past = run_summary.find_past(root, name)
-    term.result(run_summary.whole_json(past) | {"curves": _picture(past)}, *shown(past))
+    term.result(run_summary.whole_json(past) | {"curves": _image(past)}, *shown(past))
 
 
-def _picture(past: Past) -> str | None:
+def _image(past: Past) -> str | None:
     """Return the path of the run's curves; they are drawn where they are missing or older than the table of epochs."""
     from facemask_train.train.history import curves, results
 
-    picture, source = past.path / curves.FILE, past.path / results.FILE
+    image, source = past.path / curves.FILE, past.path / results.FILE
     if not past.rows or past.state == "running":  # a running one draws its own
-        return str(picture) if picture.exists() else None
-    if picture.exists() and picture.stat().st_mtime_ns >= source.stat().st_mtime_ns:
-        return str(picture)
+        return str(image) if image.exists() else None
+    if image.exists() and image.stat().st_mtime_ns >= source.stat().st_mtime_ns:
+        return str(image)
     drawn = curves.draw(past.path)
     return str(drawn[0]) if drawn else None
 
@@ -131,7 +131,7 @@ def _took(past: Past) -> str:
 
 def shown(past: Past) -> list[Any]:
     """Return a run as a person reads it, from what it is to its curves."""
-    picture = _picture(past)
+    image = _image(past)
     return [
         f"{past.name}: {past.state}" + (f", {past.epochs} of {past.asked} epochs, {_took(past)}" if past.asked else ""),
         *(f"problem: {problem}" for problem in past.problems),
@@ -139,7 +139,7 @@ def shown(past: Past) -> list[Any]:
         *_by_class(past),
         *_scores(past),
         *_curves(past),
-        *([f"curves: {picture}"] if picture else []),
+        *([f"curves: {image}"] if image else []),
     ]
 
 
@@ -200,7 +200,7 @@ def _scores(past: Past) -> list[Any]:
     names = {"map50": "mAP 0.5", "map50_95": "0.5:0.95", "precision": "precision", "recall": "recall"}
     columns: list[tuple[str, list[str], int]] = [
         ("on", [f"{one['ensemble']}, {one['split']}" for one in found], 0),
-        ("pictures", [str(one["images"]) for one in found], 1),
+        ("images", [str(one["images"]) for one in found], 1),
         *(
             (said, [_with_interval(one[key], one["intervals"].get(key)) for one in found], rank)
             for rank, (key, said) in enumerate(names.items())

@@ -38,7 +38,7 @@ def predict(
     ] = None,
     save: Annotated[
         list[str] | None,
-        typer.Option(help="pictures, yolo, coco or csv; more than one: say it again. Without it pictures and csv."),
+        typer.Option(help="images, yolo, coco or csv; more than one: say it again. Without it images and csv."),
     ] = None,
     anonymize: Annotated[
         bool,
@@ -49,14 +49,14 @@ def predict(
         typer.Option(min=0.001, help="Seconds between the frames taken of a video; without it each frame."),
     ] = None,
     out: Out = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Pictures at once; 1 on a CPU, 16 on a GPU.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images at once; 1 on a CPU, 16 on a GPU.")] = None,
     precision: Annotated[
         str, typer.Option(help="float32, or bfloat16: faster where the processor has it, and less exact.")
     ] = "float32",
     device: Device = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Find faces with and without masks in pictures and videos.
+    """Find faces with and without masks in images and videos.
 
     Boxes are drawn; YOLO, COCO or CSV files are written.
     """
@@ -109,7 +109,7 @@ def survey(
         str | None, typer.Option(help="The ensemble that tells how the detector errs; without it the run's own.")
     ] = None,
     split: Annotated[str, typer.Option(help="The split that tells it: test or val.")] = "test",
-    keep_faces: Annotated[bool, typer.Option("--keep-faces", help="Write a picture of every face.")] = False,
+    keep_faces: Annotated[bool, typer.Option("--keep-faces", help="Write an image of every face.")] = False,
     out: Out = None,
     device: Device = None,
     root: Root = DEFAULT_ROOT,
@@ -167,14 +167,14 @@ def demo(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 7860,
     max_mb: Annotated[int, typer.Option(min=1, help="Megabytes of a file.")] = 10,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Megapixels of a picture.")] = 40,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Megapixels of an image.")] = 40,
     max_seconds: Annotated[int, typer.Option(min=1, help="Seconds of a video that are looked at.")] = 60,
     device: Device = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Serve a page that counts masks, until Ctrl-C.
 
-    In a picture, before a webcam or in a video.
+    In an image, before a webcam or in a video.
     """
     from facemask_train.apps.demo import server as stage
     from facemask_train.apps.demo.uploads import Limits
@@ -244,7 +244,7 @@ def export(
 
 def _predict_json(done: Predicted) -> dict[str, Any]:
     said = done.found
-    keys = ("model", "pictures", "videos", "frames", "faces", "mask", "no_mask", "problems")
+    keys = ("model", "images", "videos", "frames", "faces", "mask", "no_mask", "problems")
     head = {key: said[key] for key in keys} | {"confidence": said["inputs"]["confidence"]}
     return head | {
         "confidence_chosen": said["confidence_chosen"],
@@ -258,10 +258,10 @@ def _predict_lines(done: Predicted) -> list[Any]:
 
     said, made = done.found, done.found["inputs"]
     point = Threshold(made["confidence"], said["confidence_chosen"])
-    counts = [(said[key], key.replace("_", " ")) for key in ("pictures", "videos", "frames", "mask", "no_mask")]
+    counts = [(said[key], key.replace("_", " ")) for key in ("images", "videos", "frames", "mask", "no_mask")]
     title = f"{said['model']} ({made['backend']}, {made['imgsz']} px), confidence {made['confidence']:.3f}"
     shown = table("", tuple(name for _, name in counts), [tuple(f"{count:,}" for count, _ in counts)])
-    hidden = ["a face that the model does not find stays visible: look at each picture before you show it"]
+    hidden = ["a face that the model does not find stays visible: look at each image before you show it"]
     state = " (up to date)" if done.up_to_date else ""
     return [
         title,
@@ -308,7 +308,7 @@ def _export_lines(made: Export) -> list[Any]:
     from facemask_train.apps.export.export import CARD, HEADER, rows
 
     found, inputs = made.found, made.found["inputs"]
-    where = f"{found['images']:,} pictures of {inputs['ensemble']['name']}, {inputs['split']}"
+    where = f"{found['images']:,} images of {inputs['ensemble']['name']}, {inputs['split']}"
     state = "up to date" if made.up_to_date else "written, and answering as PyTorch does"
     shown = [(one["format"], *row[1:]) for one, row in zip(found["models"], rows(found), strict=True)]
     return [
@@ -347,7 +347,7 @@ def _survey_lines(done: Surveyed) -> list[Any]:
     whole = (
         f"wear a mask: {said(found)}, with the errors of {found['model']} on {errors['ensemble']}, {errors['split']} "
         f"taken out; {percent(found['uncorrected'])} as counted, of {found['n']:,} faces judged in "
-        f"{found['pictures']:,} pictures"
+        f"{found['images']:,} images"
     )
     doubt = f"unknown: {unknown['faces']:,} faces; if none or all of them wore one, {between(unknown['bounds'])}"
     notes = [f"note: {_plain(one)}" for one in found["warnings"]]

@@ -1,4 +1,4 @@
-"""Boxes compared and moved: overlap, matching, and what a turn or a mirroring of the picture does to them."""
+"""Boxes compared and moved: overlap, matching, and what a turn or a mirroring of the image does to them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def match(some: Sequence[Label], others: Sequence[Label], *, least: float = 0.5)
 
 
 def oriented(corners: Corners, width: float, height: float, orientation: int) -> Corners:
-    """Return a box after its picture of `width` x `height` was put in another orientation.
+    """Return a box after its image of `width` x `height` was put in another orientation.
 
     Args:
         orientation: 0 to 3: turned counter-clockwise by so many quarters; 4 to 7: mirrored left to right before.
@@ -67,12 +67,12 @@ def inverse(orientation: int) -> int:
 def laid_over(
     labels: Sequence[Label], size: tuple[int, int], target: tuple[int, int], orientations: Sequence[int]
 ) -> tuple[Label, ...]:
-    """Return labels of a picture as they lie on a copy of it.
+    """Return labels of an image as they lie on a copy of it.
 
     Args:
-        size: (width, height) of the picture that the labels are of.
-        target: (width, height) of the copy, which is the same picture rescaled and put in other orientations.
-        orientations: what was done to the picture, in order.
+        size: (width, height) of the image that the labels are of.
+        target: (width, height) of the copy, which is the same image rescaled and put in other orientations.
+        orientations: what was done to the image, in order.
     """
     return tuple(
         replace(label, box=Box(*_laid_over(label.box.corners, size, target, orientations))) for label in labels
@@ -88,5 +88,5 @@ def _laid_over(
         width, height = (height, width) if orientation % 2 else (width, height)
     across, down = target[0] / width, target[1] / height
     x_min, y_min, x_max, y_max = corners
-    # rounding takes no corner out of the picture
+    # rounding takes no corner out of the image
     return x_min * across, y_min * down, min(x_max * across, target[0]), min(y_max * down, target[1])

@@ -29,7 +29,7 @@ class Settings(BaseModel):
 
 
 class Source(Settings):
-    """One source of pictures: where it comes from, how it is laid out, and what its classes mean.
+    """One source of images: where it comes from, how it is laid out, and what its classes mean.
 
     Exactly one of `handle`, `path` and `sample` is given.
     """
@@ -78,21 +78,21 @@ class TrainSettings(Settings):
     weights: str = "yolov5s.pt"
     """What training starts from: a checkpoint, a COCO checkpoint's name, or a model's yaml (from scratch)."""
     epochs: int = Field(300, ge=1)
-    """How often the training pictures are gone through at most."""
+    """How often the training images are gone through at most."""
     patience: int = Field(100, ge=0)
     """Epochs without a better mAP 0.5:0.95 after which training stops; 0: never."""
     imgsz: int = Field(640, ge=32)
     """Pixels of the longer side."""
     batch: int = Field(64, ge=1)
-    """Pictures at once."""
+    """Images at once."""
     device: str = ""
     """`cpu` or a GPU's number; empty: the GPU where there is one."""
     seed: int = Field(0, ge=0)
     """What makes every random choice."""
     workers: int = Field(8, ge=0)
-    """Processes that read pictures, on a GPU."""
+    """Processes that read images, on a GPU."""
     loader: Literal["auto", "device", "stock"] = "auto"
-    """Who puts pictures together: the device itself, or the package's own loader."""
+    """Who puts images together: the device itself, or the package's own loader."""
     optimizer: Literal["SGD", "AdamW", "Adam", "NAdam", "RAdam", "RMSProp"] = "SGD"
     """How weights are changed."""
     lr0: float = Field(0.01, gt=0)
@@ -100,7 +100,7 @@ class TrainSettings(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """The numbers that the model computes in; losses are in float32."""
     channels_last: Switch = "auto"
-    """The order of a picture's numbers in memory."""
+    """The order of an image's numbers in memory."""
     fused: Switch = "auto"
     """The optimiser in one kernel."""
     compile: Switch = "auto"

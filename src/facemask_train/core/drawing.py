@@ -77,7 +77,7 @@ def tag(draw: ImageDraw, corners: Corners, text: str, colour: str, size: int) ->
 
 
 def open_upright(path: Path) -> Image:
-    """Return a picture as displayed, in RGB."""
+    """Return an image as displayed, in RGB."""
     from PIL import Image, ImageOps
 
     with Image.open(path) as opened:

@@ -11,7 +11,7 @@ from facemask_train.core.config import Settings, config_file, parse, read_yaml
 
 
 class Split(Settings):
-    """The shares of the pictures that go to each split; they add up to 1."""
+    """The shares of the images that go to each split; they add up to 1."""
 
     train: float = Field(0.85, gt=0, le=1)
     """What the model learns from."""
@@ -35,7 +35,7 @@ def _rising(value: tuple[Any, Any]) -> tuple[Any, Any]:
 
 Value = TypeVar("Value", int, float)
 Range = Annotated[tuple[Value, Value], AfterValidator(_rising)]
-"""The lowest and the highest value of an amount that is drawn anew for each picture."""
+"""The lowest and the highest value of an amount that is drawn anew for each image."""
 
 Factor = Annotated[float, Field(ge=0.1, le=4)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -46,25 +46,25 @@ class Step(Settings):
     """What every transform has."""
 
     p: float = Field(1.0, gt=0, le=1)
-    """The chance that the step is applied to a picture."""
+    """The chance that the step is applied to an image."""
 
 
 class Turn(Step):
     """An exact turn, counter-clockwise; no pixel is resampled."""
 
     degrees: tuple[Literal[90, 180, 270], ...] = Field((90, 180, 270), min_length=1)
-    """The angles, of which each picture gets one."""
+    """The angles, of which each image gets one."""
 
 
 class Scale(Step):
-    """The whole picture made smaller or larger; no face becomes too small to judge."""
+    """The whole image made smaller or larger; no face becomes too small to judge."""
 
     factor: Range[Factor] = (0.5, 1.5)
     """What its sides are multiplied by."""
 
 
 class Light(Step):
-    """Brightness, contrast and gamma, each drawn anew for a picture."""
+    """Brightness, contrast and gamma, each drawn anew for an image."""
 
     brightness: float = Field(0.25, ge=0, lt=1)
     """How far it may go, as a share: 0.3 is from -30 % to +30 %."""
@@ -185,10 +185,10 @@ class Transform(Settings):
 
 
 class Augment(Settings):
-    """What is added to the training part: for each of its pictures, one more for each of `copies`."""
+    """What is added to the training part: for each of its images, one more for each of `copies`."""
 
     seed: int = Field(0, ge=0)
-    """With the picture's content, it makes every choice."""
+    """With the image's content, it makes every choice."""
     quality: int = Field(92, ge=50, le=100)
     """That of the JPEGs that are written."""
     copies: dict[str, tuple[Transform, ...]] = Field(min_length=1)
@@ -206,21 +206,21 @@ class Augment(Settings):
 
 
 class Duplicates(Settings):
-    """When two pictures are the same picture, or kin. `ensemble/duplicates.py` says how the defaults were measured."""
+    """When two images are the same image, or kin. `ensemble/duplicates.py` says how the defaults were measured."""
 
     distance: int = Field(16, ge=0, le=24)
     """Signs of the lowest 64 frequencies that may differ."""
     likeness: float = Field(0.8, gt=0, le=1)
     """The correlation that the worst window of two copies has."""
     kin: float = Field(0.85, gt=0, le=1)
-    """The mean correlation from which two pictures are of one scene, and share a split."""
+    """The mean correlation from which two images are of one scene, and share a split."""
 
 
 class Prefer(Settings):
-    """Where copies of one picture contradict each other: take one source's word."""
+    """Where copies of one image contradict each other: take one source's word."""
 
     prefer: str
-    """The source whose picture and labels are taken."""
+    """The source whose image and labels are taken."""
 
 
 class Recipe(Settings):
@@ -233,15 +233,15 @@ class Recipe(Settings):
     sources: tuple[str, ...] = Field(min_length=1)
     """Names in `sources.yaml`. The order matters: the better copies come first."""
     worn_incorrectly: Literal["drop-image", "drop-box", "as-no-mask"] = "drop-image"
-    """What becomes of a picture that shows a mask worn incorrectly."""
+    """What becomes of an image that shows a mask worn incorrectly."""
     split: Split | Literal["published"] = Split()
-    """By shares, or `published`: each picture stays where its source put it."""
+    """By shares, or `published`: each image stays where its source put it."""
     conflicts: Prefer | Literal["quarantine"] = "quarantine"
     """What becomes of copies that contradict each other."""
     leaks: Literal["remove", "keep"] = "remove"
     """With a published split: take what has a copy in a later split out of the earlier, or measure it and leave it."""
     duplicates: Duplicates = Duplicates()
-    """When two pictures are the same picture."""
+    """When two images are the same image."""
     augment: Augment | None = None
     """What is added to the training part."""
 

@@ -1,7 +1,7 @@
 """The vocabulary: boxes, labels, and the rows that a source publishes. Knows no file format.
 
-All boxes are in pixels of the picture as a person sees it (EXIF orientation applied), as corners, with the origin
-at the top left corner of the top left pixel: a box that covers a whole picture is (0, 0, width, height).
+All boxes are in pixels of the image as a person sees it (EXIF orientation applied), as corners, with the origin
+at the top left corner of the top left pixel: a box that covers a whole image is (0, 0, width, height).
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One picture as published, with its annotation rows.
+    """One image as published, with its annotation rows.
 
     `path` is relative to the source's folder. `cause` and `detail` say why its annotation could not be read (no
     label file, XML that does not parse). `declared` is the size (width, height) that the annotation itself claims.
@@ -124,20 +124,20 @@ class Reading:
     """All that a format's reader found in a source's folder.
 
     `names` are the published class names in the order of their ids, empty where the format has names in its rows
-    (VOC), and None where rows have ids and no names file was found. `orphans` are rows of pictures that are absent.
+    (VOC), and None where rows have ids and no names file was found. `orphans` are rows of images that are absent.
     """
 
-    pictures: tuple[Published, ...]
+    images: tuple[Published, ...]
     orphans: tuple[Row, ...] = ()
     names: tuple[str, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One picture that can be trained on: what it is, and its faces. Boxes lie inside the picture.
+    """One image that can be trained on: what it is, and its faces. Boxes lie inside the image.
 
     `path` is relative to the source's folder; `sha256` is of the published file; `width` and `height` are of the
-    picture as displayed.
+    image as displayed.
     """
 
     source: str

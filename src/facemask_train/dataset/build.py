@@ -25,7 +25,7 @@ from facemask_train.dataset.loading.image_index import CATALOGUE_VERSION, catalo
 from facemask_train.dataset.loading.images import Facts, decoded_plain, make_plain, read_published
 from facemask_train.dataset.loading.load import Gathered, check_books, gather
 from facemask_train.dataset.plan import WRITE_VERSION, make_plan, original_image
-from facemask_train.dataset.tables import Earlier, earlier_pictures, write_data_yaml, write_groups, write_problems
+from facemask_train.dataset.tables import Earlier, earlier_images, write_data_yaml, write_groups, write_problems
 from facemask_train.dataset.versions import MARKER, ensemble_folder
 from facemask_train.dataset.write import Totals, Workshop, write
 from facemask_train.sources.fetch import read_source, source_folder
@@ -33,14 +33,14 @@ from facemask_train.sources.fetch import read_source, source_folder
 BUILD_VERSION = 3
 """Raised by hand when the same inputs and settings would give another ensemble."""
 
-_SHOWN, _SHOWN_SIDE = 48, 1024  # pictures that the sheets of transforms are drawn from, and their longest side
+_SHOWN, _SHOWN_SIDE = 48, 1024  # images that the sheets of transforms are drawn from, and their longest side
 
 ClassMaps = Mapping[str, Mapping[str, Target]]
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A finished version, as its `ensemble.json` describes it; `taken_over` pictures are from the build before."""
+    """A finished version, as its `ensemble.json` describes it; `taken_over` images are from the build before."""
 
     path: Path
     up_to_date: bool
@@ -114,7 +114,7 @@ def build(
         gathered = _after(gathered, decided)
         _check(order.recipe, gathered, decided)
         with replacing(target) as folder:
-            totals = _write(order, folder, gathered, decided, earlier_pictures(target, card))
+            totals = _write(order, folder, gathered, decided, earlier_images(target, card))
             card = make_card(order.recipe, inputs, gathered, decided, totals, order.missing)
             if order.inputs() != inputs:
                 raise StorageError(
@@ -199,7 +199,7 @@ def _decide(order: _Order, gathered: Mapping[str, Gathered]) -> Decisions:
 
 
 def _members(name: str, source: Gathered) -> Iterator[Member]:
-    """Give the pictures of a source that can be read, in the order of their paths."""
+    """Give the images of a source that can be read, in the order of their paths."""
     records = {record.path: record for record in source.records}
     refused = {one.image: one.cause for one in source.problems if (one.item, one.action) == ("image", "refused")}
     for facts in source.catalogue.facts:
@@ -208,7 +208,7 @@ def _members(name: str, source: Gathered) -> Iterator[Member]:
 
 
 def _pairs(order: _Order, gathered: Mapping[str, Gathered]) -> list[Pair]:
-    """Find the pairs among all readable pictures, by their place in the order of `_members`."""
+    """Find the pairs among all readable images, by their place in the order of `_members`."""
     import numpy as np
 
     catalogues = [source.catalogue for source in gathered.values()]
@@ -241,21 +241,21 @@ def _after(gathered: Mapping[str, Gathered], decided: Decisions) -> dict[str, Ga
 
 
 def _check(recipe: Recipe, gathered: Mapping[str, Gathered], decided: Decisions) -> None:
-    """Refuse an ensemble that lacks a split that was asked for, or one whose pictures stand in two splits.
+    """Refuse an ensemble that lacks a split that was asked for, or one whose images stand in two splits.
 
     Raises:
         DataError: a split is empty, or published splits were asked for and there are none.
-        FmaskError: a picture has a copy in another split.
+        FmaskError: an image has a copy in another split.
     """
     if decided.leaks and recipe.leaks == "remove":
-        raise FmaskError(f"ensemble {recipe.name}: {decided.leaks} pictures have a copy in two splits; this is a bug")
+        raise FmaskError(f"ensemble {recipe.name}: {decided.leaks} images have a copy in two splits; this is a bug")
     if (
         recipe.split == "published"
         and decided.kept
         and not any(published_split(one.record.path) for one in decided.kept)
     ):
         raise DataError(
-            f"ensemble {recipe.name}: expected pictures in folders called train, valid or test, found none",
+            f"ensemble {recipe.name}: expected images in folders called train, valid or test, found none",
             next_step="give the recipe shares: split: {train: 0.85, val: 0.10, test: 0.05}",
         )
     counts = Counter(one.split for one in decided.kept)
@@ -264,8 +264,8 @@ def _check(recipe: Recipe, gathered: Mapping[str, Gathered], decided: Decisions)
     if empty:
         total = sum(len(source.catalogue.facts) for source in gathered.values())
         raise DataError(
-            f"ensemble {recipe.name}: expected pictures for {', '.join(empty)}, found none"
-            f" ({len(decided.kept)} of {total} pictures can be used)",
+            f"ensemble {recipe.name}: expected images for {', '.join(empty)}, found none"
+            f" ({len(decided.kept)} of {total} images can be used)",
             next_step="add a source to the recipe, or change its split",
         )
 
@@ -276,7 +276,7 @@ def _check(recipe: Recipe, gathered: Mapping[str, Gathered], decided: Decisions)
 def _write(
     order: _Order, folder: Path, gathered: Mapping[str, Gathered], decided: Decisions, earlier: Mapping[str, Earlier]
 ) -> Totals:
-    """Write everything but the card into `folder`; `earlier` are the pictures of the build before."""
+    """Write everything but the card into `folder`; `earlier` are the images of the build before."""
     facts = {name: source.catalogue.by_path for name, source in gathered.items()}
     plan = make_plan(decided.kept, facts, order.recipe.augment)
     shop = Workshop({name: _files(order, name) for name in order.sources}, folder.resolve(), order.recipe.augment)
@@ -294,13 +294,13 @@ def _files(order: _Order, source: str) -> Path:
 
 
 def _reduced(files: Path, record: Record, facts: Facts) -> tuple[Any, Sequence[Label]]:
-    """Return a picture and its labels, small enough that all that are shown fit in memory."""
-    picture = decoded_plain(make_plain(read_published(files, facts), facts)[0], facts)
-    return transforms.reduced(picture, record.labels, _SHOWN_SIDE)
+    """Return an image and its labels, small enough that all that are shown fit in memory."""
+    image = decoded_plain(make_plain(read_published(files, facts), facts)[0], facts)
+    return transforms.reduced(image, record.labels, _SHOWN_SIDE)
 
 
 def _kept_images(decided: Decisions, facts: Mapping[str, Mapping[str, Facts]]) -> dict[tuple[str, str], str]:
-    """Return where the kept picture of each group is in the ensemble, by source and path."""
+    """Return where the kept image of each group is in the ensemble, by source and path."""
     wanted = {(copy.member.source, copy.member.path) for copy in decided.copies if copy.role == "kept"}
     return {
         (one.record.source, one.record.path): original_image(one, facts[one.record.source][one.record.path])
@@ -312,9 +312,9 @@ def _kept_images(decided: Decisions, facts: Mapping[str, Mapping[str, Facts]]) -
 def _draw_transforms(
     order: _Order, settings: Augment, folder: Path, facts: Mapping[str, Mapping[str, Facts]], decided: Decisions
 ) -> None:
-    """Draw a contact sheet of each augmented copy, before and after, from the first pictures with faces."""
+    """Draw a contact sheet of each augmented copy, before and after, from the first images with faces."""
     shown = [one.record for one in decided.kept if one.split == "train" and one.record.labels][:_SHOWN]
-    pictures = [_reduced(_files(order, one.source), one, facts[one.source][one.path]) for one in shown]
+    images = [_reduced(_files(order, one.source), one, facts[one.source][one.path]) for one in shown]
     for name, steps in settings.copies.items():
-        examples = list(examples_of(pictures, steps, settings.seed))
+        examples = list(examples_of(images, steps, settings.seed))
         transform_sheet(examples, folder / "transforms" / f"{name}.jpg", f"{order.recipe.name}, copy '{name}'")

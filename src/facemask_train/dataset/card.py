@@ -16,7 +16,7 @@ from facemask_train.dataset.loading.load import Gathered, Tally
 from facemask_train.dataset.tables import made_with
 from facemask_train.dataset.write import Totals
 
-_ENOUGH = 3000  # pictures a class: the reference project's advice for a detector like this
+_ENOUGH = 3000  # images a class: the reference project's advice for a detector like this
 _EVEN = 0.4  # the smaller class's share of the faces from which a balance is near even
 
 
@@ -33,7 +33,7 @@ def make_card(
     return {
         "name": recipe.name,
         "hash": digest_data([totals.decided.hexdigest(), inputs]),
-        "pictures_digest": totals.pictures.hexdigest(),
+        "images_digest": totals.image_digest.hexdigest(),
         "manifest_digest": totals.manifest,
         "made_with": made_with(),
         "description": recipe.description,
@@ -84,22 +84,22 @@ def _told(recipe: Recipe, decided: Decisions, totals: Totals, missing: Sequence[
     unlabelled = _unlabelled(decided)
     if unlabelled:
         notes.append(
-            f"Pictures kept without a face of which a copy that was merged has faces: {unlabelled}. The source that is"
+            f"Images kept without a face of which a copy that was merged has faces: {unlabelled}. The source that is"
             " named first says what is on them."
         )
     if decided.counts["joined"]:
         notes.append(
-            "Families of pictures that stood in different splits until a later source tied them together, and are in"
+            "Families of images that stood in different splits until a later source tied them together, and are in"
             f" train now: {decided.counts['joined']}."
         )
     if recipe.split == "published":
         unsaid = sum(not published_split(one.record.path) for one in decided.kept)
-        notes += [f"Pictures in no folder of a split, taken for train: {unsaid}."] if unsaid else []
+        notes += [f"Images in no folder of a split, taken for train: {unsaid}."] if unsaid else []
         empty = [split for split in SPLITS if not totals.images[split]]
         notes += [f"The published split {split} is empty in what was fetched." for split in empty]
     if decided.leaks:
         notes.append(
-            "Pictures of val and test that are the same picture as, or of one scene with, one of an earlier split:"
+            "Images of val and test that are the same image as, or of one scene with, one of an earlier split:"
             f" {decided.leaks} of {totals.images['val'] + totals.images['test']}. They are counted and left; --repair"
             " takes what they are copies of out of the earlier split."
         )
@@ -114,12 +114,12 @@ def _unlabelled(decided: Decisions) -> int:
 def _balance(kept: Sequence[Kept]) -> list[str]:
     """Return what the reference project's advice says of the training part, its augmented copies aside."""
     labels = [[label.name for label in one.record.labels] for one in kept if one.split == "train"]
-    pictures = Counter(name for names in labels for name in set(names))
+    images = Counter(name for names in labels for name in set(names))
     faces = Counter(name for names in labels for name in names)
     notes = [
-        f"{name} is in {pictures[name]:,} training pictures; some {_ENOUGH:,} a class are advised."
+        f"{name} is in {images[name]:,} training images; some {_ENOUGH:,} a class are advised."
         for name in CLASSES
-        if pictures[name] < _ENOUGH
+        if images[name] < _ENOUGH
     ]
     smaller = min(CLASSES, key=lambda name: faces[name])
     share = faces[smaller] / max(1, faces.total())

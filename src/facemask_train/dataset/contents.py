@@ -14,14 +14,14 @@ from facemask_train.dataset.loading.validate import Problem
 from facemask_train.dataset.versions import find_ensemble, read_ensemble
 
 Name = tuple[str, str]
-"""What a published picture is called everywhere: its source, and its path in it."""
+"""What a published image is called everywhere: its source, and its path in it."""
 
 Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One picture of an ensemble: a row of its manifest. `copy` is empty for the original; boxes are in pixels."""
+    """One image of an ensemble: a row of its manifest. `copy` is empty for the original; boxes are in pixels."""
 
     image: str
     split: str
@@ -47,7 +47,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One picture of a group of copies: a row of its groups. `labels` are laid over the group's first kept picture."""
+    """One image of a group of copies: a row of its groups. `labels` are laid over the group's first kept image."""
 
     group: int
     source: str
@@ -70,7 +70,7 @@ class Holdings:
 
     folder: Path
     card: Mapping[str, Any]
-    pictures: tuple[Held, ...]
+    images: tuple[Held, ...]
     members: tuple[Member, ...]
     problems: tuple[Problem, ...]
 
@@ -80,14 +80,14 @@ class Holdings:
 
     @cached_property
     def originals(self) -> dict[Name, Held]:
-        return {one.name: one for one in self.pictures if not one.copy}
+        return {one.name: one for one in self.images if not one.copy}
 
     def of_split(self, split: str) -> list[Held]:
-        return [one for one in self.pictures if one.split == split]
+        return [one for one in self.images if one.split == split]
 
     @cached_property
     def gone(self) -> dict[Name, Problem]:
-        """Return why each published picture that is not in the ensemble is not."""
+        """Return why each published image that is not in the ensemble is not."""
         away = (one for one in self.problems if one.item == "image" and one.action in ("merged", "refused"))
         return {(one.source, one.image): one for one in away}
 
@@ -101,8 +101,8 @@ def read_holdings(root: Path, version: str) -> Holdings:
     """
     folder = find_ensemble(root, version)
     card = read_ensemble(folder)
-    pictures = tuple(sorted(_rows(folder, "manifest", _held), key=_place))
-    return Holdings(folder, card, pictures, _rows(folder, "groups", _member), _rows(folder, "problems", _problem))
+    images = tuple(sorted(_rows(folder, "manifest", _held), key=_place))
+    return Holdings(folder, card, images, _rows(folder, "groups", _member), _rows(folder, "problems", _problem))
 
 
 def page_path(root: Path, name: str) -> Path:

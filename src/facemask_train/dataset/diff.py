@@ -1,4 +1,4 @@
-"""What changed from one ensemble to another, by source picture: added, removed, moved, relabelled. Pure."""
+"""What changed from one ensemble to another, by source image: added, removed, moved, relabelled. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TOLERANCE = 0.01  # pixels; less is how a number was written
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One published picture as the two ensembles have it; None where one has it not, and then why (in full: detail)."""
+    """One published image as the two ensembles have it; None where one has it not, and then why (in full: detail)."""
 
     before: Held | None
     after: Held | None
@@ -43,7 +43,7 @@ class Copies:
 class Difference:
     """What changed from `before` to `after`, and the page that shows it.
 
-    A picture that is in both can be moved, relabelled and redrawn (its file has other bytes) at once.
+    An image that is in both can be moved, relabelled and redrawn (its file has other bytes) at once.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class Difference:
 
     @property
     def equal(self) -> bool:
-        """Say if the two hold the same pictures with the same labels in the same splits."""
+        """Say if the two hold the same images with the same labels in the same splits."""
         parts = (self.added, self.removed, self.moved, self.relabelled, self.redrawn)
         return not any(parts) and not any(one.added or one.removed or one.changed for one in self.copies)
 
@@ -69,7 +69,7 @@ class Difference:
         return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
 
     def moves(self) -> dict[str, int]:
-        """Count moved pictures by way: `val to train`."""
+        """Count moved images by way: `val to train`."""
         found = Counter(f"{one.before.split} to {one.after.split}" for one in self.moved if one.before and one.after)
         return dict(sorted(found.items()))
 
@@ -105,7 +105,7 @@ def compare(before: Holdings, after: Holdings, path: Path) -> Difference:
 def _absent(
     there: Mapping[Name, Held], here: Mapping[Name, Held], without: Holdings
 ) -> Iterator[tuple[Name, str, str]]:
-    """Give each picture that is there and not here, and what the ensemble without it says of it, and in detail."""
+    """Give each image that is there and not here, and what the ensemble without it says of it, and in detail."""
     gone = without.gone
     sources = without.card["sources"]
     for name in there:
@@ -119,7 +119,7 @@ def _absent(
 
 
 def same_labels(one: Held, other: Held) -> bool:
-    """Say if two pictures have the same faces: classes, and boxes within a hundredth of a pixel, in any order."""
+    """Say if two images have the same faces: classes, and boxes within a hundredth of a pixel, in any order."""
     return not any(changed_labels(one.labels, other.labels))
 
 
@@ -143,8 +143,8 @@ def _same(one: Label, other: Label) -> bool:
 
 
 def _copies(before: Holdings, after: Holdings) -> Iterator[Copies]:
-    old = {(one.copy, *one.name): one for one in before.pictures if one.copy}
-    new = {(one.copy, *one.name): one for one in after.pictures if one.copy}
+    old = {(one.copy, *one.name): one for one in before.images if one.copy}
+    new = {(one.copy, *one.name): one for one in after.images if one.copy}
     for name in sorted({key[0] for key in (*old, *new)}):
         mine, theirs = ({key for key in found if key[0] == name} for found in (old, new))
         changed = sum(_differ(old[key], new[key]) for key in mine & theirs)

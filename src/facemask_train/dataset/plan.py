@@ -1,6 +1,6 @@
-"""What an ensemble will hold, picture by picture: decided here, made in `write.py`. Pure.
+"""What an ensemble will hold, image by image: decided here, made in `write.py`. Pure.
 
-The plan is the manifest: one output for every picture of the ensemble, with the file that it comes from, what is done
+The plan is the manifest: one output for every image of the ensemble, with the file that it comes from, what is done
 to it, and its labels. So the result does not depend on workers, order or machine.
 """
 
@@ -19,12 +19,12 @@ from facemask_train.dataset.grouping.groups import Kept
 from facemask_train.dataset.loading.images import Facts, plain_extension
 
 WRITE_VERSION = 2
-"""Raised by hand when the same plan gives other bytes: then no picture of an earlier build is taken over."""
+"""Raised by hand when the same plan gives other bytes: then no image of an earlier build is taken over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One picture of the ensemble: its path in it, what it shows, and how it is made.
+    """One image of the ensemble: its path in it, what it shows, and how it is made.
 
     `copy` is empty for the original, or the name of one of the recipe's copies; `key` is equal for equal bytes.
     """
@@ -45,7 +45,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One picture of a source, and all that is made of it: the original first, then its copies."""
+    """One image of a source, and all that is made of it: the original first, then its copies."""
 
     kept: Kept
     facts: Facts
@@ -55,7 +55,7 @@ class Planned:
 def make_plan(
     kept: Iterable[Kept], facts: Mapping[str, Mapping[str, Facts]], augment: Augment | None
 ) -> Iterator[Planned]:
-    """Give the plan of an ensemble, one source picture at a time.
+    """Give the plan of an ensemble, one source image at a time.
 
     Args:
         facts: by source and path.
@@ -81,7 +81,7 @@ def _stem(kept: Kept) -> str:
 
 
 def original_image(kept: Kept, facts: Facts) -> str:
-    """Return the path in the ensemble of a picture itself, its augmented copies aside."""
+    """Return the path in the ensemble of an image itself, its augmented copies aside."""
     return _stem(kept) + plain_extension(facts)
 
 

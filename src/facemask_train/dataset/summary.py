@@ -1,6 +1,6 @@
 """What an ensemble holds, in numbers. Pure: from its rows to counts.
 
-Faces are counted in all pictures, as a model meets them; their sizes, and how many a picture has, in originals alone,
+Faces are counted in all images, as a model meets them; their sizes, and how many an image has, in originals alone,
 since a copy repeats them.
 """
 
@@ -28,32 +28,32 @@ def counts_of(held: Holdings) -> dict[str, Any]:
         "version": held.name,
         "hash": card["hash"],
         "images": dict(card["images"]),
-        "pictures": _by_split(held.pictures),
+        "split_images": _by_split(held.images),
         "originals": _by_split(originals),
-        "copies": dict(sorted(Counter(one.copy for one in held.pictures if one.copy).items())),
-        "faces": _faces(held.pictures),
+        "copies": dict(sorted(Counter(one.copy for one in held.images if one.copy).items())),
+        "faces": _faces(held.images),
         "faces_of_originals": _faces(originals),
         "sizes": {name: _quantiles(_sides(originals, name)) for name in CLASSES},
         "size_bins": {"edges": list(SIZE_EDGES), **{name: _binned(_sides(originals, name)) for name in CLASSES}},
-        "faces_per_picture": _per_picture(originals),
+        "faces_per_image": _per_image(originals),
         "sources": _by_source(originals, card["sources"]),
         "groups": dict(card["groups"]),
         "leaks": card["leaks"],
         "overlap": card["overlap"],
         "agreement": card["agreement"],
-        "face_edits": _edits(held.pictures),
+        "face_edits": _edits(held.images),
         "problems": _causes(held.problems),
         "notes": list(card["notes"]),
     }
 
 
-def _by_split(pictures: Iterable[Held]) -> dict[str, int]:
-    found = Counter(one.split for one in pictures)
+def _by_split(images: Iterable[Held]) -> dict[str, int]:
+    found = Counter(one.split for one in images)
     return {split: found[split] for split in SPLITS}
 
 
-def _faces(pictures: Iterable[Held]) -> dict[str, dict[str, int]]:
-    found = Counter((one.split, label.name) for one in pictures for label in one.labels)
+def _faces(images: Iterable[Held]) -> dict[str, dict[str, int]]:
+    found = Counter((one.split, label.name) for one in images for label in one.labels)
     return {split: {name: found[split, name] for name in CLASSES} for split in SPLITS}
 
 
@@ -62,8 +62,8 @@ def shorter_side(label: Label) -> float:
     return min(label.box.width, label.box.height)
 
 
-def _sides(pictures: Iterable[Held], name: str) -> list[float]:
-    return [shorter_side(label) for one in pictures for label in one.labels if label.name == name]
+def _sides(images: Iterable[Held], name: str) -> list[float]:
+    return [shorter_side(label) for one in images for label in one.labels if label.name == name]
 
 
 def _quantiles(sides: Sequence[float]) -> dict[str, float | int | None]:
@@ -79,28 +79,28 @@ def _binned(sides: Sequence[float]) -> list[int]:
     return [found[place] for place in range(len(SIZE_EDGES))]
 
 
-def _per_picture(pictures: Iterable[Held]) -> dict[str, int]:
-    found = Counter(len(one.labels) for one in pictures)
+def _per_image(images: Iterable[Held]) -> dict[str, int]:
+    found = Counter(len(one.labels) for one in images)
     return {str(faces): found[faces] for faces in sorted(found)}
 
 
-def _by_source(pictures: Iterable[Held], sources: Iterable[str]) -> dict[str, dict[str, dict[str, int]]]:
+def _by_source(images: Iterable[Held], sources: Iterable[str]) -> dict[str, dict[str, dict[str, int]]]:
     """Return the originals and their faces, by source and split."""
     found: Counter[tuple[str, str]] = Counter()
     faces: Counter[tuple[str, str]] = Counter()
-    for one in pictures:
+    for one in images:
         found[one.source, one.split] += 1
         faces[one.source, one.split] += len(one.labels)
     return {
-        source: {split: {"pictures": found[source, split], "faces": faces[source, split]} for split in SPLITS}
+        source: {split: {"images": found[source, split], "faces": faces[source, split]} for split in SPLITS}
         for source in sources
     }
 
 
-def _edits(pictures: Iterable[Held]) -> dict[str, dict[str, int]]:
+def _edits(images: Iterable[Held]) -> dict[str, dict[str, int]]:
     """Return what became of the faces of face-aware copies, by kind and outcome (`3 beard done` in the manifest)."""
     found: Counter[tuple[str, str]] = Counter()
-    for one in pictures:
+    for one in images:
         for edit in one.edits:
             _, kind, outcome = edit.split(" ")
             found[kind, outcome] += 1

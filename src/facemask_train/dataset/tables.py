@@ -15,7 +15,7 @@ from facemask_train.dataset.plan import Output, Planned
 
 
 class Written(NamedTuple):
-    """What became of one output: the sha256 of its picture, and what was done to its faces."""
+    """What became of one output: the sha256 of its image, and what was done to its faces."""
 
     sha256: str
     edits: tuple[str, ...]
@@ -23,7 +23,7 @@ class Written(NamedTuple):
 
 
 class Earlier(NamedTuple):
-    """A picture of an earlier build that would come out the same."""
+    """An image of an earlier build that would come out the same."""
 
     image: Path
     written: Written
@@ -83,7 +83,7 @@ def label_row(label: Label) -> dict[str, Any]:
 
 
 def made_with() -> dict[str, str]:
-    """Return the versions of the packages that the pictures' bytes depend on."""
+    """Return the versions of the packages that the images' bytes depend on."""
     import importlib.metadata
 
     import cv2
@@ -98,11 +98,11 @@ def made_with() -> dict[str, str]:
     }
 
 
-def earlier_pictures(folder: Path, card: Mapping[str, Any] | None) -> dict[str, Earlier]:
-    """Return the pictures of the ensemble in a folder by their key.
+def earlier_images(folder: Path, card: Mapping[str, Any] | None) -> dict[str, Earlier]:
+    """Return the images of the ensemble in a folder by their key.
 
     Args:
-        card: what that ensemble says of itself. Its pictures count where the manifest is the one that it was finished
+        card: what that ensemble says of itself. Its images count where the manifest is the one that it was finished
             with, and the packages that made them are those of today.
     """
     import pyarrow.parquet as pq
@@ -119,12 +119,12 @@ def earlier_pictures(folder: Path, card: Mapping[str, Any] | None) -> dict[str, 
 
 
 def write_groups(path: Path, copies: Sequence[Copy], images: Mapping[tuple[str, str], str]) -> None:
-    """Write `groups.parquet`: a row for each picture that has a copy, its labels laid over the first that is kept.
+    """Write `groups.parquet`: a row for each image that has a copy, its labels laid over the first that is kept.
 
-    `image` is the picture in the ensemble: a kept one's own, and the first kept one's for those that are not.
+    `image` is the image in the ensemble: a kept one's own, and the first kept one's for those that are not.
 
     Args:
-        images: by source and path, the kept pictures in the ensemble.
+        images: by source and path, the kept images in the ensemble.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

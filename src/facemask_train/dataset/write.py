@@ -1,6 +1,6 @@
-"""From the plan to files: pictures and labels, one source picture after the other, in any number of processes.
+"""From the plan to files: images and labels, one source image after the other, in any number of processes.
 
-Pictures of an earlier build of the same ensemble that would come out the same are taken over, once their bytes are seen
+Images of an earlier build of the same ensemble that would come out the same are taken over, once their bytes are seen
 to be whole.
 """
 
@@ -53,7 +53,7 @@ class Totals:
     edits: Counter[tuple[str, str]]
     taken_over: int
     decided: Any
-    pictures: Any
+    image_digest: Any
     manifest: str = ""
 
     @classmethod
@@ -72,7 +72,7 @@ def write(
     """Make every output of the plan and its label file, and the manifest of them; return what was written.
 
     Args:
-        count: source pictures in the plan.
+        count: source images in the plan.
         earlier: by output key.
     """
     import pyarrow as pa
@@ -118,7 +118,7 @@ def _add_up(totals: Totals, row: Mapping[str, Any], made: Written) -> None:
         totals.edits[kind, outcome] += 1
     totals.taken_over += made.taken_over
     totals.decided.update(canonical(row).encode())
-    totals.pictures.update(canonical([row["image"], made.sha256]).encode())
+    totals.image_digest.update(canonical([row["image"], made.sha256]).encode())
 
 
 # ---- in a process ----
@@ -146,7 +146,7 @@ def _labelled(folder: Path, outputs: Sequence[Output]) -> Iterator[Output]:
 
 
 def _take_over(image: Path, old: Earlier | None) -> Written | None:
-    """Take a picture over from an earlier build, if it still has the bytes that it was given then."""
+    """Take an image over from an earlier build, if it still has the bytes that it was given then."""
     if old is None or not old.image.is_file() or digest_file(old.image) != old.written.sha256:
         return None
     try:
@@ -157,7 +157,7 @@ def _take_over(image: Path, old: Earlier | None) -> Written | None:
 
 
 class _Source:
-    """A published picture, read and decoded once for all that is made of it, and only if something is."""
+    """A published image, read and decoded once for all that is made of it, and only if something is."""
 
     def __init__(self, files: Path, planned: Planned) -> None:
         self._files, self._facts = files, planned.facts
@@ -167,23 +167,23 @@ class _Source:
         return make_plain(read_published(self._files, self._facts), self._facts)[0]
 
     @cached_property
-    def picture(self) -> NDArray[np.uint8]:
+    def image(self) -> NDArray[np.uint8]:
         return decoded_plain(self.plain, self._facts)
 
 
 def _make_one(shop: Workshop, source: _Source, labels: Sequence[Label], output: Output) -> Written:
     content, edits = source.plain, tuple[str, ...]()
     if output.copy and shop.augment is not None:
-        made = render(source.picture, labels, shop.augment.copies[output.copy], output.seed)
-        content, edits = _jpeg(made.picture, shop.augment.quality), tuple(map(_in_words, made.edits))
+        made = render(source.image, labels, shop.augment.copies[output.copy], output.seed)
+        content, edits = _jpeg(made.image, shop.augment.quality), tuple(map(_in_words, made.edits))
     (shop.folder / output.image).write_bytes(content)
     return Written(hashlib.sha256(content).hexdigest(), edits)
 
 
-def _jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:
+def _jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
     import cv2
 
-    _, content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    _, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     return content.tobytes()
 
 

@@ -1,1 +1,1 @@
-"""What a trained model is worth: numbers, pictures, and a page that says what they rest on."""
+"""What a trained model is worth: numbers, images, and a page that says what they rest on."""

@@ -79,7 +79,7 @@ def audit(
 
 def probe(
     root: Path,
-    pictures: Path,
+    images: Path,
     *,
     run: str | None = None,
     weights: Path | None = None,
@@ -90,24 +90,24 @@ def probe(
     threshold: float | None = None,
     progress: Progress = no_progress,
 ) -> Probe:
-    """Ask a model about a folder of one's own pictures (`probe.probe`).
+    """Ask a model about a folder of one's own images (`probe.probe`).
 
     Args:
         threshold: without it, as for the run's ensemble; where there is none, the `ultralytics` package's own.
 
     Raises:
-        MissingError, UsageError, DataError: as in `evaluate`, and of the folder, its csv and its pictures.
+        MissingError, UsageError, DataError: as in `evaluate`, and of the folder, its csv and its images.
     """
-    read_wanted(pictures)
+    read_wanted(images)
     model = find_model(root, run, weights)
     setup = Setup(model.imgsz(imgsz), batch, device, progress)
     if threshold is not None:
-        return ask_about(model, setup, Threshold(threshold, "user"), pictures)
+        return ask_about(model, setup, Threshold(threshold, "user"), images)
     try:
         exam = open_exam(find_exam(root, model, data), "val")
     except (MissingError, DataError):
-        return ask_about(model, setup, Threshold(DEFAULT, "default"), pictures)
-    return ask_about(model, setup, choose(model, exam, setup, None), pictures)
+        return ask_about(model, setup, Threshold(DEFAULT, "default"), images)
+    return ask_about(model, setup, choose(model, exam, setup, None), images)
 
 
 def audit_exam(
@@ -139,7 +139,7 @@ def audit_exam(
 
 
 def labels_of(exam: Exam) -> dict[str, list[Label]]:
-    """Return the labels of each picture of a split, as the ensemble's manifest has them."""
+    """Return the labels of each image of a split, as the ensemble's manifest has them."""
     return {
         row["image"]: [
             Label(one["name"], Box(*(float(one[key]) for key in ("x_min", "y_min", "x_max", "y_max"))))

@@ -1,4 +1,4 @@
-"""`fmask compare`: runs that were scored on the same pictures, against the first of them, into `runs/comparisons/`."""
+"""`fmask compare`: runs that were scored on the same images, against the first of them, into `runs/comparisons/`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from facemask_train.core.types import SPLITS
 from facemask_train.eval import audit, detections_table
 from facemask_train.eval.evaluate import METRICS as RESULT
 from facemask_train.eval.measures.bootstrap import resample
-from facemask_train.eval.measures.metrics import ENOUGH_PICTURES, NUMBERS
+from facemask_train.eval.measures.metrics import ENOUGH_IMAGES, NUMBERS
 from facemask_train.eval.measures.paired_bootstrap import (
     Difference,
     Side,
@@ -24,7 +24,7 @@ from facemask_train.eval.measures.paired_bootstrap import (
     side,
 )
 from facemask_train.eval.perturbations.kinds import KINDS
-from facemask_train.model.validation import Picture
+from facemask_train.model.validation import ImageResult
 from facemask_train.report.wording import of_checkpoints, of_two_recipes
 from facemask_train.train import runs
 
@@ -69,7 +69,7 @@ class Entrant:
 def compare(
     root: Path, names: Sequence[str], *, data: str | None = None, split: str = "test", metric: str = "map50"
 ) -> Comparison:
-    """Tell models apart on the same pictures: the first run against each of the others.
+    """Tell models apart on the same images: the first run against each of the others.
 
     Args:
         names: two runs or more.
@@ -79,7 +79,7 @@ def compare(
     Raises:
         UsageError: fewer than two runs, one twice, or an unknown metric or split.
         MissingError: no such run, or one that has not been scored on this ensemble's split.
-        DataError: they were scored on different pictures.
+        DataError: they were scored on different images.
     """
     _check(names, metric, split)
     entrants = _entrants(root, names, data, split)
@@ -132,7 +132,7 @@ def _entrants(root: Path, names: Sequence[str], data: str | None, split: str) ->
                 next_step=f"fmask evaluate {name} --data {ensemble} --split {split}",
             )
         found.append(Entrant(name, about, *there[ensemble]))
-    _same_pictures(found, ensemble, split)
+    _same_images(found, ensemble, split)
     return found
 
 
@@ -141,7 +141,7 @@ def _scored(folder: Path, split: str) -> dict[str, tuple[Path, Mapping[str, Any]
     found: dict[str, tuple[Path, Mapping[str, Any]]] = {}
     for path in sorted((folder / "evaluation").glob(f"[!.]*/{RESULT}")):
         said = read_json(path)
-        if said is not None and said.get("split") == split and "pictures_digest" in said:
+        if said is not None and said.get("split") == split and "images_digest" in said:
             found[str(said["ensemble"])] = (path.parent, said)
     return found
 
@@ -157,32 +157,32 @@ def _common(
     lacking = next(name for name, one in zip(names, scored, strict=True) if not one or own not in one)
     wanted = own or next((name for one in scored for name in one), "ENSEMBLE")
     raise MissingError(
-        f"expected an evaluation of each run on the same pictures; {names[0]} was scored on "
+        f"expected an evaluation of each run on the same images; {names[0]} was scored on "
         f"{', '.join(scored[0]) or 'nothing'}, {', '.join(names[1:])} on "
         f"{', '.join(sorted({name for one in scored[1:] for name in one})) or 'nothing'} ({split})",
         next_step=f"fmask evaluate {lacking} --data {wanted} --split {split}",
     )
 
 
-def _same_pictures(found: Sequence[Entrant], ensemble: str, split: str) -> None:
+def _same_images(found: Sequence[Entrant], ensemble: str, split: str) -> None:
     for other in found[1:]:
-        if other.metrics["pictures_digest"] != found[0].metrics["pictures_digest"]:
+        if other.metrics["images_digest"] != found[0].metrics["images_digest"]:
             raise DataError(
-                f"{found[0].name} and {other.name} were scored on different pictures, though both call them "
-                f"{ensemble}, {split} ({found[0].metrics['images']} and {other.metrics['images']} pictures): the "
+                f"{found[0].name} and {other.name} were scored on different images, though both call them "
+                f"{ensemble}, {split} ({found[0].metrics['images']} and {other.metrics['images']} images): the "
                 "ensemble was built anew in between",
                 next_step=" && ".join(f"fmask evaluate {one.name} --data {ensemble} --split {split}" for one in found),
             )
 
 
-def _aligned(entrants: Sequence[Entrant]) -> list[list[Picture]]:
-    """Return each run's pictures in one order, by content, whatever their names are."""
+def _aligned(entrants: Sequence[Entrant]) -> list[list[ImageResult]]:
+    """Return each run's images in one order, by content, whatever their names are."""
     return [_by_content(one.folder) for one in entrants]
 
 
-def _by_content(folder: Path) -> list[Picture]:
+def _by_content(folder: Path) -> list[ImageResult]:
     digests = detections_table.read_digests(folder)
-    return sorted(detections_table.read_pictures(folder), key=lambda picture: (digests[picture.image], picture.image))
+    return sorted(detections_table.read_images(folder), key=lambda image: (digests[image.image], image.image))
 
 
 # ---- what comes out ----
@@ -191,12 +191,12 @@ def _by_content(folder: Path) -> list[Picture]:
 def _write(folder: Path, root: Path, entrants: Sequence[Entrant], metric: str) -> dict[str, Any]:
     from facemask_train.report import comparison
 
-    pictures = _aligned(entrants)
-    weights = resample(len(pictures[0]))
-    sides = [side(own, one.threshold, weights) for own, one in zip(pictures, entrants, strict=True)]
+    images = _aligned(entrants)
+    weights = resample(len(images[0]))
+    sides = [side(own, one.threshold, weights) for own, one in zip(images, entrants, strict=True)]
     compared = [_pair(entrants, sides, index, metric) for index in range(1, len(entrants))]
     recipes = _recipes(entrants, sides, metric)
-    apart = disagreements(pictures[0], pictures[-1], (entrants[0].threshold, entrants[-1].threshold))
+    apart = disagreements(images[0], images[-1], (entrants[0].threshold, entrants[-1].threshold))
     last = compared[-1]
     headline = recipes or {**last["metrics"][metric], "verdict": last["verdict"]}
     found = {
@@ -228,7 +228,7 @@ def _pair(entrants: Sequence[Entrant], sides: Sequence[Side], index: int, metric
     first, second = entrants[0], entrants[index]
     found = differences(sides[0], sides[index])
     images = int(first.metrics["images"])
-    few = bool(first.metrics["few"]) or images < ENOUGH_PICTURES
+    few = bool(first.metrics["few"]) or images < ENOUGH_IMAGES
     flips = _shortcuts(first, second)
     return {
         "first": first.name,

@@ -1,4 +1,4 @@
-"""What an evaluation keeps of each picture: its labels, traits and detections, for a later stage or anybody's tools."""
+"""What an evaluation keeps of each image: its labels, traits and detections, for a later stage or anybody's tools."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 from facemask_train.core.files import digest_data
 from facemask_train.core.types import Box, Label
 from facemask_train.eval.measures.slices import Traits
-from facemask_train.model.validation import Detection, Picture
+from facemask_train.model.validation import Detection, ImageResult
 
-DETECTIONS, PICTURES = "detections.parquet", "pictures.parquet"
+DETECTIONS, IMAGES = "detections.parquet", "images.parquet"
 _CORNERS = ("x_min", "y_min", "x_max", "y_max")
 
 
-def write_detections(path: Path, pictures: Sequence[Picture]) -> None:
-    """Write every detection above the lowest confidence, in pixels of the picture as displayed."""
+def write_detections(path: Path, results: Sequence[ImageResult]) -> None:
+    """Write every detection above the lowest confidence, in pixels of the image as displayed."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [(picture.image, one) for picture in pictures for one in picture.detections]
+    rows = [(result.image, one) for result in results for one in result.detections]
     columns = {
         "image": pa.array([image for image, _ in rows], pa.string()),
         "name": pa.array([one.name for _, one in rows], pa.string()),
@@ -31,10 +31,10 @@ def write_detections(path: Path, pictures: Sequence[Picture]) -> None:
     pq.write_table(pa.table(columns), path)
 
 
-def write_pictures(
-    path: Path, pictures: Sequence[Picture], traits: Mapping[str, Traits], digests: Mapping[str, str]
+def write_images(
+    path: Path, images: Sequence[ImageResult], traits: Mapping[str, Traits], digests: Mapping[str, str]
 ) -> None:
-    """Write each picture's size, content digest, traits, and labels as they were scored."""
+    """Write each image's size, content digest, traits, and labels as they were scored."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -48,7 +48,7 @@ def write_pictures(
             "source": traits[one.image].source, "brightness": traits[one.image].brightness,
             "sharpness": traits[one.image].sharpness, "labels": [_label_row(label) for label in one.labels],
         }
-        for one in pictures
+        for one in images
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
@@ -57,8 +57,8 @@ def _label_row(label: Label) -> dict[str, Any]:
     return {"name": label.name, **dict(zip(_CORNERS, label.box.corners, strict=True))}
 
 
-def read_pictures(folder: Path) -> list[Picture]:
-    """Return what an evaluation's folder holds of its pictures, sorted by image."""
+def read_images(folder: Path) -> list[ImageResult]:
+    """Return what an evaluation's folder holds of its images, sorted by image."""
     import pyarrow.parquet as pq
 
     answers: dict[str, list[Detection]] = {}
@@ -66,8 +66,10 @@ def read_pictures(folder: Path) -> list[Picture]:
         box = tuple(row[key] for key in _CORNERS)
         answers.setdefault(row["image"], []).append(Detection(row["name"], row["confidence"], box))
     return [
-        Picture(row["image"], row["width"], row["height"], _labels(row["labels"]), tuple(answers.get(row["image"], ())))
-        for row in pq.read_table(folder / PICTURES).to_pylist()
+        ImageResult(
+            row["image"], row["width"], row["height"], _labels(row["labels"]), tuple(answers.get(row["image"], ()))
+        )
+        for row in pq.read_table(folder / IMAGES).to_pylist()
     ]
 
 
@@ -75,18 +77,18 @@ def _labels(rows: Sequence[Mapping[str, Any]]) -> tuple[Label, ...]:
     return tuple(Label(row["name"], Box(*(row[key] for key in _CORNERS))) for row in rows)
 
 
-def pictures_digest(pictures: Sequence[Picture], digests: Mapping[str, str]) -> str:
-    """Return a digest of what was scored: the pictures' contents and their labels, whatever their names."""
+def images_digest(images: Sequence[ImageResult], digests: Mapping[str, str]) -> str:
+    """Return a digest of what was scored: the images' contents and their labels, whatever their names."""
     rows = [
         [digests[one.image], sorted([label.name, *(round(x, 2) for x in label.box.corners)] for label in one.labels)]
-        for one in pictures
+        for one in images
     ]
     return digest_data(sorted(rows))
 
 
 def read_digests(folder: Path) -> dict[str, str]:
-    """Return the content digest of each picture of an evaluation's folder."""
+    """Return the content digest of each image of an evaluation's folder."""
     import pyarrow.parquet as pq
 
-    rows = pq.read_table(folder / PICTURES, columns=["image", "sha256"]).to_pylist()
+    rows = pq.read_table(folder / IMAGES, columns=["image", "sha256"]).to_pylist()
     return {row["image"]: row["sha256"] for row in rows}

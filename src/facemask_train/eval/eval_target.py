@@ -30,7 +30,7 @@ class Model:
     digest: str
 
     def imgsz(self, asked: int | None = None) -> int:
-        """The picture size that is asked for, else the run's own."""
+        """The image size that is asked for, else the run's own."""
         return int(asked or self.run["settings"].get("imgsz") or DEFAULT_IMGSZ)
 
 
@@ -58,7 +58,7 @@ class Exam:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How a model is asked: picture size in pixels, batch, device (a GPU where it is empty), and who is told."""
+    """How a model is asked: image size in pixels, batch, device (a GPU where it is empty), and who is told."""
 
     imgsz: int
     batch: int = 16
@@ -154,7 +154,7 @@ def open_exam(folder: Path, split: str) -> Exam:
 
     Raises:
         UsageError: there is no such split.
-        DataError: it has no pictures or faces, or the ensemble other classes.
+        DataError: it has no images or faces, or the ensemble other classes.
     """
     if split not in SPLITS:
         raise UsageError(
@@ -164,7 +164,7 @@ def open_exam(folder: Path, split: str) -> Exam:
     _check_names(folder / "data.yaml")
     if not exam.images or not exam.boxes:
         raise DataError(
-            f"{folder}: expected pictures with faces in the {split} split; it has {exam.images} pictures with "
+            f"{folder}: expected images with faces in the {split} split; it has {exam.images} images with "
             f"{exam.boxes} faces",
             next_step="score another split (--split), or build an ensemble that has this one",
         )
@@ -186,6 +186,6 @@ def warn_of_another_ensemble(model: Model, exam: Exam) -> None:
     trained_on = model.run.get("ensemble") or {}
     if trained_on.get("name") == exam.card["name"] and trained_on.get("hash") != exam.card["hash"]:
         _log.warning(
-            "%s was built anew since run %s was trained on it: pictures that it was trained on may now be in %s",
+            "%s was built anew since run %s was trained on it: images that it was trained on may now be in %s",
             exam.card["name"], model.folder.name, exam.split,
         )  # fmt: skip

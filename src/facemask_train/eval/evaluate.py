@@ -1,4 +1,4 @@
-"""`fmask evaluate`: a run's best weights on one split of an ensemble, as numbers, detections, pictures and a page."""
+"""`fmask evaluate`: a run's best weights on one split of an ensemble, as numbers, detections, images and a page."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ EVALUATE_VERSION = 2
 """Raised by hand when what an evaluation holds changes, so that earlier ones are made anew."""
 
 REPORT, PAGE, METRICS = "report.md", "report.html", "metrics.json"
-PICTURES = ("curves.png", "confusion.png", "misses.jpg", "suspects.jpg")
-FILES = (METRICS, REPORT, PAGE, detections_table.DETECTIONS, detections_table.PICTURES, *PICTURES)
+IMAGES = ("curves.png", "confusion.png", "misses.jpg", "suspects.jpg")
+FILES = (METRICS, REPORT, PAGE, detections_table.DETECTIONS, detections_table.IMAGES, *IMAGES)
 _log = logging.getLogger(__name__)
 
 Numbers = Mapping[str, float | int | bool | None]
@@ -95,14 +95,14 @@ def evaluate(
         run: a run's name; without it, and without `weights`, the run that finished last.
         weights: any checkpoint; one that is no run's `best.pt` gets a run folder of its own.
         data: an ensemble's name, folder or data.yaml; without it, the ensemble that the run was trained on.
-        imgsz: picture size in pixels; without it, the run's.
+        imgsz: image size in pixels; without it, the run's.
         confidence: the operating point; without it, the best F1 on the ensemble's val split.
         audit: look for shortcuts too (`audit.audit`).
 
     Raises:
         MissingError: no run, weights or ensemble to evaluate.
         UsageError: an unknown split, or a run together with weights.
-        DataError: a split without pictures or faces, a checkpoint that cannot be used, or class names other than
+        DataError: a split without images or faces, a checkpoint that cannot be used, or class names other than
             `CLASSES`.
     """
     model = find_model(root, run, weights)
@@ -142,10 +142,10 @@ def _finished(target: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _check(scored: model_validation.Validation, exam: Exam) -> None:
     """Make sure that what was scored is what the ensemble says it holds."""
-    found = (len(scored.pictures), scored.mean.n)
+    found = (len(scored.images), scored.mean.n)
     if found != (exam.images, exam.boxes):
         raise DataError(
-            f"{exam.folder}: expected {exam.images} pictures with {exam.boxes} faces in {exam.split}, as "
+            f"{exam.folder}: expected {exam.images} images with {exam.boxes} faces in {exam.split}, as "
             f"{MARKER} says; the loader found {found[0]} with {found[1]}",
             next_step="build the ensemble again: its files were changed or are damaged",
         )
@@ -174,19 +174,19 @@ def _write(folder: Path, scored: Scored, inputs: Mapping[str, Any], progress: Pr
     from facemask_train.report import evaluation as evaluation_page
     from facemask_train.report import markdown
 
-    exam, pictures = scored.exam, scored.validation.pictures
+    exam, images = scored.exam, scored.validation.images
     sources = {row["image"]: row.get("source") or "" for row in manifest_rows(exam)}
-    known = traits(exam.folder, {one.image: sources.get(one.image, "") for one in pictures}, progress)
-    digests = {one.image: digest_file(exam.folder / one.image) for one in pictures}
+    known = traits(exam.folder, {one.image: sources.get(one.image, "") for one in images}, progress)
+    digests = {one.image: digest_file(exam.folder / one.image) for one in images}
     found = {
         **_metrics(scored, known),
-        "pictures_digest": detections_table.pictures_digest(pictures, digests),
+        "images_digest": detections_table.images_digest(images, digests),
         "inputs": dict(inputs),
     }
-    detections_table.write_detections(folder / detections_table.DETECTIONS, pictures)
-    detections_table.write_pictures(folder / detections_table.PICTURES, pictures, known, digests)
+    detections_table.write_detections(folder / detections_table.DETECTIONS, images)
+    detections_table.write_images(folder / detections_table.IMAGES, images, known, digests)
     _draw(folder, scored, found)
-    text = markdown.page(scored.title, found, scored.model.run, exam.card, PICTURES)
+    text = markdown.page(scored.title, found, scored.model.run, exam.card, IMAGES)
     (folder / REPORT).write_text(text, encoding="utf-8", newline="\n")
     shown = {name: folder / name for name in ("misses.jpg", "suspects.jpg")}
     shown |= {} if scored.audited is None else {GALLERY: scored.audited.folder / GALLERY}
@@ -198,8 +198,8 @@ def _write(folder: Path, scored: Scored, inputs: Mapping[str, Any], progress: Pr
 
 def _metrics(scored: Scored, known: Mapping[str, Traits]) -> dict[str, Any]:
     exam, validation, audited = scored.exam, scored.validation, scored.audited
-    sample = prepare(flatten(validation.pictures))
-    measured = [known[one.image] for one in validation.pictures]
+    sample = prepare(flatten(validation.images))
+    measured = [known[one.image] for one in validation.images]
     return {
         "run": scored.model.folder.name,
         "ensemble": exam.card["name"],
@@ -209,7 +209,7 @@ def _metrics(scored: Scored, known: Mapping[str, Traits]) -> dict[str, Any]:
         "boxes": exam.boxes,
         **metrics_record.numbers(validation, sample),
         "operating_point": metrics_record.operating_point(sample, scored.point),
-        **metrics_record.anatomy(sample, validation.pictures, measured, scored.point.value),
+        **metrics_record.anatomy(sample, validation.images, measured, scored.point.value),
         "agreement_of_copies": metrics_record.agreement_of_copies(agreement(read_groups(exam.folder))),
         "audit": None if audited is None else {key: value for key, value in audited.found.items() if key != "inputs"},
     }
@@ -225,10 +225,10 @@ def _draw(folder: Path, scored: Scored, found: Mapping[str, Any]) -> None:
     validation, at, data = scored.validation, scored.point.value, scored.exam.folder
     plots.draw_curves(validation, folder / "curves.png")
     plots.draw_confusion(np.array(found["confusion"]["counts"]), at, folder / "confusion.png")
-    errors = misses(validation.pictures, at)
+    errors = misses(validation.images, at)
     galleries.draw_misses(errors, data, at, f"Worst misses: {scored.title}", folder / "misses.jpg")
     suspected = [Suspect(**one) for one in found["suspects"]]
-    named = {one.image: one for one in validation.pictures}
+    named = {one.image: one for one in validation.images}
     galleries.draw_suspects(suspected, named, data, folder / "suspects.jpg")
 
 
@@ -248,10 +248,10 @@ def _evaluation(
 
 
 def _track(kind: str, model: Model, target: Path, found: Mapping[str, Any], audited: Audit | None) -> Report | None:
-    """Send the numbers, pictures and pages to the run's own tracker run."""
+    """Send the numbers, images and pages to the run's own tracker run."""
     key = f"evaluation/{target.name}"
     values = _summary(key, found) | ({} if audited is None else summary(key, audited.found))
-    shown = [target / name for name in PICTURES] + ([] if audited is None else [audited.folder / GALLERY])
+    shown = [target / name for name in IMAGES] + ([] if audited is None else [audited.folder / GALLERY])
     return send(kind, model, key, values, shown, target)
 
 

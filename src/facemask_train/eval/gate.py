@@ -88,7 +88,7 @@ def enforce(verdicts: Sequence[Verdict]) -> None:
     if failed:
         raise GateError(
             "; ".join(f"--fail-unless {one.condition!r} does not hold: {one.why}" for one in failed),
-            next_step="look at the report; more test pictures make an interval narrower, a better model moves it",
+            next_step="look at the report; more test images make an interval narrower, a better model moves it",
         )
 
 

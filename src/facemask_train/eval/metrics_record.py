@@ -23,7 +23,7 @@ from facemask_train.eval.measures.metrics import (
 )
 from facemask_train.eval.measures.slices import Traits, slices
 from facemask_train.eval.thresholds import Threshold
-from facemask_train.model.validation import Picture, Score, Validation
+from facemask_train.model.validation import ImageResult, Score, Validation
 
 _DIGITS = 6
 _MOST_SUSPECTS = 100
@@ -32,7 +32,7 @@ _MOST_SUSPECTS = 100
 def numbers(scored: Validation, sample: Sample) -> dict[str, Any]:
     """Return the headline numbers, for all and per class, with their intervals.
 
-    Average precision is COCO's; precision and recall are the validator's, at the best F1 of these pictures, and F1 is
+    Average precision is COCO's; precision and recall are the validator's, at the best F1 of these images, and F1 is
     that of each class's precision and recall. `validator` holds its own average precision beside.
     """
     table = _joined(average_precisions(sample), at_confidence(sample, scored.confidence, chosen_here=True))
@@ -48,7 +48,7 @@ def numbers(scored: Validation, sample: Sample) -> dict[str, Any]:
             **_intervals(table["all"], values["all"]),
             "per_class": {name: _intervals(table[name], values[name]) for name in CLASSES},
         },
-        "bootstrap": {"level": LEVEL, "resamples": RESAMPLES, "over": "pictures", "seed": SEED},
+        "bootstrap": {"level": LEVEL, "resamples": RESAMPLES, "over": "images", "seed": SEED},
         "validator": {**_score(scored.mean), "per_class": {n: _score(s) for n, s in scored.per_class.items()}},
         "confidence": round(scored.confidence, _DIGITS),
         "match_iou": MATCH_IOU,
@@ -93,7 +93,7 @@ def _intervals(row: Mapping[str, Number], values: Mapping[str, float | None]) ->
 
 
 def operating_point(sample: Sample, threshold: Threshold) -> dict[str, Any]:
-    """Return precision, recall and F1 where the user works: at a confidence that was not chosen on these pictures."""
+    """Return precision, recall and F1 where the user works: at a confidence that was not chosen on these images."""
     table = at_confidence(sample, threshold.value)
 
     def row(name: str) -> dict[str, Any]:
@@ -112,19 +112,21 @@ def rounded(value: float | None) -> float | None:
     return None if value is None else round(float(value), _DIGITS)
 
 
-def anatomy(sample: Sample, pictures: Sequence[Picture], traits: Sequence[Traits], confidence: float) -> dict[str, Any]:
+def anatomy(
+    sample: Sample, images: Sequence[ImageResult], traits: Sequence[Traits], confidence: float
+) -> dict[str, Any]:
     """Return where it fails: the confusion matrix, misses, mistakes, slices, calibration and suspected labels.
 
     Args:
         confidence: the threshold above which a detection counts.
     """
-    found = misses(pictures, confidence)
+    found = misses(images, confidence)
     return {
         "confusion": {
             "rows": "as labelled, then nothing labelled",
             "columns": "as detected, then nothing detected",
             "classes": list(CLASSES),
-            "counts": confusion(pictures, confidence).tolist(),
+            "counts": confusion(images, confidence).tolist(),
         },
         "misses": {kind: sum(miss.kind == kind for miss in found) for kind in KINDS},
         "mistakes": {
@@ -139,7 +141,7 @@ def anatomy(sample: Sample, pictures: Sequence[Picture], traits: Sequence[Traits
             for one in slices(sample, traits, confidence)
         ],
         "calibration": _calibration(sample),
-        "suspects": [asdict(one) for one in suspects(sample, pictures)[:_MOST_SUSPECTS]],
+        "suspects": [asdict(one) for one in suspects(sample, images)[:_MOST_SUSPECTS]],
     }  # fmt: skip
 
 
@@ -161,7 +163,7 @@ def _calibration(sample: Sample) -> dict[str, Any]:
 
 
 def agreement_of_copies(found: Agreement | None) -> dict[str, Any] | None:
-    """Return how far labels agree where a picture was labelled twice; None where none was, or it is not known."""
+    """Return how far labels agree where an image was labelled twice; None where none was, or it is not known."""
     if found is None:
         return None
     return {

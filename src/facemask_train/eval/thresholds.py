@@ -1,4 +1,4 @@
-"""The confidence from which a detection counts: chosen on the validation split, never on the pictures scored."""
+"""The confidence from which a detection counts: chosen on the validation split, never on the images scored."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Threshold:
 
 
 def inputs(model: Model, exam: Exam, setup: Setup) -> dict[str, Any]:
-    """Return all that decides a split's detections. The batch is among them: its pictures are padded to one shape."""
+    """Return all that decides a split's detections. The batch is among them: its images are padded to one shape."""
     return {
         "weights": model.digest,
         "ensemble": {"name": exam.card["name"], "hash": exam.card["hash"]},
@@ -67,7 +67,7 @@ def choose(model: Model, exam: Exam, setup: Setup, given: float | None) -> Thres
 
 
 def chosen(model: Model, imgsz: int) -> Threshold:
-    """Return what an evaluation of these very weights at this picture size chose on val, and else the default.
+    """Return what an evaluation of these very weights at this image size chose on val, and else the default.
 
     Of several evaluations, the one on the ensemble that the run was trained on, or else the one written last.
     """

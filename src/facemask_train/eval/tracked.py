@@ -1,4 +1,4 @@
-"""Sends an evaluation's numbers, pictures and pages to the run's own tracker run, or to one of the weights' own."""
+"""Sends an evaluation's numbers, images and pages to the run's own tracker run, or to one of the weights' own."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def send(
-    kind: str, model: Model, key: str, values: Mapping[str, Any], pictures: Sequence[Path], folder: Path
+    kind: str, model: Model, key: str, values: Mapping[str, Any], images: Sequence[Path], folder: Path
 ) -> Report | None:
-    """Send values, pictures and all files of a finished folder; nothing where the run was not tracked.
+    """Send values, images and all files of a finished folder; nothing where the run was not tracked.
 
     Args:
-        key: what the values' and pictures' names begin with: `evaluation/v5-test`.
+        key: what the values' and images' names begin with: `evaluation/v5-test`.
         values: by name, as they are to be called.
     """
     if "none" in (kind, (model.run.get("tracker") or {}).get("kind")):
@@ -36,7 +36,7 @@ def send(
         run_id=known["run_id"],
     )
     tracker.summary(values)
-    tracker.pictures(key, pictures)
+    tracker.images(key, images)
     files = {path.name: path for path in sorted(folder.iterdir())}
     name = f"{model.folder.name}-{key}".replace("/", "-")
     tracker.artifact(name, "evaluation", files, metadata={"weights": model.digest})

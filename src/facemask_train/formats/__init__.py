@@ -12,28 +12,28 @@ from facemask_train.core.errors import DataError, UsageError, nearest
 from facemask_train.core.types import Reading
 from facemask_train.formats import coco, voc, yolo
 from facemask_train.formats.detect_format import probe
-from facemask_train.formats.pairing import Sizes, list_pictures
+from facemask_train.formats.pairing import Sizes, list_images
 
-__all__ = ["READERS", "Sizes", "list_pictures", "probe", "read"]
+__all__ = ["READERS", "Sizes", "list_images", "probe", "read"]
 
 READERS = {"voc": voc.read, "yolo": yolo.read, "coco": coco.read}
 
 
 def read(folder: Path, layout: str, sizes: Sizes) -> Reading:
-    """Read a source's folder: every picture file once, in sorted order, and every annotation row once.
+    """Read a source's folder: every image file once, in sorted order, and every annotation row once.
 
     Args:
         layout: one of `READERS`, or `probe`.
-        sizes: the size of each picture that can be read.
+        sizes: the size of each image that can be read.
 
     Raises:
-        DataError: the folder has no pictures, or not this layout, or a file of it cannot be used as a whole.
+        DataError: the folder has no images, or not this layout, or a file of it cannot be used as a whole.
         UsageError: there is no such layout.
     """
     if layout not in (*READERS, "probe"):
         known = ", ".join(READERS)
         raise UsageError(f"no layout is called '{layout}'{nearest(layout, READERS)}", next_step=f"use one of: {known}")
-    pictures = list_pictures(folder)
-    if not pictures:
-        raise DataError(f"{folder}: expected pictures, found none", next_step="check what this source's archive holds")
-    return READERS[probe(folder) if layout == "probe" else layout](folder, pictures, sizes)
+    images = list_images(folder)
+    if not images:
+        raise DataError(f"{folder}: expected images, found none", next_step="check what this source's archive holds")
+    return READERS[probe(folder) if layout == "probe" else layout](folder, images, sizes)

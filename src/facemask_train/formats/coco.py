@@ -1,6 +1,6 @@
 """COCO: JSON files with `images`, `annotations` and `categories`; boxes are x, y, width, height in pixels, from 0.
 
-Several files (one per split) are read as one source. A picture is found by its `file_name`: beside the JSON, in an
+Several files (one per split) are read as one source. An image is found by its `file_name`: beside the JSON, in an
 `images/` folder, in the folder of the split that the JSON's own name says, or else anywhere, if its name is there
 once. Rows are entries of `annotations`; a row's number is its place in that list, from 1.
 
@@ -39,7 +39,7 @@ from facemask_train.formats.pairing import (
 _PARTS = ("images", "annotations", "categories")
 
 
-def read(folder: Path, pictures: Sequence[str], sizes: Sizes) -> Reading:  # noqa: ARG001 - COCO is in pixels already
+def read(folder: Path, images: Sequence[str], sizes: Sizes) -> Reading:  # noqa: ARG001 - COCO is in pixels already
     """Read every COCO file of a folder.
 
     Raises:
@@ -53,8 +53,8 @@ def read(folder: Path, pictures: Sequence[str], sizes: Sizes) -> Reading:  # noq
             next_step="check `format:` of this source in configs/sources.yaml; `probe` finds out by itself",
         )
     annotations = [one for file, data in documents.items() for one in _annotations(data, file, folder / file)]
-    owners = _owners([(one.file, one.named) for one in annotations], pictures)
-    published, orphans = assemble(pictures, [(one, owners[one.file, one.named]) for one in annotations])
+    owners = _owners([(one.file, one.named) for one in annotations], images)
+    published, orphans = assemble(images, [(one, owners[one.file, one.named]) for one in annotations])
     return Reading(published, orphans)
 
 
@@ -74,7 +74,7 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _annotations(data: Mapping[str, Any], file: str, path: Path) -> list[Annotation]:
-    """Return what a COCO file says of each picture that it lists, then the rows of pictures that it does not list."""
+    """Return what a COCO file says of each image that it lists, then the rows of images that it does not list."""
     images = _by_id(data["images"], "file_name", path)
     names = {key: _text(entry.get("name")) for key, entry in _by_id(data["categories"], "name", path).items()}
     rows: dict[str, list[Row]] = {_file_name(image): [] for image in images.values()}
@@ -150,12 +150,12 @@ def _corners(bbox: Sequence[Any]) -> Corners | None:
     return corners if all(map(math.isfinite, corners)) else None
 
 
-def _owners(named: Sequence[tuple[str, str]], pictures: Sequence[str]) -> dict[tuple[str, str], list[str]]:
-    """Find the picture of each (JSON file, `file_name`): where it should be, or else the only free one of its name."""
-    known = frozenset(pictures)
+def _owners(named: Sequence[tuple[str, str]], images: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    """Find the image of each (JSON file, `file_name`): where it should be, or else the only free one of its name."""
+    known = frozenset(images)
     owners = {(file, name): [path for path in _likely(file, name) if path in known][:1] for file, name in named}
     claimed = {path for found in owners.values() for path in found}
-    free = index_by([picture for picture in pictures if picture not in claimed], name_of)
+    free = index_by([image for image in images if image not in claimed], name_of)
     for file, name in [key for key, found in owners.items() if not found]:
         found = [path for path in free[name_of(name)] if same_split(path, file) and same_split(path, name)]
         owners[file, name] = found if len(found) == 1 else []
@@ -163,7 +163,7 @@ def _owners(named: Sequence[tuple[str, str]], pictures: Sequence[str]) -> dict[t
 
 
 def _likely(file: str, name: str) -> list[str]:
-    """Return where a picture should be: relative to the JSON, to its `images/`, or to its split's folder."""
+    """Return where an image should be: relative to the JSON, to its `images/`, or to its split's folder."""
     base, stem = posixpath.dirname(file), PurePosixPath(file).stem
     split = stem.rpartition("_")[2]  # instances_train2017.json
     places = ("", "images", "..", "../images", f"../{split}", f"../images/{split}", split, f"images/{split}")
@@ -171,16 +171,16 @@ def _likely(file: str, name: str) -> list[str]:
 
 
 def to_json(
-    pictures: Mapping[str, tuple[int, int, Sequence[Label]]], scores: Mapping[str, Sequence[float]] | None = None
+    labelled: Mapping[str, tuple[int, int, Sequence[Label]]], scores: Mapping[str, Sequence[float]] | None = None
 ) -> str:
-    """Write pictures (path -> width, height, labels) as COCO: what `read` reads back. Ids are those of `CLASSES`.
+    """Write images (path -> width, height, labels) as COCO: what `read` reads back. Ids are those of `CLASSES`.
 
     Args:
         scores: path -> the confidence of each of its labels, where they are a detector's.
     """
     boxes: list[dict[str, Any]] = []
     images = []
-    for image_id, (path, (width, height, labels)) in enumerate(sorted(pictures.items()), start=1):
+    for image_id, (path, (width, height, labels)) in enumerate(sorted(labelled.items()), start=1):
         images.append({"id": image_id, "file_name": path, "width": width, "height": height})
         own = [_entry(label, image_id, len(boxes) + place) for place, label in enumerate(labels, start=1)]
         if scores is not None:

@@ -1,6 +1,6 @@
-"""What the readers share: which files there are, what is a number, and which annotation belongs to which picture.
+"""What the readers share: which files there are, what is a number, and which annotation belongs to which image.
 
-Knows no layout. An annotation is one XML file, one label file, or what one COCO file says of one picture.
+Knows no layout. An annotation is one XML file, one label file, or what one COCO file says of one image.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path, PurePosixPath
 from facemask_train.core.types import Published, Row
 
 Sizes = Mapping[str, tuple[int, int]]
-"""A picture's path relative to the source's folder -> its (width, height) as displayed; absent where unreadable."""
+"""An image's path relative to the source's folder -> its (width, height) as displayed; absent where unreadable."""
 
-PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"))
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"))
 
-# A folder of one of these names says nothing of which picture a file belongs to: `images/train/a.jpg`,
+# A folder of one of these names says nothing of which image a file belongs to: `images/train/a.jpg`,
 # `labels/train/a.txt` and `train/annotations/a.xml` are all at home in `train`. It holds the `ultralytics` rule
 # (the last `images` of the path becomes `labels`) and VOC's own `JPEGImages` and `Annotations`.
 _HOLDERS = frozenset(
@@ -38,7 +38,7 @@ _short.maxstring = _short.maxother = 60
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What one file says of one picture; `named` is the picture's file name as the annotation itself gives it."""
+    """What one file says of one image; `named` is the image's file name as the annotation itself gives it."""
 
     file: str
     rows: tuple[Row, ...] = ()
@@ -49,7 +49,7 @@ class Annotation:
 
 
 Claim = tuple[Annotation, Sequence[str]]
-"""An annotation and its pictures: none (an orphan), one, or several that cannot be told apart."""
+"""An annotation and its images: none (an orphan), one, or several that cannot be told apart."""
 
 
 def list_files(folder: Path, *, broken: bool = False) -> list[str]:
@@ -72,9 +72,9 @@ def _hidden(part: str) -> bool:
     return part.startswith(".") or part == "__MACOSX"
 
 
-def list_pictures(folder: Path) -> list[str]:
-    """Return every picture file, by its extension, as a sorted relative posix path."""
-    return [file for file in list_files(folder) if suffix(file) in PICTURE_SUFFIXES]
+def list_images(folder: Path) -> list[str]:
+    """Return every image file, by its extension, as a sorted relative posix path."""
+    return [file for file in list_files(folder) if suffix(file) in IMAGE_SUFFIXES]
 
 
 def suffix(file: str) -> str:
@@ -104,28 +104,28 @@ def quoted(value: object) -> str:
     return _short.repr(value)
 
 
-def pair(pictures: Sequence[str], named: Mapping[str, str]) -> dict[str, list[str]]:
-    """Find the picture of each annotation file.
+def pair(images: Sequence[str], named: Mapping[str, str]) -> dict[str, list[str]]:
+    """Find the image of each annotation file.
 
-    In this order: the picture of the same stem in the same place (beside it, or in a parallel `images/` folder);
+    In this order: the image of the same stem in the same place (beside it, or in a parallel `images/` folder);
     the one of the same stem anywhere; the one that the annotation names, whatever its extension. Each step looks
-    only among the pictures that no annotation has found in an earlier one. The stem goes before the name because
-    pictures are renamed and re-encoded together with their annotation's file, and the name inside stays behind.
+    only among the images that no annotation has found in an earlier one. The stem goes before the name because
+    images are renamed and re-encoded together with their annotation's file, and the name inside stays behind.
 
     Args:
-        named: annotation file -> the picture's name that it gives, empty where it gives none.
+        named: annotation file -> the image's name that it gives, empty where it gives none.
 
     Returns:
-        Annotation file -> its pictures: none, one, or several that cannot be told apart.
+        Annotation file -> its images: none, one, or several that cannot be told apart.
     """
     owners: dict[str, list[str]] = {file: [] for file in named}
     own = {file: file for file in named}
     steps: tuple[tuple[Callable[[str], object], Mapping[str, str]], ...] = ((_place, own), (_stem, own), (_stem, named))
     for key_of, wanted in steps:
-        claimed = {picture for found in owners.values() for picture in found}
-        free = index_by([picture for picture in pictures if picture not in claimed], key_of)
+        claimed = {image for found in owners.values() for image in found}
+        free = index_by([image for image in images if image not in claimed], key_of)
         for file in [file for file, found in owners.items() if not found]:
-            found = [picture for picture in free[key_of(wanted[file])] if same_split(picture, file)]
+            found = [image for image in free[key_of(wanted[file])] if same_split(image, file)]
             owners[file] = _narrow(found, file, named[file])
     return owners
 
@@ -162,7 +162,7 @@ def same_split(one: str, other: str) -> bool:
 
 
 def _narrow(candidates: Sequence[str], file: str, name: str) -> list[str]:
-    """Prefer the pictures beside the annotation, then those in its parallel folder, then those that it names."""
+    """Prefer the images beside the annotation, then those in its parallel folder, then those that it names."""
     found = list(candidates)
     if len(found) > 1:
         found = [path for path in found if path.rpartition("/")[0] == file.rpartition("/")[0]] or found
@@ -171,11 +171,11 @@ def _narrow(candidates: Sequence[str], file: str, name: str) -> list[str]:
     return found
 
 
-def assemble(pictures: Sequence[str], claims: Iterable[Claim]) -> tuple[tuple[Published, ...], tuple[Row, ...]]:
-    """Give each picture its rows, and return them with the rows of absent pictures: no row is lost, none twice.
+def assemble(images: Sequence[str], claims: Iterable[Claim]) -> tuple[tuple[Published, ...], tuple[Row, ...]]:
+    """Give each image its rows, and return them with the rows of absent images: no row is lost, none twice.
 
-    Two annotations of one picture are harmless where they agree (their rows are then duplicates), and
-    `two-annotations` where they do not. One annotation of several pictures is `shared-annotation` for each of them;
+    Two annotations of one image are harmless where they agree (their rows are then duplicates), and
+    `two-annotations` where they do not. One annotation of several images is `shared-annotation` for each of them;
     its rows are counted with the first.
     """
     found: defaultdict[str, list[Annotation]] = defaultdict(list)
@@ -190,23 +190,23 @@ def assemble(pictures: Sequence[str], claims: Iterable[Claim]) -> tuple[tuple[Pu
             found[owners[0]].append(shared)
             for owner in owners[1:]:
                 found[owner].append(replace(shared, rows=()))
-    return tuple(_publish(picture, found[picture]) for picture in pictures), tuple(orphans)
+    return tuple(_publish(image, found[image]) for image in images), tuple(orphans)
 
 
 def _orphan(row: Row, annotation: Annotation) -> Row:
-    named = f"no picture {quoted(annotation.named)}" if annotation.named else "no picture of this file's name"
-    return replace(row, corners=None, cause="no-picture", detail=annotation.detail or named)
+    named = f"no image {quoted(annotation.named)}" if annotation.named else "no image of this file's name"
+    return replace(row, corners=None, cause="no-image", detail=annotation.detail or named)
 
 
-def _publish(picture: str, annotations: Sequence[Annotation]) -> Published:
+def _publish(image: str, annotations: Sequence[Annotation]) -> Published:
     if not annotations:
-        return Published(picture, cause="no-label-file", detail="no annotation was found for this picture")
+        return Published(image, cause="no-label-file", detail="no annotation was found for this image")
     rows = tuple(row for annotation in annotations for row in annotation.rows)
     first = next((annotation for annotation in annotations if annotation.cause), annotations[0])
     cause, detail = first.cause, first.detail
     if not cause and len(set(map(_said, annotations))) > 1:
         cause, detail = "two-annotations", " and ".join(annotation.file for annotation in annotations)
-    return Published(picture, rows, cause, detail, first.declared)
+    return Published(image, rows, cause, detail, first.declared)
 
 
 def _said(annotation: Annotation) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML file per picture. The only place that knows VOC's origin.
+"""Pascal VOC: one XML file per image. The only place that knows VOC's origin.
 
 Any folder structure will do (`common.pair`). Rows are `<object>` elements, in the file's order.
 
@@ -24,8 +24,8 @@ from facemask_train.formats.pairing import Annotation, Sizes, assemble, list_fil
 log = logging.getLogger(__name__)
 
 # VOC counts pixels from 1. 1 comes off the maxima too, so a full-width box is written (1, W + 1), which source 1
-# has, and which only this reading puts inside the picture. Measured on the reduced archives of sources 1 and 2, over
-# 538 pictures that they share (3,235 boxes): the median IoU with source 2's boxes is 0.872 as published, 0.907 with
+# has, and which only this reading puts inside the image. Measured on the reduced archives of sources 1 and 2, over
+# 538 images that they share (3,235 boxes): the median IoU with source 2's boxes is 0.872 as published, 0.907 with
 # 1 off the minima alone, 0.944 with 1 off both; where the two copies have the same size in pixels it is exactly 1.
 ORIGIN = 1
 
@@ -33,7 +33,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _OBJECT_TAG = re.compile(rb"<object(?=[\s/>]|$)")
 
 
-def read(folder: Path, pictures: Sequence[str], sizes: Sizes) -> Reading:  # noqa: ARG001 - VOC is in pixels already
+def read(folder: Path, images: Sequence[str], sizes: Sizes) -> Reading:  # noqa: ARG001 - VOC is in pixels already
     """Read every XML file of a folder.
 
     Raises:
@@ -46,8 +46,8 @@ def read(folder: Path, pictures: Sequence[str], sizes: Sizes) -> Reading:  # noq
             f"{folder}: expected Pascal VOC annotations (.xml), found none",
             next_step="check `format:` of this source in configs/sources.yaml; `probe` finds out by itself",
         )
-    owners = pair(pictures, {annotation.file: annotation.named for annotation in annotations})
-    published, orphans = assemble(pictures, [(annotation, owners[annotation.file]) for annotation in annotations])
+    owners = pair(images, {annotation.file: annotation.named for annotation in annotations})
+    published, orphans = assemble(images, [(annotation, owners[annotation.file]) for annotation in annotations])
     return Reading(published, orphans)
 
 
@@ -112,7 +112,7 @@ def _declared(root: ElementTree.Element) -> tuple[int, int] | None:
 
 
 def to_xml(filename: str, labels: Sequence[Label], *, width: int, height: int) -> str:
-    """Write a picture's labels as VOC, 1-based: what `read` reads back."""
+    """Write an image's labels as VOC, 1-based: what `read` reads back."""
     root = ElementTree.Element("annotation")
     _put(root, "filename", filename)
     _put_all(ElementTree.SubElement(root, "size"), {"width": str(width), "height": str(height), "depth": "3"})

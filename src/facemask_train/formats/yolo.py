@@ -1,10 +1,10 @@
 """YOLO text labels: `id x_centre y_centre width height`, normalised. The only place that knows normalised centres.
 
-Reads labels beside the pictures, in a parallel `labels/` tree, darknet's (`obj.names`, `obj.data`) and Roboflow's
+Reads labels beside the images, in a parallel `labels/` tree, darknet's (`obj.names`, `obj.data`) and Roboflow's
 layouts, wherever they lie in the folder (`common.pair`). Rows are the non-blank lines of label files; a row's number
 is its line, from 1.
 
-A `.txt` file is a label file where a picture of its stem is found, or it lies under a `labels` folder, or all its
+A `.txt` file is a label file where an image of its stem is found, or it lies under a `labels` folder, or all its
 non-blank lines have five columns or more, the first an integer. Of the files that are usually something else
 (`classes.txt`, `train.txt`, `README.txt`, ...) only the last holds.
 
@@ -12,7 +12,7 @@ non-blank lines have five columns or more, the first an integer. Of the files th
     wrong-columns     row  not five columns: a confidence, a polygon, half a line
     unknown-class     row  the id is no whole number (`1.0` is one), or the names file has no such id
     not-a-number      row  a coordinate is text, NaN or infinite, or its corner is too large for a number
-    no-picture-size   row  the picture cannot be read, so its size in pixels is not known
+    no-image-size   row  the image cannot be read, so its size in pixels is not known
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from facemask_train.formats.pairing import (
 
 log = logging.getLogger(__name__)
 
-# Corners are written on a grid of 1e-7 of the picture: within 0.0005 px on 10,000 px. A grid of this width is also
+# Corners are written on a grid of 1e-7 of the image: within 0.0005 px on 10,000 px. A grid of this width is also
 # coarse enough that centre -/+ half the width stays inside [0, 1] when a tool computes in float32.
 _GRID = 10**7
 
@@ -51,7 +51,7 @@ _NAMES_ENTRY = re.compile(r"^\s*names\s*=\s*(.+?)\s*$", re.MULTILINE)
 _NO_LABELS = frozenset(["classes", "train", "valid", "val", "test", "readme", "names", "obj", "data"])
 
 
-def read(folder: Path, pictures: Sequence[str], sizes: Sizes) -> Reading:
+def read(folder: Path, images: Sequence[str], sizes: Sizes) -> Reading:
     """Read every label file of a folder.
 
     Raises:
@@ -60,13 +60,13 @@ def read(folder: Path, pictures: Sequence[str], sizes: Sizes) -> Reading:
     files = list_files(folder)
     names = read_names(folder, files)
     texts = [file for file in files if suffix(file) == ".txt"]
-    claims = _claims(folder, pair(pictures, dict.fromkeys(texts, "")), sizes, names)
+    claims = _claims(folder, pair(images, dict.fromkeys(texts, "")), sizes, names)
     if not claims:
         raise DataError(
             f"{folder}: expected YOLO label files (.txt), found none",
             next_step="check `format:` of this source in configs/sources.yaml; `probe` finds out by itself",
         )
-    published, orphans = assemble(pictures, claims)
+    published, orphans = assemble(images, claims)
     return Reading(published, orphans, names)
 
 
@@ -80,13 +80,13 @@ def _claims(
     folder: Path, owners: Mapping[str, Sequence[str]], sizes: Sizes, names: Sequence[str] | None
 ) -> list[Claim]:
     claims: list[Claim] = []
-    for file, pictures in owners.items():
+    for file, images in owners.items():
         text = text_of((folder / file).read_bytes())
-        if _is_label_file(file, text, owned=bool(pictures)):
-            size = sizes.get(pictures[0]) if pictures else None
-            claims.append((Annotation(file, rows(text, file, names=names, size=size)), pictures))
+        if _is_label_file(file, text, owned=bool(images)):
+            size = sizes.get(images[0]) if images else None
+            claims.append((Annotation(file, rows(text, file, names=names, size=size)), images))
         elif not _usually_something_else(file):
-            log.warning("%s: not read, no picture has this name and its lines are no labels", file)
+            log.warning("%s: not read, no image has this name and its lines are no labels", file)
     return claims
 
 
@@ -117,7 +117,7 @@ def rows(text: str, file: str, *, names: Sequence[str] | None, size: tuple[int, 
 
     Args:
         names: the class names by id, or None where there is no names file; a row's name is then its id.
-        size: the picture's width and height in pixels, or None where they are not known.
+        size: the image's width and height in pixels, or None where they are not known.
     """
     return tuple(_row(line.split(), Row(file, place), names, size) for place, line in _numbered(text))
 
@@ -133,7 +133,7 @@ def _row(columns: Sequence[str], row: Row, names: Sequence[str] | None, size: tu
     if None in values:
         return _refused(row, name, "not-a-number", quoted(" ".join(columns[1:])))
     if size is None:
-        return _refused(row, name, "no-picture-size", "the picture cannot be read")
+        return _refused(row, name, "no-image-size", "the image cannot be read")
     x, y, w, h = (value for value in values if value is not None)
     width, height = size
     corners = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
@@ -222,14 +222,14 @@ def lines(labels: Sequence[Label], width: int, height: int) -> str:
     """Write labels as fmask's own label file: ids of `records.CLASSES`, a line end after each, empty for none.
 
     Raises:
-        ValueError: a box is not inside the picture.
+        ValueError: a box is not inside the image.
     """
     return "".join(f"{label.class_id} {_normalised(label.box, width, height)}\n" for label in labels)
 
 
 def _normalised(box: Box, width: int, height: int) -> str:
     if box.x_min < 0 or box.y_min < 0 or box.x_max > width or box.y_max > height:
-        raise ValueError(f"a box must lie inside its picture of {width} x {height} px, found {box.corners}")
+        raise ValueError(f"a box must lie inside its image of {width} x {height} px, found {box.corners}")
     left, right = _on_grid(box.x_min / width, box.x_max / width)
     top, bottom = _on_grid(box.y_min / height, box.y_max / height)
     values = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)

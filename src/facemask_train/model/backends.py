@@ -4,8 +4,8 @@
     best.onnx                ONNX Runtime
     best_openvino_model/     OpenVINO (the folder, or the .xml in it)
 
-An export says what it is in its own metadata, as the `ultralytics` package writes them. Knows no pictures' own sizes:
-it is asked for pictures that are letterboxed already.
+An export says what it is in its own metadata, as the `ultralytics` package writes them. Knows no images' own sizes:
+it is asked for images that are letterboxed already.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Backend:
             suppression is part of the graph, of (n, found, 6): corners, confidence, class id.
         imgsz: the size in pixels that it was trained or exported at.
         size: the only (height, width) that it takes, or None where it takes any multiple of 32.
-        batch: the only number of pictures that it takes at once, or None.
+        batch: the only number of images that it takes at once, or None.
         least: the confidence below which it says nothing, whatever is asked.
         point: the confidence from which its answers count at `imgsz`, where an export says one.
         device: the torch device that it runs on.
@@ -104,7 +104,7 @@ def _pytorch(weights: Path, device: str, precision: str, streams: int) -> Backen
     device_name(device)  # what is not there is refused
     chosen = select_device(device, verbose=False)
     share_cores(streams)
-    # Pictures come as (n, h, w, 3), which seen as (n, 3, h, w) is the order in memory that the CPU is twice as fast in.
+    # Images come as (n, h, w, 3), which seen as (n, 3, h, w) is the order in memory that the CPU is twice as fast in.
     model = model.fuse(verbose=False).eval().to(chosen, memory_format=torch.channels_last)
     spare = [model]
 
@@ -121,7 +121,7 @@ def _pytorch(weights: Path, device: str, precision: str, streams: int) -> Backen
 
 
 def _taken(spare: list[Any], model: Any) -> Any:
-    """Take a model that no other thread asks, or a copy: its head remembers the size of the last picture."""
+    """Take a model that no other thread asks, or a copy: its head remembers the size of the last image."""
     try:
         return spare.pop()
     except IndexError:
@@ -170,7 +170,7 @@ def _openvino(weights: Path, precision: str, streams: int) -> Backend:
     core = _core(runtime)
     # By itself it takes bfloat16 where the processor has it, which moves boxes by pixels.
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
-    own = streams if cores() >= 2 * streams else 1  # one thread for each picture is no gain here, unlike elsewhere
+    own = streams if cores() >= 2 * streams else 1  # one thread for each image is no gain here, unlike elsewhere
     hints |= {"NUM_STREAMS": str(own), "INFERENCE_NUM_THREADS": str(cores()), "ENABLE_CPU_PINNING": "NO"}
     try:
         model = core.read_model(path)

@@ -1,6 +1,6 @@
 """From a checkpoint to the files that other runtimes read: ONNX and OpenVINO. Knows no runs, and judges nothing.
 
-Both take pictures (n, 3, h, w), RGB from 0 to 1, of any n and sides that are multiples of the stride. They give:
+Both take images (n, 3, h, w), RGB from 0 to 1, of any n and sides that are multiples of the stride. They give:
 
 - with suppression inside, `detections` (n, k, 6): corners in pixels, confidence, class id; the most confident first,
   k is 300 at most, and rows of confidence 0 are padding. Whoever reads it needs neither torch nor a suppression.
@@ -64,22 +64,22 @@ def to_openvino(source: Path, folder: Path) -> None:
 
 
 def _traced(weights: Path, target: Path, imgsz: int) -> None:
-    """Write the network itself, from pictures to what its head says."""
+    """Write the network itself, from images to what its head says."""
     import torch
 
     model, _ = load_model(weights)
     model = model.fuse(verbose=False).eval()
     head = model.model[-1]
     head.export, head.dynamic, head.format = True, True, "onnx"
-    pictures = torch.zeros(1, 3, imgsz, imgsz)
+    images = torch.zeros(1, 3, imgsz, imgsz)
     free = {"images": {0: "batch", 2: "height", 3: "width"}, _RAW: {0: "batch", 2: "anchors"}}
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter(
             "ignore"
         )  # of the tracer: the newer exporter needs a package more, and gains nothing here
-        model(pictures)
+        model(images)
         torch.onnx.export(
-            model, (pictures,), str(target), opset_version=OPSET, input_names=["images"], output_names=[_RAW],
+            model, (images,), str(target), opset_version=OPSET, input_names=["images"], output_names=[_RAW],
             dynamic_axes=free, dynamo=False,
         )  # fmt: skip
 
@@ -102,7 +102,7 @@ def _suppress(model: Any) -> None:
     """Put non-maximum suppression behind a network's raw output.
 
     What is kept stands in a table of confidences (n, classes x anchors) that is 0 elsewhere; the highest of it are the
-    detections. So it works for any number of pictures, and the output has one shape.
+    detections. So it works for any number of images, and the output has one shape.
     """
     from onnx import TensorProto, helper
 

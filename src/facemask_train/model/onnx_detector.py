@@ -27,19 +27,19 @@ _GREY = (114, 114, 114)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LightDetector:
-    """A loaded file, the size that pictures are brought to (pixels), and the confidence that it says was chosen."""
+    """A loaded file, the size that images are brought to (pixels), and the confidence that it says was chosen."""
 
     session: Any
     imgsz: int
     point: float | None = None
 
-    def answers(self, pictures: Iterable[Array], *, confidence: float = 0.25) -> Iterator[tuple[Detection, ...]]:
-        """Yield what is found in each picture, (h, w, 3) uint8 RGB, above a confidence, the most confident first."""
+    def answers(self, images: Iterable[Array], *, confidence: float = 0.25) -> Iterator[tuple[Detection, ...]]:
+        """Yield what is found in each image, (h, w, 3) uint8 RGB, above a confidence, the most confident first."""
         import numpy as np
 
-        for picture in pictures:
-            placed = Placed.of(picture.shape[0], picture.shape[1], self.imgsz)
-            boxed = placed.letterbox(picture).transpose(2, 0, 1)[None]
+        for image in images:
+            placed = Placed.of(image.shape[0], image.shape[1], self.imgsz)
+            boxed = placed.letterbox(image).transpose(2, 0, 1)[None]
             rows = self.session.run(None, {"images": np.divide(boxed, 255, dtype=np.float32)})[0][0]
             rows = rows[rows[:, 4] > confidence]
             corners = placed.back(rows[:, :4]).tolist()
@@ -50,7 +50,7 @@ class LightDetector:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where a picture of `height` x `width` comes to lie in what the network sees: scaled, and padded around.
+    """Where an image of `height` x `width` comes to lie in what the network sees: scaled, and padded around.
 
     As the validator of the `ultralytics` package does it: the least rectangle with sides that are multiples of 32.
     """
@@ -73,19 +73,19 @@ class Placed:
             round(down - 0.1), round(down + 0.1), round(across - 0.1), round(across + 0.1),
         )  # fmt: skip
 
-    def letterbox(self, picture: Array) -> Array:
-        """Return the picture as the network sees it, (h, w, 3)."""
+    def letterbox(self, image: Array) -> Array:
+        """Return the image as the network sees it, (h, w, 3)."""
         import cv2
 
-        if picture.shape[:2] != self.scaled:
-            picture = cv2.resize(picture, self.scaled[::-1], interpolation=cv2.INTER_LINEAR)
+        if image.shape[:2] != self.scaled:
+            image = cv2.resize(image, self.scaled[::-1], interpolation=cv2.INTER_LINEAR)
         boxed: Array = cv2.copyMakeBorder(
-            picture, self.top, self.bottom, self.left, self.right, cv2.BORDER_CONSTANT, value=_GREY
+            image, self.top, self.bottom, self.left, self.right, cv2.BORDER_CONSTANT, value=_GREY
         )
         return boxed
 
     def back(self, corners: Array) -> Array:
-        """Return corners (n, 4) in what the network sees as corners in the picture, clipped to it."""
+        """Return corners (n, 4) in what the network sees as corners in the image, clipped to it."""
         import numpy as np
 
         offset = np.array([self.left, self.top] * 2, np.float32)

@@ -46,7 +46,7 @@ def open_ultralytics() -> None:
     from ultralytics.engine import trainer
     from ultralytics.utils import LOGGER, SETTINGS
 
-    Image.open = stock_open  # the package's own asks for another package where a file is no picture
+    Image.open = stock_open  # the package's own asks for another package where a file is no image
     LOGGER.setLevel(logging.WARNING)
     for key in _OTHERS:  # in memory only: `SETTINGS.update` would write to disk
         dict.__setitem__(SETTINGS, key, False)
@@ -62,7 +62,7 @@ def _on_cuda(model: Any) -> bool:
 def _leave_files_alone() -> None:
     """Keep the package from writing into a dataset, from trusting what lies in one, and from renaming a checkpoint.
 
-    A label cache is a pickle (loading a foreign one runs code), pictures that its scan finds wanting are written anew,
+    A label cache is a pickle (loading a foreign one runs code), images that its scan finds wanting are written anew,
     and a file called yolov5s.pt is taken for a download of yolov5su.pt.
     """
     from ultralytics.data import dataset, utils
@@ -70,7 +70,7 @@ def _leave_files_alone() -> None:
 
     dataset.load_dataset_cache_file = _no_cache
     dataset.save_dataset_cache_file = _no_saving
-    utils._replace_image = lambda *_picture: None
+    utils._replace_image = lambda *_image: None
     downloads.attempt_download_asset = lambda file, *_args, **_kwargs: str(file)
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint and pictures in, detections and scores out: the one door to inference. Knows no runs and no reports."""
+"""A checkpoint and images in, detections and scores out: the one door to inference. Knows no runs and no reports."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.001
 IOU = 0.7
 MAX_DETECTIONS = 300
-"""What `ultralytics` validates with by default (lowest confidence, non-maximum suppression, detections a picture)."""
+"""What `ultralytics` validates with by default (lowest confidence, non-maximum suppression, detections an image)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One answer of a detector. Its corners are clipped to the picture, so they may hold no area at an edge."""
+    """One answer of a detector. Its corners are clipped to the image, so they may hold no area at an edge."""
 
     name: str
     confidence: float
@@ -40,19 +40,19 @@ def surest_first(found: Iterable[Detection]) -> tuple[Detection, ...]:
 
 
 class Asked(Protocol):
-    """A loaded model, whatever runs it: pictures (h, w, 3; uint8 RGB) in, what is found in each out."""
+    """A loaded model, whatever runs it: images (h, w, 3; uint8 RGB) in, what is found in each out."""
 
     @property
     def imgsz(self) -> int: ...
 
-    def answers(self, pictures: Iterable[Any], *, confidence: float = ...) -> Iterator[tuple[Detection, ...]]: ...
+    def answers(self, images: Iterable[Any], *, confidence: float = ...) -> Iterator[tuple[Detection, ...]]: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One scored picture: its labels as the validator read them, and every detection, the most confident first.
+class ImageResult:
+    """One scored image: its labels as the validator read them, and every detection, the most confident first.
 
-    `image` is its path relative to the data.yaml's folder. Boxes are in pixels of the picture as displayed.
+    `image` is its path relative to the data.yaml's folder. Boxes are in pixels of the image as displayed.
     """
 
     image: str
@@ -64,7 +64,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The validator's numbers, 0 to 1. `n` counts labelled faces, `images` the pictures that hold one.
+    """The validator's numbers, 0 to 1. `n` counts labelled faces, `images` the images that hold one.
 
     Without a labelled face there is nothing to measure, and the numbers are None.
     """
@@ -96,7 +96,7 @@ class Curves:
 class Validation:
     """All that one pass over a split gives. `confidence` is where precision and recall stand: the best mean F1.
 
-    The means over classes (`mean`) leave out classes without a labelled face. `pictures` are sorted by `image`.
+    The means over classes (`mean`) leave out classes without a labelled face. `images` are sorted by `image`.
     """
 
     model: str
@@ -104,7 +104,7 @@ class Validation:
     per_class: Mapping[str, Score]
     confidence: float
     curves: Curves
-    pictures: tuple[Picture, ...]
+    images: tuple[ImageResult, ...]
 
 
 def load_model(weights: Path) -> tuple[Any, dict[str, Any]]:
@@ -161,11 +161,11 @@ def validate(
 ) -> Validation:
     """Score a checkpoint on one split with the package's own validator and its default settings, in one pass.
 
-    Nothing is written beside the pictures, and nothing but pictures and labels is read there.
+    Nothing is written beside the images, and nothing but images and labels is read there.
 
     Raises:
         MissingError: there is no such checkpoint or data.yaml.
-        DataError: the checkpoint cannot be used, its classes are not `CLASSES`, or the split has no readable picture.
+        DataError: the checkpoint cannot be used, its classes are not `CLASSES`, or the split has no readable image.
         UsageError: there is no such device.
     """
     model, _ = load_model(weights)
@@ -180,7 +180,7 @@ def validate(
         except (FileNotFoundError, RuntimeError) as error:
             if "images found" not in str(error) and "loading data" not in str(error):
                 raise
-            raise _no_pictures(data_yaml, split) from error
+            raise _no_images(data_yaml, split) from error
     return _validation(_model_name(model), validator)
 
 
@@ -203,16 +203,16 @@ def _split_yaml(data_yaml: Path, split: str, scratch: Path) -> Path:
     """Write a data.yaml of one split: one that the package reads may also name a script for it to run."""
     entry = read_yaml(data_yaml).get(split)
     if not isinstance(entry, str) or not (folder := data_yaml.parent.resolve() / entry).is_dir():
-        raise _no_pictures(data_yaml, split)
+        raise _no_images(data_yaml, split)
     path = scratch / "data.yaml"
     names = dict(enumerate(CLASSES))
     path.write_text(yaml.safe_dump({"train": str(folder), "val": str(folder), "names": names}), encoding="utf-8")
     return path
 
 
-def _no_pictures(data_yaml: Path, split: str) -> DataError:
+def _no_images(data_yaml: Path, split: str) -> DataError:
     return DataError(
-        f"{data_yaml}: expected pictures under '{split}', found none",
+        f"{data_yaml}: expected images under '{split}', found none",
         next_step="score another split (--split), or build an ensemble that has this one",
     )
 
@@ -231,7 +231,7 @@ def _validator(settings: Mapping[str, Any], folder: Path, progress: Progress) ->
     class Remembering(DetectionValidator):  # type: ignore[misc]
         def update_metrics(self, preds: list[dict[str, Any]], batch: dict[str, Any]) -> None:
             for index, found in enumerate(preds):
-                pictures.append(_picture(self, found, self._prepare_batch(index, batch), folder))
+                images.append(_image(self, found, self._prepare_batch(index, batch), folder))
             super().update_metrics(preds, batch)
 
     def begin(validator: Any) -> None:
@@ -239,27 +239,27 @@ def _validator(settings: Mapping[str, Any], folder: Path, progress: Progress) ->
         progress("scoring", 0, len(validator.dataloader.dataset))
 
     def batch_done(validator: Any) -> None:
-        progress("scoring", len(pictures), len(validator.dataloader.dataset))
+        progress("scoring", len(images), len(validator.dataloader.dataset))
 
-    pictures: list[Picture] = []
+    images: list[ImageResult] = []
     hooks = callbacks.get_default_callbacks()
     hooks["on_val_start"].append(begin)
     hooks["on_val_batch_end"].append(batch_done)
     fixed = {"mode": "val", "split": "val", "rect": True, "plots": False, "verbose": False}
     limits = {"conf": CONFIDENCE, "iou": IOU, "max_det": MAX_DETECTIONS}
     validator = Remembering(args={**fixed, **limits, **settings}, _callbacks=hooks)
-    validator.pictures = pictures
+    validator.images = images
     return validator
 
 
-def _picture(validator: Any, found: dict[str, Any], shown: dict[str, Any], folder: Path) -> Picture:
-    """Return one picture with its labels and detections, taken back from the letterboxed to its own pixels."""
+def _image(validator: Any, found: dict[str, Any], shown: dict[str, Any], folder: Path) -> ImageResult:
+    """Return one image with its labels and detections, taken back from the letterboxed to its own pixels."""
     image = Path(os.path.relpath(shown["im_file"], folder.resolve())).as_posix()
     height, width = shown["ori_shape"]
     labels = _named_boxes(validator, shown, shown)
     detections = zip(_named_boxes(validator, found, shown), found["conf"].tolist(), strict=True)
     answers = (Detection(name, confidence, corners) for (name, corners), confidence in detections)
-    return Picture(
+    return ImageResult(
         image=image,
         width=int(width),
         height=int(height),
@@ -287,15 +287,15 @@ def _validation(model: str, validator: Any) -> Validation:
     metrics, box = validator.metrics, validator.metrics.box
     rows = {int(index): row for row, index in enumerate(box.ap_class_index)}
     names = tuple(CLASSES[index] for index in rows)
-    pictures = tuple(sorted(validator.pictures, key=lambda picture: picture.image))
-    n, images = int(metrics.nt_per_class.sum()), sum(bool(picture.labels) for picture in pictures)
+    results = tuple(sorted(validator.images, key=lambda result: result.image))
+    n, images = int(metrics.nt_per_class.sum()), sum(bool(result.labels) for result in results)
     return Validation(
         model=model,
         mean=_score(metrics.mean_results() if rows else None, n, images),
         per_class={name: _class_score(metrics, rows.get(index), index) for index, name in enumerate(CLASSES)},
         confidence=_best_confidence(box) if rows else 0.0,
         curves=Curves(names, box.px, box.prec_values, box.p_curve, box.r_curve, box.f1_curve),
-        pictures=pictures,
+        images=results,
     )
 
 

@@ -36,15 +36,15 @@ def write(
         apart: the faces on which the first and the last run disagree.
         data: the ensemble's folder; without it there is no gallery.
     """
-    pictures = {}
-    if data.is_dir() and all((data / one.picture.image).is_file() for one in apart[:_SHOWN]):
+    images = {}
+    if data.is_dir() and all((data / one.result.image).is_file() for one in apart[:_SHOWN]):
         _draw(apart, (names[0], names[-1]), data, folder / GALLERY)
-        pictures[GALLERY] = inlined(folder / GALLERY)
+        images[GALLERY] = inlined(folder / GALLERY)
     curves = {name: charts.lines(_curves(names, sides, name), "recall", "precision") for name in CLASSES}
     title = (
         f"{' and '.join(names) if len(names) < 4 else f'{len(names)} runs'} on {found['ensemble']}, {found['split']}"
     )
-    html = render("compare.html", title=title, found=found, curves=curves, pictures=pictures)
+    html = render("compare.html", title=title, found=found, curves=curves, images=images)
     (folder / "report.html").write_text(html, encoding="utf-8", newline="\n")
     (folder / "report.md").write_text(_markdown(title, found), encoding="utf-8", newline="\n")
 
@@ -97,13 +97,13 @@ def _draw(apart: Sequence[Disagreement], names: tuple[str, str], data: Path, pat
 
 
 def _tiles(one: Disagreement, names: tuple[str, str], data: Path) -> list[Tile]:
-    picture = open_upright(data / one.picture.image)
-    around = window([one.label.box.corners], picture.width, picture.height, around=2.2)
+    image = open_upright(data / one.result.image)
+    around = window([one.label.box.corners], image.width, image.height, around=2.2)
     tiles = []
     for index, answer in enumerate(one.answers):
         boxes = [(one.label.box.corners, LABELLED, True)]
         boxes += [(answer.corners, DETECTED, True)] if answer is not None else []
         said = f"{answer.name} {answer.confidence:.2f}" if answer is not None else "missed"
         colour = GOOD if one.right == index else BAD
-        tiles.append(Tile(crop(picture, around, boxes), f"{said}  (is {one.label.name})", names[index], colour))
+        tiles.append(Tile(crop(image, around, boxes), f"{said}  (is {one.label.name})", names[index], colour))
     return tiles

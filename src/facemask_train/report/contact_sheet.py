@@ -1,4 +1,4 @@
-"""Pages of crops: bands of tiles with captions, as one JPEG. Knows pictures and boxes, no scores."""
+"""Pages of crops: bands of tiles with captions, as one JPEG. Knows images and boxes, no scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GOOD, BAD = "#0f766e", "#b91c1c"
 class Tile:
     """One square crop, what stands below it, and a note in grey under that."""
 
-    picture: Image
+    image: Image
     caption: str
     note: str = ""
     colour: str = INK
@@ -61,7 +61,7 @@ def draw_gallery(
         for index, tile in enumerate(band.tiles):
             x = _MARGIN + index % columns * (side + _GAP)
             y = top + _HEADING + index // columns * (side + _CAPTION + _GAP)
-            page.paste(tile.picture.resize((side, side)), (x, y))
+            page.paste(tile.image.resize((side, side)), (x, y))
             draw.text((x, y + side + 4), shortened(draw, tile.caption, side, 13), fill=tile.colour, font=font(13))
             draw.text((x, y + side + 21), shortened(draw, tile.note, side, 11), fill=GREY, font=font(11))
         top += height
@@ -86,7 +86,7 @@ def shortened(draw: ImageDraw, text: str, width: int, size: int) -> str:
 
 
 def window(boxes: Sequence[Corners], width: int, height: int, *, around: float = 2.0) -> tuple[int, int, int, int]:
-    """Return the square around some boxes: `around` times as long as they are, 64 px or more, inside the picture."""
+    """Return the square around some boxes: `around` times as long as they are, 64 px or more, inside the image."""
     x_min, y_min = (min(box[axis] for box in boxes) for axis in (0, 1))
     x_max, y_max = (max(box[axis] for box in boxes) for axis in (2, 3))
     side = round(max(64.0, around * max(x_max - x_min, y_max - y_min)))
@@ -96,22 +96,22 @@ def window(boxes: Sequence[Corners], width: int, height: int, *, around: float =
 
 
 def _inside(start: float, side: float, length: int) -> int:
-    """Move a window into the picture; one that is longer than the picture is centred on it."""
+    """Move a window into the image; one that is longer than the image is centred on it."""
     return round((length - side) / 2 if side >= length else min(max(start, 0), length - side))
 
 
 def crop(
-    picture: Image, around: tuple[int, int, int, int], boxes: Sequence[tuple[Corners, str, bool]], side: int = 196
+    image: Image, around: tuple[int, int, int, int], boxes: Sequence[tuple[Corners, str, bool]], side: int = 196
 ) -> Image:
     """Return a square crop with boxes on it, later ones on top.
 
     Args:
-        around: the crop's corners in the picture's pixels.
-        boxes: corners in the picture's pixels, colour, and whether the line is thick.
+        around: the crop's corners in the image's pixels.
+        boxes: corners in the image's pixels, colour, and whether the line is thick.
     """
     from PIL import Image, ImageDraw
 
-    tile = picture.crop(around).resize((side, side), Image.Resampling.BICUBIC)
+    tile = image.crop(around).resize((side, side), Image.Resampling.BICUBIC)
     draw, scale = ImageDraw.Draw(tile), side / (around[2] - around[0])
     for (x_min, y_min, x_max, y_max), colour, thick in boxes:
         placed = ((x_min - around[0]) * scale, (y_min - around[1]) * scale)

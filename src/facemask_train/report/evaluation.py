@@ -23,7 +23,7 @@ def page(
     curves: Curves,
     run: Mapping[str, Any],
     card: Mapping[str, Any],
-    pictures: Mapping[str, Path],
+    images: Mapping[str, Path],
 ) -> str:
     """Return an evaluation's report as HTML.
 
@@ -31,7 +31,7 @@ def page(
         found: what `metrics.json` holds.
         run: the run's `run.json`.
         card: the ensemble's `ensemble.json`.
-        pictures: files to put into the page, by name.
+        images: files to put into the page, by name.
     """
     return render(
         "report.html",
@@ -46,7 +46,7 @@ def page(
         slices=_by(found["slices"]),
         most_costly=max(one["cost"] for one in found["mistakes"].values()),
         least_side=f"{LEAST_SIDE:g}",
-        pictures={name: inlined(path) for name, path in pictures.items()},
+        images={name: inlined(path) for name, path in images.items()},
     )
 
 
@@ -67,7 +67,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def inlined(path: Path) -> str:
-    """Return a picture as a data URL."""
+    """Return an image as a data URL."""
     kind = "png" if path.suffix == ".png" else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 

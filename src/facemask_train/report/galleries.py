@@ -12,7 +12,7 @@ from facemask_train.eval.measures.matching import KINDS as MISSES
 from facemask_train.eval.measures.matching import Kind, Miss, most_telling
 from facemask_train.eval.perturbations.kinds import KINDS
 from facemask_train.eval.perturbations.shortcuts import Outcome, draw
-from facemask_train.model.validation import Detection, Picture
+from facemask_train.model.validation import Detection, ImageResult
 from facemask_train.report.contact_sheet import BAD, GOOD, Band, Tile, crop, draw_gallery, window
 
 _COLUMNS, _ROWS = 6, 2
@@ -28,7 +28,7 @@ def draw_misses(found: Sequence[Miss], folder: Path, confidence: float, title: s
 
     Args:
         found: every miss, as `matching.misses` returns them.
-        folder: the ensemble's folder; the pictures' paths are relative to it.
+        folder: the ensemble's folder; the images' paths are relative to it.
         confidence: the threshold that made them misses.
     """
     bands = []
@@ -43,21 +43,21 @@ def draw_misses(found: Sequence[Miss], folder: Path, confidence: float, title: s
 
 def _missed(miss: Miss, folder: Path, confidence: float) -> Tile:
     """Return a crop around one miss, with its own boxes drawn thick and its neighbours' thin."""
-    picture = miss.picture
+    image = miss.result
     label = miss.pair.label.box.corners if miss.pair.label is not None else None
-    boxes = list(_boxes(picture, label, miss.pair.detection, confidence))
-    around = window([box for box, _, own in boxes if own], picture.width, picture.height)
-    return Tile(crop(open_upright(folder / picture.image), around, boxes), _caption(miss), Path(picture.image).stem)
+    boxes = list(_boxes(image, label, miss.pair.detection, confidence))
+    around = window([box for box, _, own in boxes if own], image.width, image.height)
+    return Tile(crop(open_upright(folder / image.image), around, boxes), _caption(miss), Path(image.image).stem)
 
 
 def _boxes(
-    picture: Picture, label: Corners | None, detection: Detection | None, confidence: float
+    image: ImageResult, label: Corners | None, detection: Detection | None, confidence: float
 ) -> Iterator[tuple[Corners, str, bool]]:
     """Yield every labelled box, and every detected one above `confidence`: the miss's own last, on top."""
-    for other in picture.labels:
+    for other in image.labels:
         if other.box.corners != label:
             yield other.box.corners, LABELLED, False
-    for answer in picture.detections:
+    for answer in image.detections:
         if answer is not detection and answer.confidence > confidence:
             yield answer.corners, DETECTED, False
     if label is not None:
@@ -75,18 +75,18 @@ def _caption(miss: Miss) -> str:
     return f"{label.name} taken for {found}" if found else size
 
 
-def draw_suspects(found: Sequence[Suspect], pictures: Mapping[str, Picture], folder: Path, path: Path) -> None:
-    """Draw the pictures whose labels are the most suspect."""
+def draw_suspects(found: Sequence[Suspect], images: Mapping[str, ImageResult], folder: Path, path: Path) -> None:
+    """Draw the images whose labels are the most suspect."""
     tiles = []
     for one in found[: _COLUMNS * _ROWS]:
-        picture = pictures[one.image]
+        image = images[one.image]
         own = [(box, colour, True) for box, colour in ((one.label, LABELLED), (one.found, DETECTED)) if box is not None]
-        others = [(label.box.corners, LABELLED, False) for label in picture.labels if label.box.corners != one.label]
-        around = window([box for box, *_ in own], picture.width, picture.height)
+        others = [(label.box.corners, LABELLED, False) for label in image.labels if label.box.corners != one.label]
+        around = window([box for box, *_ in own], image.width, image.height)
         said = f"{one.why}: {one.name}" if one.label is None or one.why != "swapped" else f"swapped? found {one.name}"
         tile = crop(open_upright(folder / one.image), around, [*others, *own])
         tiles.append(Tile(tile, f"{said} {one.suspicion:.2f}", Path(one.image).stem))
-    many = f"{len(found)} pictures" if found else "none"
+    many = f"{len(found)} images" if found else "none"
     note = "a sure model's word against a label; whoever looks decides"
     draw_gallery([Band(f"The most suspect: {many}", tiles)], "Suspected label errors", note, path, boxes=True)
 
@@ -115,7 +115,7 @@ def draw_outcomes(outcomes: Sequence[Outcome], folder: Path, title: str, thresho
 
 
 def _varied(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Return a row of outcomes from as many pictures as there are, in their order."""
+    """Return a row of outcomes from as many images as there are, in their order."""
     first: dict[str, Outcome] = {}
     for one in outcomes:
         first.setdefault(one.face.image, one)
@@ -127,11 +127,11 @@ def _edited(one: Outcome, folder: Path, wrong: str) -> Tile:
     from PIL import Image
 
     kind = next(kind for kind in KINDS if kind.name == one.kind)
-    picture = Image.fromarray(draw(folder, one.face, kind))
-    around = window([one.face.label.box.corners], picture.width, picture.height, around=2.4)
+    image = Image.fromarray(draw(folder, one.face, kind))
+    around = window([one.face.label.box.corners], image.width, image.height, around=2.4)
     truth = one.face.label.name
     other = "no_mask" if truth == "mask" else "mask"
     said = {"same": truth, "flipped": other, "lost": "nothing found"}[one.result]
     caption = said if one.result == "lost" else f"{said} {one.confidence:.2f}"
     colour = BAD if one.result == wrong else GOOD if one.result != "lost" else "#6b7280"
-    return Tile(crop(picture, around, [], _TILE), caption, f"was {truth}", colour)
+    return Tile(crop(image, around, [], _TILE), caption, f"was {truth}", colour)

@@ -1,6 +1,6 @@
 """The look of every HTML page that fmask writes: a page is its sections, a section its blocks.
 
-A page is one file that opens from disk: its pictures and its style are in it, it asks the network for nothing and runs
+A page is one file that opens from disk: its images and its style are in it, it asks the network for nothing and runs
 no script. It is readable on a phone and on a wide screen, by day and by night. All text is escaped, so a file name may
 hold anything. The same input gives the same bytes. Knows nothing of what the pages are about.
 """
@@ -39,8 +39,8 @@ class KeyFigure:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture in the page itself, as a data URI; sizes in pixels."""
+class EmbeddedImage:
+    """An image in the page itself, as a data URI; sizes in pixels."""
 
     uri: str
     width: int
@@ -50,24 +50,24 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A picture of a grid with its caption; where there is none, `gone` says why. `mark` stands before the caption."""
+    """An image of a grid with its caption; where there is none, `gone` says why. `mark` stands before the caption."""
 
-    picture: Picture | None
+    image: EmbeddedImage | None
     caption: str
     mark: str = ""
     gone: str = "not to be had"
-    shape: float = 1.5  # width : height where there is no picture
+    shape: float = 1.5  # width : height where there is no image
 
     @property
     def ratio(self) -> str:
-        """Return width : height, the share of a row that the picture gets; extremes are held in."""
-        found = self.picture.width / self.picture.height if self.picture else self.shape
+        """Return width : height, the share of a row that the image gets; extremes are held in."""
+        found = self.image.width / self.image.height if self.image else self.shape
         return f"{min(4.0, max(0.4, found)):.3f}"
 
 
 @dataclass(frozen=True, slots=True)
-class PictureSet:
-    """Pictures that belong side by side, under a title of their own."""
+class ImageSet:
+    """Images that belong side by side, under a title of their own."""
 
     title: str
     aside: str
@@ -205,18 +205,18 @@ def _height(stack: Sequence[int], highest: int) -> str:
     return f"{88 * sum(stack) / highest:.2f}"  # percent; the rest is for the number above
 
 
-def figure(picture: Picture, caption: str) -> Markup:
-    """Return one picture over the whole width."""
-    return _block("figure", picture, caption)
+def figure(image: EmbeddedImage, caption: str) -> Markup:
+    """Return one image over the whole width."""
+    return _block("figure", image, caption)
 
 
 def grid(items: Iterable[Shown], *, height: int = 150) -> Markup:
-    """Return captioned pictures in rows, each in its own shape, about `height` pixels high."""
+    """Return captioned images in rows, each in its own shape, about `height` pixels high."""
     return _block("grid", list(items), height)
 
 
-def sets(items: Iterable[PictureSet], *, height: int = 150) -> Markup:
-    """Return sets of pictures, each framed."""
+def sets(items: Iterable[ImageSet], *, height: int = 150) -> Markup:
+    """Return sets of images, each framed."""
     return _block("sets", list(items), height)
 
 
@@ -229,12 +229,12 @@ def pair(*parts: Markup) -> Markup:
     )
 
 
-def embed(image: Image, alt: str, *, quality: int = 80) -> Picture:
-    """Return a picture as the page holds it, a JPEG of this quality."""
+def embed(image: Image, alt: str, *, quality: int = 80) -> EmbeddedImage:
+    """Return an image as the page holds it, a JPEG of this quality."""
     stream = io.BytesIO()
     image.convert("RGB").save(stream, "JPEG", quality=quality, optimize=True)
     uri = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
-    return Picture(uri, image.width, image.height, alt)
+    return EmbeddedImage(uri, image.width, image.height, alt)
 
 
 def macro(template: str, name: str, *arguments: Any) -> Markup:

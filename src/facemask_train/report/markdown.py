@@ -19,7 +19,7 @@ _ALT = {
 
 
 def page(
-    title: str, found: Mapping[str, Any], run: Mapping[str, Any], card: Mapping[str, Any], pictures: Sequence[str]
+    title: str, found: Mapping[str, Any], run: Mapping[str, Any], card: Mapping[str, Any], images: Sequence[str]
 ) -> str:
     """Return the report.
 
@@ -27,7 +27,7 @@ def page(
         found: what `metrics.json` holds.
         run: the run's `run.json`.
         card: the ensemble's `ensemble.json`.
-        pictures: names of the picture files beside the report.
+        images: names of the image files beside the report.
     """
     row = (*wording.who(found, run, card), *(percent(found[key]) for key in _FOUR))
     columns = (*wording.REFERENCE_COLUMNS, *(wording.NUMBERS[key] for key in _FOUR))
@@ -41,7 +41,7 @@ def page(
         f"## What was scored\n\n{bullets(wording.scored(found))}",
         f"## Limits\n\n{bullets(wording.limits(found, run, card))}",
         *([wording.copies(found["agreement_of_copies"])] if found.get("agreement_of_copies") else []),
-        *(f"![{_ALT[name]}]({name})" for name in pictures),
+        *(f"![{_ALT[name]}]({name})" for name in images),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -59,7 +59,7 @@ def bullets(lines: Sequence[str]) -> str:
 
 def by_class(found: Mapping[str, Any]) -> str:
     """Return an evaluation's numbers by class, and those at the operating point."""
-    header = ("class", "faces (n)", "pictures", *wording.NUMBERS.values())
+    header = ("class", "faces (n)", "images", *wording.NUMBERS.values())
     whole = {**found, "n": found["boxes"]}
     rows = []
     for name in ("all", *CLASSES):
@@ -91,9 +91,9 @@ def failures(found: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             table(("mistake", "count", "points of mAP 0.5 that it costs"), kinds),
-            table(("slice by", "slice", "pictures", "faces", "mAP 0.5", "recall"), slices),
+            table(("slice by", "slice", "images", "faces", "mAP 0.5", "recall"), slices),
             f"Expected calibration error: {percent(error)} points, over {found['calibration']['n']:,} detections from "
-            f"confidence {found['calibration']['from']}. Pictures with a suspected label error: "
+            f"confidence {found['calibration']['from']}. Images with a suspected label error: "
             f"{len(found['suspects'])}.",
         ]
     )

@@ -18,10 +18,10 @@ TAGS = ("face-mask-detection", "object-detection", "yolov5", "public-health", "f
 _METRICS = {"map50": ("map", "mAP 0.5"), "map50_95": ("map", "mAP 0.5:0.95"), "precision": ("precision", "precision"),
             "recall": ("recall", "recall")}  # fmt: skip
 _SPLIT_BY = {
-    "group": "Pictures were split by group: copies and near-copies of one picture, and pictures of one scene, are in "
+    "group": "Images were split by group: copies and near-copies of one image, and images of one scene, are in "
     "one split.",
     "published": "The split is the one that was published; it was not checked that it keeps copies together.",
-    "file": "Pictures were split one by one: near-copies of a test picture may have been trained on.",
+    "file": "Images were split one by one: near-copies of a test image may have been trained on.",
 }
 
 
@@ -32,7 +32,7 @@ class Story:
     Attributes:
         run: its `run.json`.
         digest: the sha256 of its weights.
-        imgsz: the picture size it is asked at, in pixels.
+        imgsz: the image size it is asked at, in pixels.
         ensemble: the `ensemble.json` it was trained on, None where that is not at hand.
         sources: by name, what is known of each source: `handle` and `licence`.
         evaluations: every `metrics.json` of it.
@@ -153,8 +153,8 @@ def limits(story: Story) -> list[str]:
     ]
     fixed = [
         "Not measured: differences between people (age, sex, skin, headwear of a faith), places and cameras. The "
-        "sources say nothing of who is on their pictures, nor where or when most were taken.",
-        "Not measured: how it does on pictures of another kind than those scored (surveillance, night, crowds).",
+        "sources say nothing of who is on their images, nor where or when most were taken.",
+        "Not measured: how it does on images of another kind than those scored (surveillance, night, crowds).",
         "Masks of a kind or colour that the sources do not have, and other things worn over nose and mouth, may be "
         "named either way; see the shortcuts.",
         "Look at the slices by face size before counting small faces: they are the ones that detectors miss.",

@@ -1,4 +1,4 @@
-"""The pictures of an evaluation: curves, the confusion matrix, and a page of the worst misses. Computes no score."""
+"""The images of an evaluation: curves, the confusion matrix, and a page of the worst misses. Computes no score."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ _RESTS = (
     "light, the same kind of camera, the same kinds of mask.",
     "Whether a face is missed, or unknown, depends on its class, its size and chance, and on nothing else that goes "
     "with wearing a mask.",
-    "Boxes that are no faces come with each picture as often as in the test set.",
-    "The pictures are a fair sample of their place and time. Nobody can compute that: it is a matter of where the "
+    "Boxes that are no faces come with each image as often as in the test set.",
+    "The images are a fair sample of their place and time. Nobody can compute that: it is a matter of where the "
     "camera stood, and when.",
 )
 _METHOD = (
@@ -40,11 +40,11 @@ _METHOD = (
     "the operating point, and smaller or contested ones are unknown. The test set's faces were judged by the "
     "same rule.",
     "The rate is what explains the judged faces, given what the detector did on its test set: how often it finds and "
-    "judges faces with and without a mask, how often it names them wrongly, and how many boxes a picture are no faces. "
+    "judges faces with and without a mask, how often it names them wrongly, and how many boxes an image are no faces. "
     "The test set's faces are weighted to the sizes seen here.",
     "The interval (95 %) holds the chance of the sample and of the test set. It is a melded one (Bayer, Fay and "
     "Graubard 2022; the problem as in Lang and Reiczigel 2014): for each end all parts are drawn from the confidence "
-    "distribution that is worse for it. Faces of one picture, and pictures of one moment, count as what they are: less "
+    "distribution that is worse for it. Faces of one image, and images of one moment, count as what they are: less "
     "than as many strangers.",
 )
 
@@ -198,7 +198,7 @@ def page(found: Mapping[str, Any]) -> bytes:
         f"{errors['ensemble']}, {errors['split']}.",
         opening=_opening(found),
         footer="Made by fmask survey. All numbers are in survey.json and survey.csv beside this page, the chart is "
-        "rates.svg and rates.png. The page holds no picture of anybody.",
+        "rates.svg and rates.png. The page holds no image of anybody.",
     )
 
 
@@ -207,7 +207,7 @@ def _opening(found: Mapping[str, Any]) -> list[Markup]:
     figures = [
         html.KeyFigure(percent(found["rate"]), "wear a mask", f"95 % interval {between(found['interval'])}"),
         html.KeyFigure(percent(found["uncorrected"]), "as counted", "called masked, of the faces judged"),
-        html.KeyFigure(f"{found['n']:,}", "faces judged", f"in {found['pictures']:,} pictures"),
+        html.KeyFigure(f"{found['n']:,}", "faces judged", f"in {found['images']:,} images"),
         html.KeyFigure(
             f"{unknown['faces']:,}", "unknown faces", f"none or all of them masked: {between(unknown['bounds'])}"
         ),
@@ -247,7 +247,7 @@ def _charts(places: Sequence[Sequence[Mapping[str, Any]]]) -> Markup:
 
 
 def _table(bins: Sequence[Mapping[str, Any]], place: str) -> Markup:
-    columns = ("", "rate", "95 % interval", "as counted", "faces judged", "unknown", "none or all masked", "pictures")
+    columns = ("", "rate", "95 % interval", "as counted", "faces judged", "unknown", "none or all masked", "images")
     rows = [
         (
             one["time"] or "no time",
@@ -257,7 +257,7 @@ def _table(bins: Sequence[Mapping[str, Any]], place: str) -> Markup:
             f"{one['n']:,}",
             f"{one['unknown']['faces']:,}",
             between(one["unknown"]["bounds"]),
-            f"{one['pictures']:,}",
+            f"{one['images']:,}",
         )
         for one in bins
     ]
@@ -275,7 +275,7 @@ def bin_notes(bins: Sequence[Mapping[str, Any]]) -> list[str]:
     few = sum(warning.startswith("few: ") for _, warning in told)
     notes = [f"{name_of(one)}: {text}" for one, text in told if few <= _TOLD or not text.startswith("few: ")]
     if few > _TOLD:
-        notes.insert(0, f"{few:,} of {len(bins):,} bins hold few faces or pictures: see how wide their intervals are")
+        notes.insert(0, f"{few:,} of {len(bins):,} bins hold few faces or images: see how wide their intervals are")
     return notes
 
 
@@ -284,7 +284,7 @@ def _method(found: Mapping[str, Any]) -> html.Section:
     moment = f"{found['inputs'].get('block', 60):g}"
     method.append(
         html.paragraph(
-            f"n counts sightings in {found['pictures']:,} pictures, not people. What was taken within {moment} seconds "
+            f"n counts sightings in {found['images']:,} images, not people. What was taken within {moment} seconds "
             f"of one place or video counts as one moment: here {found['clusters']:,} of them."
         )
     )
@@ -296,5 +296,5 @@ def _errors(errors: Mapping[str, Any]) -> html.Section:
     rows = [(f"{name}, labelled", *(f"{count:,}" for count in errors[name])) for name in CLASSES]
     rows.append(("no face", *(f"{count:,}" for count in errors["false"]), ""))
     columns = ("test set", *(f"called {name}" for name in CLASSES), "unknown", "missed")
-    about = f"{errors['ensemble']}, {errors['split']}: {errors['pictures']:,} pictures."
+    about = f"{errors['ensemble']}, {errors['split']}: {errors['images']:,} images."
     return html.Section("How the detector errs", (html.table(columns, rows),), about)

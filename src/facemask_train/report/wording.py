@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.types import CLASSES
-from facemask_train.eval.measures.metrics import ENOUGH_FACES, ENOUGH_PICTURES
-from facemask_train.eval.perturbations.shortcuts import MEASURABLE_FACES, MEASURABLE_PICTURES
+from facemask_train.eval.measures.metrics import ENOUGH_FACES, ENOUGH_IMAGES
+from facemask_train.eval.perturbations.shortcuts import MEASURABLE_FACES, MEASURABLE_IMAGES
 
 if TYPE_CHECKING:
     from facemask_train.eval.measures.paired_bootstrap import Difference
@@ -23,7 +23,7 @@ PUBLISHED = {
 }
 ABOUT_PUBLISHED = (
     "In percent. (1) The reference project's own figures on its own test split. It rotated before it split, "
-    "and its sources share pictures: they are optimistic, and measured on other pictures than the row above."
+    "and its sources share images: they are optimistic, and measured on other images than the row above."
 )
 _UNITS = ((3600, 1, "h"), (60, 0, "min"), (1, 0, "s"))
 
@@ -77,20 +77,20 @@ def scored(found: Mapping[str, Any]) -> list[str]:
     inputs, missed, point = found["inputs"], found["misses"], found["operating_point"]
     own = found["validator"]
     return [
-        f"{found['images']} pictures with {found['boxes']} faces: the {found['split']} split of ensemble "
+        f"{found['images']} images with {found['boxes']} faces: the {found['split']} split of ensemble "
         f"{found['ensemble']} (`{inputs['ensemble']['hash'][:12]}`).",
-        f"Weights `{inputs['weights'][:12]}`, pictures at {inputs['imgsz']} px, batch {inputs['batch']}; detections "
+        f"Weights `{inputs['weights'][:12]}`, images at {inputs['imgsz']} px, batch {inputs['batch']}; detections "
         f"from confidence {inputs['lowest_confidence']}, non-maximum suppression at IoU {inputs['suppression_iou']}.",
         "mAP is COCO's (what `pycocotools` gives on these detections). The validator of the `ultralytics` package "
         f"interpolates otherwise, and says {percent(own['map50'])} and {percent(own['map50_95'])}; training logs it.",
         f"Precision and recall are the validator's: at confidence {found['confidence']:.3f}, where the mean F1 of the "
-        "classes is best on these same pictures. The means leave out a class without labelled faces.",
+        "classes is best on these same images. The means leave out a class without labelled faces.",
         f"The operating point, confidence {point['threshold']:.3f}, {_chosen(point['chosen'], found['split'])}. Above "
         f"it, matched at IoU {found['match_iou']} whatever the class: {missed['missed']} faces missed, "
         f"{missed['wrong class']} given the wrong class, {missed['false box']} boxes that answer no labelled face (a "
         "second box on a face is one).",
-        f"Intervals are at 95 %, from {found['bootstrap']['resamples']:,} resamples of the pictures: faces of one "
-        "picture stay together. Pictures of one burst count as several, so with bursts the intervals are too narrow.",
+        f"Intervals are at 95 %, from {found['bootstrap']['resamples']:,} resamples of the images: faces of one "
+        "image stay together. Images of one burst count as several, so with bursts the intervals are too narrow.",
     ]
 
 
@@ -99,27 +99,27 @@ def _chosen(by: str, split: str) -> str:
         return "was fixed by the user"
     if by == "default":
         return "is the `ultralytics` package's own: the ensemble has no val split to choose it on"
-    return "has the best F1 on these very pictures" if split == "val" else "has the best F1 on the val split"
+    return "has the best F1 on these very images" if split == "val" else "has the best F1 on the val split"
 
 
 def limits(found: Mapping[str, Any], run: Mapping[str, Any], card: Mapping[str, Any]) -> list[str]:
     """Return what has to be known before a number is believed."""
     said = []
-    if found["images"] < ENOUGH_PICTURES:
-        said.append(f"{TOO_FEW.capitalize()}: {found['images']} pictures; {ENOUGH_PICTURES} or more say something.")
+    if found["images"] < ENOUGH_IMAGES:
+        said.append(f"{TOO_FEW.capitalize()}: {found['images']} images; {ENOUGH_IMAGES} or more say something.")
     few = [name for name in CLASSES if found["per_class"][name]["n"] < ENOUGH_FACES]
     if few:
         counts = ", ".join(f"{found['per_class'][name]['n']} faces of {name}" for name in few)
         said.append(f"{TOO_FEW.capitalize()}: {counts}; with fewer than {ENOUGH_FACES} faces, one number says little.")
     if found["split"] == "train":
-        said.append("These are pictures that models are trained on: the numbers say nothing of new ones.")
+        said.append("These are images that models are trained on: the numbers say nothing of new ones.")
     if found["split"] == "val":
         said.append("The best epoch was chosen on a validation split: on it, numbers are a little too good.")
     if (run.get("ensemble") or {}).get("hash") != card["hash"]:
-        said.append(f"{_trained_on(run)}: pictures that the model was trained on may be among those scored.")
+        said.append(f"{_trained_on(run)}: images that the model was trained on may be among those scored.")
     if card.get("split_by", "file") == "file":
         said.append(
-            "The ensemble was split by file: near-duplicates of a scored picture may be among the training pictures."
+            "The ensemble was split by file: near-duplicates of a scored image may be among the training images."
         )
     audit = found.get("audit")
     if audit is None:
@@ -127,7 +127,7 @@ def limits(found: Mapping[str, Any], run: Mapping[str, Any], card: Mapping[str, 
     elif not audit["shortcut_rate"]["measurable"]:
         said.append(
             f"The shortcut rate is not measurable: {audit['shortcut_rate']['faces']} large enough faces, rightly named "
-            f"when untouched; it takes {MEASURABLE_FACES} on {MEASURABLE_PICTURES} pictures."
+            f"when untouched; it takes {MEASURABLE_FACES} on {MEASURABLE_IMAGES} images."
         )
     return [*said, *map(str, card.get("notes") or ())]
 
@@ -145,11 +145,11 @@ def headline_of(audit: Mapping[str, Any]) -> str:
     kinds = ", ".join(sorted({one["kind"] for one in audit["kinds"] if not one["seen"] and not one["must_change"]}))
     if not unseen["measurable"]:
         return (
-            f"Shortcut rate: not measurable here. {unseen['faces']} faces on {unseen['images']} pictures are large "
-            f"enough and rightly named when untouched; it takes {MEASURABLE_FACES} on {MEASURABLE_PICTURES}."
+            f"Shortcut rate: not measurable here. {unseen['faces']} faces on {unseen['images']} images are large "
+            f"enough and rightly named when untouched; it takes {MEASURABLE_FACES} on {MEASURABLE_IMAGES}."
         )
     text = (
-        f"Of {unseen['n']:,} edits that must not change the answer and that no training picture shows ({kinds}), on "
+        f"Of {unseen['n']:,} edits that must not change the answer and that no training image shows ({kinds}), on "
         f"{unseen['faces']} faces, {rate(unseen)} % flipped it, and {percent(unseen['lost'] / unseen['n'])} % lost the "
         "face."
     )
@@ -162,7 +162,7 @@ def copies(found: Mapping[str, Any]) -> str:
     """Return the agreement of copies in a sentence."""
     overlap = f", with a mean overlap of {found['iou']:.2f}" if found["iou"] is not None else ""
     return (
-        f"Agreement of copies: {found['pairs']:,} pictures were there twice, with {found['kept']:,} and "
+        f"Agreement of copies: {found['pairs']:,} images were there twice, with {found['kept']:,} and "
         f"{found['copied']:,} boxes. Scored as if one label set were a detector: {found['matched']:,} match at IoU 0.5"
         f"{overlap}, {found['same']:,} of them with the same class (precision {percent(found['precision'])} %, recall "
         f"{percent(found['recall'])} %). The copies share an origin: this does not say how well two people agree."
@@ -178,7 +178,7 @@ def points(value: float) -> str:
 
 
 def of_checkpoints(first: str, second: str, found: Difference, metric: str, images: int, *, few: bool) -> str:
-    """Say what a difference of two checkpoints on the same pictures means."""
+    """Say what a difference of two checkpoints on the same images means."""
     low, high = found.interval
     name = NUMBERS[metric]
     if low > 0 or high < 0:
@@ -186,15 +186,15 @@ def of_checkpoints(first: str, second: str, found: Difference, metric: str, imag
         bounds = sorted((abs(100 * low), abs(100 * high)))
         text = (
             f"This checkpoint ({second}) scores {points(found.value)} points {more} than {first}, 95 % interval "
-            f"{bounds[0]:.1f} to {bounds[1]:.1f} ({name}, {images} pictures)."
+            f"{bounds[0]:.1f} to {bounds[1]:.1f} ({name}, {images} images)."
         )
     else:
         text = (
-            f"These {images} pictures do not tell the two checkpoints apart: {second} scores {100 * found.value:+.1f} "
+            f"These {images} images do not tell the two checkpoints apart: {second} scores {100 * found.value:+.1f} "
             f"points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f} ({name}), against {first}."
         )
     warned = (
-        f" {TOO_FEW.capitalize()}: {ENOUGH_PICTURES} pictures and {ENOUGH_FACES} faces of each class say something."
+        f" {TOO_FEW.capitalize()}: {ENOUGH_IMAGES} images and {ENOUGH_FACES} faces of each class say something."
         if few
         else ""
     )
@@ -209,8 +209,8 @@ def of_two_recipes(first: Sequence[str], second: Sequence[str], found: Differenc
         more = "more" if found.value > 0 else "less"
         bounds = sorted((abs(100 * low), abs(100 * high)))
         said = f"The second recipe scores {points(found.value)} points {more}, 95 % interval {bounds[0]:.1f} to "
-        return f"{said}{bounds[1]:.1f} ({NUMBERS[metric]}, {images} pictures, over seeds): {sides}."
+        return f"{said}{bounds[1]:.1f} ({NUMBERS[metric]}, {images} images, over seeds): {sides}."
     return (
         f"The two recipes are not told apart: {100 * found.value:+.1f} points, 95 % interval {100 * low:+.1f} to "
-        f"{100 * high:+.1f} ({NUMBERS[metric]}, {images} pictures, over seeds): {sides}."
+        f"{100 * high:+.1f} ({NUMBERS[metric]}, {images} images, over seeds): {sides}."
     )

@@ -9,7 +9,7 @@ before the first is written, and one that is wrong refuses the whole archive:
 - more than `MAX_ENTRIES` members, more than `MAX_BYTES` expanded, or an expansion by more than `MAX_RATIO`
 
 Three kinds are left out, and listed: files that run code when a tool opens them (scripts, libraries, pickles such as
-`.cache`, `.pkl` and `.pt`), arrays that replace the picture beside them (`.npy`, `.npz`), and what operating systems
+`.cache`, `.pkl` and `.pt`), arrays that replace the image beside them (`.npy`, `.npz`), and what operating systems
 litter (`__MACOSX/`, `._*`, `.DS_Store`, `Thumbs.db`, `desktop.ini`). Nothing that is written is executable.
 
 The content digest is `sha256:` and the SHA-256 of this byte string: for each file that is not left out, in the order of
@@ -50,7 +50,7 @@ SMALL = 64 * 1024**2
 """What expands to no more than this is never a bomb, whatever its ratio: a folder of label files packs very well."""
 
 RUNS_CODE = "runs-code"
-REPLACES_PICTURE = "replaces-picture"
+REPLACES_IMAGE = "replaces-image"
 LITTER = "litter"
 
 _ENDINGS = {
@@ -59,7 +59,7 @@ _ENDINGS = {
         *(".py", ".pyc", ".pyd", ".pyw", ".so", ".dll", ".dylib", ".exe", ".com", ".scr", ".msi", ".jar", ".lnk"),
         *(".sh", ".bash", ".bat", ".cmd", ".ps1", ".vbs", ".js", ".whl", ".egg"),
     ),
-    REPLACES_PICTURE: (".npy", ".npz"),
+    REPLACES_IMAGE: (".npy", ".npz"),
 }
 _LITTER = (".ds_store", "thumbs.db", "desktop.ini")
 

@@ -18,17 +18,17 @@ from facemask_train.train.tracking.tracker import Tracker
 if TYPE_CHECKING:
     from facemask_train.train.trainer import Trainer
 
-_MEASURED = 4  # pictures a step, when the time on a CPU is estimated
+_MEASURED = 4  # images a step, when the time on a CPU is estimated
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Pace:
-    """How fast pictures go through training, epoch by epoch."""
+    """How fast images go through training, epoch by epoch."""
 
     began: float = 0.0
     seconds: float = 0.0
-    pictures: int = 0
+    images: int = 0
     batch: int = 0
 
 
@@ -80,14 +80,14 @@ def _guarded(function: Callable[[Run, Trainer], None], run: Run, trainer: Traine
 
 
 def _check_loaders(run: Run, trainer: Trainer) -> None:
-    """Refuse to train on other pictures or faces than the manifest has: the package drops what it cannot read."""
+    """Refuse to train on other images or faces than the manifest has: the package drops what it cannot read."""
     for split, loader in (("train", trainer.train_loader), ("val", trainer.test_loader)):
         labels = loader.dataset.labels
         found = (len(labels), sum(len(label["cls"]) for label in labels))
         expected = (run.card["splits"][split], sum(run.card["faces"][split].values()))
         if found != expected:
             raise DataError(
-                f"{trainer.args.data}: expected {expected[0]} pictures with {expected[1]} faces in {split},"
+                f"{trainer.args.data}: expected {expected[0]} images with {expected[1]} faces in {split},"
                 f" the loader found {found[0]} with {found[1]}",
                 next_step=f"build the ensemble again: remove its folder, then fmask build-dataset --version "
                 f"{run.card['name']}",
@@ -97,16 +97,16 @@ def _check_loaders(run: Run, trainer: Trainer) -> None:
 def _estimate(run: Run, trainer: Trainer) -> None:
     if trainer.device.type != "cpu":
         return
-    from facemask_train.train.trainer import seconds_per_picture
+    from facemask_train.train.trainer import seconds_per_image
 
-    pictures = min(_MEASURED, trainer.batch_size)
+    images = min(_MEASURED, trainer.batch_size)
     model: Any = getattr(trainer.model, "module", trainer.model)  # of several processes, this one measures alone
-    each = seconds_per_picture(model, trainer.args.imgsz, pictures, trainer.autocast())
+    each = seconds_per_image(model, trainer.args.imgsz, images, trainer.autocast())
     each /= max(1, trainer.world_size)
     left = trainer.epochs - trainer.start_epoch
     epoch = run.card["splits"]["train"] + run.card["splits"]["val"] / 3  # validation is a forward pass alone
     _log.info(
-        "on this CPU a picture takes %.0f ms a training step: about %s for %d epochs of %d pictures",
+        "on this CPU an image takes %.0f ms a training step: about %s for %d epochs of %d images",
         each * 1000,
         duration(each * epoch * left),
         left,
@@ -126,7 +126,7 @@ def _start_clock(run: Run, _: Trainer) -> None:
 
 def _stop_clock(run: Run, trainer: Trainer) -> None:
     run.pace.seconds += time.monotonic() - run.pace.began
-    run.pace.pictures += len(trainer.train_loader.dataset)
+    run.pace.images += len(trainer.train_loader.dataset)
 
 
 def _tell_progress(run: Run, trainer: Trainer) -> None:

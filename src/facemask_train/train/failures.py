@@ -47,17 +47,17 @@ class NotFinite(Exception):  # noqa: N818 - no mistake of the code: the loop goe
 
 @dataclass(slots=True)
 class Trail:
-    """The losses of an epoch's batches, and the pictures that each was made of: the evidence if one goes wrong.
+    """The losses of an epoch's batches, and the images that each was made of: the evidence if one goes wrong.
 
     Losses stay tensors on their device until they are looked at, so that a GPU does not wait for each batch.
     """
 
     losses: list[Mapping[str, Any]] = field(default_factory=list)
-    pictures: list[Sequence[str]] = field(default_factory=list)
+    images: list[Sequence[str]] = field(default_factory=list)
 
-    def add(self, losses: Mapping[str, Any], pictures: Sequence[str]) -> None:
+    def add(self, losses: Mapping[str, Any], images: Sequence[str]) -> None:
         self.losses.append(losses)
-        self.pictures.append(pictures)
+        self.images.append(images)
 
     def check_last(self) -> None:
         """Raise `NotFinite` if the last batch's losses are not finite."""
@@ -79,7 +79,7 @@ class Trail:
 
     def _batch(self, index: int) -> dict[str, Any]:
         losses = {key: repr(float(value)) for key, value in self.losses[index].items()}
-        return {"losses": losses, "pictures": list(self.pictures[index])}
+        return {"losses": losses, "images": list(self.images[index])}
 
 
 class Signals:

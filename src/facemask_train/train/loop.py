@@ -39,7 +39,7 @@ class Loop(DetectionTrainer):  # type: ignore[misc]
     """The package's trainer with a loop of its own.
 
     `waiting` counts the batches whose gradients no step has used yet. `slowed` is what the rate was multiplied with.
-    `nominal` is how many pictures make a step once the warm-up is over.
+    `nominal` is how many images make a step once the warm-up is over.
     """
 
     # what the package keeps here, for the type checker
@@ -320,8 +320,8 @@ class Loop(DetectionTrainer):  # type: ignore[misc]
         if self.slowed < 1:
             raise TrainingError(
                 f"{self.save_dir}: {evidence['what']} not finite in epoch {epoch}, batch {evidence.get('batch', '?')},"
-                f" also with a lower rate; losses, rate and pictures are in {EVIDENCE}",
-                next_step="look at these pictures and labels; then train anew with a lower --set lr0, "
+                f" also with a lower rate; losses, rate and images are in {EVIDENCE}",
+                next_step="look at these images and labels; then train anew with a lower --set lr0, "
                 "or with --precision fp32",
             )
         self._go_back()
@@ -373,7 +373,7 @@ class Loop(DetectionTrainer):  # type: ignore[misc]
     def _plotted(self, plot: Callable[..., None], *args: Any) -> None:
         try:
             plot(*args)
-        except Exception as error:  # noqa: BLE001 - a missing package, a font, anything: no picture is worth a run
+        except Exception as error:  # noqa: BLE001 - a missing package, a font, anything: no image is worth a run
             _log.warning("a plot is left out: %s: %s", type(error).__name__, error)
 
 

@@ -1,4 +1,4 @@
-"""Which loader feeds a training and where its pictures lie, decided from settings and sizes alone: no torch in here."""
+"""Which loader feeds a training and where its images lie, decided from settings and sizes alone: no torch in here."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def choose_loader(wanted: LoaderKind, args: Mapping[str, Any], *, gpu: bool) -> 
 
 
 def placement(size: int, device_free: int, host_free: int) -> Place:
-    """Return where the pictures are to lie: in the nearest memory that they fill to half of what is free at most.
+    """Return where the images are to lie: in the nearest memory that they fill to half of what is free at most.
 
     Args:
-        size: of all pictures, in bytes; the others are what is free.
+        size: of all images, in bytes; the others are what is free.
     """
     if size <= _SHARE * device_free:
         return "device"

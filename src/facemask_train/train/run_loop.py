@@ -1,4 +1,4 @@
-"""A run's course: the epochs that are still to be run, and the books closed: scores, pictures, the tracker."""
+"""A run's course: the epochs that are still to be run, and the books closed: scores, images, the tracker."""
 
 from __future__ import annotations
 
@@ -160,13 +160,13 @@ def _close(run: Run, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
     rows = read_rows(run.folder / "results.csv")
     scores = {f"metrics/{key}": getattr(scored.mean, field) for key, field in _SCORES.items()}
     run.tracker.summary({f"best/{key}": value for key, value in scores.items()})
-    run.tracker.pictures("validation", _drawn(scored, data.parent, run.folder), step=len(rows))
-    run.tracker.pictures("curves", curves.draw(run.folder), step=len(rows))
+    run.tracker.images("validation", _drawn(scored, data.parent, run.folder), step=len(rows))
+    run.tracker.images("curves", curves.draw(run.folder), step=len(rows))
     run.tracker.artifact(f"{run.folder.name}-best", "model", {"best.pt": best}, aliases=("best",), metadata=scores)
     return {
         "epochs": len(rows),
         "seconds": round(rows[-1]["time"], 1),
-        "images_per_second": round(run.pace.pictures / run.pace.seconds, 2) if run.pace.seconds else 0.0,
+        "images_per_second": round(run.pace.images / run.pace.seconds, 2) if run.pace.seconds else 0.0,
         "best": scores,
     }
 
@@ -174,9 +174,9 @@ def _close(run: Run, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
 def _drawn(scored: Validation, ensemble: Path, folder: Path) -> list[Path]:
     """Draw the sheets of the validation; where that fails, the run is finished without them."""
     try:
-        return draw_batches(scored.pictures, ensemble, scored.confidence, folder)
+        return draw_batches(scored.images, ensemble, scored.confidence, folder)
     except OSError:  # a full disk is named as such
         raise
-    except Exception as error:  # noqa: BLE001 - no picture is worth a run
-        _log.warning("the pictures of the validation are left out: %s: %s", type(error).__name__, error)
+    except Exception as error:  # noqa: BLE001 - no image is worth a run
+        _log.warning("the images of the validation are left out: %s: %s", type(error).__name__, error)
         return []

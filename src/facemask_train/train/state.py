@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 def begin_epoch(loader: Any, seed: int, epoch: int) -> None:
     """Make the randomness of an epoch a function of the seed and of its number, whatever ran before.
 
-    The package's own loader goes on from one epoch to the next (its shuffling, its workers, the pictures that it keeps
+    The package's own loader goes on from one epoch to the next (its shuffling, its workers, the images that it keeps
     for mosaics), so it is set back. A loader of fmask's own has `set_epoch`.
     """
     digest = hashlib.sha256(f"{seed}:{epoch}:{RANK}".encode()).digest()
@@ -55,7 +55,7 @@ def begin_epoch(loader: Any, seed: int, epoch: int) -> None:
 
 
 def _renew_mosaic_buffer(dataset: Any) -> None:
-    """Let mosaics draw from pictures chosen anew, as many as there are in the middle of an epoch."""
+    """Let mosaics draw from images chosen anew, as many as there are in the middle of an epoch."""
     if not dataset.max_buffer_length or dataset.cache == "ram":
         return
     empty: list[Any] = [None] * len(dataset.ims)

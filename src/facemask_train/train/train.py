@@ -216,7 +216,7 @@ def _check_card(ensemble: Path, card: Mapping[str, Any]) -> None:
     empty = [split for split in ("train", "val") if not card["splits"][split]]
     if empty:
         raise DataError(
-            f"{ensemble}: expected pictures for {' and '.join(empty)}, found none",
+            f"{ensemble}: expected images for {' and '.join(empty)}, found none",
             next_step="build one whose recipe has a share for both",
         )
 

@@ -99,16 +99,14 @@ def write_best(path: Path, ema: torch.nn.Module, about: dict[str, Any]) -> None:
     keep(path, packed({"epoch": -1, "model": ema, "ema": None, "optimizer": None, **about}))
 
 
-def seconds_per_picture(
-    model: torch.nn.Module, imgsz: int, pictures: int, autocast: AbstractContextManager[Any]
-) -> float:
+def seconds_per_image(model: torch.nn.Module, imgsz: int, images: int, autocast: AbstractContextManager[Any]) -> float:
     """Time a forward and a backward pass on a copy of the model: the fastest of three, after one to warm up.
 
     Args:
         autocast: what the forward pass runs in; entered four times.
     """
     copy = deepcopy(model).train()
-    batch = torch.zeros(pictures, 3, imgsz, imgsz)
+    batch = torch.zeros(images, 3, imgsz, imgsz)
     seconds = []
     for _ in range(4):
         began = time.perf_counter()
@@ -116,7 +114,7 @@ def seconds_per_picture(
             outputs = copy(batch)
         torch.autograd.backward([value.float().sum() for value in _tensors(outputs)])
         seconds.append(time.perf_counter() - began)
-    return min(seconds[1:]) / pictures
+    return min(seconds[1:]) / images
 
 
 def _tensors(outputs: Any) -> list[torch.Tensor]:

@@ -1,6 +1,6 @@
-"""What the demo answers to a picture, a webcam's frame or a video, and to another threshold. Knows no Gradio.
+"""What the demo answers to an image, a webcam's frame or a video, and to another threshold. Knows no Gradio.
 
-A picture is asked about once. What was found is kept, so another threshold counts the answers anew without the model.
+An image is asked about once. What was found is kept, so another threshold counts the answers anew without the model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from facemask_train.model.validation import Asked, Detection
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Picture = NDArray[Any]
+    ImageArray = NDArray[Any]
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was found in a picture, or in a frame at this time (seconds): its size and its faces."""
+    """What was found in an image, or in a frame at this time (seconds): its size and its faces."""
 
     size: html.Size
     faces: tuple[Detection, ...]
@@ -67,7 +67,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """All that is kept of what was sent: a picture, or frames `over_time`; and what stands beside its counts."""
+    """All that is kept of what was sent: an image, or frames `over_time`; and what stands beside its counts."""
 
     seen: tuple[Seen, ...]
     over_time: bool = False
@@ -76,7 +76,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What changes on the page: slots by name (`picture0`, `boxes0`, `name0`, ...), the counts, and what is kept."""
+    """What changes on the page: slots by name (`image0`, `boxes0`, `name0`, ...), the counts, and what is kept."""
 
     slots: dict[str, str]
     counts: str
@@ -84,21 +84,21 @@ class Reply:
 
 
 def slots(number: int) -> dict[str, str]:
-    """Return the slots of so many pictures, all empty."""
-    return {f"{kind}{slot}": "" for slot in range(number) for kind in ("picture", "boxes", "name")}
+    """Return the slots of so many images, all empty."""
+    return {f"{kind}{slot}": "" for slot in range(number) for kind in ("image", "boxes", "name")}
 
 
 class Asker:
-    """Asks the model one picture at a time: torch uses every core for one, so two at once gain nothing."""
+    """Asks the model one image at a time: torch uses every core for one, so two at once gain nothing."""
 
     def __init__(self, served: Served) -> None:
         self._served, self._lock = served, threading.Lock()
 
-    def ask(self, picture: Picture, time: float = 0.0) -> Seen:
-        """Return what is found in a picture (h, w, 3; RGB)."""
+    def ask(self, image: ImageArray, time: float = 0.0) -> Seen:
+        """Return what is found in an image (h, w, 3; RGB)."""
         with self._lock:
-            answers = next(iter(self._served.detector.answers([picture], confidence=self._served.lowest)))
-        return Seen((picture.shape[1], picture.shape[0]), one_per_face(answers), time)
+            answers = next(iter(self._served.detector.answers([image], confidence=self._served.lowest)))
+        return Seen((image.shape[1], image.shape[0]), one_per_face(answers), time)
 
     def warm_up(self) -> None:
         """Ask about nothing: the first answer of a process takes longer than the others."""
@@ -108,13 +108,13 @@ class Asker:
         self.ask(np.zeros((side, side, 3), np.uint8))
 
 
-def examples() -> list[tuple[Picture, Tally]]:
-    """Return the example pictures, (h, w, 3) RGB, with the true counts."""
+def examples() -> list[tuple[ImageArray, Tally]]:
+    """Return the example images, (h, w, 3) RGB, with the true counts."""
     from facemask_train.sources.sample.scenes import draw_scene
 
     scenes = [draw_scene(Random(f"fmask demo {number}")) for number in _EXAMPLES]
     masked = [sum(face.kind == "mask" for face in scene.faces) for scene in scenes]
-    return [(scene.picture, Tally(mask, len(scene.faces) - mask)) for scene, mask in zip(scenes, masked, strict=True)]
+    return [(scene.image, Tally(mask, len(scene.faces) - mask)) for scene, mask in zip(scenes, masked, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,45 +124,47 @@ class Answers:
     asker: Asker
     limits: uploads.Limits
     folder: Path
-    drawn: Sequence[tuple[Picture, Tally]]
+    drawn: Sequence[tuple[ImageArray, Tally]]
 
-    def picture(self, path: str | None, threshold: float) -> Reply:
-        """Answer an uploaded picture."""
+    def image(self, path: str | None, threshold: float) -> Reply:
+        """Answer an uploaded image."""
         return _guarded(lambda: self._uploaded(path, threshold), 1)
 
     def _uploaded(self, path: str | None, threshold: float) -> Reply:
         content = uploads.take(uploads.inside(self.folder, path))
-        return self._answer(uploads.read_picture(content, self.limits), threshold, "Your picture")
+        return self._answer(uploads.read_image(content, self.limits), threshold, "Your image")
 
     def example(self, number: int, threshold: float) -> Reply:
-        """Answer a picture that the project drew, and say what is drawn in it."""
-        picture, true = self.drawn[number % len(self.drawn)]
+        """Answer an image that the project drew, and say what is drawn in it."""
+        image, true = self.drawn[number % len(self.drawn)]
         said = f"Drawn are {true.mask} with a mask and {true.no_mask} without."
-        return _guarded(lambda: self._answer(picture, threshold, f"An example picture. {said}", aside=said), 1)
+        return _guarded(lambda: self._answer(image, threshold, f"An example image. {said}", aside=said), 1)
 
     def frame(self, content: bytes, threshold: float) -> Reply:
         """Answer a frame of a webcam."""
 
         def answer() -> Reply:
-            picture = uploads.read_picture(content, self.limits)
-            return self._answer(picture, threshold, "A frame of your webcam", side=_FRAME_SIDE)
+            image = uploads.read_image(content, self.limits)
+            return self._answer(image, threshold, "A frame of your webcam", side=_FRAME_SIDE)
 
         return _guarded(answer, 1)
 
-    def _answer(self, picture: Picture, threshold: float, alt: str, *, aside: str = "", side: int = html.SIDE) -> Reply:
-        found = Found((self.asker.ask(picture),), aside=aside)
+    def _answer(
+        self, image: ImageArray, threshold: float, alt: str, *, aside: str = "", side: int = html.SIDE
+    ) -> Reply:
+        found = Found((self.asker.ask(image),), aside=aside)
         counted = recount(found, threshold)
-        return Reply({**counted.slots, "picture0": html.shown(picture, alt, side=side)}, counted.counts, found)
+        return Reply({**counted.slots, "image0": html.shown(image, alt, side=side)}, counted.counts, found)
 
     def video(self, path: str | None, threshold: float) -> Iterator[str | Reply]:
         """Answer a video: how far it is, again and again, and at the end the reply."""
         seen: list[Seen] = []
-        pictures: list[str] = []
+        images: list[str] = []
         try:
             for frame in uploads.read_video(uploads.inside(self.folder, path), self.limits):
-                seen.append(self.asker.ask(frame.picture, frame.time))
+                seen.append(self.asker.ask(frame.image, frame.time))
                 alt = f"Your video at {html.clock(frame.time)}"
-                pictures.append(html.shown(frame.picture, alt, side=_FRAME_SIDE))
+                images.append(html.shown(frame.image, alt, side=_FRAME_SIDE))
                 yield html.note(f"{len(seen)} frames looked at, now at {html.clock(frame.time)}.")
         except Exception as error:  # noqa: BLE001 - a visitor gets a message, whatever happens
             yield _refused(error, FRAMES)
@@ -171,12 +173,12 @@ class Answers:
             uploads.discard_inside(self.folder, path)
         found = Found(tuple(seen), over_time=True)
         counted = recount(found, threshold)
-        shown = {f"picture{slot}": pictures[number] for slot, number in enumerate(spread(len(seen), FRAMES))}
+        shown = {f"image{slot}": images[number] for slot, number in enumerate(spread(len(seen), FRAMES))}
         yield Reply({**slots(FRAMES), **counted.slots, **shown}, counted.counts, found)
 
 
 def recount(found: Found | None, threshold: float) -> Reply:
-    """Count what was found above a threshold: the boxes and the counts, without the pictures."""
+    """Count what was found above a threshold: the boxes and the counts, without the images."""
     if found is None:
         return Reply(slots(FRAMES), html.note(_NOTHING), None)
     faces = [above(one.faces, threshold) for one in found.seen]
@@ -206,7 +208,7 @@ def _guarded(answer: Callable[[], Reply], number: int) -> Reply:
 
 
 def _refused(error: Exception, number: int) -> Reply:
-    """Return a message instead of pictures: what is theirs to mend, never a traceback."""
+    """Return a message instead of images: what is theirs to mend, never a traceback."""
     if isinstance(error, FmaskError):
         return Reply(slots(number), html.problem(str(error)), None)
     _log.error("an answer failed", exc_info=error)

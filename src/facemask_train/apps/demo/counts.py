@@ -1,4 +1,4 @@
-"""Faces counted in one picture, the share of them that wears a mask, and that in words.
+"""Faces counted in one image, the share of them that wears a mask, and that in words.
 
 Knows no model and no page. The share is as counted: nothing corrects it for faces that were missed or misread.
 """
@@ -48,5 +48,5 @@ def in_words(tally: Tally, threshold: float) -> str:
     faces = "1 face" if tally.faces == 1 else f"{tally.faces} faces"
     return (
         f"{faces} found: {tally.mask} with a mask, {tally.no_mask} without. The rate is uncorrected: faces that the "
-        "model missed or misread are not made good, and one picture says little of a place."
+        "model missed or misread are not made good, and one image says little of a place."
     )

@@ -1,6 +1,6 @@
-"""The parts of the demo's page as HTML: pictures with boxes over them, counts, a chart over time, the statement.
+"""The parts of the demo's page as HTML: images with boxes over them, counts, a chart over time, the statement.
 
-Boxes lie over a picture as elements of their own, in percent of it, so another threshold moves no pixels, and a label
+Boxes lie over an image as elements of their own, in percent of it, so another threshold moves no pixels, and a label
 is as large on a phone as on a wide screen. All text is escaped. Knows no model and no Gradio.
 """
 
@@ -23,21 +23,21 @@ _NAMED = 25  # with more faces than this, labels would hide each other: they are
 _CHART = (600, 150)
 
 Size = tuple[int, int]
-"""Width and height of a picture, in pixels."""
+"""Width and height of an image, in pixels."""
 
 
-def shown(picture: NDArray[Any], alt: str, *, side: int = SIDE) -> str:
-    """Return a picture (h, w, 3; RGB) as an element that holds it, reduced to `side` pixels at most."""
+def shown(pixels: NDArray[Any], alt: str, *, side: int = SIDE) -> str:
+    """Return an image (h, w, 3; RGB) as an element that holds it, reduced to `side` pixels at most."""
     from PIL import Image
 
-    image = Image.fromarray(picture)
+    image = Image.fromarray(pixels)
     image.thumbnail((side, side))
     embedded = html.embed(image, alt)
-    return _macro("picture", embedded.uri, embedded.width, embedded.height, f"{image.width / image.height:.4f}", alt)
+    return _macro("image", embedded.uri, embedded.width, embedded.height, f"{image.width / image.height:.4f}", alt)
 
 
 def boxes(faces: Sequence[Detection], size: Size) -> str:
-    """Return boxes that lie over a picture of this size."""
+    """Return boxes that lie over an image of this size."""
     return _macro("boxes", [_box(one, size) for one in faces], len(faces) <= _NAMED) if faces else ""
 
 
@@ -57,7 +57,7 @@ def _box(one: Detection, size: Size) -> dict[str, Any]:
 
 
 def counted(tally: Tally, threshold: float, aside: str = "") -> str:
-    """Return the counts and the rate of one picture."""
+    """Return the counts and the rate of one image."""
     return _totals(tally, f"{in_words(tally, threshold)} {aside}".strip())
 
 
@@ -115,17 +115,17 @@ def opening(said: Statement) -> str:
 
 
 def statement(said: Statement, kept: str) -> str:
-    """Return what is known of the model, and what becomes of the visitor's pictures."""
+    """Return what is known of the model, and what becomes of the visitor's images."""
     return _macro("statement", said.model, said.facts, said.limits, kept)
 
 
-def examples(pictures: Sequence[tuple[NDArray[Any], Tally]]) -> str:
-    """Return buttons with the example pictures, and in their alt texts who is drawn in them."""
+def examples(images: Sequence[tuple[NDArray[Any], Tally]]) -> str:
+    """Return buttons with the example images, and in their alt texts who is drawn in them."""
     from PIL import Image
 
     made = [
-        html.embed(Image.fromarray(picture), f"Drawn: {true.mask} {PLAIN['mask']}, {true.no_mask} {PLAIN['no_mask']}")
-        for picture, true in pictures
+        html.embed(Image.fromarray(image), f"Drawn: {true.mask} {PLAIN['mask']}, {true.no_mask} {PLAIN['no_mask']}")
+        for image, true in images
     ]
     return _macro("examples", made)
 

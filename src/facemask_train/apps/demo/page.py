@@ -1,6 +1,6 @@
-"""The demo's page, laid out with Gradio: picture, webcam and video, and what is known of the model below them.
+"""The demo's page, laid out with Gradio: image, webcam and video, and what is known of the model below them.
 
-Pictures reach the page as data in itself, so the server writes none to its disk. Knows no run and no port.
+Images reach the page as data in itself, so the server writes none to its disk. Knows no run and no port.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ WAITING = 15 * 60
 
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 _SEEN: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
-_SLOT = '<figure><div class="fm-stage">${picture#}${boxes#}</div><figcaption>${name#}</figcaption></figure>'
+_SLOT = '<figure><div class="fm-stage">${image#}${boxes#}</div><figcaption>${name#}</figcaption></figure>'
 _WHY = {
-    "val": "chosen on the validation pictures",
-    "export": "chosen on the validation pictures, as the model's file says",
+    "val": "chosen on the validation images",
+    "export": "chosen on the validation images, as the model's file says",
     "user": "set by whoever serves this page",
     "default": "the usual default, as nothing chose one",
 }
@@ -48,8 +48,8 @@ def build(served: Served, limits: uploads.Limits, folder: Path) -> Any:
     with gr.Blocks(title="fmask: who wears a mask?", analytics_enabled=False) as page:
         gr.HTML(html.opening(served.said))
         with gr.Tabs():
-            with gr.Tab("Picture"):
-                _picture_tab(answers, served)
+            with gr.Tab("Image"):
+                _image_tab(answers, served)
             with gr.Tab("Webcam"):
                 _webcam_tab(answers, served)
             with gr.Tab("Video"):
@@ -63,7 +63,7 @@ def _kept(limits: uploads.Limits) -> str:
         "A file that you send is read once and deleted; if you leave before its turn, it is deleted within "
         f"{WAITING // 60} minutes. Its EXIF data (place, camera, time) is dropped. What you see here stays in memory, "
         f"never on a disk, until the page has been closed for {CLOSED // 60} minutes or idle for {IDLE // 60}. Taken "
-        f"are pictures up to {limits.megabytes} MB and {limits.megapixels} megapixels, and videos up to "
+        f"are images up to {limits.megabytes} MB and {limits.megapixels} megapixels, and videos up to "
         f"{limits.megabytes} MB, of which at most {limits.frames} frames of the first {limits.seconds} seconds are "
         "looked at."
     )
@@ -72,14 +72,14 @@ def _kept(limits: uploads.Limits) -> str:
 # ---- the tabs ----
 
 
-def _picture_tab(answers: Answers, served: Served) -> None:
+def _image_tab(answers: Answers, served: Served) -> None:
     import gradio as gr
 
-    given = _file_field("Choose a picture, or drop it here", "image")
+    given = _file_field("Choose an image, or drop it here", "image")
     panel = _panel(served, 1, answers.example(0, served.confidence))
 
     def uploaded(path: str | None, threshold: float) -> list[Any]:
-        return [*_updates(answers.picture(path, threshold)), None]  # and the field is empty again
+        return [*_updates(answers.image(path, threshold)), None]  # and the field is empty again
 
     given.upload(uploaded, [given, panel.threshold], [*panel.outputs, given], concurrency_limit=2, **_SEEN)
     drawn = gr.HTML(html.examples(answers.drawn), js_on_load=_CHOOSE)
@@ -107,7 +107,7 @@ def _webcam_tab(answers: Answers, served: Served) -> None:
     def streamed(frame: bytes | None, threshold: float) -> list[Any]:
         return [gr.skip()] * 3 if frame is None else _updates(answers.frame(frame, threshold))
 
-    # A stream holds its place in the queue while it runs; its frames wait for the model like everybody's pictures.
+    # A stream holds its place in the queue while it runs; its frames wait for the model like everybody's images.
     limits = {"stream_every": 1.0, "time_limit": 120, "concurrency_limit": 10}
     camera.stream(streamed, [camera, panel.threshold], panel.outputs, **limits, **_QUIET)
 
@@ -147,14 +147,14 @@ def _bytes_of(payload: Any) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Where an answer is shown: the threshold, and the outputs (pictures, counts, what was found)."""
+    """Where an answer is shown: the threshold, and the outputs (images, counts, what was found)."""
 
     threshold: Any
     outputs: list[Any]
 
 
 def _panel(served: Served, number: int, first: Reply | None = None) -> Panel:
-    """Lay out pictures, counts and a threshold that counts anew without asking the model again.
+    """Lay out images, counts and a threshold that counts anew without asking the model again.
 
     Args:
         first: what is shown before anything was sent.
@@ -193,7 +193,7 @@ def _panel(served: Served, number: int, first: Reply | None = None) -> Panel:
 
 
 def _known(slots: dict[str, str], number: int) -> dict[str, str]:
-    """Return the slots that a panel of so many pictures has."""
+    """Return the slots that a panel of so many images has."""
     return {key: slots[key] for key in demo_answers.slots(number) if key in slots}
 
 

@@ -159,7 +159,7 @@ def _launch(page: Any, host: str, port: int, limits: uploads.Limits) -> None:
 
 
 class _OwnNames:
-    """Gives each upload a name of its own, so that whoever has sent the same picture does not lose it with ours.
+    """Gives each upload a name of its own, so that whoever has sent the same image does not lose it with ours.
 
     Gradio files an upload under its content's hash and its name. An ASGI middleware.
     """

@@ -1,4 +1,4 @@
-"""What visitors send: taken from the disk at once, refused where it is too large or no picture. Knows no page."""
+"""What visitors send: taken from the disk at once, refused where it is too large or no image. Knows no page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is taken: megabytes of a file, megapixels of a picture or frame, seconds of a video (and of work on it)."""
+    """What is taken: megabytes of a file, megapixels of an image or frame, seconds of a video (and of work on it)."""
 
     megabytes: int = 10
     megapixels: int = 40
@@ -34,7 +34,7 @@ class Frame(NamedTuple):
     """A frame of a video (h, w, 3; RGB), and its time in seconds."""
 
     time: float
-    picture: NDArray[Any]
+    image: NDArray[Any]
 
 
 # ---- from the disk ----
@@ -99,18 +99,18 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-# ---- pictures and videos ----
+# ---- images and videos ----
 
 
-def read_picture(content: bytes, limits: Limits) -> NDArray[Any]:
-    """Return a picture as displayed, (h, w, 3) RGB; its size is judged before it is decoded.
+def read_image(content: bytes, limits: Limits) -> NDArray[Any]:
+    """Return an image as displayed, (h, w, 3) RGB; its size is judged before it is decoded.
 
     Raises:
-        DataError: it is too large, or no picture that can be read.
+        DataError: it is too large, or no image that can be read.
     """
     found = media.decode(content, max_pixels=limits.pixels)
     if isinstance(found, media.Problem):
-        raise _refusal("picture", found)
+        raise _refusal("image", found)
     return found.pixels
 
 

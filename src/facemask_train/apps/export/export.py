@@ -1,4 +1,4 @@
-"""`fmask export`: a model as ONNX and OpenVINO, each checked against PyTorch on real pictures, with a model card."""
+"""`fmask export`: a model as ONNX and OpenVINO, each checked against PyTorch on real images, with a model card."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CARD = "README.md"
 FORMATS = ("onnx", "openvino")
 SPACE = "space"
 PYTORCH = "pytorch"
-HEADER = ("file", "MB", "ms a picture", "10th to 90th", "mAP 0.5:0.95", "box error, px")
+HEADER = ("file", "MB", "ms an image", "10th to 90th", "mAP 0.5:0.95", "box error, px")
 _PACKAGES = ("torch", "onnx", "onnxruntime", "openvino")
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def export(
         run, weights, data: as in `evaluate`.
         formats: of `FORMATS`.
         nms: leave only what survives non-maximum suppression, inside the file.
-        imgsz: picture size in pixels, rounded up to a multiple of 32; without it, the run's.
+        imgsz: image size in pixels, rounded up to a multiple of 32; without it, the run's.
         split: what it is checked on; without it test, or val where test has no faces.
 
     Raises:
@@ -186,7 +186,7 @@ def earlier(folder: Path, marker: str) -> dict[str, Any] | None:
 
 
 def rounded_up(imgsz: int) -> int:
-    """Return the picture size that a network can take: the next multiple of its stride."""
+    """Return the image size that a network can take: the next multiple of its stride."""
     return -(-imgsz // STRIDE) * STRIDE
 
 
@@ -267,7 +267,7 @@ def check(
     imgsz: int,
     progress: Progress = no_progress,
 ) -> list[dict[str, Any]]:
-    """Ask a model in several backends, PyTorch among them, about the same pictures; return a row for each.
+    """Ask a model in several backends, PyTorch among them, about the same images; return a row for each.
 
     Args:
         files: where each backend's file is.
@@ -276,10 +276,10 @@ def check(
         DataError: a backend does not answer as PyTorch does.
     """
     answers = parity.ask(backends, exam.folder, labels_of(exam), progress=progress)
-    reference = answers[PYTORCH].pictures
+    reference = answers[PYTORCH].images
     rows = []
     for name, said in answers.items():
-        apart = parity.compare(reference, said.pictures, imgsz=imgsz)
+        apart = parity.compare(reference, said.images, imgsz=imgsz)
         if not apart.close:
             raise _refused(name, model, exam, apart)
         rows.append(_row(name, files[name], said, None if name == PYTORCH else apart))
@@ -303,7 +303,7 @@ def _row(name: str, path: Path, said: Answers, apart: Parity | None) -> dict[str
         "file": "" if apart is None else path.name,
         "megabytes": round(size(path) / 1e6, 2),
         "milliseconds": {"median": round(middle, 2), "p10": round(low, 2), "p90": round(high, 2)},
-        "map50_95": round(parity.map50_95(said.pictures), 6),
+        "map50_95": round(parity.map50_95(said.images), 6),
         "parity": None if apart is None else {key: _rounded(value) for key, value in asdict(apart).items()},
     }
 
@@ -345,12 +345,12 @@ def story(root: Path, model: Model, imgsz: int, found: Mapping[str, Any] | None 
 
 def _measured(found: Mapping[str, Any]) -> dict[str, Any]:
     inputs = found["inputs"]
-    exam = f"{found['images']} pictures of {inputs['ensemble']['name']}, {inputs['split']}"
+    exam = f"{found['images']} images of {inputs['ensemble']['name']}, {inputs['split']}"
     return {"exports": rows(found), "machine": found["machine"], "exam": exam}
 
 
 def rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return an export's table: file, MB, ms a picture with its spread, mAP, and the largest box error."""
+    """Return an export's table: file, MB, ms an image with its spread, mAP, and the largest box error."""
     return [
         (
             one["file"] or "best.pt (PyTorch)", f"{one['megabytes']:.1f}", f"{one['milliseconds']['median']:.1f}",

@@ -1,4 +1,4 @@
-"""The same pictures put to several backends of one model: what they cost in accuracy, in pixels, and in time."""
+"""The same images put to several backends of one model: what they cost in accuracy, in pixels, and in time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from facemask_train.core.types import CLASSES, Label, Progress, no_progress
 from facemask_train.eval.measures.average_precision import average_precision, match, rank
 from facemask_train.eval.measures.boxes_table import flatten, overlaps
-from facemask_train.model.validation import CONFIDENCE, Asked, Detection, Picture
+from facemask_train.model.validation import CONFIDENCE, Asked, Detection, ImageResult
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,23 +20,23 @@ MAP_TOLERANCE = 0.002
 """How far mAP 0.5:0.95 may be from PyTorch's, either way: 0.2 points."""
 
 BOX_TOLERANCE = 0.1
-"""How far a corner may be from PyTorch's, in pixels of the picture that the network sees."""
+"""How far a corner may be from PyTorch's, in pixels of the image that the network sees."""
 
 LOST_TOLERANCE = 0.002
 """Which share of PyTorch's boxes may have no box of their class on them: suppression can tip over at a tie."""
 
 SUREST = 20
-"""How many boxes of a picture are held against each other: the most confident, however sure that is."""
+"""How many boxes of an image are held against each other: the most confident, however sure that is."""
 
 _SAME = 4.0  # pixels, as the network sees them: what is further away is another box
-_WARM_UP = 3  # pictures that are asked before time is taken
+_WARM_UP = 3  # images that are asked before time is taken
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What one backend said: its pictures with all detections, and how long each took, in seconds."""
+    """What one backend said: its images with all detections, and how long each took, in seconds."""
 
-    pictures: tuple[Picture, ...]
+    images: tuple[ImageResult, ...]
     seconds: tuple[float, ...]
 
 
@@ -44,14 +44,14 @@ class Answers:
 class Parity:
     """How far a backend is from PyTorch.
 
-    `boxes` were compared; `box_error` is the largest distance of a corner along an axis, in pixels of the picture that
-    the network sees, and `box_error_picture` the same in pixels of the picture itself; `lost` boxes have no partner.
+    `boxes` were compared; `box_error` is the largest distance of a corner along an axis, in pixels of the image that
+    the network sees, and `box_error_image` the same in pixels of the image itself; `lost` boxes have no partner.
     """
 
     map_difference: float
     boxes: int
     box_error: float
-    box_error_picture: float
+    box_error_image: float
     confidence_error: float
     lost: int
 
@@ -72,13 +72,13 @@ def ask(
     *,
     progress: Progress = no_progress,
 ) -> dict[str, Answers]:
-    """Put pictures to several backends, one picture at a time, in turn: whatever slows the machine slows all of them.
+    """Put images to several backends, one image at a time, in turn: whatever slows the machine slows all of them.
 
     Args:
-        folder: what the names of the pictures are relative to.
-        labels: the faces on each picture.
+        folder: what the names of the images are relative to.
+        labels: the faces on each image.
     """
-    found: dict[str, list[Picture]] = {name: [] for name in backends}
+    found: dict[str, list[ImageResult]] = {name: [] for name in backends}
     seconds: dict[str, list[float]] = {name: [] for name in backends}
     for done, (image, own) in enumerate(sorted(labels.items())):
         progress("comparing", done, len(labels))
@@ -89,36 +89,36 @@ def ask(
                 _timed(backend, array)
             took, detections = _timed(backend, array)
             seconds[name].append(took)
-            found[name].append(Picture(image, width, height, tuple(own), detections))
+            found[name].append(ImageResult(image, width, height, tuple(own), detections))
     return {name: Answers(tuple(found[name]), tuple(seconds[name])) for name in backends}
 
 
-def _timed(backend: Asked, picture: NDArray[Any]) -> tuple[float, tuple[Detection, ...]]:
+def _timed(backend: Asked, image: NDArray[Any]) -> tuple[float, tuple[Detection, ...]]:
     began = time.perf_counter()
-    (detections,) = backend.answers([picture], confidence=CONFIDENCE)
+    (detections,) = backend.answers([image], confidence=CONFIDENCE)
     return time.perf_counter() - began, detections
 
 
 def read(path: Path) -> NDArray[Any]:
-    """Return an ensemble's picture as an (h, w, 3) uint8 RGB array; an ensemble's pictures are plain."""
+    """Return an ensemble's image as an (h, w, 3) uint8 RGB array; an ensemble's images are plain."""
     import numpy as np
     from PIL import Image
 
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
 
 
-def map50_95(pictures: Sequence[Picture]) -> float:
+def map50_95(images: Sequence[ImageResult]) -> float:
     """Return COCO's mAP 0.5:0.95 over the classes that have a label, 0 to 1, as an evaluation has it."""
-    flat = flatten(pictures)
+    flat = flatten(images)
     answers = match(flat, overlaps(flat))
     areas = [average_precision(rank(flat, answers, index)) for index in range(len(CLASSES))]
     means = [float(one.mean()) for one in areas if one is not None]
     return sum(means) / max(1, len(means))
 
 
-def compare(reference: Sequence[Picture], other: Sequence[Picture], *, imgsz: int) -> Parity:
-    """Hold what a backend said against what PyTorch said of the same pictures."""
+def compare(reference: Sequence[ImageResult], other: Sequence[ImageResult], *, imgsz: int) -> Parity:
+    """Hold what a backend said against what PyTorch said of the same images."""
     boxes, lost, error, shown, unsure = 0, 0, 0.0, 0.0, 0.0
     for one, two in zip(reference, other, strict=True):
         scale = imgsz / max(one.width, one.height)

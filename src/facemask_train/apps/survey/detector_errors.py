@@ -41,7 +41,7 @@ class Tested:
     """A detector on its test set.
 
     `rule` says how faces were judged, `chosen` who chose its confidence, `measured` what became of the faces, and
-    `brightness` the mean luma (0 to 255) of each picture. `digest` is of the detections that all this rests on.
+    `brightness` the mean luma (0 to 255) of each image. `digest` is of the detections that all this rests on.
     """
 
     ensemble: str
@@ -64,7 +64,7 @@ class Tested:
         return {
             "ensemble": self.ensemble,
             "split": self.split,
-            "pictures": measured.pictures,
+            "images": measured.images,
             "answers": [*CLASSES, "unknown", "missed"],
             **answers,
             "false": np.bincount(measured.false.answer, minlength=3).tolist(),
@@ -75,13 +75,13 @@ def find_tested(root: Path, asked: Asked, detector: Detector, which: Which) -> T
     """Return how the detector erred on the test set.
 
     Raises:
-        MissingError: no evaluation of these weights at this picture size is there.
+        MissingError: no evaluation of these weights at this image size is there.
         UsageError: the split is not one to measure on, or the model leaves out what would be unknown.
         DataError: the test set does not tell how it errs.
     """
     if which.split not in ("test", "val"):
         raise UsageError(
-            f"--split {which.split}: how a detector errs is told by pictures that it was not trained on: test or val",
+            f"--split {which.split}: how a detector errs is told by images that it was not trained on: test or val",
             next_step="--split test",
         )
     folder, said = _evaluation(root, asked, detector.imgsz, which)
@@ -94,7 +94,7 @@ def find_tested(root: Path, asked: Asked, detector: Detector, which: Which) -> T
             f"from {rule.faint:g} on count as unknown",
             next_step="give the run's .pt, or an export with suppression outside: fmask export --nms outside",
         )
-    measured = measure(detections_table.read_pictures(folder), rule)
+    measured = measure(detections_table.read_images(folder), rule)
     try:
         check(measured)
     except DataError as error:
@@ -115,7 +115,7 @@ def _evaluation(root: Path, asked: Asked, imgsz: int, which: Which) -> tuple[Pat
         said = read_json(path) or {}
         inputs = said.get("inputs") or {}
         same = (inputs.get("weights"), inputs.get("imgsz")) == (digest, imgsz)
-        if same and which.data in (None, said["ensemble"]) and (path.parent / detections_table.PICTURES).is_file():
+        if same and which.data in (None, said["ensemble"]) and (path.parent / detections_table.IMAGES).is_file():
             found.append(((said["ensemble"] == own, path.stat().st_mtime_ns), path.parent, said))
     if not found:
         raise _not_evaluated(home, asked, imgsz, which)
@@ -141,4 +141,4 @@ def _not_evaluated(home: Path, asked: Asked, imgsz: int, which: Which) -> Missin
 def _brightness(folder: Path) -> list[float]:
     import pyarrow.parquet as pq
 
-    return list(pq.read_table(folder / detections_table.PICTURES, columns=["brightness"])["brightness"].to_pylist())
+    return list(pq.read_table(folder / detections_table.IMAGES, columns=["brightness"])["brightness"].to_pylist())

@@ -31,8 +31,8 @@ class Rule:
 
     Attributes:
         confidence: the operating point; an answer has to be above it.
-        imgsz: the size in pixels that the longer side of a picture is brought to.
-        least_side: of a face, in pixels of the picture at that size.
+        imgsz: the size in pixels that the longer side of an image is brought to.
+        least_side: of a face, in pixels of the image at that size.
     """
 
     confidence: float
@@ -59,7 +59,7 @@ class Judged:
 
 
 def judge(found: Iterable[Detection], rule: Rule, width: int, height: int) -> list[Judged]:
-    """Return the faces of one picture, the surest first.
+    """Return the faces of one image, the surest first.
 
     A face is unknown if it is smaller than the rule's least side, if its surest answer is not above the operating
     point, or if an answer of the other class is above it too.
@@ -80,22 +80,22 @@ def _contested(one: Detection, seen: Sequence[Detection], rule: Rule) -> bool:
     )
 
 
-def measure(pictures: Sequence[validation.Picture], rule: Rule) -> Measured:
+def measure(images: Sequence[validation.ImageResult], rule: Rule) -> Measured:
     """Return what a test set says of a detector that is asked by this rule."""
     faces: list[tuple[int, int, int, float]] = []
     false: list[tuple[int, int, float]] = []
-    for number, picture in enumerate(pictures):
-        judged = {id(one.detection): one for one in judge(picture.detections, rule, picture.width, picture.height)}
-        alone = replace(picture, detections=tuple(one.detection for one in judged.values()))
+    for number, image in enumerate(images):
+        judged = {id(one.detection): one for one in judge(image.detections, rule, image.width, image.height)}
+        alone = replace(image, detections=tuple(one.detection for one in judged.values()))
         for pair in pairs(alone, rule.faint):
             answer = judged[id(pair.detection)] if pair.detection is not None else None
             if pair.label is not None:
-                side = rule.side(pair.label.box.corners, picture.width, picture.height)
+                side = rule.side(pair.label.box.corners, image.width, image.height)
                 faces.append((number, pair.label.class_id, answer.answer if answer else MISSED, side))
             elif answer is not None:
                 false.append((number, answer.answer, answer.side))
     cluster, name, answers, sides = _columns(faces, 4)
-    return Measured(len(pictures), _ids(cluster), _ids(name), _ids(answers), sides, boxes(false))
+    return Measured(len(images), _ids(cluster), _ids(name), _ids(answers), sides, boxes(false))
 
 
 def boxes(rows: Sequence[tuple[int, int, float]]) -> Boxes:

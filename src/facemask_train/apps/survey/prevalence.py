@@ -1,12 +1,12 @@
 """The share of faces with a mask, with the detector's own errors taken out of it. Knows counts: no files, no model.
 
 A detector that finds masked faces more often than bare ones, names some wrongly and sees faces where none are gives a
-share that is off, and more pictures do not mend it. What its test set says of it is turned around. Let `v` be the share
-called masked of the boxes that were judged, `d` the judged boxes a picture, and, from the test set,
+share that is off, and more images do not mend it. What its test set says of it is turned around. Let `v` be the share
+called masked of the boxes that were judged, `d` the judged boxes an image, and, from the test set,
 
     f_c         the share of faces of class c (m masked, b bare) that are found and judged,
     w_c         of those, the share that are called by the other class's name,
-    g_m, g_b    judged boxes a picture that answer no face, by what they are called.
+    g_m, g_b    judged boxes an image that answer no face, by what they are called.
 
 Of the boxes that answer a face, u = (v - g_m / d) / (1 - (g_m + g_b) / d) are called masked, and the rate p that
 explains them solves the two equations for the faces of each class (found, then confused), held at 0 and 1:
@@ -24,15 +24,15 @@ the rate falls or rises with each part alone. So for the lower end each part is 
 lower, many times; 2.5 % of the rates lie below it. Likewise the upper end. That is safe where a count is 0, and
 somewhat wide where all counts are small.
 
-**Clusters.** Faces of one picture (or block of video) come together, and go wrong together: `shares.py`.
+**Clusters.** Faces of one image (or block of video) come together, and go wrong together: `shares.py`.
 
 **It rests on** this: faces of one class and size are found and named as in the test set (same light, same kind of
 camera and of mask), and whether one is missed or unknown depends on nothing else that goes with wearing a mask; false
-boxes come with pictures as they do there; pictures are a fair sample of their place and time. `bench/survey.py`
+boxes come with images as they do there; images are a fair sample of their place and time. `bench/survey.py`
 measures how often the interval holds the truth where faces come in groups and errors follow sizes.
 
 **Where nothing can be said.** No judged box: no rate, no interval. No more boxes than the test set's false ones, or a
-detector whose names say nothing of the class: no rate, and the interval is 0 to 1. One picture: the interval is 0 to 1.
+detector whose names say nothing of the class: no rate, and the interval is 0 to 1. One image: the interval is 0 to 1.
 A class that the test set lacks, or of which it judges no face: refused.
 """
 
@@ -56,10 +56,10 @@ MASK, BARE, UNKNOWN, MISSED = range(4)
 
 DRAWS = 4000
 MOST_ASSUMED = 0.5
-"""Where few pictures hold a face of the rarer kind, nothing tells how alike faces of one picture are: in the material
+"""Where few images hold a face of the rarer kind, nothing tells how alike faces of one image are: in the material
 they are taken to be up to this alike."""
 
-FEW_FACES, FEW_PICTURES = 30, 10
+FEW_FACES, FEW_IMAGES = 30, 10
 MANY_UNKNOWN = 1 / 3
 ODD_SIZES = 0.2
 """The share of boxes outside the sizes of the test set's middle 95 % from which a warning is due."""
@@ -67,14 +67,14 @@ ODD_SIZES = 0.2
 _BINS = 5  # of face sizes, with as many boxes of the test set in each
 _PULL = 20  # boxes' worth of the test set's own sizes, in what the material's sizes are taken to be
 _MOST_WEIGHT = 10.0
-_TELLING = 8  # pictures with a face of the rarer kind, from which on most of what is assumed goes
+_TELLING = 8  # images with a face of the rarer kind, from which on most of what is assumed goes
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Boxes:
-    """Detections, (n,) each: the cluster (picture) that each is in, what it was called, and its size.
+    """Detections, (n,) each: the cluster (image) that each is in, what it was called, and its size.
 
-    `answer` is MASK, BARE or UNKNOWN; `size` is a side in pixels of the picture as the detector sees it.
+    `answer` is MASK, BARE or UNKNOWN; `size` is a side in pixels of the image as the detector sees it.
     """
 
     cluster: Array
@@ -84,13 +84,13 @@ class Boxes:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Measured:
-    """What a test set says of a detector: every labelled face, and the boxes that answer none, in so many pictures.
+    """What a test set says of a detector: every labelled face, and the boxes that answer none, in so many images.
 
-    The faces are (n,) each: `cluster` (picture), `name` (MASK or BARE, as labelled), `answer` (what became of it: any
+    The faces are (n,) each: `cluster` (image), `name` (MASK or BARE, as labelled), `answer` (what became of it: any
     of the four), `size`.
     """
 
-    pictures: int
+    images: int
     cluster: Array
     name: Array
     answer: Array
@@ -100,12 +100,12 @@ class Measured:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Stream:
-    """What was seen in the material: (clusters,) how many pictures each cluster has, and all boxes.
+    """What was seen in the material: (clusters,) how many images each cluster has, and all boxes.
 
-    A cluster is what is independent of the others: a picture, or a block of a video.
+    A cluster is what is independent of the others: an image, or a block of a video.
     """
 
-    pictures: Array
+    images: Array
     boxes: Boxes
 
 
@@ -124,7 +124,7 @@ class Estimate:
     bounds: Interval | None
     n: int
     unknown: int
-    pictures: int
+    images: int
     clusters: int
     warnings: tuple[str, ...] = ()
 
@@ -143,7 +143,7 @@ def estimate(test: Measured, stream: Stream, *, correlation: float | None = None
     boxes = stream.boxes
     judged = boxes.answer < UNKNOWN
     n, unknown = int(judged.sum()), int(len(judged) - judged.sum())
-    counts = (n, unknown, int(stream.pictures.sum()), len(stream.pictures))
+    counts = (n, unknown, int(stream.images.sum()), len(stream.images))
     if not n:
         return Estimate(None, None, None, None, None, *counts, ("no face was judged: there is no rate",))
     seen, errors = _seen(stream, correlation), _errors(test, size_weights(test, boxes.size))
@@ -187,7 +187,7 @@ def correlation_within(streams: Iterable[Stream]) -> float | None:
     for stream in streams:
         judged = stream.boxes.answer < UNKNOWN
         cluster, masked = stream.boxes.cluster[judged], stream.boxes.answer[judged] == MASK
-        asked = np.bincount(cluster, minlength=len(stream.pictures))
+        asked = np.bincount(cluster, minlength=len(stream.images))
         several = int((asked > 1).sum())
         if several < 2:
             continue
@@ -224,7 +224,7 @@ def size_weights(test: Measured, sizes: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Of a stream: the share called masked, judged boxes a picture, and the latter's relative standard error."""
+    """Of a stream: the share called masked, judged boxes an image, and the latter's relative standard error."""
 
     masked: Share
     density: float
@@ -235,7 +235,7 @@ class _Seen:
 class _Errors:
     """Of a detector, for masked and bare: faces judged, of those called by the other name, boxes without a face.
 
-    `unknown` is the share of faces found but not judged; `idle` unknown boxes a picture that answer no face.
+    `unknown` is the share of faces found but not judged; `idle` unknown boxes an image that answer no face.
     """
 
     judged: tuple[Share, Share]
@@ -253,9 +253,9 @@ def _seen(stream: Stream, correlation: float | None) -> _Seen:
     hit = stream.boxes.answer[judged] == MASK
     alike = _assumed(hit, cluster) if correlation is None else correlation
     masked = share_of(hit, cluster, alike=alike, well_known=correlation is not None)
-    total, clusters = float(len(cluster)), len(stream.pictures)
-    density = total / float(stream.pictures.sum())
-    off = np.bincount(cluster, minlength=clusters) - density * stream.pictures
+    total, clusters = float(len(cluster)), len(stream.images)
+    density = total / float(stream.images.sum())
+    off = np.bincount(cluster, minlength=clusters) - density * stream.images
     spread = math.sqrt(float((off**2).sum()) * clusters / max(clusters - 1, 1)) / total
     return _Seen(masked, density, min(1.0, max(spread, total**-0.5)))
 
@@ -279,7 +279,7 @@ def _errors(test: Measured, weights: Array) -> _Errors:
         wrong.append(share_of(test.answer[answered] != name, test.cluster[answered], weights[answered]))
         unknown.append(float(np.average(test.answer[own] == UNKNOWN, weights=weights[own])))
     false = [
-        np.bincount(test.false.cluster[test.false.answer == name], minlength=test.pictures)
+        np.bincount(test.false.cluster[test.false.answer == name], minlength=test.images)
         for name in (MASK, BARE, UNKNOWN)
     ]
     counts = (count_of(false[MASK]), count_of(false[BARE]))
@@ -299,7 +299,7 @@ def _solve(
     """Return the rate (of each draw), and `unclear` where there is none.
 
     Args:
-        seen: the share called masked, and judged boxes a picture.
+        seen: the share called masked, and judged boxes an image.
     """
     import numpy as np
 
@@ -338,13 +338,13 @@ def _ends(seen: _Seen, errors: _Errors, draws: int) -> Interval:
     return ends[0], ends[1]
 
 
-def _bounds(rate: float, seen: _Seen, errors: _Errors, unknown: int, pictures: int) -> Interval:
+def _bounds(rate: float, seen: _Seen, errors: _Errors, unknown: int, images: int) -> Interval:
     """Return the rate if none, and if all, of the unknown faces wore a mask."""
-    real = pictures * (seen.density - errors.false[MASK].value - errors.false[BARE].value)
+    real = images * (seen.density - errors.false[MASK].value - errors.false[BARE].value)
     faces = max(real, 0.0) / (rate * errors.judged[MASK].value + (1 - rate) * errors.judged[BARE].value)
     masked = faces * rate * (1 - errors.unknown[MASK])
     bare = faces * (1 - rate) * (1 - errors.unknown[BARE])
-    unsure = unknown - pictures * errors.idle
+    unsure = unknown - images * errors.idle
     if unsure <= 0:
         return rate, rate
     total = masked + bare + unsure
@@ -357,7 +357,7 @@ def _bounds(rate: float, seen: _Seen, errors: _Errors, unknown: int, pictures: i
 def _warnings(test: Measured, stream: Stream, errors: _Errors, rate: float | None, *, alone: bool) -> Iterator[str]:
     """Yield warnings; `alone` says that only this stream tells how alike the faces of one cluster are."""
     judged = stream.boxes.answer < UNKNOWN
-    faces, boxes, clusters = int(judged.sum()), len(judged), len(stream.pictures)
+    faces, boxes, clusters = int(judged.sum()), len(judged), len(stream.images)
     if rate is None:
         yield _why_no_rate(errors)
     elif rate in (0.0, 1.0):
@@ -366,9 +366,9 @@ def _warnings(test: Measured, stream: Stream, errors: _Errors, rate: float | Non
     if rate is not None and sum(one.bounds()[1] for one in errors.wrong) >= 1:
         yield "the detector names so many faces wrongly, or is tested on so few, that the correction is unstable"
     if clusters == 1 and alone:
-        yield "one picture (or block of video) says who came together, not how many wear masks: the interval is 0 to 1"
-    elif clusters < FEW_PICTURES or faces < FEW_FACES:
-        yield f"few: {faces:,} faces in {clusters:,} pictures (or blocks of video)"
+        yield "one image (or block of video) says who came together, not how many wear masks: the interval is 0 to 1"
+    elif clusters < FEW_IMAGES or faces < FEW_FACES:
+        yield f"few: {faces:,} faces in {clusters:,} images (or blocks of video)"
     if boxes - faces > MANY_UNKNOWN * boxes:
         yield f"{boxes - faces:,} of {boxes:,} faces are too small or too uncertain to judge: look at the bounds"
     yield from odd_sizes(test, stream.boxes.size)

@@ -1,7 +1,7 @@
-"""Shares and counts, each with what is not known of it: how many independent faces or pictures it rests on.
+"""Shares and counts, each with what is not known of it: how many independent faces or images it rests on.
 
-Faces of one picture come together, and go wrong together. A share is held to rest on as many independent faces as would
-vary as much from picture to picture as it does (Rao and Scott 1992; Korn and Graubard 1998), fewer where pictures are
+Faces of one image come together, and go wrong together. A share is held to rest on as many independent faces as would
+vary as much from image to image as it does (Rao and Scott 1992; Korn and Graubard 1998), fewer where images are
 few (Student's t). What is not known is told by a lower and an upper confidence distribution: Clopper and Pearson's beta
 for shares, Garwood's gamma for counts.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from facemask_train.core.types import Array
 
 LEAST_CORRELATION = 0.05
-"""Faces of one picture are taken to be at least this alike, also where they do not seem so."""
+"""Faces of one image are taken to be at least this alike, also where they do not seem so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +54,16 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """A mean count a picture that rests on `pictures` independent ones."""
+    """A mean count an image that rests on `images` independent ones."""
 
     value: float
-    pictures: float
+    images: float
 
     def draw(self, rng: np.random.Generator, draws: int, *, upper: bool) -> Array:
         import numpy as np
 
-        shape = self.value * self.pictures + upper
-        return np.zeros(draws) if shape < 1e-9 else rng.gamma(shape, 1 / max(self.pictures, 1e-9), draws)
+        shape = self.value * self.images + upper
+        return np.zeros(draws) if shape < 1e-9 else rng.gamma(shape, 1 / max(self.images, 1e-9), draws)
 
 
 def share_of(
@@ -97,10 +97,10 @@ def share_of(
 
 
 def count_of(counts: Array) -> Count:
-    """Return the mean of counts over pictures; one that varies more than chance rests on fewer of them."""
-    mean, pictures = float(counts.mean()), len(counts)
-    excess = float(counts.var()) * pictures / max(pictures - 1, 1) / mean if mean else 1.0
-    return Count(mean, pictures / max(1.0, excess) * _fewer(pictures))
+    """Return the mean of counts over images; one that varies more than chance rests on fewer of them."""
+    mean, images = float(counts.mean()), len(counts)
+    excess = float(counts.var()) * images / max(images - 1, 1) / mean if mean else 1.0
+    return Count(mean, images / max(1.0, excess) * _fewer(images))
 
 
 def _fewer(clusters: int) -> float:

@@ -1,4 +1,4 @@
-"""`fmask survey`: how many of the faces in pictures and videos wear masks, by place and time, errors taken out."""
+"""`fmask survey`: how many of the faces in images and videos wear masks, by place and time, errors taken out."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EVERY = 10.0
 """Seconds between the frames that are taken of a video."""
 
 ODD_LIGHT = 0.2
-"""The share of pictures darker or brighter than nearly all of the test set's from which a warning is due."""
+"""The share of images darker or brighter than nearly all of the test set's from which a warning is due."""
 
 _DIGITS = 6
 _MARGIN = 0.2  # of a face's box, around a face that is kept
@@ -49,7 +49,7 @@ class Plan:
         calendar: what tells place and time.
         told: what of it was asked for, as it goes into the survey's inputs.
         every: seconds between the frames that are taken of a video.
-        keep_faces: write a picture of every face.
+        keep_faces: write an image of every face.
     """
 
     calendar: Calendar = field(default_factory=Calendar)
@@ -69,7 +69,7 @@ class Surveyed:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One picture that was looked at: its bin, what it belongs together with, its faces, how bright it is."""
+    """One image that was looked at: its bin, what it belongs together with, its faces, how bright it is."""
 
     bin: Bin
     cluster: tuple[str, ...]
@@ -94,7 +94,7 @@ def survey(
     plan: Plan | None = None,
     progress: Progress = no_progress,
 ) -> Surveyed:
-    """Look at pictures and videos, and write the share of masked faces by place and time; an equal survey is kept.
+    """Look at images and videos, and write the share of masked faces by place and time; an equal survey is kept.
 
     Args:
         arguments: files, folders, globs.
@@ -104,7 +104,7 @@ def survey(
     Raises:
         MissingError: no such model, no evaluation of it, or an argument that names no file.
         UsageError: options that go against each other, or `out` holds something else.
-        DataError: the model or the test set cannot be used, or not one picture can be read.
+        DataError: the model or the test set cannot be used, or not one image can be read.
     """
     plan = plan or Plan()
     asked = find_asked(root, run, weights)
@@ -167,7 +167,7 @@ def _judged(answers: job.Answers, rule: Rule) -> Iterator[Seen]:
 
 
 def _kept(seen: Iterator[Seen], folder: Path | None, names: Mapping[Path, str]) -> Iterator[Seen]:
-    """Pass on what was seen, and write a picture of every face into a folder, where there is one."""
+    """Pass on what was seen, and write an image of every face into a folder, where there is one."""
     for frame, faces in seen:
         if folder is not None:
             _keep(folder, names[frame.source], frame, faces)
@@ -232,9 +232,9 @@ def stream_of(looks: Sequence[Look]) -> Stream:
     import numpy as np
 
     numbers = {cluster: number for number, cluster in enumerate(dict.fromkeys(look.cluster for look in looks))}
-    pictures = np.bincount([numbers[look.cluster] for look in looks], minlength=len(numbers))
+    images = np.bincount([numbers[look.cluster] for look in looks], minlength=len(numbers))
     rows = [(numbers[look.cluster], face.answer, face.side) for look in looks for face in look.faces]
-    return Stream(pictures.astype(np.float64), boxes(rows))
+    return Stream(images.astype(np.float64), boxes(rows))
 
 
 def _row(one: Estimate) -> dict[str, Any]:
@@ -253,7 +253,7 @@ def _row(one: Estimate) -> dict[str, Any]:
         "uncorrected_interval": ends(one.uncorrected_interval),
         "n": one.n,
         "unknown": {"faces": one.unknown, "bounds": ends(one.bounds)},
-        "pictures": one.pictures,
+        "images": one.images,
         "clusters": one.clusters,
         "warnings": list(one.warnings),
     }
@@ -264,7 +264,7 @@ def _notes(tested: Tested, looks: Sequence[Look]) -> Iterator[str]:
     yield from odd_light(tested.brightness, [look.brightness for look in looks])
     crowded = sum(len(look.faces) >= MAX_DETECTIONS for look in looks)
     if crowded:
-        yield f"{crowded:,} pictures hold {MAX_DETECTIONS} faces, the most that is told: some are left out"
+        yield f"{crowded:,} images hold {MAX_DETECTIONS} faces, the most that is told: some are left out"
     if any(look.is_video for look in looks):
         yield "videos: n counts sightings, not people; who stays in view is counted in every frame that was taken"
 
@@ -275,10 +275,10 @@ def _unfit(rows: Sequence[str]) -> list[str]:
 
 
 def odd_light(tested: Sequence[float], seen: Sequence[float]) -> list[str]:
-    """Return a warning where many pictures are darker or brighter than nearly all of the test set's.
+    """Return a warning where many images are darker or brighter than nearly all of the test set's.
 
     Args:
-        tested, seen: the mean luma of each picture, 0 to 255.
+        tested, seen: the mean luma of each image, 0 to 255.
     """
     import numpy as np
 
@@ -287,7 +287,7 @@ def odd_light(tested: Sequence[float], seen: Sequence[float]) -> list[str]:
         return []
     what, share = ("darker", darker) if darker > brighter else ("brighter", brighter)
     return [
-        f"{100 * share:.0f} % of the pictures are {what} than nearly all of the test set's (mean luma {low:.0f} to "
+        f"{100 * share:.0f} % of the images are {what} than nearly all of the test set's (mean luma {low:.0f} to "
         f"{high:.0f}): how the detector errs in such light is not known"
     ]
 
@@ -308,7 +308,7 @@ def _write(folder: Path, found: Mapping[str, Any]) -> None:
 
 COLUMNS = (
     "place", "time", "rate", "low", "high", "uncorrected", "n", "unknown", "if_no_unknown_masked",
-    "if_all_unknown_masked", "pictures", "clusters", "warnings",
+    "if_all_unknown_masked", "images", "clusters", "warnings",
 )  # fmt: skip
 
 
@@ -320,5 +320,5 @@ def _csv(found: Mapping[str, Any]) -> str:
     for one in (*found["bins"], {**found, "place": "all", "time": "all"}):
         ends, unsure = one["interval"] or ("", ""), one["unknown"]["bounds"] or ("", "")
         cells = (one["place"], one["time"], one["rate"], *ends, one["uncorrected"], one["n"], one["unknown"]["faces"])
-        writer.writerow((*cells, *unsure, one["pictures"], one["clusters"], "; ".join(one["warnings"])))
+        writer.writerow((*cells, *unsure, one["images"], one["clusters"], "; ".join(one["warnings"])))
     return stream.getvalue()

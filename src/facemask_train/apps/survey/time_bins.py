@@ -1,4 +1,4 @@
-"""Where and when a picture was taken, and which pictures belong together. Knows names, clocks and tables: no pixels.
+"""Where and when an image was taken, and which images belong together. Knows names, clocks and tables: no pixels.
 
 A place and a time come from a table (`--places`), from names (`--pattern`), from the camera's own note in the file
 (EXIF), or, for a video, from its clock and its start (`--start`). The first that says something counts.
@@ -19,7 +19,7 @@ from facemask_train.core.errors import DataError, MissingError, UsageError, near
 
 COLUMNS = ("file", "place", "time")
 BLOCK = 60.0
-"""Seconds that pictures of one place, or frames of one video, count as one moment: the same people are in them."""
+"""Seconds that images of one place, or frames of one video, count as one moment: the same people are in them."""
 
 _CUTS: dict[str, Callable[[datetime], datetime]] = {
     "minute": lambda t: t.replace(second=0, microsecond=0),
@@ -36,7 +36,7 @@ _DIGITS = {"Y": 4, "m": 2, "d": 2, "H": 2, "M": 2, "S": 2, "y": 2, "j": 3}
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Where and when. `clock`: the time is one of the day, not the day alone; `exact`: it is this very picture's."""
+    """Where and when. `clock`: the time is one of the day, not the day alone; `exact`: it is this very image's."""
 
     place: str = ""
     time: datetime | None = None
@@ -75,12 +75,12 @@ class Calendar:
     block: float = BLOCK
 
     def moment(self, name: str, taken: datetime | None, seconds: float | None) -> Moment:
-        """Return where and when a picture was taken.
+        """Return where and when an image was taken.
 
         Args:
             name: of the file, as `media.Source.name`.
             taken: what the camera says.
-            seconds: since the beginning of the video; None for a picture.
+            seconds: since the beginning of the video; None for an image.
         """
         said = next((moment for row, moment in self.table if _fits(row, name)), Moment())
         said = said.or_else(self.pattern(name)) if self.pattern else said
@@ -106,11 +106,11 @@ class Calendar:
         return Bin(moment.place, _CUTS[by](moment.time).strftime(_SHOWN.get(by, "week of %Y-%m-%d")))
 
     def cluster(self, name: str, moment: Moment, seconds: float | None) -> tuple[str, ...]:
-        """Return what is equal for pictures that may show the same people at once: one place, or video, and block."""
+        """Return what is equal for images that may show the same people at once: one place, or video, and block."""
         if seconds is not None:
             return "video", name, str(int(seconds // self.block))
         if moment.time is None or not moment.exact:
-            return "picture", name
+            return "image", name
         since = (moment.time - datetime(1970, 1, 1)).total_seconds()
         return "moment", moment.place, str(int(since // self.block))
 

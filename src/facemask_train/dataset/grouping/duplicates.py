@@ -1,4 +1,4 @@
-"""Finds the pairs of pictures that are the same picture, or the same scene, in any of the 8 orientations.
+"""Finds the pairs of images that are the same image, or the same scene, in any of the 8 orientations.
 
 First the hashes: pairs whose lowest 64 frequencies differ in few signs, found by comparing all (numpy) or, where those
 grow too many, through an index (faiss). Then a second measure, of another kind, on each pair (`likeness.py`). A pair is
@@ -6,13 +6,13 @@ grow too many, through an index (faiss). Then a second measure, of another kind,
     same     alike in every window: re-encoded, rescaled, cropped by up to 2 % a side, turned or mirrored
     kin      alike on the whole, but not everywhere: two moments of one scene, a copy with something drawn on it
 
-Kin stay apart as pictures, and share a split. Where there is too little structure to tell (a wall, a sky), only equal
+Kin stay apart as images, and share a split. Where there is too little structure to tell (a wall, a sky), only equal
 bytes make a pair. Knows no label and no file.
 
-How the thresholds of `recipe.Duplicates` were found (`bench/duplicates.py`, on real pictures): of copies cropped by up
+How the thresholds of `recipe.Duplicates` were found (`bench/duplicates.py`, on real images): of copies cropped by up
 to 2 % a side, rescaled to a quarter and re-encoded at quality 30, all at once, all are within 12 of the 64 signs, and
 more than 99 % meet the whole condition on the signs (see `_close`); of the archives' other pairs, 2.5 in 100,000.
-The worst window of such a copy correlates by 0.84 and more in 99.5 %; where one face of 1 to 2 % of the picture has
+The worst window of such a copy correlates by 0.84 and more in 99.5 %; where one face of 1 to 2 % of the image has
 moved it is below 0.8 in 99 %, of 0.5 to 1 % in 92 %, of 0.3 to 0.5 % in 75 %.
 """
 
@@ -43,11 +43,11 @@ _FAR = 96
 """Signs of 256 that may differ in a pair to look at: copies differ in 66 at most, others in 94 and more (99.99 %)."""
 
 ALL_PAIRS = 10_000
-"""Pictures up to which all pairs are compared (8 orientations: 1.5 s); beyond, an index finds the same pairs."""
+"""Images up to which all pairs are compared (8 orientations: 1.5 s); beyond, an index finds the same pairs."""
 
 _RUN, _FLIPS = 21, 2
 """Of one of six runs of 21 of the lowest 63 signs (three as they stand, three of every third) up to 2 differ. That is
-what faiss can look up in tables, and so a part of what makes a pair, however few the pictures are: one more never
+what faiss can look up in tables, and so a part of what makes a pair, however few the images are: one more never
 changes which others are pairs."""
 
 _RUNS = tuple(
@@ -59,7 +59,7 @@ _QUERIES = 50_000  # questions to the index at a time
 
 
 class Candidate(NamedTuple):
-    """Two pictures (by index, the lower first) whose hashes are alike when the second is turned by `orientation`."""
+    """Two images (by index, the lower first) whose hashes are alike when the second is turned by `orientation`."""
 
     first: int
     second: int
@@ -68,7 +68,7 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two pictures that are the same picture, or kin; `orientation` turns the second as the first is."""
+    """Two images that are the same image, or kin; `orientation` turns the second as the first is."""
 
     first: int
     second: int
@@ -87,15 +87,15 @@ def find_pairs(
     engine: Engine = Engine(),  # noqa: B008 - frozen
     progress: Progress = no_progress,
 ) -> list[Pair]:
-    """Return the pairs of pictures that are the same or kin, in the order of their indices.
+    """Return the pairs of images that are the same or kin, in the order of their indices.
 
-    Pictures of equal bytes are compared once: the first of them stands for all. So a pair is of the first picture of
-    one content and any picture of another, or of equal pictures of which one is the first: thousands of equal pictures
+    Images of equal bytes are compared once: the first of them stands for all. So a pair is of the first image of
+    one content and any image of another, or of equal images of which one is the first: thousands of equal images
     make thousands of pairs, not millions.
 
     Args:
         hashes: (n, 4), see `fingerprints`.
-        thumbnail: gives a picture's, (SIDE, SIDE), by its index.
+        thumbnail: gives an image's, (SIDE, SIDE), by its index.
         digests: n sha256 of the files.
     """
     import numpy as np
@@ -110,7 +110,7 @@ def find_pairs(
         for one in find_candidates(hashes[firsts], settings.distance)
     ]
     jobs = ((thumbnail(one.first), thumbnail(one.second), one.orientation) for one in candidates)
-    measured = engine.spread(_measure_all, jobs, len(candidates), what="compare pictures", progress=progress)
+    measured = engine.spread(_measure_all, jobs, len(candidates), what="compare images", progress=progress)
     found = [Pair(first, twin, 0, 1.0, 1.0, same=True) for first, *others in twins.values() for twin in others]
     for pair in _best(candidates, measured, settings).values():
         found += [replace(pair, second=twin) for twin in twins[digests[pair.second]]]
@@ -186,7 +186,7 @@ def _close(hashes: Words, asked: Words, first: Indices, second: Indices, distanc
 
 
 def _by_index(index: Any, hashes: Words, asked: Words, distance: int) -> Iterator[tuple[Indices, Indices]]:
-    """Do what `_by_all_pairs` does in time that grows with the number of pictures, not with its square."""
+    """Do what `_by_all_pairs` does in time that grows with the number of images, not with its square."""
     import numpy as np
 
     for start in range(0, len(asked), _QUERIES):
@@ -214,13 +214,13 @@ def _keys(hashes: Words) -> NDArray[np.uint8]:
     return np.packbits(keys, axis=1, bitorder="little")
 
 
-# ---- groups: what is the same picture, and what has to stay in one split ----
+# ---- groups: what is the same image, and what has to stay in one split ----
 
 
 def groups_of(pairs: Iterable[Pair]) -> dict[int, int]:
-    """Return, for each picture that has a copy before it, the first picture (by index) that it is the same as.
+    """Return, for each image that has a copy before it, the first image (by index) that it is the same as.
 
-    A picture joins a group only if it is the same as the group's first picture: a chain of pairs, each alike, whose
+    An image joins a group only if it is the same as the group's first image: a chain of pairs, each alike, whose
     ends are not, makes two groups. Pairs that this leaves between groups are for the split to respect.
     """
     earlier: dict[int, list[int]] = defaultdict(list)
@@ -228,8 +228,8 @@ def groups_of(pairs: Iterable[Pair]) -> dict[int, int]:
         if pair.same:
             earlier[pair.second].append(pair.first)
     leader: dict[int, int] = {}
-    for picture in sorted(earlier):
-        leaders = [other for other in sorted(earlier[picture]) if other not in leader]
+    for image in sorted(earlier):
+        leaders = [other for other in sorted(earlier[image]) if other not in leader]
         if leaders:
-            leader[picture] = leaders[0]
+            leader[image] = leaders[0]
     return leader

@@ -1,6 +1,6 @@
-"""What becomes of pictures that are the same picture: one is kept, and exclusions and conflicts act on all of them.
+"""What becomes of images that are the same image: one is kept, and exclusions and conflicts act on all of them.
 
-Pure: from records and pairs to decisions. The copies' labels are laid over the kept picture's and compared; what they
+Pure: from records and pairs to decisions. The copies' labels are laid over the kept image's and compared; what they
 agree on is an agreement of copies, which may have one author, not of people.
 """
 
@@ -27,7 +27,7 @@ LEAK = "copy-in-later-split"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A picture of the ensemble: its split, and the first picture of its family (the sha256 of it)."""
+    """An image of the ensemble: its split, and the first image of its family (the sha256 of it)."""
 
     record: Record
     split: str
@@ -36,7 +36,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What a group decides of a picture that had a record: merged into another, or refused, and why."""
+    """What a group decides of an image that had a record: merged into another, or refused, and why."""
 
     member: Member
     action: Literal["merged", "refused"]
@@ -48,8 +48,8 @@ class Fate:
 class Decisions:
     """What the ensemble holds, what became of the rest, and the groups.
 
-    `leaks` are pictures of val and test that are the same picture as, or of one scene with, one of an earlier split.
-    `overlap` counts, by pair of sources, the first's pictures that have a copy in the second.
+    `leaks` are images of val and test that are the same image as, or of one scene with, one of an earlier split.
+    `overlap` counts, by pair of sources, the first's images that have a copy in the second.
     """
 
     kept: tuple[Kept, ...]
@@ -62,11 +62,11 @@ class Decisions:
 
 
 def decide(members: Sequence[Member], pairs: Sequence[Pair], recipe: Recipe) -> Decisions:
-    """Decide what becomes of every picture that has a record.
+    """Decide what becomes of every image that has a record.
 
     Args:
-        members: all readable pictures, in the order of the recipe's sources, then of their paths.
-        pairs: by index in `members`, as `find_pairs` gives them: of equal bytes, the first picture stands for all.
+        members: all readable images, in the order of the recipe's sources, then of their paths.
+        pairs: by index in `members`, as `find_pairs` gives them: of equal bytes, the first image stands for all.
     """
     leader = groups_of(pairs)
     groups: dict[int, list[int]] = defaultdict(list)
@@ -78,13 +78,13 @@ def decide(members: Sequence[Member], pairs: Sequence[Pair], recipe: Recipe) -> 
     turns = {(pair.first, pair.second): pair for pair in pairs}
     tainted = _tainted(members, pairs) if recipe.worn_incorrectly == "drop-image" else {}
     fates: dict[int, Fate] = {}
-    of_one_picture = [_Group(members, group, turns, recipe) for group in groups.values()]
-    for group in of_one_picture:
+    of_one_image = [_Group(members, group, turns, recipe) for group in groups.values()]
+    for group in of_one_image:
         fates |= group.fates(tainted)
     fates |= _lone_taints(members, tainted, fates)
     if recipe.split == "published" and recipe.leaks == "remove":
         fates |= _leaving(members, contents, kin.splits, fates)
-    copies = [copy for number, group in enumerate(of_one_picture) for copy in group.copies(number, fates)]
+    copies = [copy for number, group in enumerate(of_one_image) for copy in group.copies(number, fates)]
     kept = {
         index: Kept(member.record, kin.splits[index], members[kin.first[index]].sha256)
         for index, member in enumerate(members)
@@ -103,9 +103,9 @@ def decide(members: Sequence[Member], pairs: Sequence[Pair], recipe: Recipe) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
-    """Pictures by their bytes: what holds of one holds of all that are equal to it.
+    """Images by their bytes: what holds of one holds of all that are equal to it.
 
-    `holders` are the pictures (by index) of each content, which is known by its first one; `ties` pairs of contents,
+    `holders` are the images (by index) of each content, which is known by its first one; `ties` pairs of contents,
     either way round, each with itself too.
     """
 
@@ -133,9 +133,9 @@ def _families(members: Sequence[Member], ties: Iterable[tuple[int, int]], recipe
 
 
 def _tainted(members: Sequence[Member], pairs: Iterable[Pair]) -> dict[int, int]:
-    """Return the pictures that show a mask worn incorrectly, or are tied to one that does -> that one.
+    """Return the images that show a mask worn incorrectly, or are tied to one that does -> that one.
 
-    Kin count too: a moment later the mask still sits wrong, whatever another source calls it. A picture that is tied to
+    Kin count too: a moment later the mask still sits wrong, whatever another source calls it. An image that is tied to
     one that is tied is left alone: at two steps it may be another.
     """
     worn: dict[str, int] = {}
@@ -152,9 +152,9 @@ def _tainted(members: Sequence[Member], pairs: Iterable[Pair]) -> dict[int, int]
 
 
 def _lone_taints(members: Sequence[Member], tainted: Mapping[int, int], fates: Mapping[int, Fate]) -> dict[int, Fate]:
-    """Refuse what is outside of any group and still tied to a picture with a mask worn incorrectly."""
+    """Refuse what is outside of any group and still tied to an image with a mask worn incorrectly."""
     return {
-        index: Fate(members[index], "refused", COPY_OF_WORN, f"the same picture or scene as {members[worn].name}")
+        index: Fate(members[index], "refused", COPY_OF_WORN, f"the same image or scene as {members[worn].name}")
         for index, worn in tainted.items()
         if index != worn and members[index].record is not None and index not in fates
     }
@@ -163,7 +163,7 @@ def _lone_taints(members: Sequence[Member], tainted: Mapping[int, int], fates: M
 def _leaving(
     members: Sequence[Member], contents: _Contents, splits: Sequence[str], fates: Mapping[int, Fate]
 ) -> dict[int, Fate]:
-    """Refuse what is tied to a picture of a later published split: first what test ties, then what val ties."""
+    """Refuse what is tied to an image of a later published split: first what test ties, then what val ties."""
     there = {index for index, member in enumerate(members) if member.record is not None and index not in fates}
     found: dict[int, Fate] = {}
     for place, split in reversed(list(enumerate(SPLITS))):
@@ -171,7 +171,7 @@ def _leaving(
             holders = (i for i in contents.holders[one] if splits[i] == split and i in there and i not in found)
             holder = next(holders, None)
             if holder is not None:
-                detail = f"the same picture as, or of one scene with, {members[holder].name} ({split})"
+                detail = f"the same image as, or of one scene with, {members[holder].name} ({split})"
                 for index in contents.holders[other]:
                     if index in there and SPLITS.index(splits[index]) < place:
                         found.setdefault(index, Fate(members[index], "refused", LEAK, detail))
@@ -191,7 +191,7 @@ class _Group:
         usable = [index for index in self.group if self.members[index].record is not None]
         bad = next((tainted[index] for index in self.group if index in tainted), None)
         if bad is not None:
-            detail = f"the same picture or scene as {self.members[bad].name}"
+            detail = f"the same image or scene as {self.members[bad].name}"
             return {index: Fate(self.members[index], "refused", COPY_OF_WORN, detail) for index in usable}
         return {} if self.recipe.split == "published" else self._merged(usable)
 
@@ -229,7 +229,7 @@ class _Group:
         return ""
 
     def copies(self, number: int, fates: Mapping[int, Fate]) -> Iterator[Copy]:
-        """Give the group's pictures with what became of each."""
+        """Give the group's images with what became of each."""
         kept = next((i for i in self.group if self.members[i].record is not None and i not in fates), None)
         base = () if kept is None else _labels(self.members[kept])
         for index in self.group:
@@ -254,7 +254,7 @@ class _Group:
         return ("kept", "") if self.members[index].record is not None else ("refused", self.members[index].cause)
 
     def _over(self, index: int, kept: int) -> tuple[Label, ...]:
-        """Return a member's labels as they lie on the kept picture."""
+        """Return a member's labels as they lie on the kept image."""
         record, target = self.members[index].record, self.members[kept].record
         if record is None or target is None:
             return ()
@@ -277,7 +277,7 @@ def _counts(
     excluded = {copy.group for copy in copies if copy.cause in (COPY_OF_WORN, WORN_INCORRECTLY)}
     return {
         "groups": len(groups),
-        "pictures": sum(map(len, groups.values())),
+        "images": sum(map(len, groups.values())),
         "largest": max(map(len, groups.values()), default=0),
         "families": len(tied),
         "largest_family": max(tied.values(), default=0),
@@ -288,7 +288,7 @@ def _counts(
 
 
 def _leaks(kept: Mapping[int, Kept], contents: _Contents) -> int:
-    """Count the pictures of val and test that are tied to a kept picture of an earlier split."""
+    """Count the images of val and test that are tied to a kept image of an earlier split."""
     leaking: set[int] = set()
     for one, other in contents.ties:
         places = {

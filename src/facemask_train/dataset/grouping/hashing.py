@@ -1,9 +1,9 @@
-"""What a picture looks like, small enough to compare a million of them: a hash of 256 bits, and a thumbnail.
+"""What an image looks like, small enough to compare a million of them: a hash of 256 bits, and a thumbnail.
 
-The hash holds the signs of the lowest frequencies of the picture's cosine transform (the idea of Zauner's pHash, 2010),
+The hash holds the signs of the lowest frequencies of the image's cosine transform (the idea of Zauner's pHash, 2010),
 lowest first: its first 64 bits are the 64 lowest, which a re-encoding, a rescaling or a small crop hardly changes.
 Signs rather than comparisons with a median, since a turn or a mirroring then only moves bits and flips known ones: the
-hash of a picture in any of the 8 orientations follows from one. Knows no file and no label.
+hash of an image in any of the 8 orientations follows from one. Knows no file and no label.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Bits = NDArray[np.uint64]
-    """(n, 4): the hashes of n pictures, in words of 64 bits, the lowest frequencies in the first."""
+    """(n, 4): the hashes of n images, in words of 64 bits, the lowest frequencies in the first."""
 
 SIDE = 96
-"""Pixels a side of a thumbnail: the whole picture, squeezed to a square, in grey."""
+"""Pixels a side of a thumbnail: the whole image, squeezed to a square, in grey."""
 
 BITS = 256
 ORIENTATIONS = range(8)
@@ -34,20 +34,20 @@ _MIDDLE = (5, 5)  # the one frequency of the first ten diagonals that has no pla
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """One picture's hash (32 bytes) and thumbnail (SIDE * SIDE bytes, row by row).
+    """One image's hash (32 bytes) and thumbnail (SIDE * SIDE bytes, row by row).
 
-    The hash is empty (all zero) where there is too little structure to compare: near-uniform pictures are all alike.
+    The hash is empty (all zero) where there is too little structure to compare: near-uniform images are all alike.
     """
 
     hash: bytes
     thumbnail: bytes
 
 
-def fingerprint(picture: NDArray[np.uint8]) -> Fingerprint:
-    """Return the fingerprint of a picture, (height, width) in grey."""
+def fingerprint(image: NDArray[np.uint8]) -> Fingerprint:
+    """Return the fingerprint of an image, (height, width) in grey."""
     import cv2
 
-    small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return Fingerprint(_signs(small).tobytes() if has_structure(small) else bytes(BITS // 8), small.tobytes())
 
 
@@ -73,7 +73,7 @@ def _frequencies() -> tuple[Any, Any]:
 
 
 def oriented(hashes: Bits, orientation: int) -> Bits:
-    """Return the hashes of the same pictures in another orientation (see `ORIENTATIONS`)."""
+    """Return the hashes of the same images in another orientation (see `ORIENTATIONS`)."""
     import numpy as np
 
     order, flips = _moves(orientation)
@@ -104,11 +104,11 @@ def _moves(orientation: int) -> tuple[Any, Any]:
     return order, flips
 
 
-def turned(picture: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Return a picture, (height, width, ...), in another orientation."""
+def turned(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Return an image, (height, width, ...), in another orientation."""
     import numpy as np
 
-    return np.rot90(picture[:, ::-1] if orientation >= 4 else picture, orientation % 4)
+    return np.rot90(image[:, ::-1] if orientation >= 4 else image, orientation % 4)
 
 
 def words(hashes: list[bytes]) -> Bits:

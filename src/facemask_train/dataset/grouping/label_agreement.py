@@ -1,4 +1,4 @@
-"""What copies of one picture say of each other: how their labels agree, and which sources share pictures. Pure.
+"""What copies of one image say of each other: how their labels agree, and which sources share images. Pure.
 
 An agreement of copies, which may have one author, not of people.
 """
@@ -16,7 +16,7 @@ from facemask_train.core.types import Label, Record
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One readable picture of a source; `record` is None where it was refused, and `cause` says why."""
+    """One readable image of a source; `record` is None where it was refused, and `cause` says why."""
 
     source: str
     path: str
@@ -31,10 +31,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One picture of a group of two or more, with its labels laid over the kept picture.
+    """One image of a group of two or more, with its labels laid over the kept image.
 
-    `matched` holds, for each label, the index of the kept picture's label that it covers (-1: none), and `overlaps`
-    their IoU. `orientation` turns this picture as the group's first one is. Without a kept picture there are no labels.
+    `matched` holds, for each label, the index of the kept image's label that it covers (-1: none), and `overlaps`
+    their IoU. `orientation` turns this image as the group's first one is. Without a kept image there are no labels.
     """
 
     group: int
@@ -54,7 +54,7 @@ class Agreement:
 
     kept: str
     copy: str
-    pictures: int
+    images: int
     matched: int
     flipped: int
     only_kept: int
@@ -84,7 +84,7 @@ def _agreement(kept: str, source: str, group: Sequence[Copy], bases: Mapping[int
     return Agreement(
         kept,
         source,
-        pictures=len(group),
+        images=len(group),
         matched=len(pairs),
         flipped=sum(mine != theirs for mine, theirs, _ in pairs),
         only_kept=base - len(pairs),
@@ -96,7 +96,7 @@ def _agreement(kept: str, source: str, group: Sequence[Copy], bases: Mapping[int
 def overlap(
     members: Sequence[Member], groups: Iterable[Sequence[int]], sources: Sequence[str]
 ) -> dict[str, dict[str, int]]:
-    """Count, for each pair of sources, the first's pictures that have a copy in the second (another one, in itself)."""
+    """Count, for each pair of sources, the first's images that have a copy in the second (another one, in itself)."""
     counts: Counter[tuple[str, str]] = Counter()
     for group in groups:
         of = Counter(members[index].source for index in group)

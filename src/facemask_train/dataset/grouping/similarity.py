@@ -1,4 +1,4 @@
-"""Are two pictures that have like hashes the same picture? A second measure, of another kind than the hash.
+"""Are two images that have like hashes the same image? A second measure, of another kind than the hash.
 
 The thumbnails are laid over each other (a crop of up to a few percent a side shifts and stretches one against the
 other), then compared window by window: a copy is alike everywhere, two moments of one scene are not where somebody
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     """(side, side) in grey levels, 0 to 255."""
 
 _BLUR = 1.5  # pixels (standard deviation): takes away what a rescaling to a quarter takes away
-_WINDOW = 7  # pixels a side of the windows that are compared: a twelfth of the picture
+_WINDOW = 7  # pixels a side of the windows that are compared: a twelfth of the image
 _FLAT = 8.0  # grey levels: structure weaker than this is noise, and counts as alike
 _RIM = 3  # pixels that smoothing spoils at an edge
 _ROUNDS = 4  # of the alignment; a crop of 5 % a side is found in three
@@ -28,7 +28,7 @@ _TEXTURED = 0.08  # share of the windows that need structure before likeness mea
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How alike two pictures are, from -1 to 1: at the `worst` window and on the `mean`."""
+    """How alike two images are, from -1 to 1: at the `worst` window and on the `mean`."""
 
     worst: float
     mean: float
@@ -65,14 +65,14 @@ def _blurred(values: Grey) -> Grey:
     return mean
 
 
-def _texture(picture: Grey) -> float:
-    """Return the share of a picture's windows that have structure."""
-    mean = _blurred(picture)
-    return float(((_blurred(picture * picture) - mean * mean) > _FLAT**2).mean())
+def _texture(image: Grey) -> float:
+    """Return the share of an image's windows that have structure."""
+    mean = _blurred(image)
+    return float(((_blurred(image * image) - mean * mean) > _FLAT**2).mean())
 
 
 def _compare(one: Grey, other: Grey) -> Likeness:
-    """Correlate two pictures window by window; one that is flat in both is alike."""
+    """Correlate two images window by window; one that is flat in both is alike."""
     import numpy as np
 
     mean, its_mean = _blurred(one), _blurred(other)
@@ -113,12 +113,12 @@ def _laid_over(one: Grey, other: Grey) -> Grey:
     return np.where(inside > 0.99, _warped(other, moved), one)
 
 
-def _warped(picture: Grey, moved: NDArray[Any], *, outside: float | None = None) -> Grey:
-    """Return a picture stretched about its middle by 1 + `moved[0]` and shifted by `moved[1]` sides; then in y."""
+def _warped(image: Grey, moved: NDArray[Any], *, outside: float | None = None) -> Grey:
+    """Return an image stretched about its middle by 1 + `moved[0]` and shifted by `moved[1]` sides; then in y."""
     import cv2
     import numpy as np
 
-    side = picture.shape[0]
+    side = image.shape[0]
     stretch_x, shift_x, stretch_y, shift_y = moved
     middle = (side - 1) / 2
     matrix = np.array(
@@ -130,6 +130,6 @@ def _warped(picture: Grey, moved: NDArray[Any], *, outside: float | None = None)
     )
     border = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
     warped: Grey = cv2.warpAffine(
-        picture, matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border
+        image, matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border
     )
     return warped

@@ -1,4 +1,4 @@
-"""Which split a picture goes to: no scene is in two splits, and no new picture moves an old one."""
+"""Which split an image goes to: no scene is in two splits, and no new image moves an old one."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PUBLISHED = {"train": "train", "valid": "val", "val": "val", "validation": "val"
 
 
 def split_of(sha256: str, split: Split) -> str:
-    """Return `train`, `val` or `test` for a picture by the sha256 (hex) of its published file.
+    """Return `train`, `val` or `test` for an image by the sha256 (hex) of its published file.
 
-    The first 64 bits, read as a fraction in [0, 1), fall below `train`, below `train + val`, or above. Pictures that
+    The first 64 bits, read as a fraction in [0, 1), fall below `train`, below `train + val`, or above. Images that
     are equal byte for byte get the same split.
     """
     position = int(sha256[:16], 16) / 16**16
@@ -31,16 +31,16 @@ def split_of(sha256: str, split: Split) -> str:
 
 
 def published_split(path: str) -> str:
-    """Return the split that a picture's path names, or an empty string; the folder nearest to the picture counts."""
+    """Return the split that an image's path names, or an empty string; the folder nearest to the image counts."""
     parts = reversed(PurePosixPath(path).parts[:-1])
     return next((PUBLISHED[part.lower()] for part in parts if part.lower() in PUBLISHED), "")
 
 
 @dataclass(frozen=True, slots=True)
 class Families:
-    """Pictures that are tied by pairs, of the same picture or of one scene, and so share a split.
+    """Images that are tied by pairs, of the same image or of one scene, and so share a split.
 
-    `first` is, for each picture, the index of its family's first picture; `splits` its split; `joined` the number of
+    `first` is, for each image, the index of its family's first image; `splits` its split; `joined` the number of
     times that a later source tied families that were in different splits (they go to train together).
     """
 
@@ -50,14 +50,14 @@ class Families:
 
 
 def families(digests: Sequence[str], ranks: Sequence[int], ties: Iterable[tuple[int, int]], split: Split) -> Families:
-    """Give each family the split that the content of its first picture says.
+    """Give each family the split that the content of its first image says.
 
     Sources are taken one after the other, in the order of the recipe, as if each had been added later: so a source at
-    the end of the list moves no picture, but for those of families that only its pictures tie together.
+    the end of the list moves no image, but for those of families that only its images tie together.
 
     Args:
-        digests: the sha256 of each picture, in the order of sources.
-        ranks: the place of each picture's source in the recipe; does not fall.
+        digests: the sha256 of each image, in the order of sources.
+        ranks: the place of each image's source in the recipe; does not fall.
         ties: pairs of indices.
     """
     import numpy as np
@@ -74,7 +74,7 @@ def families(digests: Sequence[str], ranks: Sequence[int], ties: Iterable[tuple[
 
 
 def _first_of(count: int, edges: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the lowest index of each picture's connected component."""
+    """Return the lowest index of each image's connected component."""
     import numpy as np
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -90,8 +90,8 @@ def _settle(splits: NDArray[np.int8], before: NDArray[Any], first: NDArray[Any],
     """Give the families that have just grown their split, in place; return how many were tied across splits.
 
     Args:
-        before, first: each picture's family before and now.
-        settled: pictures of earlier sources, whose split stands.
+        before, first: each image's family before and now.
+        settled: images of earlier sources, whose split stands.
     """
     import numpy as np
 

@@ -21,7 +21,7 @@ def class_sheet(folder: Path, rows: Iterable[tuple[str, Row]], target: Path) -> 
     """Draw a contact sheet of crops, one band for each published class, so that a person can name them.
 
     Args:
-        rows: (picture path, annotation row with corners) pairs; the first readable crops of each class are drawn.
+        rows: (image path, annotation row with corners) pairs; the first readable crops of each class are drawn.
     """
     import io
 

@@ -1,6 +1,6 @@
-"""What is in a source's picture files: examined once, remembered by content in `data/cache/<source>/`.
+"""What is in a source's image files: examined once, remembered by content in `data/cache/<source>/`.
 
-    data/cache/<source>/pictures.parquet     what each file is, and its hash
+    data/cache/<source>/images.parquet     what each file is, and its hash
     data/cache/<source>/thumbnails.bin       SIDE x SIDE bytes each, in the same order; read where it lies
     data/cache/<source>/catalogue.json       the digest of the source's content; written last, it means "complete"
 
@@ -43,9 +43,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Catalogue:
-    """A source's pictures in the order of their paths: facts, hashes (n, 4), thumbnails (n, SIDE, SIDE).
+    """A source's images in the order of their paths: facts, hashes (n, 4), thumbnails (n, SIDE, SIDE).
 
-    A picture that cannot be used has an empty hash and thumbnail, one without structure an empty hash.
+    An image that cannot be used has an empty hash and thumbnail, one without structure an empty hash.
     """
 
     facts: tuple[Facts, ...]
@@ -72,7 +72,7 @@ def catalogue(root: Path, name: str, *, engine: Engine, progress: Progress = no_
         if known is None or digest != wanted["digest"]:
             with replacing(target) as folder:
                 count = _examine(source_folder(root, name) / "files", folder, known, engine, name, progress)
-                write_json(folder / MARKER, {**wanted, "pictures": count})
+                write_json(folder / MARKER, {**wanted, "images": count})
             known = _load(target)
         return known
 
@@ -83,13 +83,13 @@ def _remembered_in(folder: Path) -> tuple[str, Catalogue | None]:
         about = read_json(folder / MARKER) or {}
         return str(about.get("digest")), _load(folder) if about.get("code") == CATALOGUE_VERSION else None
     except DataError as error:
-        _log.warning("%s; its pictures are examined anew", error)
+        _log.warning("%s; its images are examined anew", error)
         return "", None
 
 
 def _examine(files: Path, folder: Path, old: Catalogue | None, engine: Engine, name: str, progress: Progress) -> int:
-    """Write the tables of a catalogue; return the number of pictures."""
-    paths = formats.list_pictures(files)
+    """Write the tables of a catalogue; return the number of images."""
+    paths = formats.list_images(files)
     known = {facts.path: (index, facts) for index, facts in enumerate(old.facts)} if old else {}
     jobs = ((files, path, known[path][1].sha256 if path in known else "") for path in paths)
     rows = []
@@ -100,7 +100,7 @@ def _examine(files: Path, folder: Path, old: Catalogue | None, engine: Engine, n
             facts, mark, thumbnail = _remembered(old, *known[path]) if found is None and old else _new(found)
             rows.append({**asdict(facts), "hash": mark})
             thumbnails.write(thumbnail)
-    _write_table(folder / "pictures.parquet", rows)
+    _write_table(folder / "images.parquet", rows)
     return len(rows)
 
 
@@ -152,7 +152,7 @@ def _load(folder: Path) -> Catalogue:
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(folder / "pictures.parquet").to_pylist()
+        rows = pq.read_table(folder / "images.parquet").to_pylist()
         hashes = words([row.pop("hash") for row in rows])
         facts = tuple(Facts(**row | {key: tuple(row[key]) for key in ("stored", "repairs")}) for row in rows)
         size, wanted = (folder / "thumbnails.bin").stat().st_size, len(facts) * _THUMBNAIL

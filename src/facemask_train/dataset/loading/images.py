@@ -1,4 +1,4 @@
-"""What a picture file really is, and how it becomes a plain one. Knows no labels.
+"""What an image file really is, and how it becomes a plain one. Knows no labels.
 
 Plain means: what any YOLO tool reads right. A JPEG, PNG or WEBP of 8 bits in RGB or grey, with the extension that it
 has in truth, upright without an EXIF orientation, without alpha, palette, animation or bytes after its end.
@@ -29,7 +29,7 @@ EXTENSIONS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 _SAME = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg"}
 _END_OF_JPEG = b"\xff\xd9"
 _END_OF_PNG = b"IEND"
-_MIN_SIDE = 10  # pixels; the `ultralytics` loader drops smaller pictures
+_MIN_SIDE = 10  # pixels; the `ultralytics` loader drops smaller images
 _MAX_PIXELS = 200_000_000
 _ORIENTATION = 0x0112
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
@@ -38,7 +38,7 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, Type
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was found in one picture file.
+    """What was found in one image file.
 
     `width` and `height` are as displayed, `stored` as encoded (they differ under an EXIF turn). `repairs` are the
     short words for what has to be mended; `cause` says why the file cannot be used at all (then the sizes are 0).
@@ -57,20 +57,20 @@ class Facts:
 
 
 class Examined(NamedTuple):
-    """One picture file: what it is, and what it looks like (None where it cannot be used)."""
+    """One image file: what it is, and what it looks like (None where it cannot be used)."""
 
     facts: Facts
     fingerprint: Fingerprint | None
 
 
 def examine(folder: Path, path: str) -> Examined:
-    """Read one picture file in full and say what it is; never raises for what is in the file."""
+    """Read one image file in full and say what it is; never raises for what is in the file."""
     content = (folder / path).read_bytes()
     return examine_bytes(content, path, hashlib.sha256(content).hexdigest())
 
 
 def examine_bytes(content: bytes, path: str, digest: str) -> Examined:
-    """Say what a picture file's content is, given its path and its sha256."""
+    """Say what an image file's content is, given its path and its sha256."""
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = _MAX_PIXELS
@@ -91,7 +91,7 @@ def examine_bytes(content: bytes, path: str, digest: str) -> Examined:
 
 
 def _grey(image: Image) -> NDArray[np.uint8]:
-    """Return a picture as displayed, in grey, (height, width)."""
+    """Return an image as displayed, in grey, (height, width)."""
     import numpy as np
     from PIL import ImageOps
 
@@ -117,16 +117,16 @@ def _facts(image: Image, content: bytes, blank: Facts) -> Facts:
 
 
 def orientation_of(image: Image) -> int:
-    """Return a picture's EXIF orientation, 1 to 8; 1 where it has none, or none that means something."""
+    """Return an image's EXIF orientation, 1 to 8; 1 where it has none, or none that means something."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except BROKEN:  # a broken EXIF block is no reason to lose the picture: every reader ignores it
+    except BROKEN:  # a broken EXIF block is no reason to lose the image: every reader ignores it
         return 1
     return value if value in range(2, 9) else 1
 
 
 def _repairs(image: Image, content: bytes) -> list[str]:
-    """Return what keeps a decoded picture from being plain, its extension aside."""
+    """Return what keeps a decoded image from being plain, its extension aside."""
     found = {
         "unusual-format": image.format not in EXTENSIONS,
         "animated": getattr(image, "n_frames", 1) > 1 and image.format != "MPO",
@@ -141,7 +141,7 @@ def _repairs(image: Image, content: bytes) -> list[str]:
 
 
 def read_published(files: Path, facts: Facts) -> bytes:
-    """Return the bytes of a published picture, as they were when it was examined.
+    """Return the bytes of a published image, as they were when it was examined.
 
     Raises:
         DataError: it is gone, or has other bytes.
@@ -158,7 +158,7 @@ def read_published(files: Path, facts: Facts) -> bytes:
 
 
 def make_plain(content: bytes, facts: Facts) -> tuple[bytes, str]:
-    """Return the bytes and the extension of the plain picture; untouched bytes where they can stay."""
+    """Return the bytes and the extension of the plain image; untouched bytes where they can stay."""
     redraw = set(facts.repairs) - {"wrong-extension", "bytes-after-end"}
     if redraw:
         return _redrawn(content, lossy=facts.extension == ".jpg")
@@ -169,7 +169,7 @@ def make_plain(content: bytes, facts: Facts) -> tuple[bytes, str]:
 
 
 def decoded_plain(content: bytes, facts: Facts) -> NDArray[np.uint8]:
-    """Return the pixels of a plain picture's bytes, (height, width, 3), RGB.
+    """Return the pixels of a plain image's bytes, (height, width, 3), RGB.
 
     Raises:
         FmaskError: OpenCV cannot read what Pillow could.
@@ -179,7 +179,7 @@ def decoded_plain(content: bytes, facts: Facts) -> NDArray[np.uint8]:
 
     found = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if found is None:
-        raise FmaskError(f"{facts.path}: Pillow reads this picture and OpenCV does not; please report it")
+        raise FmaskError(f"{facts.path}: Pillow reads this image and OpenCV does not; please report it")
     rgb: NDArray[np.uint8] = cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
     return rgb
 

@@ -42,7 +42,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What one source gave: its pictures, its records with the rows that they are made of, and its problems.
+    """What one source gave: its images, its records with the rows that they are made of, and its problems.
 
     `came` counts the rows that came in, by what their class means.
     """
@@ -55,7 +55,7 @@ class Gathered:
     came: Mapping[str, int]
 
     def after(self, fates: Mapping[str, Fate]) -> Gathered:
-        """Return the books after groups were decided: by path, pictures that had a record and are not kept after all.
+        """Return the books after groups were decided: by path, images that had a record and are not kept after all.
 
         Their repairs are struck out, since nobody makes them.
         """
@@ -70,7 +70,7 @@ class Gathered:
             yield self.rules.problem(row, path, fate.action, fate.cause, fate.detail)
 
     def images(self) -> Tally:
-        """Return the books of the pictures."""
+        """Return the books of the images."""
         acts = Counter(problem.action for problem in self.problems if problem.item == "image")
         came = len(self.catalogue.facts)
         return Tally(came, came - acts["merged"] - acts["refused"], acts["merged"], acts["repaired"], acts["refused"])
@@ -92,20 +92,20 @@ class Gathered:
 
 
 def gather(root: Path, name: str, source: Source, catalogue: Catalogue, recipe: Recipe) -> Gathered:
-    """Read and clean one fetched source whose pictures have been examined.
+    """Read and clean one fetched source whose images have been examined.
 
     Raises:
-        DataError: a picture was added or removed after the source was fetched.
+        DataError: an image was added or removed after the source was fetched.
     """
     sizes = {facts.path: (facts.width, facts.height) for facts in catalogue.facts if not facts.cause}
     files = source_folder(root, name) / "files"
     reading = formats.read(files, source.format, sizes)
-    strange = sorted({picture.path for picture in reading.pictures} ^ set(catalogue.by_path))
+    strange = sorted({image.path for image in reading.images} ^ set(catalogue.by_path))
     if strange:
         raise altered(files / strange[0], "none" if strange[0] in catalogue.by_path else "one that is new")
     rules = Rules(name, _classes(root, name, source, reading), recipe.worn_incorrectly)
     cleaned = clean(reading, catalogue.by_path, rules)
-    rows = [row for picture in reading.pictures for row in picture.rows] + list(reading.orphans)
+    rows = [row for image in reading.images for row in image.rows] + list(reading.orphans)
     came = Counter(rules.meaning(row) for row in rows)
     return Gathered(catalogue, cleaned.records, cleaned.rows, cleaned.problems, rules, came)
 
@@ -114,15 +114,15 @@ def check_books(name: str, gathered: Gathered, images: int, labels: int) -> None
     """Hold what a source's books say is kept against what the ensemble has of it.
 
     Args:
-        images, labels: the pictures and labels of the source that the ensemble keeps.
+        images, labels: the images and labels of the source that the ensemble keeps.
 
     Raises:
-        FmaskError: they differ: a picture or a box went astray without a row that says why.
+        FmaskError: they differ: an image or a box went astray without a row that says why.
     """
     books = (gathered.images().kept, sum(tally.kept for tally in gathered.boxes().values()))
     if books != (images, labels):
         raise FmaskError(
-            f"{name}: the books say that {books} pictures and boxes are kept, found {(images, labels)}; this is a bug"
+            f"{name}: the books say that {books} images and boxes are kept, found {(images, labels)}; this is a bug"
         )
 
 
@@ -135,7 +135,7 @@ def _classes(root: Path, name: str, source: Source, reading: Reading) -> Mapping
     by_id = bool(source.classes) and all(key.isdecimal() for key in source.classes)
     if by_id and reading.names:
         return {reading.names[int(key)]: to for key, to in source.classes.items() if int(key) < len(reading.names)}
-    rows = [row for picture in reading.pictures for row in picture.rows if row.corners]
+    rows = [row for image in reading.images for row in image.rows if row.corners]
     known = reading.names is not None or by_id
     if known and (not rows or any(row.name in source.classes for row in rows)):
         return source.classes
@@ -144,7 +144,7 @@ def _classes(root: Path, name: str, source: Source, reading: Reading) -> Mapping
 
 def _ask_for_classes(root: Path, name: str, source: Source, reading: Reading) -> ClassMapError:
     """Draw what each class looks like, and make the error that asks for the class map."""
-    pairs = [(picture.path, row) for picture in reading.pictures for row in picture.rows if row.corners]
+    pairs = [(image.path, row) for image in reading.images for row in image.rows if row.corners]
     histogram = Counter(row.name for _, row in pairs)
     sheet = root / "data" / "class-maps" / f"{name}.jpg"
     class_sheet(source_folder(root, name) / "files", pairs, sheet)

@@ -1,6 +1,6 @@
 """Check, repair, quarantine: published rows become labels, and every one that does not is a row with its cause.
 
-Pure: reads and writes no file. The books balance by construction: a picture or a box is kept or refused, once.
+Pure: reads and writes no file. The books balance by construction: an image or a box is kept or refused, once.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Action = Literal["repaired", "refused", "merged"]
 
 _ROUNDING = 2e-6  # of the longer side: what six decimals of a normalised box can be off by; not a defect
 EXIF_TURNS = {5: 5, 6: 3, 7: 7, 8: 1}
-"""The orientation (see `geometry.oriented`) that shows a picture upright, by the EXIF one that swaps its sides."""
+"""The orientation (see `geometry.oriented`) that shows an image upright, by the EXIF one that swaps its sides."""
 
 _MIN_BOX = 1.0  # pixels a side; less is not a face that anyone saw
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One picture or box that was repaired, refused or merged, and why.
+    """One image or box that was repaired, refused or merged, and why.
 
-    `number` is the row in `file` (0 for a picture); `label` is what the class means (one of CLASSES,
+    `number` is the row in `file` (0 for an image); `label` is what the class means (one of CLASSES,
     `worn_incorrectly`, or `unknown`); `published` is the class as the source calls it. Several repairs of one thing
     are one problem, its causes joined by `+`.
     """
@@ -47,7 +47,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What became of a source's pictures. `rows` holds, by picture path, the rows that became a record's labels."""
+    """What became of a source's images. `rows` holds, by image path, the rows that became a record's labels."""
 
     records: tuple[Record, ...]
     problems: tuple[Problem, ...]
@@ -74,59 +74,57 @@ def clean(reading: Reading, facts: Mapping[str, Facts], rules: Rules) -> Cleaned
     """Turn what a source published into records and problems.
 
     Args:
-        facts: by picture path, for every picture of the reading.
+        facts: by image path, for every image of the reading.
     """
     records: list[Record] = []
     rows: dict[str, tuple[Row, ...]] = {}
     problems = [rules.problem(row, "", "refused", row.cause, row.detail) for row in reading.orphans]
-    for picture in reading.pictures:
-        record, kept, found = _clean_picture(picture, facts[picture.path], rules)
+    for image in reading.images:
+        record, kept, found = _clean_image(image, facts[image.path], rules)
         problems += found
         if record is not None:
             records.append(record)
-            rows[picture.path] = kept
+            rows[image.path] = kept
     return Cleaned(tuple(records), tuple(problems), rows)
 
 
-def _clean_picture(
-    picture: Published, facts: Facts, rules: Rules
-) -> tuple[Record | None, tuple[Row, ...], list[Problem]]:
-    """Return a picture's record (None: refused), the rows that its labels are made of, and its problems."""
-    cause, detail = _refusal(picture, facts, rules)
+def _clean_image(image: Published, facts: Facts, rules: Rules) -> tuple[Record | None, tuple[Row, ...], list[Problem]]:
+    """Return an image's record (None: refused), the rows that its labels are made of, and its problems."""
+    cause, detail = _refusal(image, facts, rules)
     if cause:
-        refused = Problem(rules.source, picture.path, "image", "refused", cause, detail)
-        return None, (), [refused, *_refused_rows(picture, cause, rules)]
-    labels, rows, problems = _clean_rows(picture, facts, rules)
+        refused = Problem(rules.source, image.path, "image", "refused", cause, detail)
+        return None, (), [refused, *_refused_rows(image, cause, rules)]
+    labels, rows, problems = _clean_rows(image, facts, rules)
     if facts.repairs:
         words = "+".join(facts.repairs)
-        problems.insert(0, Problem(rules.source, picture.path, "image", "repaired", words))
-    record = Record(rules.source, picture.path, facts.sha256, facts.width, facts.height, tuple(labels))
+        problems.insert(0, Problem(rules.source, image.path, "image", "repaired", words))
+    record = Record(rules.source, image.path, facts.sha256, facts.width, facts.height, tuple(labels))
     return record, tuple(rows), problems
 
 
-def _refusal(picture: Published, facts: Facts, rules: Rules) -> tuple[str, str]:
-    """Return why the whole picture is refused (cause, detail), or two empty strings."""
+def _refusal(image: Published, facts: Facts, rules: Rules) -> tuple[str, str]:
+    """Return why the whole image is refused (cause, detail), or two empty strings."""
     if facts.cause:
         return facts.cause, facts.detail
-    if picture.cause:
-        return picture.cause, picture.detail
-    if picture.declared not in (None, (facts.width, facts.height), facts.stored):
-        return "size-mismatch", f"annotated as {picture.declared}, found {(facts.width, facts.height)}"
-    worn = [row.number for row in picture.rows if rules.meaning(row) == WORN_INCORRECTLY]
+    if image.cause:
+        return image.cause, image.detail
+    if image.declared not in (None, (facts.width, facts.height), facts.stored):
+        return "size-mismatch", f"annotated as {image.declared}, found {(facts.width, facts.height)}"
+    worn = [row.number for row in image.rows if rules.meaning(row) == WORN_INCORRECTLY]
     if worn and rules.worn_incorrectly == "drop-image":
         return "worn-incorrectly", f"in row {', '.join(map(str, worn))}"
     return "", ""
 
 
-def _refused_rows(picture: Published, cause: str, rules: Rules) -> Iterator[Problem]:
-    """Give each row of a refused picture its own cause where it has one, or the picture's."""
-    for row in picture.rows:
-        if row.cause and row.cause != "no-picture-size":
-            yield rules.problem(row, picture.path, "refused", row.cause, row.detail)
+def _refused_rows(image: Published, cause: str, rules: Rules) -> Iterator[Problem]:
+    """Give each row of a refused image its own cause where it has one, or the image's."""
+    for row in image.rows:
+        if row.cause and row.cause != "no-image-size":
+            yield rules.problem(row, image.path, "refused", row.cause, row.detail)
         elif cause == "worn-incorrectly" and rules.meaning(row) == WORN_INCORRECTLY:
-            yield rules.problem(row, picture.path, "refused", cause, "")
+            yield rules.problem(row, image.path, "refused", cause, "")
         else:
-            yield rules.problem(row, picture.path, "refused", "in-refused-image", cause)
+            yield rules.problem(row, image.path, "refused", "in-refused-image", cause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,19 +136,19 @@ class _Verdict:
     detail: str = ""
 
 
-def _clean_rows(picture: Published, facts: Facts, rules: Rules) -> tuple[list[Label], list[Row], list[Problem]]:
+def _clean_rows(image: Published, facts: Facts, rules: Rules) -> tuple[list[Label], list[Row], list[Problem]]:
     labels: list[Label] = []
     rows: list[Row] = []
     problems: list[Problem] = []
-    turned = picture.declared is not None and picture.declared != (facts.width, facts.height)
-    for row in picture.rows:
+    turned = image.declared is not None and image.declared != (facts.width, facts.height)
+    for row in image.rows:
         verdict = _once(_judge_turned(row, facts, rules) if turned else _judge(row, facts, rules), labels)
         if verdict.label:
             labels.append(verdict.label)
             rows.append(row)
         if verdict.cause:
             action: Action = "repaired" if verdict.label else "refused"
-            problems.append(rules.problem(row, picture.path, action, verdict.cause, verdict.detail))
+            problems.append(rules.problem(row, image.path, action, verdict.cause, verdict.detail))
     return labels, rows, problems
 
 
@@ -188,7 +186,7 @@ def _once(verdict: _Verdict, labels: list[Label]) -> _Verdict:
 
 
 def _inside(corners: Corners, width: int, height: int) -> tuple[Box | None, str, str]:
-    """Return the part of a box that lies inside the picture, with the cause and detail of what was wrong."""
+    """Return the part of a box that lies inside the image, with the cause and detail of what was wrong."""
     shown = "({:g}, {:g}, {:g}, {:g})".format(*corners)
     x_min, y_min, x_max, y_max = corners
     if x_max <= x_min or y_max <= y_min:
@@ -197,7 +195,7 @@ def _inside(corners: Corners, width: int, height: int) -> tuple[Box | None, str,
         return None, "outside", f"found {shown} in {width} x {height} px"
     clipped = (max(x_min, 0.0), max(y_min, 0.0), min(x_max, float(width)), min(y_max, float(height)))
     if clipped[2] - clipped[0] < _MIN_BOX or clipped[3] - clipped[1] < _MIN_BOX:
-        return None, "too-small", f"found {shown}, less than {_MIN_BOX:g} px a side inside the picture"
+        return None, "too-small", f"found {shown}, less than {_MIN_BOX:g} px a side inside the image"
     past = max(abs(before - after) for before, after in zip(corners, clipped, strict=True))
     if past <= _ROUNDING * max(width, height):
         return Box(*clipped), "", ""

@@ -1,1 +1,1 @@
-"""Labels and detections in, numbers with intervals out. Knows no runs, no files but pictures, and no pages."""
+"""Labels and detections in, numbers with intervals out. Knows no runs, no files but images, and no pages."""

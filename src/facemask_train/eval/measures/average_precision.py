@@ -33,12 +33,12 @@ _AT_ONCE = 64  # resamples that are worked on together: what the processor's cac
 class Ranked:
     """The detections of one class, the most confident first.
 
-    `found` (n,) are their indices in the flat detections, `picture` (n,) their pictures, `hit` (t, n) whether each
-    answers a label at each of t overlaps, `labels` (pictures,) how many labels of the class each picture has.
+    `found` (n,) are their indices in the flat detections, `image` (n,) their images, `hit` (t, n) whether each
+    answers a label at each of t overlaps, `labels` (images,) how many labels of the class each image has.
     """
 
     found: Array
-    picture: Array
+    image: Array
     confidence: Array
     hit: Array
     labels: Array
@@ -74,15 +74,15 @@ def match(flat: Flat, pairs: Overlaps, ious: tuple[float, ...] = IOUS) -> Array:
 
 
 def _rounds(flat: Flat, pairs: Overlaps) -> Iterator[Array]:
-    """Yield indices of pairs: first those of each picture's and class's most confident detection, then the next."""
+    """Yield indices of pairs: first those of each image's and class's most confident detection, then the next."""
     import numpy as np
 
     if not len(pairs.found):
         return
     found = np.unique(pairs.found)
-    order = np.lexsort((found, -flat.found.confidence[found], flat.found.name[found], flat.found.picture[found]))
+    order = np.lexsort((found, -flat.found.confidence[found], flat.found.name[found], flat.found.image[found]))
     ordered = found[order]
-    group = flat.found.picture[ordered] * (1 + flat.found.name.max()) + flat.found.name[ordered]
+    group = flat.found.image[ordered] * (1 + flat.found.name.max()) + flat.found.name[ordered]
     starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
     turn = np.empty(len(flat.found), np.int64)
     turn[ordered] = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.r_[starts, len(ordered)]))
@@ -91,13 +91,13 @@ def _rounds(flat: Flat, pairs: Overlaps) -> Iterator[Array]:
 
 
 def rank(flat: Flat, answers: Array, name: int) -> Ranked:
-    """Return one class's detections by confidence; ties keep the order of the pictures, as in pycocotools."""
+    """Return one class's detections by confidence; ties keep the order of the images, as in pycocotools."""
     import numpy as np
 
     mine = np.flatnonzero(flat.found.name == name)
     found = mine[np.lexsort((mine, -flat.found.confidence[mine]))]
-    labels = np.bincount(flat.labels.picture[flat.labels.name == name], minlength=flat.pictures)
-    return Ranked(found, flat.found.picture[found], flat.found.confidence[found], answers[:, found] >= 0, labels)
+    labels = np.bincount(flat.labels.image[flat.labels.name == name], minlength=flat.images)
+    return Ranked(found, flat.found.image[found], flat.found.confidence[found], answers[:, found] >= 0, labels)
 
 
 def average_precision(ranked: Ranked, *, rule: Literal["coco", "validator"] = "coco") -> Array | None:
@@ -147,7 +147,7 @@ def resampled(ranked: Ranked, weights: Array) -> Array:
     """Return COCO's average precision of each resample.
 
     Args:
-        weights: (pictures, b) float32: how often each picture stands in each of b resamples.
+        weights: (images, b) float32: how often each image stands in each of b resamples.
 
     Returns:
         (t, b) float32, not a number where a resample has no label of the class.
@@ -172,7 +172,7 @@ def _resampled(ranked: Ranked, weights: Array) -> Array:
     weights = np.ascontiguousarray(weights)
     labels = ranked.labels.astype(np.float32) @ weights
     out = np.full((len(ranked.hit), weights.shape[1]), np.nan, np.float32)
-    mine = weights[ranked.picture]
+    mine = weights[ranked.image]
     seen = np.cumsum(mine, axis=0)
     steps = np.float32(_RECALLS - 1) / np.maximum(labels, 1)
     for row, hit in enumerate(ranked.hit):

@@ -1,11 +1,11 @@
-"""Intervals at 95 % by resampling pictures: what a number may be on other pictures of the same kind.
+"""Intervals at 95 % by resampling images: what a number may be on other images of the same kind.
 
-A resample draws as many pictures as there are, with replacement: faces of one picture stay together. Where the same
-picture was kept once for its whole group of copies, a picture is its group. Other pictures of the same scene (a burst)
-count as pictures of their own, so with bursts the intervals are too narrow.
+A resample draws as many images as there are, with replacement: faces of one image stay together. Where the same
+image was kept once for its whole group of copies, an image is its group. Other images of the same scene (a burst)
+count as images of their own, so with bursts the intervals are too narrow.
 
-How an interval is made of the resamples: their spread, widened for few pictures (Student's t), and their shift, the
-bias that the number has of itself (average precision takes the best of noise, so it is too high on few pictures). Both
+How an interval is made of the resamples: their spread, widened for few images (Student's t), and their shift, the
+bias that the number has of itself (average precision takes the best of noise, so it is too high on few images). Both
 go into Wilson's interval, which keeps to 0 and 1 and does not vanish where nothing went wrong among the few seen.
 `bench/coverage.py` measures how often it holds the truth.
 """
@@ -53,7 +53,7 @@ def interval(
 
     Args:
         resampled: (b,) the same number of each resample; those that are not numbers are left out.
-        units: how many pictures were resampled.
+        units: how many images were resampled.
         bias: how much too high the number is; without it, how much the resamples' mean is above the estimate.
         coarse: what the number jumps about by itself, as a standard deviation.
 
@@ -81,11 +81,11 @@ def wilson(share: float, count: float, z: float = _Z) -> Interval:
 
 
 def share(hits: Array, asked: Array, weights: Array) -> tuple[float, Interval] | None:
-    """Return a share with its interval, counted over pictures.
+    """Return a share with its interval, counted over images.
 
     Args:
-        hits, asked: (pictures,) how many of how many, in each picture.
-        weights: (pictures, b) as `resample` returns them.
+        hits, asked: (images,) how many of how many, in each image.
+        weights: (images, b) as `resample` returns them.
 
     Returns:
         None where nothing was asked.
@@ -103,7 +103,7 @@ def share(hits: Array, asked: Array, weights: Array) -> tuple[float, Interval] |
 
 
 def difference(estimate: float, resampled: Array, units: int) -> Interval:
-    """Return the interval of a difference (-1 to 1) of two numbers on the same pictures."""
+    """Return the interval of a difference (-1 to 1) of two numbers on the same images."""
     import numpy as np
 
     values = resampled[np.isfinite(resampled)]

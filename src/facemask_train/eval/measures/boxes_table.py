@@ -1,4 +1,4 @@
-"""Labels and detections of many pictures as flat arrays, and which of them overlap. Knows pixels and ids alone."""
+"""Labels and detections of many images as flat arrays, and which of them overlap. Knows pixels and ids alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from facemask_train.core.types import CLASSES
-from facemask_train.model.validation import Picture
+from facemask_train.model.validation import ImageResult
 
 if TYPE_CHECKING:
     from facemask_train.core.types import Array
@@ -18,19 +18,19 @@ LEAST_OVERLAP = 0.1
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Faces:
-    """Labels, or detections, of all pictures: rows sorted by `picture`, an index into the pictures.
+    """Labels, or detections, of all images: rows sorted by `image`, an index into the images.
 
-    `picture` and `name` (an index into `CLASSES`) are (n,) int64, `box` is (n, 4) float64: corners in pixels.
+    `image` and `name` (an index into `CLASSES`) are (n,) int64, `box` is (n, 4) float64: corners in pixels.
     `confidence` is (n,) float64, all 1 for labels.
     """
 
-    picture: Array
+    image: Array
     name: Array
     box: Array
     confidence: Array
 
     def __len__(self) -> int:
-        return len(self.picture)
+        return len(self.image)
 
     @property
     def area(self) -> Array:
@@ -41,16 +41,16 @@ class Faces:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Flat:
-    """All that a scored split holds: how many `pictures`, their labels and their detections."""
+    """All that a scored split holds: how many `images`, their labels and their detections."""
 
-    pictures: int
+    images: int
     labels: Faces
     found: Faces
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Overlaps:
-    """Every detection and label of one picture that overlap: (n,) indices of both, and (n,) their IoU."""
+    """Every detection and label of one image that overlap: (n,) indices of both, and (n,) their IoU."""
 
     found: Array
     label: Array
@@ -61,24 +61,22 @@ class Overlaps:
         return Overlaps(self.found[chosen], self.label[chosen], self.iou[chosen])
 
 
-def flatten(pictures: Sequence[Picture]) -> Flat:
-    """Return pictures as arrays. Within a picture the order of labels and detections stays."""
-    labels = [(i, CLASSES.index(one.name), one.box.corners, 1.0) for i, p in enumerate(pictures) for one in p.labels]
+def flatten(images: Sequence[ImageResult]) -> Flat:
+    """Return images as arrays. Within an image the order of labels and detections stays."""
+    labels = [(i, CLASSES.index(one.name), one.box.corners, 1.0) for i, p in enumerate(images) for one in p.labels]
     found = [
-        (i, CLASSES.index(one.name), one.corners, one.confidence)
-        for i, p in enumerate(pictures)
-        for one in p.detections
+        (i, CLASSES.index(one.name), one.corners, one.confidence) for i, p in enumerate(images) for one in p.detections
     ]
-    return Flat(len(pictures), faces(labels), faces(found))
+    return Flat(len(images), faces(labels), faces(found))
 
 
 def faces(rows: Sequence[tuple[int, int, tuple[float, float, float, float], float]]) -> Faces:
-    """Return rows (picture, class id, corners, confidence), sorted by picture, as arrays."""
+    """Return rows (image, class id, corners, confidence), sorted by image, as arrays."""
     import numpy as np
 
-    pictures, names, boxes, confidences = zip(*rows, strict=True) if rows else ((), (), (), ())
+    images, names, boxes, confidences = zip(*rows, strict=True) if rows else ((), (), (), ())
     return Faces(
-        np.array(pictures, np.int64),
+        np.array(images, np.int64),
         np.array(names, np.int64),
         np.array(boxes, np.float64).reshape(-1, 4),
         np.array(confidences, np.float64),
@@ -86,18 +84,18 @@ def faces(rows: Sequence[tuple[int, int, tuple[float, float, float, float], floa
 
 
 def overlaps(flat: Flat, least: float = LEAST_OVERLAP) -> Overlaps:
-    """Return every pair of a detection and a label in the same picture with an IoU of `least` or more.
+    """Return every pair of a detection and a label in the same image with an IoU of `least` or more.
 
     An IoU counts as `least` from one rounding error below on, as in pycocotools.
     """
     import numpy as np
 
-    per_picture = np.bincount(flat.labels.picture, minlength=flat.pictures)
-    first = np.concatenate([[0], np.cumsum(per_picture)])[:-1]
-    many = per_picture[flat.found.picture]
+    per_image = np.bincount(flat.labels.image, minlength=flat.images)
+    first = np.concatenate([[0], np.cumsum(per_image)])[:-1]
+    many = per_image[flat.found.image]
     found = np.repeat(np.arange(len(flat.found)), many)
     within = np.arange(len(found)) - np.repeat(np.cumsum(many) - many, many)
-    label = first[flat.found.picture[found]] + within
+    label = first[flat.found.image[found]] + within
     shared = iou(flat.found.box[found], flat.labels.box[label])
     return Overlaps(found, label, shared).where(shared >= least - 1e-10)
 

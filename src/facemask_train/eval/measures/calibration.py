@@ -43,10 +43,10 @@ def calibration(sample: Sample) -> Calibration:
         inside = (found.confidence >= low) & ((found.confidence < high) | (number == BINS - 1))
         if not inside.any():
             continue
-        pictures = sample.flat.pictures
+        images = sample.flat.images
         of = share(
-            np.bincount(found.picture[inside & right], minlength=pictures),
-            np.bincount(found.picture[inside], minlength=pictures),
+            np.bincount(found.image[inside & right], minlength=images),
+            np.bincount(found.image[inside], minlength=images),
             sample.weights,
         )
         assert of is not None

@@ -126,6 +126,6 @@ def _mended(sample: Sample, found: Sorted, kind: int) -> list[Ranked]:
     for index in range(len(CLASSES)):
         chosen = np.flatnonzero((name == index) & keep)
         chosen = chosen[np.lexsort((chosen, -flat.found.confidence[chosen]))]
-        count = np.bincount(labels.picture[(labels.name == index) & wanted], minlength=flat.pictures)
-        made.append(Ranked(chosen, flat.found.picture[chosen], flat.found.confidence[chosen], hit[None, chosen], count))
+        count = np.bincount(labels.image[(labels.name == index) & wanted], minlength=flat.images)
+        made.append(Ranked(chosen, flat.found.image[chosen], flat.found.confidence[chosen], hit[None, chosen], count))
     return made

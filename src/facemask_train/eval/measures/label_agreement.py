@@ -1,4 +1,4 @@
-"""Where one picture was labelled twice (in two sources, or two files): how far the two label sets agree.
+"""Where one image was labelled twice (in two sources, or two files): how far the two label sets agree.
 
 Scored as if the copy's labels were a detector and the kept ones the truth. The sources share an origin, so this is the
 agreement of copies: it says how exactly labels were copied, and nothing of how well two people would agree.
@@ -20,7 +20,7 @@ FILE = "groups.parquet"
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How copies agree: pairs of pictures, boxes on either side, and of these the ones that match at IoU 0.5.
+    """How copies agree: pairs of images, boxes on either side, and of these the ones that match at IoU 0.5.
 
     `matched` whatever the class, `same` with the same class; `iou` is the mean overlap of the matched ones.
     """
@@ -34,7 +34,7 @@ class Agreement:
 
     @property
     def precision(self) -> float | None:
-        """The share of the copies' boxes that the kept picture has too, with the same class."""
+        """The share of the copies' boxes that the kept image has too, with the same class."""
         return self.same / self.copied if self.copied else None
 
     @property
@@ -53,10 +53,10 @@ def read_groups(folder: Path) -> list[dict[str, Any]]:
 
 
 def agreement(rows: Sequence[Mapping[str, Any]]) -> Agreement | None:
-    """Compare the labels of each merged copy with those of the picture that was kept; None without a pair.
+    """Compare the labels of each merged copy with those of the image that was kept; None without a pair.
 
     Args:
-        rows: of `groups.parquet`: `group`, `role` (`kept`, `merged` or `refused`) and `labels` in the kept picture's
+        rows: of `groups.parquet`: `group`, `role` (`kept`, `merged` or `refused`) and `labels` in the kept image's
             pixels.
     """
     kept = {row["group"]: row for row in rows if row["role"] == "kept"}
@@ -67,7 +67,7 @@ def agreement(rows: Sequence[Mapping[str, Any]]) -> Agreement | None:
     near = overlaps(flat, 0.5)
     right = int((match(flat, near, (0.5,)) >= 0).sum())
     # The classes aside: as one class, matched again.
-    blind = Flat(flat.pictures, _blind(flat.labels), _blind(flat.found))
+    blind = Flat(flat.images, _blind(flat.labels), _blind(flat.found))
     answers = match(blind, near, (0.5,))[0]
     answered = dict(zip(zip(near.found.tolist(), near.label.tolist(), strict=True), near.iou.tolist(), strict=True))
     shared = [answered[i, int(label)] for i, label in enumerate(answers) if label >= 0]
@@ -89,4 +89,4 @@ def _faces(rows: Sequence[Mapping[str, Any]]) -> Faces:
 def _blind(one: Faces) -> Faces:
     import numpy as np
 
-    return Faces(one.picture, np.zeros_like(one.name), one.box, one.confidence)
+    return Faces(one.image, np.zeros_like(one.name), one.box, one.confidence)

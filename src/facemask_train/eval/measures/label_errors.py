@@ -1,8 +1,8 @@
-"""Pictures whose labels are suspected to be wrong, the most suspect first. A model's word against a label's.
+"""Images whose labels are suspected to be wrong, the most suspect first. A model's word against a label's.
 
 In the manner of ObjectLab (Tkachenko and others, 2023), a face can be swapped (a sure detection of the other class on
 it), overlooked (a sure detection where nothing is labelled), badly placed (a sure detection of its class beside it), or
-not a face (nothing found there, however unsure, by a model that finds most). A suspicion is from 0 to 1; a picture has
+not a face (nothing found there, however unsure, by a model that finds most). A suspicion is from 0 to 1; an image has
 that of its most suspect face. Whoever looks decides: a sure model can be wrong.
 """
 
@@ -16,7 +16,7 @@ from facemask_train.core.types import CLASSES, Corners
 from facemask_train.eval.measures.boxes_table import LEAST_OVERLAP
 from facemask_train.eval.measures.error_types import sort_mistakes
 from facemask_train.eval.measures.metrics import Sample
-from facemask_train.model.validation import Picture
+from facemask_train.model.validation import ImageResult
 
 Why = Literal["swapped", "overlooked", "badly placed", "not a face"]
 
@@ -26,7 +26,7 @@ LEAST = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """One suspected label: the picture, how, how much, and the boxes (of the label, of the detection) in pixels."""
+    """One suspected label: the image, how, how much, and the boxes (of the label, of the detection) in pixels."""
 
     image: str
     why: Why
@@ -36,9 +36,9 @@ class Suspect:
     name: str
 
 
-def suspects(sample: Sample, pictures: Sequence[Picture]) -> list[Suspect]:
-    """Return the most suspect label of each picture that has one, the most suspect picture first."""
-    everything = [*_detected(sample, pictures), *_unanswered(sample, pictures)]
+def suspects(sample: Sample, images: Sequence[ImageResult]) -> list[Suspect]:
+    """Return the most suspect label of each image that has one, the most suspect image first."""
+    everything = [*_detected(sample, images), *_unanswered(sample, images)]
     worst: dict[str, Suspect] = {}
     for one in everything:
         if one.suspicion >= LEAST and (one.image not in worst or one.suspicion > worst[one.image].suspicion):
@@ -46,7 +46,7 @@ def suspects(sample: Sample, pictures: Sequence[Picture]) -> list[Suspect]:
     return sorted(worst.values(), key=lambda one: (-one.suspicion, one.image))
 
 
-def _detected(sample: Sample, pictures: Sequence[Picture]) -> list[Suspect]:
+def _detected(sample: Sample, images: Sequence[ImageResult]) -> list[Suspect]:
     """Return what sure detections say against labels."""
     kinds = sort_mistakes(sample)
     flat = sample.flat
@@ -60,7 +60,7 @@ def _detected(sample: Sample, pictures: Sequence[Picture]) -> list[Suspect]:
     out = []
     for index in _sure(sample):
         label, sure = int(kinds.label[index]), float(flat.found.confidence[index])
-        image, name = pictures[int(flat.found.picture[index])].image, CLASSES[int(flat.found.name[index])]
+        image, name = images[int(flat.found.image[index])].image, CLASSES[int(flat.found.name[index])]
         box = _corners(flat.found.box[index])
         kind = int(kinds.of[index])
         if kind == 0 and not _outdone(sample, index, label):
@@ -88,7 +88,7 @@ def _outdone(sample: Sample, index: int, label: int) -> bool:
     return bool(len(right) and sample.flat.found.confidence[right].max() >= sample.flat.found.confidence[index])
 
 
-def _unanswered(sample: Sample, pictures: Sequence[Picture]) -> list[Suspect]:
+def _unanswered(sample: Sample, images: Sequence[ImageResult]) -> list[Suspect]:
     """Return labels where nothing is found: as suspect as faces of that size, or smaller, usually are found."""
     import numpy as np
 
@@ -103,7 +103,7 @@ def _unanswered(sample: Sample, pictures: Sequence[Picture]) -> list[Suspect]:
     out = []
     for place, index in enumerate(order.tolist()):
         suspicion = float(usual[place] * (1 - highest[index]))
-        image, name = pictures[int(flat.labels.picture[index])].image, CLASSES[int(flat.labels.name[index])]
+        image, name = images[int(flat.labels.image[index])].image, CLASSES[int(flat.labels.name[index])]
         out.append(Suspect(image, "not a face", suspicion, _corners(flat.labels.box[index]), None, name))
     return out
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from facemask_train.core.boxes import iou
 from facemask_train.core.types import CLASSES, Label
-from facemask_train.model.validation import Detection, Picture
+from facemask_train.model.validation import Detection, ImageResult
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +33,7 @@ class Miss:
     """One error: where it is, and what makes it worse than another of its kind."""
 
     kind: Kind
-    picture: Picture
+    result: ImageResult
     pair: Pair
 
     @property
@@ -44,14 +44,14 @@ class Miss:
         return self.pair.label.box.area if self.pair.label is not None else 0.0
 
 
-def pairs(picture: Picture, confidence: float) -> list[Pair]:
-    """Match a picture's labels with its detections above `confidence`, whatever their classes.
+def pairs(image: ImageResult, confidence: float) -> list[Pair]:
+    """Match an image's labels with its detections above `confidence`, whatever their classes.
 
     The most confident detection chooses first; each takes the label that it overlaps most, of those not yet taken.
     """
-    free = list(picture.labels)
+    free = list(image.labels)
     found: list[Pair] = []
-    for detection in (one for one in picture.detections if one.confidence > confidence):
+    for detection in (one for one in image.detections if one.confidence > confidence):
         best = max(free, key=lambda label: iou(label.box.corners, detection.corners), default=None)
         if best is not None and iou(best.box.corners, detection.corners) > MATCH_IOU:
             free.remove(best)
@@ -61,8 +61,8 @@ def pairs(picture: Picture, confidence: float) -> list[Pair]:
     return found + [Pair(label, None) for label in free]
 
 
-def confusion(pictures: Iterable[Picture], confidence: float) -> np.ndarray:
-    """Count the pairs of all pictures.
+def confusion(images: Iterable[ImageResult], confidence: float) -> np.ndarray:
+    """Count the pairs of all images.
 
     Returns:
         (3, 3) counts: a row for each class as labelled and one for "nothing labelled", a column for each class as
@@ -71,8 +71,8 @@ def confusion(pictures: Iterable[Picture], confidence: float) -> np.ndarray:
     import numpy as np
 
     counts = np.zeros((len(CLASSES) + 1, len(CLASSES) + 1), dtype=np.int64)
-    for picture in pictures:
-        for pair in pairs(picture, confidence):
+    for image in images:
+        for pair in pairs(image, confidence):
             counts[_index(pair.label), _index(pair.detection)] += 1
     return counts
 
@@ -81,15 +81,15 @@ def _index(face: Label | Detection | None) -> int:
     return len(CLASSES) if face is None else CLASSES.index(face.name)
 
 
-def misses(pictures: Iterable[Picture], confidence: float) -> list[Miss]:
-    """Return every error of all pictures, kind by kind, the worst of each kind first."""
+def misses(images: Iterable[ImageResult], confidence: float) -> list[Miss]:
+    """Return every error of all images, kind by kind, the worst of each kind first."""
     found = [
-        Miss(kind, picture, pair)
-        for picture in pictures
-        for pair in pairs(picture, confidence)
+        Miss(kind, image, pair)
+        for image in images
+        for pair in pairs(image, confidence)
         if (kind := _kind(pair)) is not None
     ]
-    return sorted(found, key=lambda miss: (KINDS.index(miss.kind), -miss.weight, miss.picture.image))
+    return sorted(found, key=lambda miss: (KINDS.index(miss.kind), -miss.weight, miss.result.image))
 
 
 def _kind(pair: Pair) -> Kind | None:
@@ -100,11 +100,11 @@ def _kind(pair: Pair) -> Kind | None:
     return None if pair.label.name == pair.detection.name else "wrong class"
 
 
-def most_telling(found: Sequence[Miss], kind: Kind, *, at_most: int, per_picture: int = 2) -> list[Miss]:
-    """Return the worst of one kind, with no more than `per_picture` of one picture."""
+def most_telling(found: Sequence[Miss], kind: Kind, *, at_most: int, per_image: int = 2) -> list[Miss]:
+    """Return the worst of one kind, with no more than `per_image` of one image."""
     chosen: list[Miss] = []
     for miss in found:
-        of_picture = sum(one.picture.image == miss.picture.image for one in chosen)
-        if miss.kind == kind and of_picture < per_picture and len(chosen) < at_most:
+        of_image = sum(one.result.image == miss.result.image for one in chosen)
+        if miss.kind == kind and of_image < per_image and len(chosen) < at_most:
             chosen.append(miss)
     return chosen

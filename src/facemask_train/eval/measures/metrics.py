@@ -14,7 +14,7 @@ from facemask_train.eval.measures.boxes_table import Flat, Overlaps, overlaps
 if TYPE_CHECKING:
     from facemask_train.core.types import Array
 
-ENOUGH_PICTURES = 100
+ENOUGH_IMAGES = 100
 ENOUGH_FACES = 72
 """A recall of 0.75 over 72 faces has a 95 % interval of 0.1 to either side: with fewer, one number says little."""
 
@@ -39,7 +39,7 @@ NOTHING = Number(None, None)
 class Sample:
     """A scored split made ready: arrays, overlaps, matches at ten IoUs, rankings by class, and resamples.
 
-    `answers` is (10, detections) as `precision.match` returns it; `units` is how many pictures have a say.
+    `answers` is (10, detections) as `precision.match` returns it; `units` is how many images have a say.
     """
 
     flat: Flat
@@ -55,10 +55,10 @@ class Sample:
         return tuple(name for name in CLASSES if self.ranked[name].labels.any())
 
     def few(self, name: str) -> bool:
-        """Say if a class (or `all`) has too few pictures or faces to measure much."""
+        """Say if a class (or `all`) has too few images or faces to measure much."""
         faces = {one: int(self.ranked[one].labels.sum()) for one in CLASSES}
         least = faces[name] if name in faces else min((faces[one] for one in self.classes), default=0)
-        return self.units < ENOUGH_PICTURES or least < ENOUGH_FACES
+        return self.units < ENOUGH_IMAGES or least < ENOUGH_FACES
 
 
 def prepare(flat: Flat, weights: Array | None = None) -> Sample:
@@ -66,8 +66,8 @@ def prepare(flat: Flat, weights: Array | None = None) -> Sample:
     pairs = overlaps(flat)
     answers = match(flat, pairs)
     ranked = {name: rank(flat, answers, index) for index, name in enumerate(CLASSES)}
-    weights = resample(flat.pictures) if weights is None else weights
-    return Sample(flat, pairs, answers, ranked, weights, flat.pictures)
+    weights = resample(flat.images) if weights is None else weights
+    return Sample(flat, pairs, answers, ranked, weights, flat.images)
 
 
 Table = dict[str, dict[str, Number]]
@@ -119,7 +119,7 @@ def _mean(rows: list[Array]) -> Array:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Counts:
-    """Per picture, (pictures,) each: the right detections of a class above a confidence, all of them, the labels."""
+    """Per image, (images,) each: the right detections of a class above a confidence, all of them, the labels."""
 
     hits: Array
     found: Array
@@ -129,10 +129,10 @@ class Counts:
 def counts_at(sample: Sample, name: str, confidence: float) -> Counts:
     import numpy as np
 
-    ranked, pictures = sample.ranked[name], sample.flat.pictures
+    ranked, images = sample.ranked[name], sample.flat.images
     above = ranked.confidence > confidence
-    hits = np.bincount(ranked.picture[above & ranked.hit[0]], minlength=pictures)
-    return Counts(hits, np.bincount(ranked.picture[above], minlength=pictures), ranked.labels)
+    hits = np.bincount(ranked.image[above & ranked.hit[0]], minlength=images)
+    return Counts(hits, np.bincount(ranked.image[above], minlength=images), ranked.labels)
 
 
 def rates(hits: Array, found: Array, labels: Array) -> tuple[Array, Array, Array]:
@@ -147,7 +147,7 @@ def at_confidence(sample: Sample, confidence: float, *, chosen_here: bool = Fals
     """Return precision, recall and F1 at IoU 0.5 of the detections above a confidence.
 
     Args:
-        chosen_here: the confidence is the one with the best F1 on these same pictures. What that flatters is
+        chosen_here: the confidence is the one with the best F1 on these same images. What that flatters is
             estimated (each resample chooses its own best, and is scored on the whole) and taken into the interval.
     """
     import numpy as np
@@ -176,7 +176,7 @@ def _flattery(sample: Sample) -> dict[str, tuple[float, float, float]]:
     import numpy as np
 
     names = sample.classes
-    ones = np.ones((sample.flat.pictures, 1), np.float32)
+    ones = np.ones((sample.flat.images, 1), np.float32)
     here, there = (
         {name: rates(*_along(sample, name, weights)) for name in names} for weights in (sample.weights, ones)
     )
@@ -202,8 +202,8 @@ def _along(sample: Sample, name: str, weights: Array) -> tuple[Array, Array, Arr
     step = np.minimum((ranked.confidence * _GRID).astype(np.int64), _GRID - 1)
 
     def above(chosen: Array) -> Array:
-        table = np.zeros((_GRID, sample.flat.pictures), np.float32)
-        np.add.at(table, (step[chosen], ranked.picture[chosen]), 1)
+        table = np.zeros((_GRID, sample.flat.images), np.float32)
+        np.add.at(table, (step[chosen], ranked.image[chosen]), 1)
         return (table @ weights)[::-1].cumsum(axis=0)[::-1]
 
     everything = np.ones(len(step), bool)

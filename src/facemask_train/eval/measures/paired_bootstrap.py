@@ -1,4 +1,4 @@
-"""Two sets of detections on the same pictures: differences with paired intervals, and faces on which they disagree."""
+"""Two sets of detections on the same images: differences with paired intervals, and faces on which they disagree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from facemask_train.eval.measures.bootstrap import Interval, difference, resampl
 from facemask_train.eval.measures.boxes_table import flatten
 from facemask_train.eval.measures.matching import pairs
 from facemask_train.eval.measures.metrics import NUMBERS, Sample, counts_at, prepare, rates
-from facemask_train.model.validation import Detection, Picture
+from facemask_train.model.validation import Detection, ImageResult
 
 if TYPE_CHECKING:
     from facemask_train.core.types import Array
@@ -36,15 +36,15 @@ class Difference:
     interval: Interval
 
 
-def side(pictures: Sequence[Picture], threshold: float, weights: Array) -> Side:
-    """Score one model's detections on all pictures and on each resample.
+def side(images: Sequence[ImageResult], threshold: float, weights: Array) -> Side:
+    """Score one model's detections on all images and on each resample.
 
     Args:
-        weights: (pictures, b) as `intervals.resample` returns them: the same for every model.
+        weights: (images, b) as `intervals.resample` returns them: the same for every model.
     """
     import numpy as np
 
-    sample = prepare(flatten(pictures), weights)
+    sample = prepare(flatten(images), weights)
     values: dict[str, list[float]] = {key: [] for key in NUMBERS}
     many: dict[str, list[Array]] = {key: [] for key in NUMBERS}
     for name in sample.classes:
@@ -73,12 +73,12 @@ def differences(first: Side, second: Side) -> dict[str, Difference]:
     for key in NUMBERS:
         value = second.values[key] - first.values[key]
         drawn = second.resamples[key] - first.resamples[key]
-        found[key] = Difference(value, difference(value, drawn, first.sample.flat.pictures))
+        found[key] = Difference(value, difference(value, drawn, first.sample.flat.images))
     return found
 
 
 def of_recipes(first: Sequence[Side], second: Sequence[Side], metric: str) -> Difference:
-    """Return the difference of two recipes' means over their seeds; the seeds' spread and the pictures' both count.
+    """Return the difference of two recipes' means over their seeds; the seeds' spread and the images' both count.
 
     Needs two seeds or more on each side (three, to be worth saying); Welch's degrees of freedom.
     """
@@ -92,8 +92,8 @@ def of_recipes(first: Sequence[Side], second: Sequence[Side], metric: str) -> Di
         spread += part
         freedom += part**2 / (len(runs) - 1)
     drawn = [np.mean([run.resamples[metric] for run in runs], axis=0) for runs in (first, second)]
-    pictures = float(np.nanvar(drawn[1] - drawn[0]))
-    total = spread + pictures
+    images = float(np.nanvar(drawn[1] - drawn[0]))
+    total = spread + images
     degrees = total**2 / freedom if freedom > 0 else 1000.0
     half = student(max(1, math.floor(degrees))) * math.sqrt(total)
     value = means[1] - means[0]
@@ -103,10 +103,10 @@ def of_recipes(first: Sequence[Side], second: Sequence[Side], metric: str) -> Di
 def flipped_difference(
     first: Mapping[str, tuple[int, int]], second: Mapping[str, tuple[int, int]]
 ) -> Difference | None:
-    """Return the difference of two shortcut rates, resampled by picture; None where either asked nothing.
+    """Return the difference of two shortcut rates, resampled by image; None where either asked nothing.
 
     Args:
-        first, second: by picture, how many edits flipped, of how many.
+        first, second: by image, how many edits flipped, of how many.
     """
     import numpy as np
 
@@ -134,23 +134,23 @@ class Disagreement:
     `answers` are both models' detections on it, None where it was missed.
     """
 
-    picture: Picture
+    result: ImageResult
     label: Label
     right: int
     answers: tuple[Detection | None, Detection | None]
 
 
 def disagreements(
-    first: Sequence[Picture], second: Sequence[Picture], thresholds: tuple[float, float]
+    first: Sequence[ImageResult], second: Sequence[ImageResult], thresholds: tuple[float, float]
 ) -> list[Disagreement]:
     """Return the faces on which two models disagree: wrong classes first, then misses, the surest and largest first.
 
     Args:
-        first, second: the same pictures in the same order, with either model's detections.
+        first, second: the same images in the same order, with either model's detections.
     """
     found = []
     for one, other in zip(first, second, strict=True):
-        answers = [_answers(picture, at) for picture, at in zip((one, other), thresholds, strict=True)]
+        answers = [_answers(image, at) for image, at in zip((one, other), thresholds, strict=True)]
         for index, label in enumerate(one.labels):
             both = (answers[0][index], answers[1][index])
             right = [answer is not None and answer.name == label.name for answer in both]
@@ -159,12 +159,12 @@ def disagreements(
     return sorted(found, key=_telling)
 
 
-def _answers(picture: Picture, threshold: float) -> list[Detection | None]:
+def _answers(image: ImageResult, threshold: float) -> list[Detection | None]:
     """Return the detection that answers each label, in the labels' order."""
-    answered = {id(pair.label): pair.detection for pair in pairs(picture, threshold) if pair.label is not None}
-    return [answered[id(label)] for label in picture.labels]
+    answered = {id(pair.label): pair.detection for pair in pairs(image, threshold) if pair.label is not None}
+    return [answered[id(label)] for label in image.labels]
 
 
 def _telling(one: Disagreement) -> tuple[int, float, str]:
     wrong = one.answers[1 - one.right]
-    return (0, -wrong.confidence, one.picture.image) if wrong else (1, -one.label.box.area, one.picture.image)
+    return (0, -wrong.confidence, one.result.image) if wrong else (1, -one.label.box.area, one.result.image)

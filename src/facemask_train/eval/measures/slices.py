@@ -1,4 +1,4 @@
-"""The same numbers on parts of a split: by source, face size, faces per picture, brightness and sharpness."""
+"""The same numbers on parts of a split: by source, face size, faces per image, brightness and sharpness."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from facemask_train.core.types import Array
 
 SIZES = (0, 16, 32, 64, 128, float("inf"))
-"""Bounds of the face sizes: the square root of the box's area, in pixels of the picture as it is."""
+"""Bounds of the face sizes: the square root of the box's area, in pixels of the image as it is."""
 
 CROWDS = ((1, 1), (2, 3), (4, 7), (8, 10**9))
-"""How many labelled faces a picture has, from and to."""
+"""How many labelled faces an image has, from and to."""
 
 RESAMPLES = 300
-"""Fewer than for the headline, of the same pictures: an interval takes the resamples' spread, not their extremes."""
+"""Fewer than for the headline, of the same images: an interval takes the resamples' spread, not their extremes."""
 
 SHARPNESS_SIDE = 640
-"""The longer side, in pixels, at which sharpness is measured, so that large pictures are not sharper by their size."""
+"""The longer side, in pixels, at which sharpness is measured, so that large images are not sharper by their size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What is known of a picture beside its faces.
+    """What is known of an image beside its faces.
 
-    `brightness` is its mean luma, 0 to 255; `sharpness` is the variance of its Laplacian, low in blurred pictures.
+    `brightness` is its mean luma, 0 to 255; `sharpness` is the variance of its Laplacian, low in blurred images.
     """
 
     source: str
@@ -42,9 +42,9 @@ class Traits:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One part: what it was cut by, its name, how many pictures and faces are in it, and its numbers.
+    """One part: what it was cut by, its name, how many images and faces are in it, and its numbers.
 
-    A slice by face size has no picture without a face in it; a false box belongs to the slice of its own size.
+    A slice by face size has no image without a face in it; a false box belongs to the slice of its own size.
     """
 
     by: str
@@ -58,15 +58,15 @@ class Slice:
 
 
 def traits(folder: Path, sources: Mapping[str, str], progress: Progress = no_progress) -> dict[str, Traits]:
-    """Measure pictures.
+    """Measure images.
 
     Args:
-        sources: by picture (its path relative to `folder`), the name of its source.
+        sources: by image (its path relative to `folder`), the name of its source.
     """
     found = {}
     for done, image in enumerate(sources):
         found[image] = Traits(sources[image], *_measured(folder / image))
-        progress("measuring pictures", done + 1, len(sources))
+        progress("measuring images", done + 1, len(sources))
     return found
 
 
@@ -81,29 +81,29 @@ def _measured(path: Path) -> tuple[float, float]:
     return round(float(grey.mean()), 3), round(float(cv2.Laplacian(even, cv2.CV_64F).var()), 3)
 
 
-def slices(sample: Sample, pictures: Sequence[Traits], confidence: float) -> list[Slice]:
+def slices(sample: Sample, images: Sequence[Traits], confidence: float) -> list[Slice]:
     """Return the numbers of every part that holds a face: mAP 0.5, and precision and recall above a confidence.
 
     Args:
-        pictures: the traits of each picture of the sample, in its order.
+        images: the traits of each image of the sample, in its order.
     """
     found = []
-    for by, name, labels, detections in _parts(sample, pictures):
+    for by, name, labels, detections in _parts(sample, images):
         if labels.any():
             found.append(_slice(sample, by, name, labels, detections, confidence))
     return found
 
 
-def _parts(sample: Sample, pictures: Sequence[Traits]) -> Iterator[tuple[str, str, Array, Array]]:
+def _parts(sample: Sample, images: Sequence[Traits]) -> Iterator[tuple[str, str, Array, Array]]:
     """Yield what each part is called, and which labels and detections (boolean arrays) are in it."""
     import numpy as np
 
     labels, found = sample.flat.labels, sample.flat.found
 
     def of(chosen: Array) -> tuple[Array, Array]:
-        return chosen[labels.picture], chosen[found.picture]
+        return chosen[labels.image], chosen[found.image]
 
-    sources = np.array([one.source for one in pictures])
+    sources = np.array([one.source for one in images])
     for source in sorted(set(sources.tolist())):
         yield "source", source or "not known", *of(sources == source)
     size, own = np.sqrt(labels.area), np.sqrt(np.maximum(found.area, 0))
@@ -116,13 +116,13 @@ def _parts(sample: Sample, pictures: Sequence[Traits]) -> Iterator[tuple[str, st
             inside,
             np.where(answer >= 0, inside[answer] if len(inside) else False, (own >= low) & (own < high)),
         )
-    faces = np.bincount(labels.picture, minlength=sample.flat.pictures)
+    faces = np.bincount(labels.image, minlength=sample.flat.images)
     for fewest, most in CROWDS:
         name = f"{fewest}" if fewest == most else f"{fewest} to {most}" if most < 10**9 else f"{fewest} or more"
-        yield "faces in the picture", name, *of((faces >= fewest) & (faces <= most))
+        yield "faces in the image", name, *of((faces >= fewest) & (faces <= most))
     for by, values, names in (
-        ("brightness", [one.brightness for one in pictures], ("dark", "middling", "bright")),
-        ("sharpness", [one.sharpness for one in pictures], ("blurred", "middling", "sharp")),
+        ("brightness", [one.brightness for one in images], ("dark", "middling", "bright")),
+        ("sharpness", [one.sharpness for one in images], ("blurred", "middling", "sharp")),
     ):
         array = np.array(values)
         low, high = np.quantile(array, [1 / 3, 2 / 3]).tolist()
@@ -143,13 +143,13 @@ def _slice(sample: Sample, by: str, name: str, labels: Array, detections: Array,
     import numpy as np
 
     flat = sample.flat
-    units = len(np.unique(flat.labels.picture[labels]))
+    units = len(np.unique(flat.labels.image[labels]))
     part = replace(sample, units=units, weights=sample.weights[:, :RESAMPLES], ranked={
         one: replace(
             ranked,
-            found=ranked.found[keep], picture=ranked.picture[keep], confidence=ranked.confidence[keep],
+            found=ranked.found[keep], image=ranked.image[keep], confidence=ranked.confidence[keep],
             hit=ranked.hit[:1, keep],
-            labels=np.bincount(flat.labels.picture[labels & (flat.labels.name == index)], minlength=flat.pictures),
+            labels=np.bincount(flat.labels.image[labels & (flat.labels.name == index)], minlength=flat.images),
         )
         for index, (one, ranked) in enumerate(sample.ranked.items())
         for keep in [detections[ranked.found]]

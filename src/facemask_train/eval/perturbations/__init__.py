@@ -1,1 +1,1 @@
-"""The edits with which the audit asks, each drawn over one face. Knows pictures and boxes, no model."""
+"""The edits with which the audit asks, each drawn over one face. Knows images and boxes, no model."""

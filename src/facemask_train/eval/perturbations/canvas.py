@@ -1,8 +1,8 @@
-"""A sheet to draw on over one face: smooth shapes in the face's own units, lit like the picture below. Knows no kinds.
+"""A sheet to draw on over one face: smooth shapes in the face's own units, lit like the image below. Knows no kinds.
 
 A face's box is the square from -1 to 1 on both axes (y down): in boxes that end at the hairline and the chin, the
 eyes are near y = -0.2, the tip of the nose near 0.25, the mouth near 0.55. The sheet reaches further, to what may
-frame a face. It is drawn large, then reduced onto the picture, so that a face of 32 pixels gets smooth edges.
+frame a face. It is drawn large, then reduced onto the image, so that a face of 32 pixels gets smooth edges.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FINER, _LEAST, _FINE = (
     2.0,
     36.0,
     60.0,
-)  # how much finer than the picture a sheet is; its pixels to a unit: least, enough
+)  # how much finer than the image a sheet is; its pixels to a unit: least, enough
 BLACK: Colour = (0.0, 0.0, 0.0)
 
 FACE: tuple[Point, ...] = (
@@ -41,9 +41,9 @@ FACE: tuple[Point, ...] = (
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Sheet:
-    """What lies over a face, and the picture below it at the same scale. Drawing changes `rgb` and `cover` in place.
+    """What lies over a face, and the image below it at the same scale. Drawing changes `rgb` and `cover` in place.
 
-    `below` and `rgb` are (h, w, 3) float32, 0 to 255; `cover` is (h, w) float32, 0 (the picture shows) to 1; `across`
+    `below` and `rgb` are (h, w, 3) float32, 0 to 255; `cover` is (h, w) float32, 0 (the image shows) to 1; `across`
     and `down` are (h, w): each pixel's place in the face's units.
     """
 
@@ -100,7 +100,7 @@ class Sheet:
         self.rgb[:] = np.clip(self.rgb * (1 + amount)[..., None], 0, 255)
 
     def darken(self, area: Array) -> None:
-        """Cast a shadow on the picture and on what has been laid."""
+        """Cast a shadow on the image and on what has been laid."""
         self.lay(area, BLACK)
 
     def cut(self, area: Array) -> None:
@@ -157,7 +157,7 @@ def vary(rng: Random, colour: Colour, amount: float = 12) -> Colour:
 
 
 def tone(sheet: Sheet, colour: Colour, *, texture: float = 0.8) -> Array:
-    """Return the picture below in one colour: its light and dark stay, (h, w, 3)."""
+    """Return the image below in one colour: its light and dark stay, (h, w, 3)."""
     import numpy as np
 
     grey = sheet.below @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -167,8 +167,8 @@ def tone(sheet: Sheet, colour: Colour, *, texture: float = 0.8) -> Array:
     return toned
 
 
-def blank(picture: Array, box: Box) -> Sheet:
-    """Return an empty sheet over one face of a picture (h, w, 3; uint8 RGB)."""
+def blank(image: Array, box: Box) -> Sheet:
+    """Return an empty sheet over one face of an image (h, w, 3; uint8 RGB)."""
     import cv2
     import numpy as np
 
@@ -176,7 +176,7 @@ def blank(picture: Array, box: Box) -> Sheet:
     scale = max(unit, _LEAST, min(_FINER * unit, _FINE))
     size = (round((REACH[2] - REACH[0]) * scale), round((REACH[3] - REACH[1]) * scale))
     below = cv2.warpAffine(
-        picture, _to_picture(box, scale), size,
+        image, _to_image(box, scale), size,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
     down, across = np.indices((size[1], size[0]), np.float32) / np.float32(scale)
@@ -186,8 +186,8 @@ def blank(picture: Array, box: Box) -> Sheet:
     )  # fmt: skip
 
 
-def _to_picture(box: Box, scale: float) -> Array:
-    """Return the (2, 3) matrix from the sheet's pixels to the picture's."""
+def _to_image(box: Box, scale: float) -> Array:
+    """Return the (2, 3) matrix from the sheet's pixels to the image's."""
     import numpy as np
 
     across, down = box.width / 2 / scale, box.height / 2 / scale
@@ -196,8 +196,8 @@ def _to_picture(box: Box, scale: float) -> Array:
     return np.array([[across, 0, left + across / 2 - 0.5], [0, down, top + down / 2 - 0.5]])
 
 
-def put_down(sheet: Sheet, picture: Array, box: Box, *, lit: bool = True) -> Array:
-    """Return a copy of the picture with the sheet on it.
+def put_down(sheet: Sheet, image: Array, box: Box, *, lit: bool = True) -> Array:
+    """Return a copy of the image with the sheet on it.
 
     Args:
         lit: make what was laid as bright as the face, with the light from the same side, and as sharp.
@@ -209,10 +209,8 @@ def put_down(sheet: Sheet, picture: Array, box: Box, *, lit: bool = True) -> Arr
     layers = np.dstack([rgb * sheet.cover[..., None], sheet.cover])
     shrink = min(1.0, max(box.width, box.height) / 2 / sheet.scale)
     small = cv2.GaussianBlur(layers, (0, 0), 0.45 / shrink) if shrink < 1 else layers  # no pixel is skipped over
-    flat = cv2.warpAffine(
-        small, _to_picture(box, sheet.scale), (picture.shape[1], picture.shape[0]), flags=cv2.INTER_LINEAR
-    )
-    laid = picture * (1 - flat[..., 3:]) + flat[..., :3]
+    flat = cv2.warpAffine(small, _to_image(box, sheet.scale), (image.shape[1], image.shape[0]), flags=cv2.INTER_LINEAR)
+    laid = image * (1 - flat[..., 3:]) + flat[..., :3]
     found: Array = np.clip(np.rint(laid), 0, 255).astype(np.uint8)
     return found
 

@@ -18,7 +18,7 @@ from facemask_train.eval.perturbations.canvas import Sheet, blank, put_down
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Picture = NDArray[Any]
+    ImageArray = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ def kinds_for(name: str) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS if name in kind.faces)
 
 
-def edit(picture: Picture, box: Box, name: str, kind: Kind, seed: str) -> Picture:
-    """Return a copy of a picture (h, w, 3; uint8 RGB) with one face edited; the same seed gives the same pixels."""
-    sheet = blank(picture, box)
+def edit(image: ImageArray, box: Box, name: str, kind: Kind, seed: str) -> ImageArray:
+    """Return a copy of an image (h, w, 3; uint8 RGB) with one face edited; the same seed gives the same pixels."""
+    sheet = blank(image, box)
     kind.draw(sheet, Random(f"{seed} {kind.name}"), name)
-    return put_down(sheet, picture, box, lit=kind.lit)
+    return put_down(sheet, image, box, lit=kind.lit)

@@ -154,7 +154,7 @@ def mask_to_pattern(sheet: Sheet, rng: Random, _: str) -> None:
 
 
 def _cloth(sheet: Sheet, colour: Colour) -> Array:
-    """Return the picture below in one colour, with the mask's own folds: lit relative to its middle."""
+    """Return the image below in one colour, with the mask's own folds: lit relative to its middle."""
     import numpy as np
 
     grey = sheet.below @ np.array([0.299, 0.587, 0.114], np.float32)

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from facemask_train.core.types import Array
 
 LEAST_SIDE = 32.0
-"""A face is large enough when both sides of its box are this long, in pixels of the picture."""
+"""A face is large enough when both sides of its box are this long, in pixels of the image."""
 
 MOST_FACES = 100
-"""How many faces of a class are asked at most, drawn by the digest of their picture's name."""
+"""How many faces of a class are asked at most, drawn by the digest of their image's name."""
 
-MEASURABLE_FACES, MEASURABLE_PICTURES = 20, 10
-"""With fewer faces, or faces of fewer pictures, a rate is not measurable."""
+MEASURABLE_FACES, MEASURABLE_IMAGES = 20, 10
+"""With fewer faces, or faces of fewer images, a rate is not measurable."""
 
 Result = Literal["same", "flipped", "lost"]
 RESULTS: tuple[Result, ...] = ("same", "flipped", "lost")
@@ -46,7 +46,7 @@ RESULTS: tuple[Result, ...] = ("same", "flipped", "lost")
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One labelled face of a split: its picture (relative to the ensemble), its number there, and its label."""
+    """One labelled face of a split: its image (relative to the ensemble), its number there, and its label."""
 
     image: str
     number: int
@@ -65,7 +65,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A share of edits: `n` edits on `faces` faces of `images` pictures, by result.
+    """A share of edits: `n` edits on `faces` faces of `images` images, by result.
 
     `rate` and `interval` are None where there are too few faces: not measurable.
     """
@@ -90,12 +90,12 @@ class Asked:
     outcomes: tuple[Outcome, ...]
 
 
-def large_faces(pictures: Mapping[str, Sequence[Label]], *, least: float = LEAST_SIDE, most: int) -> list[Face]:
-    """Return the faces that are large enough, at most so many of a class, in the order of the pictures' digests."""
+def large_faces(images: Mapping[str, Sequence[Label]], *, least: float = LEAST_SIDE, most: int) -> list[Face]:
+    """Return the faces that are large enough, at most so many of a class, in the order of the images' digests."""
     everything = [
         Face(image, number, label)
-        for image in sorted(pictures, key=digest_data)
-        for number, label in enumerate(pictures[image])
+        for image in sorted(images, key=digest_data)
+        for number, label in enumerate(images[image])
         if min(label.box.width, label.box.height) >= least
     ]
     return [face for name in CLASSES for face in [one for one in everything if one.label.name == name][:most]]
@@ -104,21 +104,21 @@ def large_faces(pictures: Mapping[str, Sequence[Label]], *, least: float = LEAST
 def ask(
     detector: Detector,
     folder: Path,
-    pictures: Mapping[str, Sequence[Label]],
+    labelled: Mapping[str, Sequence[Label]],
     *,
     threshold: float,
     least: float = LEAST_SIDE,
     most: int = MOST_FACES,
     progress: Progress = no_progress,
 ) -> Asked:
-    """Edit the faces of some pictures, one edit at a time, and ask the model about each.
+    """Edit the faces of some images, one edit at a time, and ask the model about each.
 
     Args:
-        folder: the pictures' names are relative to it.
-        pictures: the labels of each picture.
+        folder: the images' names are relative to it.
+        labelled: the labels of each image.
         threshold: an answer counts above this confidence.
     """
-    large = large_faces(pictures, least=least, most=most)
+    large = large_faces(labelled, least=least, most=most)
     images = sorted({face.image for face in large})
     untouched = (recoded(load(folder / image)) for image in images)
     answers = dict(zip(images, detector.answers(untouched, confidence=threshold), strict=True))
@@ -129,7 +129,7 @@ def ask(
         found.append(Outcome(face, kind.name, result(face, given), _confidence(face, given)))
         progress("asking about edited faces", len(found), len(jobs))
     return Asked(
-        _count(Face(image, n, label) for image, labels in pictures.items() for n, label in enumerate(labels)),
+        _count(Face(image, n, label) for image, labels in labelled.items() for n, label in enumerate(labels)),
         _count(large), _count(right), tuple(found),
     )  # fmt: skip
 
@@ -140,7 +140,7 @@ def _count(faces: Iterable[Face]) -> dict[str, int]:
 
 
 def _edited(folder: Path, jobs: Sequence[tuple[Face, Kind]]) -> Iterator[Array]:
-    """Draw ahead of the model, a few pictures at a time: drawing and asking take turns on the same cores."""
+    """Draw ahead of the model, a few images at a time: drawing and asking take turns on the same cores."""
     with ThreadPoolExecutor(2) as pool:
         ahead = 16
         waiting = [pool.submit(draw, folder, *job) for job in jobs[:ahead]]
@@ -151,26 +151,26 @@ def _edited(folder: Path, jobs: Sequence[tuple[Face, Kind]]) -> Iterator[Array]:
 
 
 def draw(folder: Path, face: Face, kind: Kind) -> Array:
-    """Return a face's whole picture, edited and encoded anew; the same on every call."""
+    """Return a face's whole image, edited and encoded anew; the same on every call."""
     seed = f"{face.image} {face.number}"
     return recoded(edit(load(folder / face.image), face.label.box, face.label.name, kind, seed))
 
 
 @lru_cache(maxsize=8)
 def load(path: Path) -> Array:
-    """Return a picture as displayed: (h, w, 3) uint8 RGB, not to be written to."""
+    """Return an image as displayed: (h, w, 3) uint8 RGB, not to be written to."""
     import numpy as np
 
     return np.asarray(open_upright(path))
 
 
-def recoded(picture: Array) -> Array:
-    """Return a picture as JPEG makes it: what an untouched copy and an edited one both go through."""
+def recoded(image: Array) -> Array:
+    """Return an image as JPEG makes it: what an untouched copy and an edited one both go through."""
     import numpy as np
     from PIL import Image
 
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "JPEG", quality=92, subsampling=0)
+    Image.fromarray(image).save(stream, "JPEG", quality=92, subsampling=0)
     return np.asarray(Image.open(stream).convert("RGB"))
 
 
@@ -197,7 +197,7 @@ def on_face(box: Box, answers: Sequence[Detection]) -> Detection | None:
 
 
 def rate(outcomes: Sequence[Outcome]) -> Rate:
-    """Return the share of flipped outcomes, its interval clustered by picture."""
+    """Return the share of flipped outcomes, its interval clustered by image."""
     import numpy as np
 
     images = sorted({one.face.image for one in outcomes})
@@ -208,7 +208,7 @@ def rate(outcomes: Sequence[Outcome]) -> Rate:
         flipped[place[one.face.image]] += one.result == "flipped"
     faces = len({(one.face.image, one.face.number) for one in outcomes})
     counts = [sum(one.result == word for one in outcomes) for word in RESULTS]
-    if faces < MEASURABLE_FACES or len(images) < MEASURABLE_PICTURES:
+    if faces < MEASURABLE_FACES or len(images) < MEASURABLE_IMAGES:
         return Rate(None, None, len(outcomes), faces, len(images), *counts)
     found = share(flipped, asked, resample(len(images)))
     assert found is not None

@@ -1,4 +1,4 @@
-"""Compare two ensembles: what changed, in counts and on a page with pictures (`fmask diff`). Knows no model."""
+"""Compare two ensembles: what changed, in counts and on a page with images (`fmask diff`). Knows no model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of `fmask diff`: what changed between two ensembles, in counts and in pictures."""
+"""The page of `fmask diff`: what changed between two ensembles, in counts and in images."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from facemask_train.report.dataset.thumbnails import Mark, draw, marks_of, sprea
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-_SHOWN = 36  # pictures of each kind of change
-_COPIES = 12  # pictures of each name that is new
-_PAIRS = 40  # relabelled pictures
+_SHOWN = 36  # images of each kind of change
+_COPIES = 12  # images of each name that is new
+_PAIRS = 40  # relabelled images
 _PAIR_LONGEST = 420  # pixels
 
 
@@ -28,15 +28,15 @@ def difference_page(before: Holdings, after: Holdings, found: Difference) -> byt
         kicker="fmask · what changed",
         lede=_summary(found),
         opening=[html.key_figures(_figures(found))],
-        footer=f"{before.name}: {before.card['hash']}; {after.name}: {after.card['hash']}. Made by fmask diff. Pictures"
+        footer=f"{before.name}: {before.card['hash']}; {after.name}: {after.card['hash']}. Made by fmask diff. Images"
         " are told apart by their source and their path in it.",
     )
 
 
 def _summary(found: Difference) -> str:
     if found.equal:
-        return f"They are equal: the same {found.same:,} pictures with the same labels in the same splits."
-    return f"{found.same:,} pictures are the same in both, in the same split and with the same labels."
+        return f"They are equal: the same {found.same:,} images with the same labels in the same splits."
+    return f"{found.same:,} images are the same in both, in the same split and with the same labels."
 
 
 def _figures(found: Difference) -> list[html.KeyFigure]:
@@ -56,13 +56,13 @@ def _sections(before: Holdings, after: Holdings, found: Difference) -> Iterator[
     if found.copies:
         yield _copies(before, after, found)
     if found.added:
-        told = html.table(("why it was not there before", "pictures"), _counted(found.whys(found.added)))
+        told = html.table(("why it was not there before", "images"), _counted(found.whys(found.added)))
         yield _shown("Added", found.added, after, _why, [told])
     if found.removed:
-        told = html.table(("where it went", "pictures"), _counted(found.whys(found.removed)))
+        told = html.table(("where it went", "images"), _counted(found.whys(found.removed)))
         yield _shown("Removed", found.removed, before, _why, [told])
     if found.moved:
-        told = html.table(("from, to", "pictures"), _counted(found.moves()))
+        told = html.table(("from, to", "images"), _counted(found.moves()))
         yield _shown("Moved", found.moved, after, _way, [told])
     if found.relabelled:
         yield _relabelled(before, after, found)
@@ -79,7 +79,7 @@ def _splits(before: Holdings, after: Holdings) -> html.Section:
     for split in SPLITS:
         old, new = ([one for one in held.originals.values() if one.split == split] for held in (before, after))
         rows.append((split, *_change(len(old), len(new)), *_change(_faces(old), _faces(new))))
-    columns = [f"{what}, {name}" for what in ("pictures", "faces") for name in (before.name, after.name, "change")]
+    columns = [f"{what}, {name}" for what in ("images", "faces") for name in (before.name, after.name, "change")]
     return html.Section("Splits", (html.table(("split", *columns), rows),), "Originals; augmented copies are apart.")
 
 
@@ -87,16 +87,16 @@ def _change(old: int, new: int) -> tuple[str, str, str]:
     return f"{old:,}", f"{new:,}", f"{new - old:+,}" if new != old else "0"
 
 
-def _faces(pictures: Sequence[Held]) -> int:
-    return sum(len(one.labels) for one in pictures)
+def _faces(images: Sequence[Held]) -> int:
+    return sum(len(one.labels) for one in images)
 
 
 def _copies(before: Holdings, after: Holdings, found: Difference) -> html.Section:
     rows = [(one.name, f"{one.added:,}", f"{one.removed:,}", f"{one.changed:,}") for one in found.copies]
     parts = [html.table(("copy", "added", "removed", "other pixels or labels"), rows)]
-    old = {(one.copy, *one.name) for one in before.pictures}
+    old = {(one.copy, *one.name) for one in before.images}
     for name in (one.name for one in found.copies if one.added):
-        new = [one for one in after.pictures if one.copy == name and (name, *one.name) not in old]
+        new = [one for one in after.images if one.copy == name and (name, *one.name) not in old]
         shown = [
             draw(after.folder / one.image, marks_of(one.labels), one.size, caption=_called(one))
             for one in spread(new, _COPIES)
@@ -112,7 +112,7 @@ def _called(one: Held) -> str:
 def _shown(
     title: str, changes: Sequence[Change], held: Holdings, mark: Callable[[Change], str], told: list[Markup]
 ) -> html.Section:
-    """Return a section of pictures as one of the ensembles has them."""
+    """Return a section of images as one of the ensembles has them."""
     shown = spread(changes, _SHOWN)
     items = [
         draw(
@@ -124,7 +124,7 @@ def _shown(
         )
         for one in shown
     ]
-    lede = f"{len(shown):,} of {len(changes):,} pictures."
+    lede = f"{len(shown):,} of {len(changes):,} images."
     return html.Section(title, (*told, html.legend(CLASSES), html.grid(items)), lede)
 
 
@@ -139,17 +139,17 @@ def _way(change: Change) -> str:
 def _relabelled(before: Holdings, after: Holdings, found: Difference) -> html.Section:
     shown = spread(found.relabelled, _PAIRS)
     parts = (html.legend(CLASSES), html.sets(_pair(before, after, one) for one in shown))
-    lede = f"{len(shown):,} of {len(found.relabelled):,} pictures. Boxes that only one of the two has are thick."
+    lede = f"{len(shown):,} of {len(found.relabelled):,} images. Boxes that only one of the two has are thick."
     return html.Section("Relabelled", parts, lede)
 
 
-def _pair(before: Holdings, after: Holdings, change: Change) -> html.PictureSet:
+def _pair(before: Holdings, after: Holdings, change: Change) -> html.ImageSet:
     assert change.before is not None
     assert change.after is not None
     gone, new = changed_labels(change.before.labels, change.after.labels)
     items = (_side(before, change.before, gone), _side(after, change.after, new))
     aside = f"-{len(gone)} +{len(new)} of {len(change.after.labels)} faces"
-    return html.PictureSet(f"{change.held.source} · {change.held.source_image}", aside, items)
+    return html.ImageSet(f"{change.held.source} · {change.held.source_image}", aside, items)
 
 
 def _side(held: Holdings, one: Held, changed: Sequence[Label]) -> html.Shown:

@@ -1,6 +1,6 @@
-"""The groups of copies in pictures, so that a person sees a wrong merge (`fmask inspect --duplicates`).
+"""The groups of copies in images, so that a person sees a wrong merge (`fmask inspect --duplicates`).
 
-The least alike stand first. Copies are turned as the kept picture is, and their labels laid over it. Pictures that are
+The least alike stand first. Copies are turned as the kept image is, and their labels laid over it. Images that are
 not in the ensemble come from `data/raw/`; one that is gone is said to be.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _MOST = {"copies": 72, "conflicts": 36, "exclusions": 24, "kin": 36}  # sets that are shown: some 6 MB in all
-_MOST_IN_SET = 8  # pictures
+_MOST_IN_SET = 8  # images
 _LIKENESS_BINS = 12
 _TURNS = (
     "as it is",
@@ -39,7 +39,7 @@ _TURNS = (
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The pictures of one group, and the first of them that the ensemble keeps."""
+    """The images of one group, and the first of them that the ensemble keeps."""
 
     members: tuple[Member, ...]
     kept: Held | None
@@ -54,7 +54,7 @@ class _Group:
 
 
 def group_sections(root: Path, held: Holdings) -> Iterator[html.Section]:
-    """Give the sections: copies, conflicts, exclusions, and pictures that are only kin."""
+    """Give the sections: copies, conflicts, exclusions, and images that are only kin."""
     groups = sorted(_groups(held), key=lambda one: one.likeness)
     alike = [one for one in groups if one.kept]
     conflicts = [one for one in groups if not one.kept and one.conflicts]
@@ -88,16 +88,16 @@ def _told(shown: int, total: int, what: str, order: str = "") -> str:
     return f"{part} groups {what}{order}."
 
 
-# ---- groups of which a picture is kept ----
+# ---- groups of which an image is kept ----
 
 
 def _copies(root: Path, held: Holdings, groups: Sequence[_Group]) -> html.Section:
     shown = groups[: _MOST["copies"]]
-    lede = _told(len(shown), len(groups), "of copies of which a picture is kept", ", the least alike first")
+    lede = _told(len(shown), len(groups), "of copies of which an image is kept", ", the least alike first")
     parts: list[Markup] = []
     if shown:
         parts = [_likenesses(groups), html.legend(CLASSES), html.sets(_set(root, held, one) for one in shown)]
-    return html.Section("Copies in pictures", tuple(parts), lede)
+    return html.Section("Copies in images", tuple(parts), lede)
 
 
 def _likenesses(groups: Sequence[_Group]) -> Markup:
@@ -113,7 +113,7 @@ def _likenesses(groups: Sequence[_Group]) -> Markup:
     )
 
 
-def _set(root: Path, held: Holdings, group: _Group) -> html.PictureSet:
+def _set(root: Path, held: Holdings, group: _Group) -> html.ImageSet:
     assert group.kept is not None
     back = next(one.orientation for one in group.members if one.name == group.kept.name)
     items = [
@@ -121,12 +121,12 @@ def _set(root: Path, held: Holdings, group: _Group) -> html.PictureSet:
     ]
     there = {held.originals[one.name].split for one in group.members if one.name in held.originals}
     aside = f"likeness {group.likeness:.3f} · {' and '.join(sorted(there))}"
-    return html.PictureSet(_title(group.members), aside, tuple(items))
+    return html.ImageSet(_title(group.members), aside, tuple(items))
 
 
 def _title(members: Sequence[Member]) -> str:
     more = f", the first {_MOST_IN_SET}" if len(members) > _MOST_IN_SET else ""
-    return f"Group {members[0].group}: {len(members)} pictures{more}"
+    return f"Group {members[0].group}: {len(members)} images{more}"
 
 
 def _member(root: Path, held: Holdings, one: Member, kept: Held, turns: tuple[int, int]) -> html.Shown:
@@ -158,7 +158,7 @@ def _refused(root: Path, held: Holdings, groups: Sequence[_Group], title: str, k
     return html.Section(title, (html.legend(SHOWN_CLASSES), made), f"{lede} Boxes as published.")
 
 
-def _refused_set(root: Path, held: Holdings, group: _Group, marks: dict[Name, list[Mark]]) -> html.PictureSet:
+def _refused_set(root: Path, held: Holdings, group: _Group, marks: dict[Name, list[Mark]]) -> html.ImageSet:
     items = [
         draw(
             _raw(root, one.name),
@@ -171,7 +171,7 @@ def _refused_set(root: Path, held: Holdings, group: _Group, marks: dict[Name, li
         for one in group.members[:_MOST_IN_SET]
     ]
     details = dict.fromkeys(held.gone[one.name].detail for one in group.members if one.cause == CONFLICT)
-    return html.PictureSet(_title(group.members), f"likeness {group.likeness:.3f}", tuple(items), "; ".join(details))
+    return html.ImageSet(_title(group.members), f"likeness {group.likeness:.3f}", tuple(items), "; ".join(details))
 
 
 # ---- kin ----
@@ -181,7 +181,7 @@ def _kin(held: Holdings) -> html.Section:
     families = _families(held)
     shown = families[: _MOST["kin"]]
     lede = (
-        "Pictures that are tied and not the same: two moments of one scene, a copy with something drawn on it. Each"
+        "Images that are tied and not the same: two moments of one scene, a copy with something drawn on it. Each"
         f" stands for itself, and a family shares a split. {len(shown):,} of {len(families):,} families."
     )
     items = [_family(held, family) for family in shown]
@@ -199,11 +199,11 @@ def _families(held: Holdings) -> list[list[Held]]:
     return sorted(apart, key=lambda found: (-len(found), found[0].image))
 
 
-def _family(held: Holdings, family: Sequence[Held]) -> html.PictureSet:
+def _family(held: Holdings, family: Sequence[Held]) -> html.ImageSet:
     items = [
         draw(held.folder / one.image, marks_of(one.labels), one.size, caption=f"{one.source} · {one.source_image}")
         for one in family[:_MOST_IN_SET]
     ]
     more = f", the first {_MOST_IN_SET}" if len(family) > _MOST_IN_SET else ""
     splits = ", ".join(sorted({one.split for one in family}))
-    return html.PictureSet(f"{len(family)} pictures{more}", splits, tuple(items))
+    return html.ImageSet(f"{len(family)} images{more}", splits, tuple(items))

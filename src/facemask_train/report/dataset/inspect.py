@@ -1,4 +1,4 @@
-"""Inspect an ensemble: what it holds, in counts and on a page with pictures (`fmask inspect`). Knows no model."""
+"""Inspect an ensemble: what it holds, in counts and on a page with images (`fmask inspect`). Knows no model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def inspect(root: Path, version: str, *, duplicates: bool = False) -> Inspection
 
     Args:
         version: a name (`v5`), a number (`5`), or the path of an ensemble.
-        duplicates: show the groups of copies in pictures too.
+        duplicates: show the groups of copies in images too.
 
     Raises:
         MissingError: there is no such ensemble.

@@ -15,10 +15,10 @@ from facemask_train.report.dataset.thumbnails import draw, marks_of, spread
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-_SHOWN = 24  # pictures of each split
+_SHOWN = 24  # images of each split
 _SHEET_WIDTH = 1180  # pixels; what the page is wide
 _BUCKETS = ((0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 9), (10, 19), (20, 49), (50, None))  # faces
-_AGREED = ("pictures", "matched", "flipped", "only_kept", "only_copy")
+_AGREED = ("images", "matched", "flipped", "only_kept", "only_copy")
 
 
 def inspection_page(held: Holdings, counts: Mapping[str, Any], more: Sequence[html.Section]) -> bytes:
@@ -40,16 +40,16 @@ def inspection_page(held: Holdings, counts: Mapping[str, Any], more: Sequence[ht
 
 
 def _opening(counts: Mapping[str, Any]) -> list[Markup]:
-    pictures, faces = counts["pictures"], _all_faces(counts)
+    images, faces = counts["split_images"], _all_faces(counts)
     groups = counts["groups"]
     copies = sum(counts["copies"].values())
-    by_split = ", ".join(f"{split} {pictures[split]:,}" for split in SPLITS)
+    by_split = ", ".join(f"{split} {images[split]:,}" for split in SPLITS)
     figures = [
-        html.KeyFigure(f"{sum(pictures.values()):,}", "pictures", by_split),
+        html.KeyFigure(f"{sum(images.values()):,}", "images", by_split),
         html.KeyFigure(f"{sum(faces.values()):,}", "faces", f"no_mask {share(faces, 'no_mask')}"),
         html.KeyFigure(f"{copies:,}", "augmented copies", "in train alone" if copies else "none were asked for"),
-        html.KeyFigure(f"{groups['pictures']:,}", "published pictures with a copy", f"in {groups['groups']:,} groups"),
-        html.KeyFigure(f"{counts['leaks']:,}", "leaks between splits", "pictures of val or test with kin before them"),
+        html.KeyFigure(f"{groups['images']:,}", "published images with a copy", f"in {groups['groups']:,} groups"),
+        html.KeyFigure(f"{counts['leaks']:,}", "leaks between splits", "images of val or test with kin before them"),
     ]
     return [html.key_figures(figures), *([html.notes(counts["notes"])] if counts["notes"] else [])]
 
@@ -79,13 +79,13 @@ def _classes(counts: Mapping[str, Any]) -> html.Section:
     told = [
         (
             split,
-            f"{counts['pictures'][split]:,}",
+            f"{counts['split_images'][split]:,}",
             *(f"{faces[split][name]:,}" for name in CLASSES),
             share(faces[split], "no_mask"),
         )
         for split in SPLITS
     ]
-    columns = ("split", "pictures", *CLASSES, "no_mask, share")
+    columns = ("split", "images", *CLASSES, "no_mask, share")
     chart = html.bars(rows, CLASSES, "Faces in each split")
     return html.Section("Classes", (html.pair(chart, html.table(columns, told)),))
 
@@ -102,10 +102,10 @@ def _sizes(counts: Mapping[str, Any]) -> html.Section:
     return html.Section(
         "Sizes",
         (
-            html.pair(chart, _per_picture(counts)),
+            html.pair(chart, _per_image(counts)),
             html.table(("shorter side, px", "faces", *QUANTILES), rows, "p5: 5 % of the faces are smaller"),
         ),
-        "In the pixels of the published picture, originals alone: an augmented copy repeats its faces.",
+        "In the pixels of the published image, originals alone: an augmented copy repeats its faces.",
     )
 
 
@@ -113,15 +113,15 @@ def _px(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
 
 
-def _per_picture(counts: Mapping[str, Any]) -> Markup:
-    found = {int(faces): pictures for faces, pictures in counts["faces_per_picture"].items()}
+def _per_image(counts: Mapping[str, Any]) -> Markup:
+    found = {int(faces): images for faces, images in counts["faces_per_image"].items()}
     columns = [
-        sum(pictures for faces, pictures in found.items() if low <= faces and (high is None or faces <= high))
+        sum(images for faces, images in found.items() if low <= faces and (high is None or faces <= high))
         for low, high in _BUCKETS
     ]
     ticks = [f"{low}+" if high is None else str(low) if low == high else f"{low}-{high}" for low, high in _BUCKETS]
     return html.histogram(
-        ticks, [("pictures", columns)], axis="faces in a picture", caption="Pictures by how many faces they have"
+        ticks, [("images", columns)], axis="faces in an image", caption="Images by how many faces they have"
     )
 
 
@@ -130,42 +130,41 @@ def _origins(counts: Mapping[str, Any]) -> html.Section:
     rows = []
     for source, splits in sources.items():
         cells = [splits[split] for split in SPLITS]
-        rows.append((source, *_pictures_and_faces(cells)))
+        rows.append((source, *_images_and_faces(cells)))
     totals = [
-        {key: sum(splits[split][key] for splits in sources.values()) for key in ("pictures", "faces")}
-        for split in SPLITS
+        {key: sum(splits[split][key] for splits in sources.values()) for key in ("images", "faces")} for split in SPLITS
     ]
-    rows.append(("all originals", *_pictures_and_faces(totals)))
-    parts = [html.table(("source", *SPLITS, "pictures", "faces"), rows, "In each split: pictures / faces")]
+    rows.append(("all originals", *_images_and_faces(totals)))
+    parts = [html.table(("source", *SPLITS, "images", "faces"), rows, "In each split: images / faces")]
     if copies:
         made = [(name, f"{count:,}") for name, count in copies.items()]
-        parts.append(html.table(("augmented copies in train", "pictures"), made))
-    return html.Section("Sources", tuple(parts), "A picture counts for the source that its kept copy is of.")
+        parts.append(html.table(("augmented copies in train", "images"), made))
+    return html.Section("Sources", tuple(parts), "An image counts for the source that its kept copy is of.")
 
 
-def _pictures_and_faces(cells: list[dict[str, int]]) -> list[str]:
-    each = [f"{one['pictures']:,} / {one['faces']:,}" for one in cells]
-    return [*each, *(f"{sum(one[key] for one in cells):,}" for key in ("pictures", "faces"))]
+def _images_and_faces(cells: list[dict[str, int]]) -> list[str]:
+    each = [f"{one['images']:,} / {one['faces']:,}" for one in cells]
+    return [*each, *(f"{sum(one[key] for one in cells):,}" for key in ("images", "faces"))]
 
 
 def _groups(counts: Mapping[str, Any]) -> html.Section:
     groups, overlap, agreement = counts["groups"], counts["overlap"], counts["agreement"]
     kept = "Of each, one is kept." if counts["images"]["merged"] else "None were merged: the split is as published."
     told = (
-        f"{groups['pictures']:,} published pictures are in {groups['groups']:,} groups of the same picture (re-encoded,"
+        f"{groups['images']:,} published images are in {groups['groups']:,} groups of the same image (re-encoded,"
         f" rescaled, cropped a little, turned or mirrored); the largest has {groups['largest']}. {kept}"
         f" {groups['excluded']:,} groups went because one of them shows a mask worn incorrectly, and"
         f" {groups['conflicts']:,} because their copies contradict each other."
     )
     parts = [html.paragraph(told)]
     matrix = [(one, *(f"{others[other]:,}" for other in overlap)) for one, others in overlap.items()]
-    parts.append(html.table(("pictures of", *(f"with a copy in {name}" for name in overlap)), matrix))
+    parts.append(html.table(("images of", *(f"with a copy in {name}" for name in overlap)), matrix))
     if agreement:
         rows = [
             (f"{one['kept']} / {one['copy']}", *(f"{one[key]:,}" for key in _AGREED), _iou(one["median_iou"]))
             for one in agreement
         ]
-        columns = ("kept / copy", "pictures", "matched", "other class", "kept alone", "copy alone", "median IoU")
+        columns = ("kept / copy", "images", "matched", "other class", "kept alone", "copy alone", "median IoU")
         parts += [html.heading("How copies' boxes agree"), html.table(columns, rows)]
         parts.append(html.small("Copies may have one author: this says nothing of how well people agree."))
     return html.Section("Copies", tuple(parts))
@@ -190,18 +189,18 @@ def _problems(counts: Mapping[str, Any]) -> html.Section:
     rows = [(f"{one['item']} {one['action']}: {one['cause']}", f"{one['count']:,}") for one in counts["problems"]]
     if not rows:
         return html.Section("Problems", (html.paragraph("Nothing was repaired, merged or refused."),))
-    lede = "Every picture and box that was repaired, merged or refused, by cause."
+    lede = "Every image and box that was repaired, merged or refused, by cause."
     return html.Section("Problems", (html.table(("what and why", "count"), rows),), lede)
 
 
 def _sheets(held: Holdings) -> Iterator[html.Section]:
     for split in SPLITS:
-        pictures = held.of_split(split)
-        shown = spread(pictures, _SHOWN)
+        images = held.of_split(split)
+        shown = spread(images, _SHOWN)
         items = [draw(held.folder / one.image, marks_of(one.labels), one.size, caption=_caption(one)) for one in shown]
         parts = (html.legend(CLASSES), html.grid(items)) if items else (html.paragraph("This split is empty."),)
-        lede = f"{len(shown):,} of {len(pictures):,} pictures, spread evenly over the sources, with their boxes."
-        yield html.Section(f"Pictures of {split}", parts, lede)
+        lede = f"{len(shown):,} of {len(images):,} images, spread evenly over the sources, with their boxes."
+        yield html.Section(f"Images of {split}", parts, lede)
 
 
 def _caption(one: Held) -> str:

@@ -1,4 +1,4 @@
-"""The boxes of pictures that an ensemble has not kept, read again as their source published them.
+"""The boxes of images that an ensemble has not kept, read again as their source published them.
 
 The ensemble's tables have what became of each row (its file, its number, what its class means); where it lay is in the
 source's own files, if they are still there.
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def published_marks(root: Path, held: Holdings, names: Iterable[Name]) -> dict[Name, list[Mark]]:
-    """Return the boxes of published pictures, turned as the first picture of their group is.
+    """Return the boxes of published images, turned as the first image of their group is.
 
     A source whose files are gone, or cannot be read any more, gives none.
     """
@@ -44,7 +44,7 @@ def published_marks(root: Path, held: Holdings, names: Iterable[Name]) -> dict[N
 def _published(
     root: Path, held: Holdings, source: str, paths: Iterable[str]
 ) -> Iterator[tuple[str, tuple[int, int], tuple[Row, ...]]]:
-    """Give each wanted picture's path, its size in pixels, and its rows."""
+    """Give each wanted image's path, its size in pixels, and its rows."""
     files = source_folder(root, source) / "files"
     sizes = {path: size for path in paths if (size := _size(files / path)) is not None}
     try:
@@ -52,13 +52,13 @@ def _published(
     except (FmaskError, OSError, KeyError) as error:
         log.info("%s: boxes as published are not shown (%s)", files, error)
         return
-    for picture in reading.pictures:
-        if picture.path in sizes:
-            yield picture.path, sizes[picture.path], picture.rows
+    for image in reading.images:
+        if image.path in sizes:
+            yield image.path, sizes[image.path], image.rows
 
 
 def _size(path: Path) -> tuple[int, int] | None:
-    """Return a picture's width and height as displayed, or None where it cannot be read."""
+    """Return an image's width and height as displayed, or None where it cannot be read."""
     from PIL import Image
 
     try:

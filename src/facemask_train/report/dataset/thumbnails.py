@@ -1,4 +1,4 @@
-"""Small pictures with their boxes drawn on them, for a page. One that is gone is said to be, and fails nothing."""
+"""Small images with their boxes drawn on them, for a page. One that is gone is said to be, and fails nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A box to draw: its class by name, corners in pixels of the picture, and if it is the one to look at."""
+    """A box to draw: its class by name, corners in pixels of the image, and if it is the one to look at."""
 
     name: str
     corners: Corners
@@ -60,13 +60,13 @@ def draw(
     sha256: str = "",
     longest: int = LONGEST,
 ) -> Shown:
-    """Return a picture for a grid, with boxes.
+    """Return an image for a grid, with boxes.
 
     Args:
-        frame: the width and height that the boxes are in pixels of; a copy is stretched to it. The picture's own where
+        frame: the width and height that the boxes are in pixels of; a copy is stretched to it. The image's own where
             left out.
         mark: what stands before the caption.
-        orientations: what is done to the picture, in order, before anything is drawn (see `geometry.oriented`).
+        orientations: what is done to the image, in order, before anything is drawn (see `geometry.oriented`).
         sha256: what the file is known by; another file under its name is not shown.
         longest: pixels of the longer side, at most.
     """
@@ -78,7 +78,7 @@ def draw(
     except FileNotFoundError:
         return Shown(None, caption, mark, "the file is no longer there", shape)
     except (OSError, ValueError, SyntaxError):
-        return Shown(None, caption, mark, "the file cannot be read as a picture", shape)
+        return Shown(None, caption, mark, "the file cannot be read as an image", shape)
     width, height = frame or own
     if frame:
         image = image.resize(_within(frame, longest))
@@ -87,7 +87,7 @@ def draw(
 
 
 def _open(path: Path, longest: int, orientations: Sequence[int]) -> tuple[Image, tuple[int, int]]:
-    """Return a picture as displayed, turned and made small, and its size before it was made small."""
+    """Return an image as displayed, turned and made small, and its size before it was made small."""
     from PIL import Image, ImageOps
 
     Image.MAX_IMAGE_PIXELS = _LARGEST_PIXELS
@@ -122,7 +122,7 @@ def _within(size: tuple[int, int], longest: int) -> tuple[int, int]:
 
 
 def _draw_marks(image: Image, marks: Iterable[Mark], across: float, down: float) -> None:
-    """Draw boxes on a picture that was scaled by `across` and `down`; those to look at come last, on top."""
+    """Draw boxes on an image that was scaled by `across` and `down`; those to look at come last, on top."""
     from PIL import ImageDraw
 
     pen = ImageDraw.Draw(image)

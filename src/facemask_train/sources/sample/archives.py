@@ -1,7 +1,7 @@
 """Packs the built-in sample as archives in the three published layouts, with their published defects in them.
 
 The archives are all there is: no list of the faces, or of the defects, is kept elsewhere. The same bytes come out on
-every run: each picture has a generator of its own, members are sorted, stored as they are, and dated 1980.
+every run: each image has a generator of its own, members are sorted, stored as they are, and dated 1980.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from facemask_train.core.types import Box, Progress, no_progress
 from facemask_train.sources.sample.scenes import Face, Scene, draw_scene
 
 if TYPE_CHECKING:
-    from facemask_train.sources.sample.pen import Picture
+    from facemask_train.sources.sample.pen import ImageArray
 
 VERSION = 1
 """Raised by hand when what is drawn changes, so that a sample that was fetched before is drawn anew."""
@@ -37,7 +37,7 @@ class Member(NamedTuple):
 
 
 def write_archive(layout: SampleLayout, target: Path, *, progress: Progress = no_progress) -> None:
-    """Draw a layout's pictures and write them, with their labels, as a zip archive at `target`."""
+    """Draw a layout's images and write them, with their labels, as a zip archive at `target`."""
     writers = {"voc": _voc, "yolo-beside": _yolo_beside, "darknet": _darknet}
     write_bytes(target, _packed(writers[layout](progress)))
 
@@ -74,7 +74,7 @@ def _cut(scene: Scene) -> Scene:
     """
     last = max(face.box for face in scene.faces)
     width = round(last.x_max - last.width / 4)
-    return replace(scene, picture=scene.picture[:, :width])
+    return replace(scene, image=scene.image[:, :width])
 
 
 def _scenes(layout: SampleLayout, progress: Progress) -> Iterator[tuple[int, Scene]]:
@@ -84,10 +84,10 @@ def _scenes(layout: SampleLayout, progress: Progress) -> Iterator[tuple[int, Sce
     progress(f"drawing the sample ({layout})", COUNTS[layout], COUNTS[layout])
 
 
-def _encoded(picture: Picture, kind: str = "JPEG", *, mode: str = "RGB", **options: Any) -> bytes:
+def _encoded(pixels: ImageArray, kind: str = "JPEG", *, mode: str = "RGB", **options: Any) -> bytes:
     from PIL import Image
 
-    image = Image.fromarray(picture)
+    image = Image.fromarray(pixels)
     image = image.quantize(128) if mode == "P" else image.convert(mode)
     buffer = io.BytesIO()
     image.save(buffer, kind, **({"quality": 90} if kind in ("JPEG", "WEBP") else {}), **options)
@@ -104,15 +104,15 @@ VOC_TWINS = (14, 52, 96)
 
 def _voc(progress: Progress) -> Iterator[Member]:
     for number, scene in _scenes("voc", progress):
-        content = _voc_picture(number, scene)
+        content = _voc_image(number, scene)
         yield from _voc_pair(number, content, scene)
         if number in VOC_TWINS:
             nudged = tuple(Face(face.kind, _nudged(face.box)) for face in scene.faces)
             yield from _voc_pair(COUNTS["voc"] + VOC_TWINS.index(number), content, replace(scene, faces=nudged))
 
 
-def _voc_picture(number: int, scene: Scene) -> bytes:
-    return _encoded(scene.picture, "PNG", mode="RGBA" if number in VOC_RGBA else "RGB")
+def _voc_image(number: int, scene: Scene) -> bytes:
+    return _encoded(scene.image, "PNG", mode="RGBA" if number in VOC_RGBA else "RGB")
 
 
 def _nudged(box: Box) -> Box:
@@ -125,7 +125,7 @@ def _voc_pair(number: int, content: bytes, scene: Scene) -> Iterator[Member]:
 
 
 def _voc_xml(number: int, scene: Scene) -> str:
-    height, width = scene.picture.shape[:2]
+    height, width = scene.image.shape[:2]
     objects = "".join(_voc_object(face, width, height) for face in scene.faces)
     return (
         "<annotation>\n    <folder>images</folder>\n"
@@ -158,7 +158,7 @@ def _voc_object(face: Face, width: int, height: int) -> str:
 
 
 def _yolo_rows(scene: Scene, names: tuple[str, ...]) -> list[str]:
-    height, width = scene.picture.shape[:2]
+    height, width = scene.image.shape[:2]
     return [_yolo_row(names.index(face.kind), face.box, width, height) for face in scene.faces]
 
 
@@ -171,7 +171,7 @@ def _text(lines: list[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-# ------------------------------------------------------------------ source 2: YOLO, labels beside the pictures
+# ------------------------------------------------------------------ source 2: YOLO, labels beside the images
 
 YOLO_NAMES = ("no_mask", "mask")
 YOLO_COPIES = (5, 31, 62, 104)
@@ -183,11 +183,11 @@ def _yolo_beside(progress: Progress) -> Iterator[Member]:
     yield Member("images/classes.txt", "\n".join(YOLO_NAMES).encode())
     listed: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
     for number, scene in _scenes("yolo-beside", progress):
-        name, content = _yolo_picture(number, scene)
+        name, content = _yolo_image(number, scene)
         yield from _yolo_pair(listed, number, name, content, scene)
     for number in YOLO_COPIES:
         scene = _scene("voc", number)
-        yield from _yolo_pair(listed, number, f"0_{number:07d}.png", _voc_picture(number, scene), scene)
+        yield from _yolo_pair(listed, number, f"0_{number:07d}.png", _voc_image(number, scene), scene)
     for part, names in listed.items():
         yield Member(f"{part}.txt", _text(names))
 
@@ -200,36 +200,36 @@ def _yolo_pair(listed: dict[str, list[str]], number: int, name: str, content: by
     yield Member(f"{path.rpartition('.')[0]}.txt", _text(_yolo_rows(scene, YOLO_NAMES)))
 
 
-def _yolo_picture(number: int, scene: Scene) -> tuple[str, bytes]:
-    """Return a picture's name and content, with the defects that the published files have."""
-    picture, stem = scene.picture, f"{YOLO_WORDS[number % 8]}-{number:04d}"
+def _yolo_image(number: int, scene: Scene) -> tuple[str, bytes]:
+    """Return an image's name and content, with the defects that the published files have."""
+    image, stem = scene.image, f"{YOLO_WORDS[number % 8]}-{number:04d}"
     match number:
         case 6 | 40 | 88:
-            return f"{stem}.jpg", _encoded(picture, "WEBP", method=0)
+            return f"{stem}.jpg", _encoded(image, "WEBP", method=0)
         case 12 | 71:
-            return f"{stem}.png", _encoded(picture, "PNG", mode="P")
+            return f"{stem}.png", _encoded(image, "PNG", mode="P")
         case 19 | 53 | 117:
-            return f"{stem}.png", _encoded(picture, "PNG", mode="RGBA")
+            return f"{stem}.png", _encoded(image, "PNG", mode="RGBA")
         case 26 | 97:
-            return f"{stem}.jpg", _turned(picture)
+            return f"{stem}.jpg", _turned(image)
         case 33 | 80:
-            return f"{stem}.jpg", _encoded(picture) + b"\0" * 16 + b"sent from a phone"
+            return f"{stem}.jpg", _encoded(image) + b"\0" * 16 + b"sent from a phone"
         case 47 | 109:
             return (
                 f"{'people waiting for the tram, some with a mask and some without, ' * 2}({number})! +1.jpeg",
-                _encoded(picture),
+                _encoded(image),
             )
-    return f"{stem}.{'jpeg' if number % 5 == 0 else 'jpg'}", _encoded(picture)
+    return f"{stem}.{'jpeg' if number % 5 == 0 else 'jpg'}", _encoded(image)
 
 
-def _turned(picture: Picture) -> bytes:
+def _turned(image: ImageArray) -> bytes:
     """Return a JPEG that is stored on its side; its EXIF orientation, 6, says to turn it back to the right."""
     import numpy as np
     from PIL import Image
 
     exif = Image.Exif()
     exif[0x0112] = 6
-    return _encoded(np.ascontiguousarray(np.rot90(picture)), exif=exif)
+    return _encoded(np.ascontiguousarray(np.rot90(image)), exif=exif)
 
 
 # ------------------------------------------------------------------ source 3: darknet
@@ -253,7 +253,7 @@ DARKNET_ROWS = {
 DARKNET_DOUBLED = (55, 99)
 DARKNET_STRAYS = {
     "labels.cache": b"a pickle would be run from here",
-    "obj_train_data/8.npy": b"an array would replace the picture 8.jpg",
+    "obj_train_data/8.npy": b"an array would replace the image 8.jpg",
     "setup.py": b"raise SystemExit('this file must never be unpacked')\n",
 }
 
@@ -261,7 +261,7 @@ DARKNET_STRAYS = {
 def _darknet(progress: Progress) -> Iterator[Member]:
     names = []
     for number, scene in _scenes("darknet", progress):
-        content = _encoded(scene.picture)
+        content = _encoded(scene.image)
         names.append(f"data/obj_train_data/{number}.jpg")
         yield from _darknet_pair(
             number, content[: len(content) // 2] if number == DARKNET_TRUNCATED else content, scene
@@ -269,7 +269,7 @@ def _darknet(progress: Progress) -> Iterator[Member]:
     for number, copied in enumerate(DARKNET_COPIES, COUNTS["darknet"]):
         scene = _scene("yolo-beside", copied)
         names.append(f"data/obj_train_data/{number}.jpg")
-        yield from _darknet_pair(number, _encoded(scene.picture), scene)
+        yield from _darknet_pair(number, _encoded(scene.image), scene)
     yield Member("obj.names", _text(list(DARKNET_NAMES)))
     yield Member("obj.data", b"classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n")
     yield Member("train.txt", _text(names))

@@ -1,4 +1,4 @@
-"""A pen for the built-in sample: smooth shapes on a picture, in units of their own, and colours made from colours."""
+"""A pen for the built-in sample: smooth shapes on an image, in units of their own, and colours made from colours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Picture = NDArray[np.uint8]
+    ImageArray = NDArray[np.uint8]
 
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
@@ -34,9 +34,9 @@ def vary(rng: Random, colour: Colour, amount: int = 14) -> Colour:
 
 @dataclass(frozen=True, slots=True)
 class Pen:
-    """Draws smooth shapes on a picture (RGB) in units of its own: an origin and a unit in pixels, and a tilt."""
+    """Draws smooth shapes on an image (RGB) in units of its own: an origin and a unit in pixels, and a tilt."""
 
-    picture: Picture
+    image: ImageArray
     x: float = 0.0
     y: float = 0.0
     unit: float = 1.0
@@ -50,13 +50,13 @@ class Pen:
     def fill(self, points: Sequence[Point], colour: Colour) -> None:
         import cv2
 
-        cv2.fillPoly(self.picture, [self._fixed(points)], colour, cv2.LINE_AA, shift=4)
+        cv2.fillPoly(self.image, [self._fixed(points)], colour, cv2.LINE_AA, shift=4)
 
     def stroke(self, points: Sequence[Point], colour: Colour, width: float, *, closed: bool = False) -> None:
         import cv2
 
         thick = max(1, round(width * self.unit))
-        cv2.polylines(self.picture, [self._fixed(points)], closed, colour, thick, cv2.LINE_AA, shift=4)
+        cv2.polylines(self.image, [self._fixed(points)], closed, colour, thick, cv2.LINE_AA, shift=4)
 
     def oval(self, centre: Point, radii: Point, colour: Colour) -> None:
         self.fill(arc(centre, radii), colour)

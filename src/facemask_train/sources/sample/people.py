@@ -110,7 +110,7 @@ def _body(pen: Pen, rng: Random, looks: Looks, style: str) -> None:
             pen.oval((x, y), (0.42, 0.42), looks.hair)
     if style == "bun":
         pen.oval((0, -1.45), (0.42, 0.38), looks.hair)
-    upright = Pen(pen.picture, pen.x, pen.y, pen.unit)
+    upright = Pen(pen.image, pen.x, pen.y, pen.unit)
     pen.fill([(-0.4, 0.8), (0.4, 0.8), (0.45, 1.7), (-0.45, 1.7)], shade(looks.skin, 0.82))
     upright.fill([*arc((0, 2.9), (1.85, 1.45), 180, 360), (2.0, 12), (-2.0, 12)], looks.coat)
     upright.stroke([(-0.5, 1.5), (0, 2.15), (0.5, 1.5)], shade(looks.coat, 0.7), 0.1)
@@ -137,10 +137,10 @@ def _glow(pen: Pen, rng: Random) -> None:
     """Let light fall on the head from one side."""
     import numpy as np
 
-    height, width = pen.picture.shape[:2]
+    height, width = pen.image.shape[:2]
     reach = round(1.6 * pen.unit)
     left, top = max(0, round(pen.x) - reach), max(0, round(pen.y) - reach)
-    head = pen.picture[top : min(height, round(pen.y) + reach), left : min(width, round(pen.x) + reach)]
+    head = pen.image[top : min(height, round(pen.y) + reach), left : min(width, round(pen.x) + reach)]
     rows, columns = np.indices(head.shape[:2], np.float32)
     across, down = (columns + left - pen.x) / pen.unit, (rows + top - pen.y) / pen.unit
     inside = np.clip(5 - 5 * np.sqrt((across / 1.15) ** 2 + (down / 1.35) ** 2), 0, 1)

@@ -1,4 +1,4 @@
-"""Draws the pictures of the built-in sample: streets, wards, trains and markets with people. Knows no file format."""
+"""Draws the images of the built-in sample: streets, wards, trains and markets with people. Knows no file format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from facemask_train.sources.sample.pen import Colour, Pen, arc, shade, vary
 from facemask_train.sources.sample.people import CLOTHS, Kind, draw_person
 
 if TYPE_CHECKING:
-    from facemask_train.sources.sample.pen import Picture
+    from facemask_train.sources.sample.pen import ImageArray
 
 SCALE = 2
 """Scenes are drawn at twice their size, then reduced: edges come out smooth."""
@@ -23,7 +23,7 @@ SIZES = ((320, 240), (320, 240), (336, 224), (300, 225), (320, 214), (288, 288),
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face of a scene, in the picture's pixels."""
+    """One face of a scene, in the image's pixels."""
 
     kind: Kind
     box: Box
@@ -31,9 +31,9 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A picture (height, width, 3; RGB) and its faces."""
+    """An image (height, width, 3; RGB) and its faces."""
 
-    picture: Picture
+    image: ImageArray
     faces: tuple[Face, ...]
 
 
@@ -57,8 +57,8 @@ def draw_scene(rng: Random, *, worn_incorrectly: bool = False, people: int | Non
         pen = Pen(canvas, x * SCALE, y * SCALE, unit * SCALE, rng.uniform(-0.2, 0.2))
         corners = draw_person(pen, rng, kind)
         faces.append(Face(kind, _inside(corners, width, height)))
-    picture = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
-    return Scene(_light(picture, rng), tuple(faces))
+    image = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+    return Scene(_light(image, rng), tuple(faces))
 
 
 def _inside(corners: Corners, width: int, height: int) -> Box:
@@ -107,7 +107,7 @@ def _hides(near: Spot, far: Spot) -> bool:
 
 # ------------------------------------------------------------------ places
 #
-# A place's pen has its origin at the top left corner, and the picture's height as its unit.
+# A place's pen has its origin at the top left corner, and the image's height as its unit.
 
 
 def _block(pen: Pen, x: float, y: float, width: float, height: float, colour: Colour) -> None:
@@ -115,12 +115,12 @@ def _block(pen: Pen, x: float, y: float, width: float, height: float, colour: Co
 
 
 def _fade(pen: Pen, top: Colour, bottom: Colour, until: float) -> None:
-    """Fill the picture from the top to `until` with a gradient."""
+    """Fill the image from the top to `until` with a gradient."""
     import numpy as np
 
     rows = round(until * pen.unit)
     steps = np.linspace(0, 1, rows)[:, None, None]
-    pen.picture[:rows] = np.rint(np.array(top) * (1 - steps) + np.array(bottom) * steps).astype(np.uint8)
+    pen.image[:rows] = np.rint(np.array(top) * (1 - steps) + np.array(bottom) * steps).astype(np.uint8)
 
 
 def _windows(pen: Pen, rng: Random, corners: Corners, colours: tuple[Colour, ...]) -> None:
@@ -292,20 +292,20 @@ PLACES: dict[Callable[[Pen, Random, float], None], int] = {_street: 32, _night: 
 # ------------------------------------------------------------------ light
 
 
-def _light(picture: Picture, rng: Random) -> Picture:
-    """Return the picture under a light of its own, sometimes dusky, blurred or grainy."""
+def _light(image: ImageArray, rng: Random) -> ImageArray:
+    """Return the image under a light of its own, sometimes dusky, blurred or grainy."""
     import cv2
     import numpy as np
 
     dim = (0.62, 0.66, 0.84) if rng.random() < 0.1 else (1.0, 1.0, 1.0)
     left, right = (np.array([part * rng.uniform(0.8, 1.12) for part in dim]) for _ in range(2))
-    across = np.linspace(0, 1, picture.shape[1])[None, :, None]
+    across = np.linspace(0, 1, image.shape[1])[None, :, None]
     gain = left * (1 - across) + right * across
     if rng.random() < 0.12:
-        picture = cv2.GaussianBlur(picture, (3, 3), 0)
+        image = cv2.GaussianBlur(image, (3, 3), 0)
     grain: Any = 0
     if rng.random() < 0.3:
         reach = rng.randint(4, 12)
-        grain = np.random.default_rng(rng.getrandbits(32)).integers(-reach, reach + 1, picture.shape)
-    lit: Picture = np.clip(np.rint(picture * gain) + grain, 0, 255).astype(np.uint8)
+        grain = np.random.default_rng(rng.getrandbits(32)).integers(-reach, reach + 1, image.shape)
+    lit: ImageArray = np.clip(np.rint(image * gain) + grain, 0, 255).astype(np.uint8)
     return lit

@@ -1,4 +1,4 @@
-"""The picture of a training, `curves.png`: losses, rate, metrics and time by epoch. Knows `results.csv` alone."""
+"""The image of a training, `curves.png`: losses, rate, metrics and time by epoch. Knows `results.csv` alone."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class _Line:
 
 
 def draw(folder: Path) -> list[Path]:
-    """Draw a run's curves into its folder, and return the picture's path.
+    """Draw a run's curves into its folder, and return the image's path.
 
-    Whatever goes wrong is logged and leaves no picture: none is worth a run.
+    Whatever goes wrong is logged and leaves no image: none is worth a run.
     """
     try:
         rows = results.read_rows(folder / results.FILE)

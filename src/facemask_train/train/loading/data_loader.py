@@ -1,7 +1,7 @@
-"""The device loader: training pictures kept as bytes on the device, and put together there, a batch at a time.
+"""The device loader: training images kept as bytes on the device, and put together there, a batch at a time.
 
 A batch depends on nothing but the seed, the epoch, its number and the rank, so a resumed run sees what the undisturbed
-one would have seen, and the same whether the pictures lie on the device, in the host's memory or on the disk.
+one would have seen, and the same whether the images lie on the device, in the host's memory or on the disk.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from facemask_train.train.loading.render import on_device, render
 from facemask_train.train.plan import Place, placement
 
 _WHERE = {"device": "on the device", "host": "in the host's memory", "disk": "on the disk, and read for each batch"}
-_AT_ONCE = 256  # pictures that wait, decoded, for their place
+_AT_ONCE = 256  # images that wait, decoded, for their place
 _log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
-    """Pictures by number, each as RGB bytes of (3, height, width) on the device."""
+    """Images by number, each as RGB bytes of (3, height, width) on the device."""
 
     def tiles(self, numbers: Sequence[int]) -> list[torch.Tensor]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """Pictures one behind the other in one memory: the device's, or the host's, to be copied over when asked for."""
+    """Images one behind the other in one memory: the device's, or the host's, to be copied over when asked for."""
 
     values: torch.Tensor
     starts: Ints
@@ -63,7 +63,7 @@ class Resident:
 
 @dataclass(frozen=True, slots=True)
 class OnDisk:
-    """Pictures read from their files whenever they are asked for."""
+    """Images read from their files whenever they are asked for."""
 
     dataset: Any
     device: torch.device
@@ -74,7 +74,7 @@ class OnDisk:
 
 
 class Share:
-    """Which pictures this process goes through in an epoch: each rank as many, all of them together every picture."""
+    """Which images this process goes through in an epoch: each rank as many, all of them together every image."""
 
     def __init__(self, count: int, *, seed: int, rank: int, world: int) -> None:
         self.count, self.seed, self.rank, self.world, self.epoch = count, seed, rank, world, 0
@@ -96,7 +96,7 @@ class DeviceLoader:
 
     Args:
         dataset: the package's own, for its labels and file names.
-        closes_at: the first epoch in which no pictures are put together any more.
+        closes_at: the first epoch in which no images are put together any more.
         drop_last: leave out a last batch that is not full, if there is a full one.
     """
 
@@ -118,7 +118,7 @@ class DeviceLoader:
         self.batch_size = min(batch_size, len(dataset))
         self.closes_at = closes_at
         self.drop_last = drop_last and len(share) > self.batch_size and len(share) % self.batch_size != 0
-        self.shapes = picture_shapes(dataset)
+        self.shapes = image_shapes(dataset)
         self.faces = Faces.of([pixel_rows(*pair) for pair in zip(dataset.labels, self.shapes, strict=True)])
 
     def __len__(self) -> int:
@@ -148,11 +148,11 @@ class DeviceLoader:
         """Do nothing: the trainer calls this when it closes the mosaic, which the epoch's number says already."""
 
     def close(self) -> None:
-        """Let go of the pictures: training is over, or a smaller loader takes this one's place."""
+        """Let go of the images: training is over, or a smaller loader takes this one's place."""
         self.store = OnDisk(quiet(self.dataset), self.device, ThreadPoolExecutor(1))
 
     def batch(self, epoch: int, number: int) -> dict[str, Any]:
-        """Return a batch as the trainer wants it: bytes for the pictures, boxes as centres and sides from 0 to 1."""
+        """Return a batch as the trainer wants it: bytes for the images, boxes as centres and sides from 0 to 1."""
         share = self.sampler
         own = share.of(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
         ranges = self.ranges.closed() if epoch >= self.closes_at else self.ranges
@@ -164,7 +164,7 @@ class DeviceLoader:
             "cls": on_device(classes[:, None], self.device),
             "bboxes": on_device(np.concatenate([corners[:, :2] + sides / 2, sides], axis=1) / ranges.size, self.device),
             "batch_idx": on_device(places, self.device),
-            "im_file": [self.dataset.im_files[picture] for picture in own.tolist()],
+            "im_file": [self.dataset.im_files[image] for image in own.tolist()],
         }
 
     def _made_aside(self, stream: Any, epoch: int, number: int) -> tuple[dict[str, Any], Any]:
@@ -192,22 +192,22 @@ def open_loader(
     epochs: int,
     place: Place | None = None,
 ) -> DeviceLoader:
-    """Return the loader of a training, its pictures read into the nearest memory that holds them.
+    """Return the loader of a training, its images read into the nearest memory that holds them.
 
     Args:
         dataset: the package's own, of the training split.
         args: the trainer's settings.
         batch_size: of this rank.
-        place: where the pictures are to lie; found out where it is None.
+        place: where the images are to lie; found out where it is None.
 
     Raises:
-        DataError: a picture cannot be read.
+        DataError: an image cannot be read.
     """
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    shapes = picture_shapes(dataset)
+    shapes = image_shapes(dataset)
     size = 3 * int(shapes.prod(axis=1).sum())
     place = place or placement(size, *_free(device, world))
-    _log.info("%d training pictures (%.2f GiB) are kept %s", len(shapes), size / 2**30, _WHERE[place])
+    _log.info("%d training images (%.2f GiB) are kept %s", len(shapes), size / 2**30, _WHERE[place])
     pool = ThreadPoolExecutor(max(1, args.workers))
     store = OnDisk(quiet(dataset), device, pool) if place == "disk" else _read(dataset, shapes, device, place, pool)
     share = Share(len(dataset), seed=args.seed, rank=rank, world=world)
@@ -236,7 +236,7 @@ def _free(device: torch.device, world: int) -> tuple[int, int]:
 
 
 def _read(dataset: Any, shapes: Ints, device: torch.device, place: Place, pool: ThreadPoolExecutor) -> Resident:
-    """Return all pictures in one memory."""
+    """Return all images in one memory."""
     starts = np.concatenate([[0], np.cumsum(3 * shapes.prod(axis=1))])
     pinned = place == "host" and device.type == "cuda"
     where = device if place == "device" else torch.device("cpu")
@@ -250,33 +250,33 @@ def _read(dataset: Any, shapes: Ints, device: torch.device, place: Place, pool: 
 
 
 def quiet(dataset: Any) -> Any:
-    """Return the dataset without its memory of the pictures read last: the loader has its own."""
+    """Return the dataset without its memory of the images read last: the loader has its own."""
     other = copy(dataset)
     other.augment = False
     return other
 
 
 def decoded(dataset: Any, number: int) -> torch.Tensor:
-    """Return a picture, its longer side as the training wants it, as RGB bytes of (3, height, width).
+    """Return an image, its longer side as the training wants it, as RGB bytes of (3, height, width).
 
     Raises:
         DataError: it cannot be read, or is not of the size that the labels' scan found.
     """
     path = dataset.im_files[number]
     try:
-        picture, *_ = dataset.load_image(number)
-    except FileNotFoundError as error:  # what the package raises for a picture that it cannot decode, too
+        image, *_ = dataset.load_image(number)
+    except FileNotFoundError as error:  # what the package raises for an image that it cannot decode, too
         raise DataError(
-            f"{path}: cannot be read as a picture", next_step="build the ensemble again: fmask build-dataset"
+            f"{path}: cannot be read as an image", next_step="build the ensemble again: fmask build-dataset"
         ) from error
     expected = resized_shape(dataset.labels[number]["shape"], dataset.imgsz)
-    if picture.shape != (*expected, 3):
-        raise DataError(f"{path}: expected a picture of {expected} (height, width) in colour, found {picture.shape}")
-    return torch.from_numpy(np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1)))
+    if image.shape != (*expected, 3):
+        raise DataError(f"{path}: expected an image of {expected} (height, width) in colour, found {image.shape}")
+    return torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))
 
 
-def picture_shapes(dataset: Any) -> Ints:
-    """Return (N, 2): height and width of the training's pictures as they are read."""
+def image_shapes(dataset: Any) -> Ints:
+    """Return (N, 2): height and width of the training's images as they are read."""
     return np.array([resized_shape(label["shape"], dataset.imgsz) for label in dataset.labels], dtype=np.int64)
 
 
@@ -288,7 +288,7 @@ def resized_shape(shape: Sequence[int], size: int) -> tuple[int, int]:
 
 
 def pixel_rows(label: Any, shape: Ints) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return a picture's labels as rows of class and corners in pixels."""
+    """Return an image's labels as rows of class and corners in pixels."""
     height, width = shape.tolist()
     boxes = np.asarray(label["bboxes"], dtype=np.float64).reshape(-1, 4)
     middles, halves = boxes[:, :2], boxes[:, 2:] / 2

@@ -1,7 +1,7 @@
 """The pixels of a batch on a GPU, in two kernels: what `pixels` says in torch operations, without a canvas in between.
 
-Each pixel of a finished picture finds the tile that it sees and the four pixels of it, so nothing but the tiles is read
-and nothing but the picture is written. Triton comes with torch where there is CUDA; its interpreter runs them on a CPU.
+Each pixel of a finished image finds the tile that it sees and the four pixels of it, so nothing but the tiles is read
+and nothing but the image is written. Triton comes with torch where there is CUDA; its interpreter runs them on a CPU.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _BLOCK = 1024
 
 
 def try_out(device: torch.device) -> None:
-    """Run both once, on a picture of 32 pixels. Raises whatever it is that keeps them from running here."""
-    picture = torch.zeros(3, 32, 32, dtype=torch.uint8, device=device)
+    """Run both once, on an image of 32 pixels. Raises whatever it is that keeps them from running here."""
+    image = torch.zeros(3, 32, 32, dtype=torch.uint8, device=device)
     layout = draw_layout(np.zeros(1, np.int64), np.full((1, 2), 32), Ranges(32), batch_generator(0, 0, 0, 0))
-    recolour(views(layout, lambda numbers: [picture] * len(numbers), 32, device), layout.gains)
+    recolour(views(layout, lambda numbers: [image] * len(numbers), 32, device), layout.gains)
 
 
 def views(
     layout: Layout, tiles: Callable[[Sequence[int]], list[torch.Tensor]], size: int, device: torch.device
 ) -> torch.Tensor:
-    """Return the layout's views, uint8 of (V, 3, size, size), bilinear, with grey where no picture is."""
-    count = len(layout.pictures)
+    """Return the layout's views, uint8 of (V, 3, size, size), bilinear, with grey where no image is."""
+    count = len(layout.images)
     found = torch.empty(count, 3, size, size, dtype=torch.uint8, device=device)
-    seen = tiles(layout.pictures[layout.used].tolist())  # kept until the kernel is under way
+    seen = tiles(layout.images[layout.used].tolist())  # kept until the kernel is under way
     numbers = np.zeros((count, 4, 5), dtype=np.int64)  # what is not used has no width
     numbers[layout.used] = [
         (tile.data_ptr(), left, top, tile.shape[2], tile.shape[1])
@@ -43,12 +43,12 @@ def views(
     return found
 
 
-def recolour(pictures: torch.Tensor, gains: Floats) -> torch.Tensor:
-    """Change RGB pictures, contiguous uint8 of (B, 3, h, w), in place as `pixels.recolour` does, and return them."""
-    area = pictures.shape[2] * pictures.shape[3]
-    grid = (triton.cdiv(area, _BLOCK), len(pictures))
-    _recolour[grid](pictures, sent(gains.astype(np.float32), pictures.device), area, block=_BLOCK)
-    return pictures
+def recolour(images: torch.Tensor, gains: Floats) -> torch.Tensor:
+    """Change RGB images, contiguous uint8 of (B, 3, h, w), in place as `pixels.recolour` does, and return them."""
+    area = images.shape[2] * images.shape[3]
+    grid = (triton.cdiv(area, _BLOCK), len(images))
+    _recolour[grid](images, sent(gains.astype(np.float32), images.device), area, block=_BLOCK)
+    return images
 
 
 def sent(numbers: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -72,7 +72,7 @@ def _view(numbers, back, found, size, grey: tl.constexpr, block: tl.constexpr):
     y = (place // size).to(tl.float32) + 0.5
     matrix = back + view * 9
     depth = tl.load(matrix + 6) * x + tl.load(matrix + 7) * y + tl.load(matrix + 8)
-    ahead = depth > 1e-6  # behind the horizon there is no picture
+    ahead = depth > 1e-6  # behind the horizon there is no image
     depth = tl.where(ahead, depth, 1.0)
     across = (tl.load(matrix) * x + tl.load(matrix + 1) * y + tl.load(matrix + 2)) / depth - 0.5
     down = (tl.load(matrix + 3) * x + tl.load(matrix + 4) * y + tl.load(matrix + 5)) / depth - 0.5
@@ -111,14 +111,14 @@ def _view(numbers, back, found, size, grey: tl.constexpr, block: tl.constexpr):
 
 
 @triton.jit
-def _recolour(pictures, gains, area, block: tl.constexpr):
-    picture = tl.program_id(1)
+def _recolour(images, gains, area, block: tl.constexpr):
+    image = tl.program_id(1)
     place = tl.program_id(0) * block + tl.arange(0, block)
     inside = place < area
-    pixel = pictures + picture.to(tl.int64) * 3 * area + place
-    turn = tl.load(gains + picture * 3)
-    richer = tl.load(gains + picture * 3 + 1)
-    brighter = tl.load(gains + picture * 3 + 2)
+    pixel = images + image.to(tl.int64) * 3 * area + place
+    turn = tl.load(gains + image * 3)
+    richer = tl.load(gains + image * 3 + 1)
+    brighter = tl.load(gains + image * 3 + 2)
     red = tl.load(pixel, mask=inside, other=0).to(tl.float32)
     green = tl.load(pixel + area, mask=inside, other=0).to(tl.float32)
     blue = tl.load(pixel + 2 * area, mask=inside, other=0).to(tl.float32)

@@ -1,7 +1,7 @@
-"""Where each picture of a batch goes, and its boxes with it: numbers drawn from a seed. Knows neither pixels nor torch.
+"""Where each image of a batch goes, and its boxes with it: numbers drawn from a seed. Knows neither pixels nor torch.
 
-Pictures lie on a canvas of twice the batch's picture size, four around a point (mosaic) or one in the middle; a matrix
-takes the canvas to the finished picture. Coordinates are those of pixels' edges: pixel 0 reaches from 0 to 1.
+Images lie on a canvas of twice the batch's image size, four around a point (mosaic) or one in the middle; a matrix
+takes the canvas to the finished image. Coordinates are those of pixels' edges: pixel 0 reaches from 0 to 1.
 The distributions are those of the `ultralytics` package's own augmentation, hyper-parameter by hyper-parameter.
 """
 
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-GREY = 114  # what is where no picture is
+GREY = 114  # what is where no image is
 _LEAST_SIDE, _LEAST_SHARE, _LARGEST_ASPECT = 2, 0.1, 100  # pixels, share of the area: what is left of a box that stays
 
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """How far pictures are changed. `scale` holds the smallest and the largest factor, `hsv` the three gains."""
+    """How far images are changed. `scale` holds the smallest and the largest factor, `hsv` the three gains."""
 
     size: int
     mosaic: float = 0.0
@@ -37,7 +37,7 @@ class Ranges:
     hsv: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def closed(self) -> Ranges:
-        """Return what holds for the last epochs: no pictures are put together any more."""
+        """Return what holds for the last epochs: no images are put together any more."""
         return replace(self, mosaic=0.0, mixup=0.0)
 
 
@@ -56,14 +56,14 @@ def ranges_of(args: Mapping[str, Any]) -> Ranges:
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """All labels: rows (K, 5) of class and corners in pixels; those of picture i are `starts[i]` to `starts[i + 1]`."""
+    """All labels: rows (K, 5) of class and corners in pixels; those of image i are `starts[i]` to `starts[i + 1]`."""
 
     rows: Floats
     starts: Ints
 
     @classmethod
     def of(cls, tables: Sequence[Floats]) -> Faces:
-        """Return the labels of pictures, each an array (n, 5)."""
+        """Return the labels of images, each an array (n, 5)."""
         counts = np.array([len(table) for table in tables], dtype=np.int64)
         rows = np.concatenate([np.zeros((0, 5)), *tables])
         return cls(rows, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
@@ -71,20 +71,20 @@ class Faces:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a batch of B pictures is made of: V views, the first B of which are its own, the rest to be mixed in.
+    """What a batch of B images is made of: V views, the first B of which are its own, the rest to be mixed in.
 
     Attributes:
-        pictures: (V, 4) which picture each tile shows, those of the first column being the batch's own.
+        images: (V, 4) which image each tile shows, those of the first column being the batch's own.
         used: (V, 4) whether the tile is there at all.
         corners: (V, 4, 2) where a tile's left upper corner lies on the canvas, in whole pixels.
-        matrices: (V, 3, 3) from the canvas to the finished picture, mirroring included.
+        matrices: (V, 3, 3) from the canvas to the finished image, mirroring included.
         factors: (V,) by how much the matrix enlarges.
-        mixed: (V - B,) the picture of the batch that each further view is mixed into.
-        weights: (V - B,) what share of the mixture that picture keeps.
+        mixed: (V - B,) the image of the batch that each further view is mixed into.
+        weights: (V - B,) what share of the mixture that image keeps.
         gains: (B, 3) of hue (in turns), saturation and value; 0 leaves them as they are.
     """
 
-    pictures: Ints
+    images: Ints
     used: NDArray[np.bool_]
     corners: Ints
     matrices: Floats
@@ -99,7 +99,7 @@ class Layout:
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> Ints:
-    """Return the order in which an epoch goes through `count` pictures."""
+    """Return the order in which an epoch goes through `count` images."""
     return np.random.default_rng([1, seed, epoch]).permutation(count)
 
 
@@ -112,8 +112,8 @@ def draw_layout(own: Ints, shapes: Ints, ranges: Ranges, rng: np.random.Generato
     """Draw how a batch is put together.
 
     Args:
-        own: (B,) the pictures of the batch.
-        shapes: (N, 2) height and width of every picture that can be part of a mosaic.
+        own: (B,) the images of the batch.
+        shapes: (N, 2) height and width of every image that can be part of a mosaic.
     """
     count = len(own)
     mixed = np.flatnonzero(rng.random(count) < ranges.mixup)
@@ -121,13 +121,13 @@ def draw_layout(own: Ints, shapes: Ints, ranges: Ranges, rng: np.random.Generato
     mirrored = np.stack([rng.random(count) < ranges.fliplr, rng.random(count) < ranges.flipud], axis=1)
     gains = rng.uniform(-1, 1, (count, 3)) * ranges.hsv
     first = np.concatenate([own, rng.integers(0, len(shapes), len(mixed))])
-    pictures = np.column_stack([first, rng.integers(0, len(shapes), (len(first), 3))])
+    images = np.column_stack([first, rng.integers(0, len(shapes), (len(first), 3))])
     mosaic = rng.random(len(first)) < ranges.mosaic
-    corners = _corners(shapes[pictures], mosaic, ranges.size, rng)
+    corners = _corners(shapes[images], mosaic, ranges.size, rng)
     matrices, factors = _matrices(len(first), ranges, rng)
     mirrors = _mirrors(np.concatenate([mirrored, mirrored[mixed]]), ranges.size)
     used = np.stack([np.ones_like(mosaic), mosaic, mosaic, mosaic], axis=1)
-    return Layout(pictures, used, corners, mirrors @ matrices, factors, mixed, weights, gains)
+    return Layout(images, used, corners, mirrors @ matrices, factors, mixed, weights, gains)
 
 
 def _corners(shapes: Ints, mosaic: NDArray[np.bool_], size: int, rng: np.random.Generator) -> Ints:
@@ -174,7 +174,7 @@ def _mirrors(mirrored: NDArray[np.bool_], size: int) -> Floats:
 def batch_boxes(layout: Layout, faces: Faces, size: int) -> tuple[Floats, Floats, Ints]:
     """Return the classes (n,), corners (n, 4) in pixels, and places in the batch (n,), ascending, of all boxes.
 
-    What of a box is outside the picture is cut off, and a box of which too little is left is left out.
+    What of a box is outside the image is cut off, and a box of which too little is left is left out.
     """
     tiles, rows = _tile_rows(layout, faces)
     view = tiles // 4
@@ -189,11 +189,11 @@ def batch_boxes(layout: Layout, faces: Faces, size: int) -> tuple[Floats, Floats
 
 def _tile_rows(layout: Layout, faces: Faces) -> tuple[Ints, Ints]:
     """Return for every label of every tile that is used the tile's number (4 to a view) and the label's row."""
-    pictures = layout.pictures.ravel()
-    counts = (faces.starts[pictures + 1] - faces.starts[pictures]) * layout.used.ravel()
-    tiles = np.repeat(np.arange(len(pictures)), counts)
+    images = layout.images.ravel()
+    counts = (faces.starts[images + 1] - faces.starts[images]) * layout.used.ravel()
+    tiles = np.repeat(np.arange(len(images)), counts)
     nth = np.arange(len(tiles)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return tiles, nth + faces.starts[pictures][tiles]
+    return tiles, nth + faces.starts[images][tiles]
 
 
 def _through(matrices: Floats, boxes: Floats) -> Floats:

@@ -24,10 +24,10 @@ _log = logging.getLogger(__name__)
 
 
 def render(layout: Layout, tiles: Tiles, size: int, device: torch.device) -> torch.Tensor:
-    """Return the batch's pictures, uint8 of (B, 3, size, size), on the device.
+    """Return the batch's images, uint8 of (B, 3, size, size), on the device.
 
     Args:
-        tiles: returns pictures by number, each uint8 of (3, height, width) on the device.
+        tiles: returns images by number, each uint8 of (3, height, width) on the device.
     """
     kernels = own_kernels(device)
     views = kernels.views(layout, tiles, size, device) if kernels else _views(layout, tiles, size, device)
@@ -49,13 +49,13 @@ def own_kernels(device: torch.device) -> Any:
 
         kernels.try_out(device)
     except Exception as error:  # noqa: BLE001 - no Triton, no C compiler, an old GPU: torch's operations do the same
-        _log.warning("pictures are put together without kernels of our own: %s: %s", type(error).__name__, error)
+        _log.warning("images are put together without kernels of our own: %s: %s", type(error).__name__, error)
         return None
     return kernels
 
 
 def _views(layout: Layout, tiles: Tiles, size: int, device: torch.device) -> torch.Tensor:
-    views = torch.empty(len(layout.pictures), 3, size, size, dtype=torch.uint8, device=device)
+    views = torch.empty(len(layout.images), 3, size, size, dtype=torch.uint8, device=device)
     step = _at_once(size, device)
     for start in range(0, len(views), step):
         part = slice(start, start + step)
@@ -94,7 +94,7 @@ def window(back: Floats, size: int, ends: tuple[int, int]) -> tuple[int, int, in
     """Return the part of the canvas that can be seen in any of the views: left, top, right, bottom in pixels.
 
     Args:
-        back: (V, 3, 3) from the finished picture to the canvas, without perspective.
+        back: (V, 3, 3) from the finished image to the canvas, without perspective.
         ends: where the canvas begins and ends, if there is something on it.
     """
     low, high = ends
@@ -107,10 +107,10 @@ def window(back: Floats, size: int, ends: tuple[int, int]) -> tuple[int, int, in
 def _paste(canvas: torch.Tensor, layout: Layout, part: slice, tiles: Tiles, origin: tuple[int, int]) -> None:
     """Copy to each canvas what of its tiles lies on it."""
     places = np.argwhere(layout.used[part])
-    pictures = layout.pictures[part][tuple(places.T)]
+    images = layout.images[part][tuple(places.T)]
     corners = layout.corners[part][tuple(places.T)] - np.array(origin)
     height, width = canvas.shape[2:]
-    for (view, _), tile, (left, top) in zip(places.tolist(), tiles(pictures.tolist()), corners.tolist(), strict=True):
+    for (view, _), tile, (left, top) in zip(places.tolist(), tiles(images.tolist()), corners.tolist(), strict=True):
         x1, y1 = max(left, 0), max(top, 0)
         x2, y2 = min(left + tile.shape[2], width), min(top + tile.shape[1], height)
         if x1 < x2 and y1 < y2:
@@ -118,7 +118,7 @@ def _paste(canvas: torch.Tensor, layout: Layout, part: slice, tiles: Tiles, orig
 
 
 def _normalised(back: Floats, size: int, seen: tuple[int, int, int, int]) -> Floats:
-    """Return the matrices (V, 3, 3) between coordinates that go from -1 to 1 over the picture and the part seen."""
+    """Return the matrices (V, 3, 3) between coordinates that go from -1 to 1 over the image and the part seen."""
     left, top, right, bottom = seen
     wide, high = right - left, bottom - top
     into = np.array([[2 / wide, 0, -1 - 2 * left / wide], [0, 2 / high, -1 - 2 * top / high], [0, 0, 1]])
@@ -134,7 +134,7 @@ def on_device(numbers: Floats | Ints, device: torch.device) -> torch.Tensor:
 
 
 def _grid(theta: torch.Tensor, size: int, *, flat: bool) -> torch.Tensor:
-    """Return where each pixel of the finished pictures lies on the canvas, (V, size, size, 2)."""
+    """Return where each pixel of the finished images lies on the canvas, (V, size, size, 2)."""
     along = (torch.arange(size, device=theta.device, dtype=torch.float32) + 0.5) * (2 / size) - 1
 
     def row(number: int) -> torch.Tensor:  # no matrix product: a GPU may round the factors of one to 10 bits
@@ -145,15 +145,15 @@ def _grid(theta: torch.Tensor, size: int, *, flat: bool) -> torch.Tensor:
     if flat:
         return grid
     depth = row(2)[..., None]
-    return torch.where(depth > 1e-6, grid / depth, _NOWHERE)  # behind the horizon there is no picture
+    return torch.where(depth > 1e-6, grid / depth, _NOWHERE)  # behind the horizon there is no image
 
 
 def mix(batch: torch.Tensor, others: torch.Tensor, mixed: Ints, weights: Floats) -> torch.Tensor:
-    """Return the batch (B, 3, h, w) with some pictures laid over each other, rounded down as the package does.
+    """Return the batch (B, 3, h, w) with some images laid over each other, rounded down as the package does.
 
     Args:
         others: (M, 3, h, w), what is mixed in.
-        mixed: (M,) into which pictures; `weights` say how much of these is kept.
+        mixed: (M,) into which images; `weights` say how much of these is kept.
     """
     batch = batch.clone()
     for other, place, weight in zip(others, mixed.tolist(), weights.tolist(), strict=True):
@@ -161,14 +161,14 @@ def mix(batch: torch.Tensor, others: torch.Tensor, mixed: Ints, weights: Floats)
     return batch
 
 
-def recolour(pictures: torch.Tensor, gains: Floats) -> torch.Tensor:
-    """Return RGB pictures, uint8 of (V, 3, h, w), with hue turned and saturation and value multiplied.
+def recolour(images: torch.Tensor, gains: Floats) -> torch.Tensor:
+    """Return RGB images, uint8 of (V, 3, h, w), with hue turned and saturation and value multiplied.
 
     Args:
         gains: (V, 3); the hue is turned by this share of a full turn, the others are multiplied by 1 plus it.
     """
-    turn, richer, brighter = on_device(gains, pictures.device).view(-1, 3, 1, 1).unbind(1)
-    colours = pictures.float()
+    turn, richer, brighter = on_device(gains, images.device).view(-1, 3, 1, 1).unbind(1)
+    colours = images.float()
     red, green, blue = colours.unbind(1)
     value, least = colours.amax(1), colours.amin(1)
     spread = (value - least).clamp_(min=1e-6)
@@ -176,7 +176,7 @@ def recolour(pictures: torch.Tensor, gains: Floats) -> torch.Tensor:
     hue = torch.where(value == red, (green - blue) / spread, hue).add_(6 * turn)
     brightest = (value * (1 + brighter)).clamp_(max=255)
     depth = (spread / value.clamp(min=1e-6) * (1 + richer)).clamp_(0, 1).mul_(brightest)
-    found = torch.empty_like(pictures)
+    found = torch.empty_like(images)
     for channel, offset in enumerate((5, 3, 1)):
         place = (hue + offset).remainder_(6)
         share = torch.minimum(place, 4 - place).clamp_(0, 1)

@@ -208,7 +208,7 @@ def _on_cpu() -> Any:
 
 
 def _average_losses(trainer: Any) -> None:
-    """Let the losses of an epoch's row be of all pictures: each process has seen a share of them."""
+    """Let the losses of an epoch's row be of all images: each process has seen a share of them."""
     from torch import distributed as dist
 
     for key, value in trainer.tloss.items():

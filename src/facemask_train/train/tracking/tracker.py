@@ -58,7 +58,7 @@ class Report:
 
 
 class Tracker(Protocol):
-    """Where a run's numbers and pictures go. No call of it raises, and none but `finish` waits."""
+    """Where a run's numbers and images go. No call of it raises, and none but `finish` waits."""
 
     run_id: str
     """What continues this run later; empty where nothing is tracked."""
@@ -72,8 +72,8 @@ class Tracker(Protocol):
     def summary(self, values: Mapping[str, Any]) -> None:
         """Set values of the whole run."""
 
-    def pictures(self, key: str, paths: Sequence[Path], *, step: int | None = None) -> None:
-        """Log picture files under one key, after the row of their step. They are read soon, not at once."""
+    def images(self, key: str, paths: Sequence[Path], *, step: int | None = None) -> None:
+        """Log image files under one key, after the row of their step. They are read soon, not at once."""
 
     def artifact(
         self,
@@ -177,7 +177,7 @@ class _Nothing:
 
     def summary(self, *_: Any) -> None: ...
 
-    def pictures(self, *_: Any, **__: Any) -> None: ...
+    def images(self, *_: Any, **__: Any) -> None: ...
 
     def artifact(self, *_: Any, **__: Any) -> None: ...
 
@@ -219,9 +219,9 @@ class _Wandb:
     def summary(self, values: Mapping[str, Any]) -> None:
         self._ask({"do": "summary", "what": "the summary", "values": dict(values)})
 
-    def pictures(self, key: str, paths: Sequence[Path], *, step: int | None = None) -> None:
+    def images(self, key: str, paths: Sequence[Path], *, step: int | None = None) -> None:
         absolute = [str(path.resolve()) for path in paths]
-        self._ask({"do": "pictures", "what": f"pictures '{key}'", "key": key, "paths": absolute, "step": step})
+        self._ask({"do": "images", "what": f"images '{key}'", "key": key, "paths": absolute, "step": step})
 
     def artifact(
         self,

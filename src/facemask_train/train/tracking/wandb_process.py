@@ -152,15 +152,15 @@ class _Session:
         self._run.summary.update(request["values"])
         self._ledger.summary |= request["values"]
 
-    def _do_pictures(self, request: Mapping[str, Any]) -> None:
+    def _do_images(self, request: Mapping[str, Any]) -> None:
         import wandb
 
         # Without a step of its own the row would bring the run's back to 0.
         step = self._last if request["step"] is None else request["step"]
         # Those of the last known step may be missing where its row arrived and a kill came next.
         if step >= self._known:
-            pictures = [wandb.Image(path, caption=Path(path).name) for path in request["paths"]]
-            self._run.log({STEP: step, request["key"]: pictures})
+            images = [wandb.Image(path, caption=Path(path).name) for path in request["paths"]]
+            self._run.log({STEP: step, request["key"]: images})
 
     def _do_artifact(self, request: Mapping[str, Any]) -> None:
         import wandb

@@ -1,6 +1,6 @@
-"""Take the pictures of the pages that fmask writes, report.jpg and survey.jpg, in docs/.
+"""Take the images of the pages that fmask writes, report.jpg and survey.jpg, in docs/.
 
-python docs/make_pictures.py ROOT        # ROOT: where `fmask pipeline --sample --root ROOT` was done
+python docs/make_images.py ROOT        # ROOT: where `fmask pipeline --sample --root ROOT` was done
 python bench/demo.py ROOT --shots docs   # demo-wide.jpg and demo-phone.jpg
 """
 
@@ -18,15 +18,15 @@ PLACES, FIRST_DAY, DAYS = ("market", "train", "ward"), 23, 3
 
 
 def survey(root: Path, folder: Path) -> Path:
-    """Survey the sample's val pictures as if three places had shown them on three days, and return the page."""
-    pictures = sorted((root / "data/ensembles/sample/images/val").iterdir())
+    """Survey the sample's val images as if three places had shown them on three days, and return the page."""
+    images = sorted((root / "data/ensembles/sample/images/val").iterdir())
     rows = [
         f"{path.name},{PLACES[i % len(PLACES)]},2026-11-{FIRST_DAY + i // len(PLACES) % DAYS}"
-        for i, path in enumerate(pictures)
+        for i, path in enumerate(images)
     ]
     table, out = folder / "places.csv", folder / "survey"
     table.write_text("\n".join(["file,place,time", *rows]) + "\n", encoding="utf-8")
-    command = [sys.executable, "-m", "facemask_train", "survey", str(pictures[0].parent), "--root", str(root)]
+    command = [sys.executable, "-m", "facemask_train", "survey", str(images[0].parent), "--root", str(root)]
     subprocess.run([*command, "--run", RUN, "--places", str(table), "--out", str(out), "--quiet"], check=True)
     return out / "report.html"
 
