@@ -26,7 +26,7 @@ from facemask_train.core.boxes import inverse
 from facemask_train.core.config import parse
 from facemask_train.core.parallel import Engine
 from facemask_train.core.recipe import Duplicates, Recipe
-from facemask_train.core.types import Box, Label, Record
+from facemask_train.core.types import Annotation, Box, ImageRecord
 from facemask_train.dataset.grouping.duplicates import find_pairs
 from facemask_train.dataset.grouping.groups import decide
 from facemask_train.dataset.grouping.hashing import SIDE, oriented, turned
@@ -35,7 +35,7 @@ from facemask_train.dataset.loading.images import Facts
 from facemask_train.dataset.plan import make_plan
 
 SIZES = (10_000, 100_000, 1_000_000)
-LABELS = (Label("mask", Box(10, 10, 40, 50)), Label("no_mask", Box(60, 10, 90, 50)))
+LABELS = (Annotation("mask", Box(10, 10, 40, 50)), Annotation("no_mask", Box(60, 10, 90, 50)))
 RECIPE = {
     "name": "growth",
     "sources": ["a", "b", "c"],
@@ -89,7 +89,7 @@ def measure(count: int) -> dict[str, Any]:
     digests = [f"{value:016x}" * 4 for value in rng.integers(0, 2**64, count, dtype=np.uint64).tolist()]
     sources = ["abc"[3 * index // count] for index in range(count)]
     members = [
-        Member(source, f"{index}.jpg", digest, Record(source, f"{index}.jpg", digest, 100, 60, LABELS))
+        Member(source, f"{index}.jpg", digest, ImageRecord(source, f"{index}.jpg", digest, 100, 60, LABELS))
         for index, (source, digest) in enumerate(zip(sources, digests, strict=True))
     ]
     recipe = parse(Recipe, RECIPE, where="growth")

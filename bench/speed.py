@@ -54,7 +54,7 @@ import pandas as pd
 from facemask_train.core.recipe import read_recipe
 from facemask_train.augment.transforms import render
 from facemask_train.formats import yolo
-from facemask_train.core.types import Box, Label
+from facemask_train.core.types import Box, Annotation
 
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
 rows = pd.read_parquet(root / "data/ensembles/v8-without-karm1a/manifest.parquet")
@@ -74,11 +74,11 @@ for number, row in enumerate(rows.to_dict("records")):
     image = cv2.imread(str(root / "data/raw" / row["source"] / "files" / row["source_image"]))
     boxes = [[label[key] for key in ("x_min", "y_min", "x_max", "y_max")] for label in row["labels"]]
     names = [label["name"] for label in row["labels"]]
-    labels = [Label(name, Box(*box)) for name, box in zip(names, boxes)]
+    labels = [Annotation(name, Box(*box)) for name, box in zip(names, boxes)]
     save(image, labels, f"{number}")
     if row["split"] == "train":
         made = turn(image=image, bboxes=boxes, names=names)
-        found = [Label(name, Box(*map(float, box))) for name, box in zip(made["names"], made["bboxes"])]
+        found = [Annotation(name, Box(*map(float, box))) for name, box in zip(made["names"], made["bboxes"])]
         save(made["image"], found, f"{number}-turned")
         faces = render(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels, steps, number)
         save(cv2.cvtColor(faces.image, cv2.COLOR_RGB2BGR), faces.labels, f"{number}-faces")

@@ -19,7 +19,7 @@ from facemask_train.apps.export.export import Export, export
 from facemask_train.apps.export.space_app import MARKER
 from facemask_train.apps.resolve_model import find_asked, threshold
 from facemask_train.core.errors import DataError, MissingError, UsageError
-from facemask_train.core.types import Box, Label
+from facemask_train.core.types import Annotation, Box
 from facemask_train.eval.thresholds import Threshold
 from facemask_train.model import export as model_export
 from facemask_train.model.backends import operating_point
@@ -224,7 +224,7 @@ FACE = Detection("mask", 0.9, (10, 10, 30, 30))
 
 
 def seen(*found: Detection, size: int = 100) -> list[ImageResult]:
-    return [ImageResult("a.jpg", size, size // 2, (Label("mask", Box(10, 10, 30, 30)),), found)]
+    return [ImageResult("a.jpg", size, size // 2, (Annotation("mask", Box(10, 10, 30, 30)),), found)]
 
 
 def test_boxes_are_held_against_the_nearest_of_their_class() -> None:

@@ -26,7 +26,7 @@ from facemask_train.apps.survey.survey import Plan, Surveyed, odd_light, survey
 from facemask_train.apps.survey.time_bins import Bin, Calendar, Moment
 from facemask_train.core.errors import DataError, MissingError, UsageError
 from facemask_train.core.files import digest_file, write_json
-from facemask_train.core.types import CLASSES, Box, Label
+from facemask_train.core.types import CLASSES, Annotation, Box
 from facemask_train.eval import detections_table
 from facemask_train.eval.measures.slices import Traits
 from facemask_train.model import validation
@@ -78,7 +78,7 @@ def test_a_side_is_measured_as_the_detector_sees_it() -> None:
 def test_a_test_set_is_judged_by_the_same_rule() -> None:
     """One face found, one called by the wrong name, one unsure, one missed, and a box where none is."""
     places = [(10.0 + 100 * i, 10.0, 50.0 + 100 * i, 50.0) for i in range(5)]
-    labels = tuple(Label(name, Box(*places[i])) for i, name in enumerate(("mask", "no_mask", "mask", "no_mask")))
+    labels = tuple(Annotation(name, Box(*places[i])) for i, name in enumerate(("mask", "no_mask", "mask", "no_mask")))
     answers = (
         found("mask", 0.9, *places[0]), found("no_mask", 0.3, *places[0]), found("mask", 0.8, *places[1]),
         found("no_mask", 0.7, *places[4]), found("mask", 0.4, *places[2]),
@@ -226,7 +226,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, untrained_model: Path) -
     for seed, answers in enumerate(load_detector(untrained_model).answers(scenes, confidence=0.1)):
         judged = judge(answers, Rule(0.25, 96), 96, 96)
         labels = tuple(
-            Label(CLASSES[one.answer if (seed + i) % 9 else 1 - one.answer], Box(*one.detection.corners))
+            Annotation(CLASSES[one.answer if (seed + i) % 9 else 1 - one.answer], Box(*one.detection.corners))
             for i, one in enumerate(judged)
             if one.answer < UNKNOWN and (seed + i) % 10
         )

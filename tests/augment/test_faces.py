@@ -14,7 +14,7 @@ from facemask_train.augment import faces
 from facemask_train.augment.face_patch import BROWS, crop_face, step, to_lab, to_rgb
 from facemask_train.augment.faces import Edit, edit_face, edit_faces, kinds_for, spoilt, survival, unfit
 from facemask_train.core.recipe import Faces
-from facemask_train.core.types import Box, Label
+from facemask_train.core.types import Annotation, Box
 from facemask_train.sources.sample.people import Pen, draw_person
 
 ImageArray = NDArray[np.uint8]
@@ -23,7 +23,9 @@ KINDS = tuple(faces.MARGINS)
 SKIN = (206, 160, 128)
 
 
-def person(name: str, side: int = 60, size: tuple[int, int] = (300, 300), seed: int = 1) -> tuple[ImageArray, Label]:
+def person(
+    name: str, side: int = 60, size: tuple[int, int] = (300, 300), seed: int = 1
+) -> tuple[ImageArray, Annotation]:
     """Return an image of smooth noise with one drawn person in its middle, and the person's label."""
     import cv2
 
@@ -32,14 +34,14 @@ def person(name: str, side: int = 60, size: tuple[int, int] = (300, 300), seed: 
     image = cv2.resize(rough, size, interpolation=cv2.INTER_CUBIC)
     kind = "mask" if name == "mask" else "no_mask"
     corners = draw_person(Pen(image, width / 2, height * 0.4, side / 2), Random(seed), kind)  # type: ignore[arg-type]
-    return image, Label(name, Box(*corners))
+    return image, Annotation(name, Box(*corners))
 
 
-def face_of(kind: str, **kwargs: object) -> tuple[ImageArray, Label]:
+def face_of(kind: str, **kwargs: object) -> tuple[ImageArray, Annotation]:
     return person("mask" if kind == "tint" else "no_mask", **kwargs)  # type: ignore[arg-type]
 
 
-def drawn(kind: str, side: int = 60, seeds: int = 30) -> tuple[ImageArray, Label, faces.Change]:
+def drawn(kind: str, side: int = 60, seeds: int = 30) -> tuple[ImageArray, Annotation, faces.Change]:
     """Return an image, its label, and the first edit of this kind that succeeds."""
     for seed in range(seeds):
         image, label = face_of(kind, side=side, size=(side * 5, side * 5), seed=seed)
@@ -95,7 +97,7 @@ def test_a_small_face_is_left_byte_for_byte() -> None:
 def test_a_face_behind_another_is_left_as_it_was(kind: str) -> None:
     image, label = face_of(kind)
     box = label.box
-    other = Label("mask", Box(box.x_min + 0.8 * box.width, box.y_min, box.x_max + box.width, box.y_max))
+    other = Annotation("mask", Box(box.x_min + 0.8 * box.width, box.y_min, box.x_max + box.width, box.y_max))
     assert edit_face(image, [label, other], 0, kind, Random(0)) == (None, "overlapped")  # type: ignore[arg-type]
 
 
@@ -122,9 +124,9 @@ def test_a_hand_that_another_face_would_cut_is_not_drawn() -> None:
     image, label = person("no_mask")
     box = label.box
     near = [
-        Label("no_mask", Box(box.x_min - 60, box.y_max + 2, box.x_max + 60, box.y_max + 60)),
-        Label("no_mask", Box(box.x_max + 2, box.y_min, box.x_max + 50, box.y_max)),
-        Label("no_mask", Box(box.x_min - 50, box.y_min, box.x_min - 2, box.y_max)),
+        Annotation("no_mask", Box(box.x_min - 60, box.y_max + 2, box.x_max + 60, box.y_max + 60)),
+        Annotation("no_mask", Box(box.x_max + 2, box.y_min, box.x_max + 50, box.y_max)),
+        Annotation("no_mask", Box(box.x_min - 50, box.y_min, box.x_min - 2, box.y_max)),
     ]
     assert edit_face(image, [label, *near], 0, "hand", Random(1)) == (None, "overlapped")
 
@@ -164,7 +166,7 @@ def test_a_spoilt_edit_is_not_applied(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_mask_in_the_colour_of_the_skin_needs_no_tint() -> None:
     rng = np.random.default_rng(0)
     image = np.clip(rng.normal(SKIN, 3, (120, 120, 3)), 0, 255).astype(np.uint8)
-    assert edit_face(image, [Label("mask", Box(30, 30, 80, 90))], 0, "tint", Random(0)) == (None, "not drawn")
+    assert edit_face(image, [Annotation("mask", Box(30, 30, 80, 90))], 0, "tint", Random(0)) == (None, "not drawn")
 
 
 def test_survival_tells_what_is_left() -> None:
@@ -191,7 +193,7 @@ def test_every_kind_can_be_drawn_at_any_size(kind: str, side: int) -> None:
     assert float(np.abs(change.pixels.astype(int) - before).mean()) > 0.5
 
 
-def lower_and_upper(image: ImageArray, label: Label, change: faces.Change) -> tuple[float, float]:
+def lower_and_upper(image: ImageArray, label: Annotation, change: faces.Change) -> tuple[float, float]:
     """Return how much an edit changed the lower and the upper half of the face, in levels."""
     after = image.copy()
     after[change.window] = change.pixels
@@ -224,7 +226,7 @@ def test_tint_brings_the_mask_nearer_to_the_skin() -> None:
     image[78:112, 52:108] = (120, 170, 210)
     image[90:92, 52:108] = (90, 140, 180)  # a fold
     image[60:63, 60:70] = image[60:63, 90:100] = 40  # eyes
-    change, reason = edit_face(image, [Label("mask", box)], 0, "tint", Random(4))
+    change, reason = edit_face(image, [Annotation("mask", box)], 0, "tint", Random(4))
     assert reason == "" and change is not None
     after = image.copy()
     after[change.window] = change.pixels
@@ -279,7 +281,7 @@ def test_nothing_beyond_the_reach_and_nobody_else_is_touched(
     x, y = place
     box = Box(x, y, min(310, x + side), min(230, y + ratio * side))
     other = Box(near, 30, near + 30, 70)
-    labels = [Label(label.name, box), Label("mask", other)]
+    labels = [Annotation(label.name, box), Annotation("mask", other)]
     before = image.copy()
     change, reason = edit_face(image, labels, 0, kind, Random(seed))  # type: ignore[arg-type]
     assert (change is None) == bool(reason)
@@ -300,7 +302,7 @@ def test_a_neighbour_that_touches_the_face_keeps_its_pixels(kind: str) -> None:
     image, label, change = drawn(kind)
     box = label.box
     low, high = box.y_max - 0.06 * box.height, box.y_max + 40
-    other = Label("no_mask", Box(box.x_min + 0.1 * box.width, low, box.x_max - 0.1 * box.width, high))
+    other = Annotation("no_mask", Box(box.x_min + 0.1 * box.width, low, box.x_max - 0.1 * box.width, high))
     part = slice(int(low), int(np.ceil(high))), slice(int(other.box.x_min), int(np.ceil(other.box.x_max)))
     free = image.copy()
     free[change.window] = change.pixels
@@ -321,10 +323,10 @@ def test_each_face_draws_for_itself() -> None:
     one, label = person("no_mask", side=40, size=(150, 200), seed=2)
     image = np.hstack([one, one])
     shifted = Box(label.box.x_min + 150, label.box.y_min, label.box.x_max + 150, label.box.y_max)
-    second = Label("no_mask", shifted)
+    second = Annotation("no_mask", shifted)
     settings_ = Faces(share=1.0, kinds={"relight": 1, "shadow": 1, "tint": 1})
     with_bare = edit_faces(image, [label, second], settings_, 5)
-    with_masked = edit_faces(image, [Label("mask", label.box), second], settings_, 5)
+    with_masked = edit_faces(image, [Annotation("mask", label.box), second], settings_, 5)
     assert np.array_equal(with_bare[0][:, 150:], with_masked[0][:, 150:])
     assert with_bare[1][1] == with_masked[1][1]
 

@@ -22,7 +22,7 @@ from facemask_train.augment import transforms
 from facemask_train.augment.contact_sheets import examples_of, transform_sheet
 from facemask_train.augment.transforms import Shape, render, seed_of, shape_of
 from facemask_train.core.recipe import Augment, Transform
-from facemask_train.core.types import Box, Label
+from facemask_train.core.types import Annotation, Box
 from facemask_train.sources.sample.scenes import draw_scene
 
 ImageArray = NDArray[np.uint8]
@@ -41,9 +41,9 @@ def steps(*given_: dict[str, object]) -> tuple[Transform, ...]:
     return tuple(Transform.model_validate(step) for step in given_)
 
 
-def scene(seed: int = 3) -> tuple[ImageArray, tuple[Label, ...]]:
+def scene(seed: int = 3) -> tuple[ImageArray, tuple[Annotation, ...]]:
     drawn = draw_scene(Random(seed), people=2)
-    return drawn.image, tuple(Label(face.kind, face.box) for face in drawn.faces)
+    return drawn.image, tuple(Annotation(face.kind, face.box) for face in drawn.faces)
 
 
 # ------------------------------------------------------------------ geometry
@@ -61,7 +61,7 @@ def scene(seed: int = 3) -> tuple[ImageArray, tuple[Label, ...]]:
 def test_a_turn_moves_boxes_exactly(turn: int, size: tuple[int, int], corners: tuple[float, ...]) -> None:
     shape = Shape(turn)
     assert shape.size(100, 60) == size
-    assert shape.labels([Label("mask", Box(10, 5, 30, 25))], 100, 60) == (Label("mask", Box(*corners)),)
+    assert shape.labels([Annotation("mask", Box(10, 5, 30, 25))], 100, 60) == (Annotation("mask", Box(*corners)),)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_scale_rounds_the_size_and_keeps_ten_pixels(shape: Shape, size: tuple[
 
 
 def test_boxes_follow_the_size_that_a_scale_really_gives() -> None:
-    (label,) = Shape(0, 0.333).labels([Label("mask", Box(0, 0, 101, 67))], 101, 67)
+    (label,) = Shape(0, 0.333).labels([Annotation("mask", Box(0, 0, 101, 67))], 101, 67)
     assert label.box == Box(0, 0, 34, 22)
 
 
@@ -128,7 +128,7 @@ def test_every_box_is_where_its_pixels_are(
         left = draw.draw(st.integers(third * width // 3, third * width // 3 + 4))
         top = draw.draw(st.integers(0, height - 24))
         boxes.append(Box(left, top, left + draw.draw(st.integers(9, 18)), top + draw.draw(st.integers(9, 24))))
-    labels = [Label("mask", box) for box in boxes]
+    labels = [Annotation("mask", box) for box in boxes]
     image = coloured(width, height, boxes, 1)
     kept = image.copy()
     copy_steps = steps(*chosen)
@@ -145,7 +145,11 @@ def test_every_box_is_where_its_pixels_are(
 
 def test_a_scale_leaves_every_face_large_enough_to_judge() -> None:
     image = np.full((600, 800, 3), 120, np.uint8)
-    labels = [Label("mask", Box(0, 0, 80, 100)), Label("mask", Box(300, 300, 340, 340)), Label("mask", Box(5, 5, 9, 9))]
+    labels = [
+        Annotation("mask", Box(0, 0, 80, 100)),
+        Annotation("mask", Box(300, 300, 340, 340)),
+        Annotation("mask", Box(5, 5, 9, 9)),
+    ]
     chosen = steps({"scale": {"factor": [0.1, 0.1]}}, {"scale": {"factor": [0.5, 0.5]}})
     result = render(image, labels, chosen, 1)
     assert shape_of(chosen, labels, 1) == Shape(scale=0.2)
@@ -278,7 +282,7 @@ def test_blur_moves_nothing() -> None:
 def test_a_step_that_drowns_a_face_is_left_out() -> None:
     image = np.full((80, 80, 3), 120, np.uint8)
     image[30:50, 30:50] = np.random.default_rng(0).integers(115, 126, (20, 20, 1))
-    label = Label("no_mask", Box(30, 30, 50, 50))
+    label = Annotation("no_mask", Box(30, 30, 50, 50))
     noise = steps({"noise": {"strength": [0.3, 0.3]}})
     result = render(image, [label], noise, 1)
     assert result.left_out == ("noise",)

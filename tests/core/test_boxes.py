@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facemask_train.core.boxes import inverse, iou, laid_over, match, oriented
-from facemask_train.core.types import Box, Label
+from facemask_train.core.types import Annotation, Box
 from facemask_train.dataset.grouping.hashing import ORIENTATIONS, turned
 
 WIDTH, HEIGHT = 40, 24
@@ -34,7 +34,7 @@ def test_a_box_turns_as_its_image_does(box: Box, orientation: int) -> None:
 
 @given(boxes(), st.sampled_from(ORIENTATIONS))
 def test_an_orientation_and_its_inverse_leave_a_box_where_it_was(box: Box, orientation: int) -> None:
-    label = Label("mask", box)
+    label = Annotation("mask", box)
     ways = (orientation, inverse(orientation))
     assert laid_over([label], (WIDTH, HEIGHT), (WIDTH, HEIGHT), ways) == (label,)
 
@@ -50,7 +50,7 @@ def test_iou_is_that_of_counted_pixels(one: Box, other: Box) -> None:
 
 @given(st.lists(boxes(), max_size=8), st.lists(boxes(), max_size=8))
 def test_a_match_takes_each_box_once_and_leaves_no_free_pair(some: list[Box], others: list[Box]) -> None:
-    mine, theirs = ([Label("mask", box) for box in found] for found in (some, others))
+    mine, theirs = ([Annotation("mask", box) for box in found] for found in (some, others))
     pairs = match(mine, theirs)
     taken, given_away = {i for i, _, _ in pairs}, {j for _, j, _ in pairs}
     assert len(taken) == len(given_away) == len(pairs)
@@ -60,6 +60,6 @@ def test_a_match_takes_each_box_once_and_leaves_no_free_pair(some: list[Box], ot
 
 
 def test_the_best_overlap_is_matched_first() -> None:
-    mine = [Label("mask", Box(0, 0, 10, 10)), Label("mask", Box(2, 0, 12, 10))]
-    theirs = [Label("no_mask", Box(2, 0, 12, 10))]
+    mine = [Annotation("mask", Box(0, 0, 10, 10)), Annotation("mask", Box(2, 0, 12, 10))]
+    theirs = [Annotation("no_mask", Box(2, 0, 12, 10))]
     assert match(mine, theirs) == [(1, 0, 1.0)]

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from facemask_train.core.config import parse
 from facemask_train.core.recipe import Recipe, Split
-from facemask_train.core.types import Box, Label, Record
+from facemask_train.core.types import Annotation, Box, ImageRecord
 from facemask_train.dataset.grouping.duplicates import Pair
 from facemask_train.dataset.grouping.groups import Decisions, decide
 from facemask_train.dataset.grouping.label_agreement import Member
 from facemask_train.dataset.grouping.split import families, published_split
 
 TRAIN, VAL, TEST = "0" * 64, "b" * 64, "f" * 64  # contents that fall into each split of 0.5 / 0.25 / 0.25
-MASK, BARE = Label("mask", Box(10, 10, 30, 40)), Label("no_mask", Box(60, 10, 80, 40))
+MASK, BARE = Annotation("mask", Box(10, 10, 30, 40)), Annotation("no_mask", Box(60, 10, 80, 40))
 
 
 def digest(split: str, number: int) -> str:
@@ -22,11 +22,11 @@ def digest(split: str, number: int) -> str:
 
 
 def member(
-    name: str, sha256: str, *labels: Label, cause: str = "", size: tuple[int, int] = (100, 50), path: str = ""
+    name: str, sha256: str, *labels: Annotation, cause: str = "", size: tuple[int, int] = (100, 50), path: str = ""
 ) -> Member:
     source, _, stem = name.partition("/")
     found = path or f"{stem}.jpg"
-    record = None if cause else Record(source, found, sha256, *size, labels)
+    record = None if cause else ImageRecord(source, found, sha256, *size, labels)
     return Member(source, found, sha256, record, cause)
 
 
@@ -96,7 +96,7 @@ def test_what_is_the_same_as_an_excluded_image_is_excluded_outside_of_its_group_
 
 
 def test_a_contradiction_between_copies_is_settled_by_the_policy() -> None:
-    flipped = Label("no_mask", Box(11, 10, 30, 41))
+    flipped = Annotation("no_mask", Box(11, 10, 30, 41))
     members = [member("a/1", TRAIN, MASK, BARE), member("b/1", digest(TRAIN, 1), flipped, BARE)]
     found = decide(members, [same(0, 1)], recipe())
     assert fates(found) == dict.fromkeys(("a/1.jpg", "b/1.jpg"), ("refused", "class-conflict"))
@@ -110,7 +110,7 @@ def test_a_contradiction_between_copies_is_settled_by_the_policy() -> None:
 
 
 def test_a_preferred_source_that_contradicts_itself_settles_nothing() -> None:
-    flipped = Label("no_mask", MASK.box)
+    flipped = Annotation("no_mask", MASK.box)
     members = [
         member("a/1", TRAIN, MASK),
         member("b/1", digest(TRAIN, 1), MASK),
@@ -168,11 +168,11 @@ def test_no_published_image_stays_that_has_a_copy_in_a_later_split(data: st.Data
 
 def test_labels_of_a_turned_and_smaller_copy_are_laid_over_the_kept_image() -> None:
     # the copy is 25 x 50: turned by a quarter counter-clockwise (orientation 1) it is as the kept one, at half its size
-    turned = Label("mask", Box(5, 5, 20, 15))
+    turned = Annotation("mask", Box(5, 5, 20, 15))
     members = [member("a/1", TRAIN, MASK), member("b/1", digest(TRAIN, 1), turned, size=(25, 50))]
     found = decide(members, [same(0, 1, orientation=1)], recipe())
     copy = found.copies[1]
-    assert copy.labels == (Label("mask", Box(10, 10, 30, 40)),)
+    assert copy.labels == (Annotation("mask", Box(10, 10, 30, 40)),)
     assert (copy.matched, copy.overlaps) == ((0,), (1.0,))
     (agreement,) = found.agreements
     assert (agreement.kept, agreement.copy, agreement.matched, agreement.median_iou) == ("a", "b", 1, 1.0)
@@ -181,7 +181,7 @@ def test_labels_of_a_turned_and_smaller_copy_are_laid_over_the_kept_image() -> N
 def test_agreement_counts_flips_and_boxes_that_only_one_has() -> None:
     members = [
         member("a/1", TRAIN, MASK, BARE),
-        member("b/1", digest(TRAIN, 1), Label("mask", Box(10, 10, 30, 34)), Label("mask", Box(85, 0, 99, 9))),
+        member("b/1", digest(TRAIN, 1), Annotation("mask", Box(10, 10, 30, 34)), Annotation("mask", Box(85, 0, 99, 9))),
     ]
     (agreement,) = decide(members, [same(0, 1)], recipe()).agreements
     assert (agreement.images, agreement.matched, agreement.flipped) == (1, 1, 0)

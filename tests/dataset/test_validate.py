@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facemask_train.core.types import Box, Corners, Label, Published, Reading, Row
+from facemask_train.core.types import Annotation, Box, Corners, PublishedImage, PublishedRow, SourceReading
 from facemask_train.dataset.loading.images import Facts
 from facemask_train.dataset.loading.validate import Problem, Rules, clean
 
@@ -18,15 +18,15 @@ def rules(worn: str = "drop-image") -> Rules:
     return Rules("s", CLASSES, worn)  # type: ignore[arg-type]
 
 
-def row(corners: Corners | None, name: str = "with", *, number: int = 1, cause: str = "") -> Row:
-    return Row("a.xml", number, name, corners, cause)
+def row(corners: Corners | None, name: str = "with", *, number: int = 1, cause: str = "") -> PublishedRow:
+    return PublishedRow("a.xml", number, name, corners, cause)
 
 
 def one(
-    *rows: Row, facts: Facts = FACTS, worn: str = "drop-image", **published: object
-) -> tuple[tuple[Label, ...] | None, list[Problem]]:
+    *rows: PublishedRow, facts: Facts = FACTS, worn: str = "drop-image", **published: object
+) -> tuple[tuple[Annotation, ...] | None, list[Problem]]:
     """Clean one image; return its labels (None: refused) and the problems."""
-    reading = Reading((Published("a.png", rows, **published),))  # type: ignore[arg-type]
+    reading = SourceReading((PublishedImage("a.png", rows, **published),))  # type: ignore[arg-type]
     cleaned = clean(reading, {"a.png": facts}, rules(worn))
     return (cleaned.records[0].labels if cleaned.records else None), list(cleaned.problems)
 
@@ -36,7 +36,7 @@ def told(problems: list[Problem]) -> list[tuple[str, str, str, int]]:
 
 
 def test_a_good_box_is_kept_as_it_is() -> None:
-    assert one(row((1.5, 2, 30, 40.25))) == ((Label("mask", Box(1.5, 2, 30, 40.25)),), [])
+    assert one(row((1.5, 2, 30, 40.25))) == ((Annotation("mask", Box(1.5, 2, 30, 40.25)),), [])
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_a_good_box_is_kept_as_it_is() -> None:
 )
 def test_a_box_past_the_edge_is_clipped_not_lost(corners: Corners, kept: Corners) -> None:
     labels, problems = one(row(corners))
-    assert labels == (Label("mask", Box(*kept)),)
+    assert labels == (Annotation("mask", Box(*kept)),)
     assert told(problems) == [("box", "repaired", "past-edge", 1)]
 
 
 def test_what_six_decimals_round_away_is_no_defect() -> None:
     labels, problems = one(row((-0.0003, 5, 20, 100.0002)))
-    assert labels == (Label("mask", Box(0, 5, 20, 100)),)
+    assert labels == (Annotation("mask", Box(0, 5, 20, 100)),)
     assert problems == []
 
 
@@ -71,9 +71,9 @@ def test_what_six_decimals_round_away_is_no_defect() -> None:
         (row(None, cause="not-a-number"), "not-a-number"),
     ],
 )
-def test_a_bad_row_is_quarantined_and_its_image_kept(bad: Row, cause: str) -> None:
+def test_a_bad_row_is_quarantined_and_its_image_kept(bad: PublishedRow, cause: str) -> None:
     labels, problems = one(bad, row((5, 5, 20, 20), number=2))
-    assert labels == (Label("mask", Box(5, 5, 20, 20)),)
+    assert labels == (Annotation("mask", Box(5, 5, 20, 20)),)
     assert told(problems) == [("box", "refused", cause, 1)]
 
 
@@ -95,7 +95,7 @@ def test_worn_incorrectly_follows_the_recipe() -> None:
         ("box", "refused", "worn-incorrectly", 2),
     ]
     labels, problems = one(*rows, worn="drop-box")
-    assert labels == (Label("mask", Box(5, 5, 20, 20)),)
+    assert labels == (Annotation("mask", Box(5, 5, 20, 20)),)
     assert told(problems) == [("box", "refused", "worn-incorrectly", 2)]
     labels, problems = one(*rows, worn="as-no-mask")
     assert labels is not None
@@ -128,13 +128,13 @@ def test_a_box_drawn_before_the_exif_turn_turns_along(orientation: int, turned: 
     # stored 200 x 100, shown 100 x 200; the box is drawn on what is stored, as the declared size tells
     facts = Facts("a.png", "00", 100, 200, (200, 100), orientation, ".jpg", ("exif-orientation",))
     labels, problems = one(row((10, 20, 40, 60)), facts=facts, declared=(200, 100))
-    assert labels == (Label("mask", Box(*turned)),)
+    assert labels == (Annotation("mask", Box(*turned)),)
     assert told(problems) == [("image", "repaired", "exif-orientation", 0), ("box", "repaired", "exif-turned", 1)]
-    assert one(row((10, 20, 40, 60)), facts=facts, declared=(100, 200))[0] == (Label("mask", Box(10, 20, 40, 60)),)
+    assert one(row((10, 20, 40, 60)), facts=facts, declared=(100, 200))[0] == (Annotation("mask", Box(10, 20, 40, 60)),)
 
 
 def test_rows_of_absent_images_are_counted() -> None:
-    reading = Reading((), orphans=(row(None, cause="no-image"),))
+    reading = SourceReading((), orphans=(row(None, cause="no-image"),))
     assert told(list(clean(reading, {}, rules()).problems)) == [("box", "refused", "no-image", 1)]
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from facemask_train.core.errors import DataError, MissingError, StorageError, UsageError
 from facemask_train.core.parallel import Engine
-from facemask_train.core.types import Box, Label
+from facemask_train.core.types import Annotation, Box
 from facemask_train.dataset import build as building
 from facemask_train.dataset import write as writing
 from facemask_train.dataset.build import Built, build
@@ -192,7 +192,10 @@ def test_a_published_split_needs_images_to_train_on(tmp_path: Path) -> None:
 
 def test_only_training_images_are_copied_and_every_box_is_where_the_pixels_are(tmp_path: Path) -> None:
     for number in range(30):
-        found = [Label("mask", Box(8 + number, 6, 38 + number, 50)), Label("no_mask", Box(100, 70 - number, 145, 110))]
+        found = [
+            Annotation("mask", Box(8 + number, 6, 38 + number, 50)),
+            Annotation("no_mask", Box(100, 70 - number, 145, 110)),
+        ]
         grain = np.random.default_rng(number).integers(0, 90, (9, 12, 3), dtype=np.uint8)
         image = cv2.resize(grain, (160, 120), interpolation=cv2.INTER_CUBIC)
         for label in found:

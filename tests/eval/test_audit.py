@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.types import Box, Label
+from facemask_train.core.types import Annotation, Box
 from facemask_train.eval import audit as stage
 from facemask_train.eval.perturbations import shortcuts
 from facemask_train.eval.perturbations.kinds import KINDS, edit, kinds_for
@@ -130,7 +130,8 @@ def test_edits_at_an_images_edge_and_on_a_tiny_image() -> None:
 
 def test_faces_that_are_large_enough_at_most_so_many_of_a_class() -> None:
     images = {
-        f"{index}.jpg": [Label("mask", Box(0, 0, 40, 40)), Label("no_mask", Box(0, 0, 40, 31))] for index in range(9)
+        f"{index}.jpg": [Annotation("mask", Box(0, 0, 40, 40)), Annotation("no_mask", Box(0, 0, 40, 31))]
+        for index in range(9)
     }
     found = large_faces(images, most=5)
     assert len(found) == 5
@@ -139,7 +140,7 @@ def test_faces_that_are_large_enough_at_most_so_many_of_a_class() -> None:
 
 
 def test_the_surest_box_on_the_face_decides() -> None:
-    face = Face("a", 0, Label("no_mask", Box(0, 0, 40, 40)))
+    face = Face("a", 0, Annotation("no_mask", Box(0, 0, 40, 40)))
     on, beside = (0.0, 0.0, 40.0, 38.0), (30.0, 0.0, 70.0, 40.0)
     assert shortcuts.result(face, []) == "lost"
     assert shortcuts.result(face, [Detection("mask", 0.9, beside)]) == "lost"
@@ -149,7 +150,7 @@ def test_the_surest_box_on_the_face_decides() -> None:
 
 
 def outcomes(faces: int, flipped: int, *, kind: str = "cowl", per_image: int = 1) -> list[Outcome]:
-    label = Label("no_mask", Box(0, 0, 40, 40))
+    label = Annotation("no_mask", Box(0, 0, 40, 40))
     return [
         Outcome(Face(f"{i // per_image}", i % per_image, label), kind, "flipped" if i < flipped else "same", 0.9)
         for i in range(faces)
@@ -195,7 +196,7 @@ def two_toned(image: np.ndarray, box: Box) -> str:
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[Label]], list[Box]]:
+def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[Annotation]], list[Box]]:
     """24 images with one plain bare face each; the corner pixel says which (that is how the models know the box)."""
     folder = tmp_path_factory.mktemp("bare")
     images, boxes = {}, []
@@ -206,7 +207,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list
         canvas[40:88, left : left + 40] = (205, 160, 130)
         canvas[:8, :8] = left
         Image.fromarray(canvas).save(folder / f"{index:02d}.png")
-        images[f"{index:02d}.png"] = [Label("no_mask", box)]
+        images[f"{index:02d}.png"] = [Annotation("no_mask", box)]
         boxes.append(box)
     return folder, images, boxes
 

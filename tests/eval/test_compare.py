@@ -11,7 +11,7 @@ import pytest
 
 from facemask_train.core.errors import DataError, GateError, MissingError, UsageError
 from facemask_train.core.files import write_json
-from facemask_train.core.types import Box, Label
+from facemask_train.core.types import Annotation, Box
 from facemask_train.eval.compare import Comparison, compare
 from facemask_train.eval.gate import EVALUATE, enforce, judge, read_gates
 from facemask_train.eval.measures.bootstrap import resample
@@ -41,7 +41,7 @@ def images(count: int, right: float, seed: int = 0, *, hard: float = 0.0) -> lis
         name = ("mask", "no_mask")[index % 2]
         chance = right - (hard if index % 4 < 2 else 0)
         answer = (Detection(name, float(rng.uniform(0.5, 0.9)), FACE),) if rng.random() < chance else ()
-        found.append(ImageResult(f"{index:04d}.jpg", 200, 200, (Label(name, Box(*FACE)),), answer))
+        found.append(ImageResult(f"{index:04d}.jpg", 200, 200, (Annotation(name, Box(*FACE)),), answer))
     return found
 
 
@@ -104,7 +104,7 @@ def test_verdicts_in_words() -> None:
 
 
 def test_faces_they_disagree_on() -> None:
-    labels = (Label("mask", Box(*FACE)), Label("no_mask", Box(*OTHER)))
+    labels = (Annotation("mask", Box(*FACE)), Annotation("no_mask", Box(*OTHER)))
     first = [ImageResult("a.jpg", 200, 200, labels, (Detection("mask", 0.9, FACE), Detection("no_mask", 0.8, OTHER)))]
     second = [
         ImageResult("a.jpg", 200, 200, labels, (Detection("no_mask", 0.7, FACE), Detection("no_mask", 0.3, OTHER)))

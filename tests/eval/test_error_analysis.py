@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facemask_train.core.types import Box, Corners, Label
+from facemask_train.core.types import Annotation, Box, Corners
 from facemask_train.eval.measures.boxes_table import flatten
 from facemask_train.eval.measures.calibration import calibration
 from facemask_train.eval.measures.error_types import mistakes
@@ -24,7 +24,9 @@ SHIFTED = (20.0, 0.0, 60.0, 40.0)  # overlaps FACE by a third
 
 def image(labels: list[tuple[str, Corners]], found: list[tuple[str, float, Corners]], name: str = "a") -> ImageResult:
     answers = sorted((Detection(*one) for one in found), key=lambda one: -one.confidence)
-    return ImageResult(f"{name}.jpg", 400, 400, tuple(Label(one, Box(*box)) for one, box in labels), tuple(answers))
+    return ImageResult(
+        f"{name}.jpg", 400, 400, tuple(Annotation(one, Box(*box)) for one, box in labels), tuple(answers)
+    )
 
 
 def sample(*images: ImageResult) -> Sample:

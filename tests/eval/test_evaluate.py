@@ -16,7 +16,7 @@ import pytest
 from facemask_train.core.boxes import iou
 from facemask_train.core.errors import DataError, MissingError, StorageError, UsageError
 from facemask_train.core.files import digest_file, locked, write_json
-from facemask_train.core.types import CLASSES, Box, Corners, Label
+from facemask_train.core.types import CLASSES, Annotation, Box, Corners
 from facemask_train.eval import evaluate as stage
 from facemask_train.eval.evaluate import Evaluation
 from facemask_train.eval.measures.matching import Pair, confusion, misses, most_telling, pairs
@@ -65,7 +65,7 @@ def image(
         f"images/test/{name}.jpg",
         100,
         100,
-        tuple(Label(label, Box(*corners)) for label, corners in labels),
+        tuple(Annotation(label, Box(*corners)) for label, corners in labels),
         tuple(Detection(*one) for one in sorted(detections, key=lambda one: -one[1])),
     )
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from facemask_train import formats
 from facemask_train.core.errors import DataError
-from facemask_train.core.types import Box, Label, Published, Reading, Row
+from facemask_train.core.types import Annotation, Box, PublishedImage, PublishedRow, SourceReading
 from facemask_train.formats import coco
 
 CATEGORIES = [{"id": 1, "name": "mask"}, {"id": 7, "name": "bare"}]
@@ -22,14 +22,14 @@ def document(images: list[Any], annotations: list[Any], categories: Any = CATEGO
     return json.dumps({"images": images, "annotations": annotations, "categories": categories})
 
 
-def read(folder: Path, jsons: dict[str, str], images: list[str]) -> Reading:
+def read(folder: Path, jsons: dict[str, str], images: list[str]) -> SourceReading:
     for name, text in {**jsons, **dict.fromkeys(images, "")}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     return formats.read(folder, "coco", {})
 
 
-def only_row(folder: Path, entry: Any) -> Row:
+def only_row(folder: Path, entry: Any) -> PublishedRow:
     text = document([{"id": 3, "file_name": "a.jpg"}], [entry])
     reading = read(folder, {"x.json": text}, ["a.jpg"])
     (row,) = (*reading.images[0].rows, *reading.orphans)
@@ -38,7 +38,7 @@ def only_row(folder: Path, entry: Any) -> Row:
 
 def test_a_box_is_x_y_width_height_from_zero(tmp_path: Path) -> None:
     row = only_row(tmp_path, {"image_id": 3, "category_id": 7, "bbox": [0, 1.5, 10, 20]})
-    assert row == Row("x.json", 1, "bare", (0, 1.5, 10, 21.5))
+    assert row == PublishedRow("x.json", 1, "bare", (0, 1.5, 10, 21.5))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_where_images_are(tmp_path: Path, file: str, name: str, image: str) -> N
     text = document([{"id": 3, "file_name": name, "width": 8, "height": 9}], [entry])
     reading = read(tmp_path, {file: text}, [image, "other/2.jpg"])
     found = {one.path: one for one in reading.images}
-    assert found[image] == Published(image, (Row(file, 1, "mask", (0, 0, 5, 5)),), declared=(8, 9))
+    assert found[image] == PublishedImage(image, (PublishedRow(file, 1, "mask", (0, 0, 5, 5)),), declared=(8, 9))
     assert found["other/2.jpg"].cause == "no-label-file"
 
 
@@ -120,7 +120,7 @@ def test_a_image_that_is_listed_by_its_path_is_not_taken_by_its_name(tmp_path: P
     entry = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5]}
     text = document([{"id": 1, "file_name": "gone/1.jpg"}, {"id": 2, "file_name": "x/1.jpg"}], [entry])
     reading = read(tmp_path, {"all.json": text}, ["x/1.jpg"])
-    assert (len(reading.orphans), reading.images) == (1, (Published("x/1.jpg"),))
+    assert (len(reading.orphans), reading.images) == (1, (PublishedImage("x/1.jpg"),))
 
 
 def test_half_a_surrogate_pair_in_a_name_can_be_written(tmp_path: Path) -> None:
@@ -176,9 +176,9 @@ def test_any_entries_give_a_row_each_or_a_clean_error(
 
 @given(st.lists(st.tuples(*[st.floats(0, 5000)] * 2, *[st.floats(0.001, 5000)] * 2), max_size=4))
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, boxes: list[tuple[float, float, float, float]]) -> None:
-    labels = [Label("no_mask", Box(x, y, x + w, y + h)) for x, y, w, h in boxes]
+    labels = [Annotation("no_mask", Box(x, y, x + w, y + h)) for x, y, w, h in boxes]
     text = coco.to_json({"b.jpg": (10_000, 9_000, labels), "a.jpg": (5, 6, [])})
     bare, faces = read(tmp_path_factory.mktemp("coco"), {"x.json": text}, ["a.jpg", "b.jpg"]).images
-    assert (bare, faces.declared) == (Published("a.jpg", declared=(5, 6)), (10_000, 9_000))
+    assert (bare, faces.declared) == (PublishedImage("a.jpg", declared=(5, 6)), (10_000, 9_000))
     for row, label in zip(faces.rows, labels, strict=True):
         assert (row.name, row.corners) == ("no_mask", pytest.approx(label.box.corners, abs=1e-6))

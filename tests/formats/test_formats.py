@@ -13,7 +13,7 @@ from PIL import Image
 
 from facemask_train import formats
 from facemask_train.core.errors import DataError, UsageError
-from facemask_train.core.types import Published, Reading
+from facemask_train.core.types import PublishedImage, SourceReading
 from facemask_train.formats.pairing import number, pair, text_of
 
 ROW = "0 0.5 0.5 0.5 0.5\n"
@@ -29,11 +29,11 @@ def lay_out(folder: Path, files: Mapping[str, str | bytes]) -> Path:
     return folder
 
 
-def causes(reading: Reading) -> dict[str, str]:
+def causes(reading: SourceReading) -> dict[str, str]:
     return {image.path: image.cause for image in reading.images}
 
 
-def read_yolo(folder: Path, files: Mapping[str, str | bytes]) -> Reading:
+def read_yolo(folder: Path, files: Mapping[str, str | bytes]) -> SourceReading:
     lay_out(folder, files)
     return formats.read(folder, "yolo", dict.fromkeys(formats.list_images(folder), (10, 10)))
 
@@ -140,7 +140,7 @@ def test_two_label_files_of_one_image_have_to_agree(tmp_path: Path) -> None:
 
 def test_a_image_without_a_label_file_says_so(tmp_path: Path) -> None:
     reading = read_yolo(tmp_path, {"a.jpg": "", "b.jpg": "", "a.txt": ""})
-    assert reading.images[0] == Published("a.jpg")
+    assert reading.images[0] == PublishedImage("a.jpg")
     assert causes(reading)["b.jpg"] == "no-label-file"
 
 
@@ -213,7 +213,7 @@ def unpacked(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def read_real(folder: Path) -> Reading:
+def read_real(folder: Path) -> SourceReading:
     sizes = {}
     for path in formats.list_images(folder):
         with Image.open(folder / path) as image:
@@ -230,7 +230,7 @@ def read_real(folder: Path) -> Reading:
     return reading
 
 
-def check_all_read(reading: Reading, folder: Path) -> Counter[str]:
+def check_all_read(reading: SourceReading, folder: Path) -> Counter[str]:
     images = [path for path in folder.rglob("*") if path.suffix in (".jpg", ".jpeg", ".png")]
     assert [image.path for image in reading.images] == sorted(path.relative_to(folder).as_posix() for path in images)
     rows = [row for image in reading.images for row in image.rows]

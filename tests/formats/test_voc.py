@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from facemask_train import formats
 from facemask_train.core.errors import FmaskError
-from facemask_train.core.types import Box, Label, Row
+from facemask_train.core.types import Annotation, Box, PublishedRow
 from facemask_train.formats import voc
-from facemask_train.formats.pairing import Annotation
+from facemask_train.formats.pairing import ImageAnnotation
 
 OBJECT = (
     "<object><name>with_mask</name><bndbox>"
@@ -21,20 +21,20 @@ OBJECT = (
 )
 
 
-def parsed(text: str | bytes) -> Annotation:
+def parsed(text: str | bytes) -> ImageAnnotation:
     annotation = voc.parse(text if isinstance(text, bytes) else text.encode(), "a.xml")
     assert annotation is not None
     return annotation
 
 
-def only_row(inside: str) -> Row:
+def only_row(inside: str) -> PublishedRow:
     (row,) = parsed(f"<annotation><object>{inside}</object></annotation>").rows
     return row
 
 
 def test_corners_count_from_one_on_both_sides() -> None:
     (row,) = parsed(f"<annotation>{OBJECT}</annotation>").rows
-    assert row == Row("a.xml", 1, "with_mask", (0, 2, 400, 19.5))
+    assert row == PublishedRow("a.xml", 1, "with_mask", (0, 2, 400, 19.5))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_rows_of_an_absent_image_are_orphans(tmp_path: Path) -> None:
     reading = formats.read(tmp_path, "voc", {})
     assert [len(image.rows) for image in reading.images] == [2]
     assert reading.orphans == tuple(
-        Row("gone.xml", place, "with_mask", cause="no-image", detail="no image 'gone.png'") for place in (1, 2)
+        PublishedRow("gone.xml", place, "with_mask", cause="no-image", detail="no image 'gone.png'") for place in (1, 2)
     )
 
 
@@ -158,7 +158,7 @@ def test_cut_anywhere_an_xml_keeps_every_object_that_has_begun(count: int, data:
     st.sampled_from(["mask", "no_mask"]),
 )
 def test_round_trip(boxes: list[tuple[float, float, float, float]], name: str) -> None:
-    labels = [Label(name, Box(x, y, x + w, y + h)) for x, y, w, h in boxes]
+    labels = [Annotation(name, Box(x, y, x + w, y + h)) for x, y, w, h in boxes]
     annotation = parsed(voc.to_xml("a & b.jpg", labels, width=10_000, height=9_000))
     assert (annotation.named, annotation.declared) == ("a & b.jpg", (10_000, 9_000))
     for row, label in zip(annotation.rows, labels, strict=True):

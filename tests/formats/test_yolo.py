@@ -13,19 +13,21 @@ from hypothesis import strategies as st
 
 from facemask_train import formats
 from facemask_train.core.errors import DataError
-from facemask_train.core.types import CLASSES, Box, Label, Reading, Row
+from facemask_train.core.types import CLASSES, Annotation, Box, PublishedRow, SourceReading
 from facemask_train.formats import yolo
 
 NAMES = ("bare", "masked")
 ROW = "1 0.5 0.25 0.5 0.5\n"
 
 
-def only_row(text: str, names: tuple[str, ...] | None = NAMES, size: tuple[int, int] | None = (200, 100)) -> Row:
+def only_row(
+    text: str, names: tuple[str, ...] | None = NAMES, size: tuple[int, int] | None = (200, 100)
+) -> PublishedRow:
     (row,) = yolo.rows(text, "a.txt", names=names, size=size)
     return row
 
 
-def read(folder: Path, files: Mapping[str, str | bytes]) -> Reading:
+def read(folder: Path, files: Mapping[str, str | bytes]) -> SourceReading:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -33,7 +35,7 @@ def read(folder: Path, files: Mapping[str, str | bytes]) -> Reading:
 
 
 def test_a_row_is_a_normalised_centre_and_size() -> None:
-    assert only_row(ROW) == Row("a.txt", 1, "masked", (50, 0, 150, 50))
+    assert only_row(ROW) == PublishedRow("a.txt", 1, "masked", (50, 0, 150, 50))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def test_a_row_is_a_normalised_centre_and_size() -> None:
     ],
 )
 def test_a_row_that_has_no_corners_says_why(text: str, name: str, cause: str, detail: str) -> None:
-    assert only_row(text) == Row("a.txt", 1, name, cause=cause, detail=detail)
+    assert only_row(text) == PublishedRow("a.txt", 1, name, cause=cause, detail=detail)
 
 
 @pytest.mark.parametrize("text", ["1", "01", "1.0", "1.", "1.000000"])
@@ -212,12 +214,12 @@ def spans(draw: st.DrawFn, side: int) -> tuple[float, float]:
 
 
 @st.composite
-def images(draw: st.DrawFn) -> tuple[int, int, list[Label]]:
+def images(draw: st.DrawFn) -> tuple[int, int, list[Annotation]]:
     width, height = draw(SIDES), draw(SIDES)
     labels = []
     for name in draw(st.lists(st.sampled_from(CLASSES), max_size=4)):
         (x_min, x_max), (y_min, y_max) = draw(spans(width)), draw(spans(height))
-        labels.append(Label(name, Box(x_min, y_min, x_max, y_max)))
+        labels.append(Annotation(name, Box(x_min, y_min, x_max, y_max)))
     return width, height, labels
 
 
@@ -226,10 +228,10 @@ def images(draw: st.DrawFn) -> tuple[int, int, list[Label]]:
     (
         10_000,
         10_000,
-        [Label("mask", Box(0.0, 5e-324, 1e-300, 1e-300)), Label("mask", Box(9999.9999999, 0, 10_000, 1e-9))],
+        [Annotation("mask", Box(0.0, 5e-324, 1e-300, 1e-300)), Annotation("mask", Box(9999.9999999, 0, 10_000, 1e-9))],
     )
 )
-def test_a_round_trip_stays_within_a_thousandth_of_a_pixel(image: tuple[int, int, list[Label]]) -> None:
+def test_a_round_trip_stays_within_a_thousandth_of_a_pixel(image: tuple[int, int, list[Annotation]]) -> None:
     width, height, labels = image
     for again, label in zip(yolo.labels_from(yolo.lines(labels, width, height), width, height), labels, strict=True):
         assert again.name == label.name
@@ -237,7 +239,7 @@ def test_a_round_trip_stays_within_a_thousandth_of_a_pixel(image: tuple[int, int
 
 
 @given(images())
-def test_no_written_corner_is_outside_the_image_in_any_precision(image: tuple[int, int, list[Label]]) -> None:
+def test_no_written_corner_is_outside_the_image_in_any_precision(image: tuple[int, int, list[Annotation]]) -> None:
     text = yolo.lines(image[2], image[0], image[1])
     for line in text.splitlines():
         for precision in (np.float64, np.float32):
@@ -248,7 +250,7 @@ def test_no_written_corner_is_outside_the_image_in_any_precision(image: tuple[in
 
 
 def test_the_written_text_itself() -> None:
-    labels = [Label("no_mask", Box(0, 0, 3, 7)), Label("mask", Box(1, 2, 2, 3))]
+    labels = [Annotation("no_mask", Box(0, 0, 3, 7)), Annotation("mask", Box(1, 2, 2, 3))]
     assert yolo.lines(labels, 3, 7) == (
         "1 0.50000000 0.50000000 1.00000000 1.00000000\n0 0.50000000 0.35714285 0.33333340 0.14285710\n"
     )
@@ -258,7 +260,7 @@ def test_the_written_text_itself() -> None:
 @pytest.mark.parametrize("box", [Box(-1e-9, 0, 1, 1), Box(0, -1, 1, 1), Box(0, 0, 10.001, 1), Box(0, 0, 1, 11)])
 def test_a_box_past_the_edge_is_never_written(box: Box) -> None:
     with pytest.raises(ValueError, match="inside its image of 10 x 10 px"):
-        yolo.lines([Label("mask", box)], 10, 10)
+        yolo.lines([Annotation("mask", box)], 10, 10)
 
 
 @pytest.mark.parametrize("text", ["0 0.5 0.5 0.5", "2 0.5 0.5 0.5 0.5", "0 0.5 0.5 0 0.5"])

@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import yaml
 
-from facemask_train.core.types import CLASSES, Box, Label
+from facemask_train.core.types import CLASSES, Annotation, Box
 from facemask_train.formats import voc, yolo
 from facemask_train.sources.sample.scenes import Scene, draw_scene
 from helpers.copies import copy_of, encoded
@@ -21,11 +21,11 @@ def scene(number: int) -> Scene:
     return draw_scene(Random(f"versions {number}"), people=3)
 
 
-def labels(drawn: Scene) -> list[Label]:
-    return [Label(face.kind, face.box) for face in drawn.faces if face.kind in CLASSES]
+def labels(drawn: Scene) -> list[Annotation]:
+    return [Annotation(face.kind, face.box) for face in drawn.faces if face.kind in CLASSES]
 
 
-def add_voc(root: Path, source: str, stem: str, image: np.ndarray, found: list[Label], **names: str) -> None:
+def add_voc(root: Path, source: str, stem: str, image: np.ndarray, found: list[Annotation], **names: str) -> None:
     """Add an image to a VOC source; `names` renames a class for one file."""
     height, width = image.shape[:2]
     text = voc.to_xml(f"{stem}.png", found, width=width, height=height)
@@ -35,7 +35,7 @@ def add_voc(root: Path, source: str, stem: str, image: np.ndarray, found: list[L
     write(root / "own" / source, {f"images/{stem}.png": content, f"annotations/{stem}.xml": text})
 
 
-def add_yolo(root: Path, source: str, name: str, image: np.ndarray, found: list[Label]) -> None:
+def add_yolo(root: Path, source: str, name: str, image: np.ndarray, found: list[Annotation]) -> None:
     height, width = image.shape[:2]
     text = yolo.lines(found, width, height)
     write(root / "own" / source, {f"{name}.jpg": encoded(image), f"{name}.txt": text, "classes.txt": "mask\nno_mask"})
@@ -63,9 +63,9 @@ def make_world(root: Path, *, images: int = 12, **recipe: object) -> Path:
             add_yolo(root, "two", f"pics/b{number}", other.image, labels(other))
             continue
         copy = copy_of(drawn.image, Random(number), crop=0, scale=1.5, quality=80, orientation=0)
-        found = [Label(one.name, Box(*(1.5 * corner for corner in one.box.corners))) for one in labels(drawn)]
+        found = [Annotation(one.name, Box(*(1.5 * corner for corner in one.box.corners))) for one in labels(drawn)]
         if number == 2:
-            found[0] = Label(next(name for name in CLASSES if name != found[0].name), found[0].box)
+            found[0] = Annotation(next(name for name in CLASSES if name != found[0].name), found[0].box)
         add_yolo(root, "two", f"pics/b{number}", copy, found)
     configure(root, {"sources": ["one", "two"], **recipe}, "one", "two", "three")
     return root

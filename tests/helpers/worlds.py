@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from facemask_train.core.types import Box, Label
+from facemask_train.core.types import Annotation, Box
 from facemask_train.formats import voc
 
 WIDTH, HEIGHT = 96, 64
@@ -37,7 +37,7 @@ def write(folder: Path, files: dict[str, bytes | str]) -> None:
 def make_root(root: Path, *, images: int = 8, recipe: dict[str, object] | None = None) -> Path:
     """Write a root with the sources `first` (VOC) and `second` (YOLO, ids reversed) and the recipe `tiny`."""
     for index in range(images):
-        labels = [Label("mask", Box(10, 10, 40, 40)), Label("no_mask", Box(50, 5, 80, 45))]
+        labels = [Annotation("mask", Box(10, 10, 40, 40)), Annotation("no_mask", Box(50, 5, 80, 45))]
         stem = f"a{index}"
         write(
             root / "own" / "first",

@@ -22,7 +22,7 @@ from facemask_train.apps.media import Frame
 from facemask_train.core.drawing import CLASS_COLOURS, outline, tag
 from facemask_train.core.errors import FmaskError
 from facemask_train.core.files import write_bytes
-from facemask_train.core.types import CLASSES, Box, Label
+from facemask_train.core.types import CLASSES, Annotation, Box
 from facemask_train.formats import coco, yolo
 from facemask_train.model.ultralytics_compat import cores
 from facemask_train.model.validation import Detection
@@ -45,7 +45,7 @@ class Tables:
     names: dict[Path, str]
     kinds: Sequence[str]
     stream: TextIO | None = None
-    listed: dict[str, tuple[int, int, tuple[Label, ...]]] = field(default_factory=dict)
+    listed: dict[str, tuple[int, int, tuple[Annotation, ...]]] = field(default_factory=dict)
     scores: dict[str, list[float]] = field(default_factory=dict)
 
     def __enter__(self) -> Tables:
@@ -63,7 +63,7 @@ class Tables:
     def add(self, frame: Frame, found: Sequence[Detection]) -> None:
         """Take in one frame's detections."""
         height, width = frame.pixels.shape[:2]
-        labels = tuple(Label(one.name, Box(*one.corners)) for one in found)
+        labels = tuple(Annotation(one.name, Box(*one.corners)) for one in found)
         if self.stream is not None:
             csv.writer(self.stream, lineterminator="\n").writerows(_rows(frame, found))
         if "yolo" in self.kinds:

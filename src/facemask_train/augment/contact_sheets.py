@@ -12,7 +12,7 @@ from facemask_train.augment import faces, transforms
 from facemask_train.core import drawing
 from facemask_train.core.files import write_bytes
 from facemask_train.core.recipe import FaceKind, Transform
-from facemask_train.core.types import Label
+from facemask_train.core.types import Annotation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +79,11 @@ def _tile(pixels: ImageArray) -> Image:
 
 
 def examples_of(
-    images: Sequence[tuple[ImageArray, Sequence[Label]]], steps: Sequence[Transform], seed: int, *, most: int = PAIRS
+    images: Sequence[tuple[ImageArray, Sequence[Annotation]]],
+    steps: Sequence[Transform],
+    seed: int,
+    *,
+    most: int = PAIRS,
 ) -> Iterator[Example]:
     """Yield what each step of a copy does to some images, at most `most` examples of each transform.
 
@@ -100,13 +104,13 @@ def examples_of(
                 yield from _faces(images, kind, transform.faces.min_side, seed, most)
 
 
-def _whole(images: Sequence[tuple[ImageArray, Sequence[Label]]], step: Transform, seed: int) -> Iterator[Example]:
+def _whole(images: Sequence[tuple[ImageArray, Sequence[Annotation]]], step: Transform, seed: int) -> Iterator[Example]:
     for number, (image, labels) in enumerate(images):
         yield step.kind, image, transforms.render(image, labels, (step,), seed + number).image
 
 
 def _faces(
-    images: Sequence[tuple[ImageArray, Sequence[Label]]], kind: FaceKind, min_side: float, seed: int, most: int
+    images: Sequence[tuple[ImageArray, Sequence[Annotation]]], kind: FaceKind, min_side: float, seed: int, most: int
 ) -> Iterator[Example]:
     shown = 0
     for number, (image, labels) in enumerate(images):
@@ -123,7 +127,7 @@ def _faces(
             yield kind, _around(image, labels[index], kind), _around(after, labels[index], kind)
 
 
-def _largest(labels: Sequence[Label], kind: FaceKind, min_side: float) -> int | None:
+def _largest(labels: Sequence[Annotation], kind: FaceKind, min_side: float) -> int | None:
     """Return which is the largest face that a kind fits, or None where there is none."""
     fitting = [
         (min(label.box.width, label.box.height), index)
@@ -134,7 +138,7 @@ def _largest(labels: Sequence[Label], kind: FaceKind, min_side: float) -> int | 
     return index if fitting and side >= min_side else None
 
 
-def _around(image: ImageArray, label: Label, kind: str) -> ImageArray:
+def _around(image: ImageArray, label: Annotation, kind: str) -> ImageArray:
     """Return a square cut around a face; what would be outside the image is left off."""
     box, height, width = label.box, *image.shape[:2]
     half = max(box.width, box.height) * (0.5 + AROUND.get(kind, 0.35))

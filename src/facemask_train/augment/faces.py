@@ -19,7 +19,7 @@ from facemask_train.augment import covers, tones
 from facemask_train.augment.face_patch import Face, Margins, crop_face
 from facemask_train.augment.relief import Drawn
 from facemask_train.core.recipe import FaceKind, Faces
-from facemask_train.core.types import Box, Label
+from facemask_train.core.types import Annotation, Box
 
 if TYPE_CHECKING:
     from facemask_train.augment.face_patch import Field, ImageArray, Window
@@ -133,7 +133,7 @@ def kinds_for(name: str, weights: Mapping[FaceKind, float]) -> dict[FaceKind, fl
 
 
 def edit_faces(
-    image: ImageArray, labels: Sequence[Label], settings: Faces, seed: int
+    image: ImageArray, labels: Sequence[Annotation], settings: Faces, seed: int
 ) -> tuple[ImageArray, tuple[Edit, ...]]:
     """Return an image (height, width, 3; RGB) with a share of its faces edited, and what became of each of these.
 
@@ -164,7 +164,7 @@ def _seed(seed: int, index: int) -> int:
 
 
 def edit_face(
-    image: ImageArray, labels: Sequence[Label], index: int, kind: FaceKind, rng: Random
+    image: ImageArray, labels: Sequence[Annotation], index: int, kind: FaceKind, rng: Random
 ) -> tuple[Change | None, str]:
     """Return the edit of one face and no reason, or None and the reason why the face stays as it was.
 

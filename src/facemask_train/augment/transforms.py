@@ -20,7 +20,7 @@ from facemask_train.augment.faces import Edit
 from facemask_train.core.boxes import laid_over
 from facemask_train.core.files import digest_data
 from facemask_train.core.recipe import Blur, Compression, Light, Noise, Scale, Step, Transform, Turn, Weather
-from facemask_train.core.types import Box, Label
+from facemask_train.core.types import Annotation, Box
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +54,7 @@ class Shape:
             return width, height
         return max(MIN_SIDE, round(width * self.scale)), max(MIN_SIDE, round(height * self.scale))
 
-    def labels(self, labels: Sequence[Label], width: int, height: int) -> tuple[Label, ...]:
+    def labels(self, labels: Sequence[Annotation], width: int, height: int) -> tuple[Annotation, ...]:
         """Return the labels of the result, for labels of an image of `width` x `height` pixels."""
         return laid_over(labels, (width, height), self.size(width, height), [self.turn // 90])
 
@@ -67,7 +67,7 @@ class Rendered:
     """
 
     image: ImageArray
-    labels: tuple[Label, ...]
+    labels: tuple[Annotation, ...]
     edits: tuple[Edit, ...] = ()
     left_out: tuple[str, ...] = ()
 
@@ -93,7 +93,7 @@ def _draws(seed: int, number: int, step: Step) -> Random | None:
     return rng if rng.random() < step.p else None
 
 
-def shape_of(steps: Sequence[Transform], labels: Sequence[Label], seed: int) -> Shape:
+def shape_of(steps: Sequence[Transform], labels: Sequence[Annotation], seed: int) -> Shape:
     """Return what the steps do to the geometry of the image with these labels and this seed."""
     shape, least = Shape(), _least_scale(labels)
     for number, transform in enumerate(steps):
@@ -102,7 +102,7 @@ def shape_of(steps: Sequence[Transform], labels: Sequence[Label], seed: int) -> 
     return shape
 
 
-def _least_scale(labels: Sequence[Label]) -> float:
+def _least_scale(labels: Sequence[Annotation]) -> float:
     """Return the least factor that leaves a face that can be judged as large as that takes."""
     sides = [min(label.box.width, label.box.height) for label in labels]
     return max((MIN_JUDGED / side for side in sides if side >= MIN_JUDGED), default=0.0)
@@ -119,7 +119,7 @@ def _reshaped(shape: Shape, step: Step, rng: Random, least: float) -> Shape:
 # ------------------------------------------------------------------ pixels
 
 
-def render(image: ImageArray, labels: Sequence[Label], steps: Sequence[Transform], seed: int) -> Rendered:
+def render(image: ImageArray, labels: Sequence[Annotation], steps: Sequence[Transform], seed: int) -> Rendered:
     """Return the copy of an image (height, width, 3; RGB) that the steps and the seed make.
 
     The argument is never changed. Faces are edited upright, also where an earlier step has turned the image.
@@ -141,7 +141,7 @@ def render(image: ImageArray, labels: Sequence[Label], steps: Sequence[Transform
     return replace(now, image=image.copy()) if now.image is image else now
 
 
-def reduced(image: ImageArray, labels: Sequence[Label], side: int) -> tuple[ImageArray, tuple[Label, ...]]:
+def reduced(image: ImageArray, labels: Sequence[Annotation], side: int) -> tuple[ImageArray, tuple[Annotation, ...]]:
     """Return an image with its labels, made smaller where its longer side is over `side` pixels."""
     height, width = image.shape[:2]
     shape = Shape(scale=min(1.0, side / max(width, height)))

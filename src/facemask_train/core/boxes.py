@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from facemask_train.core.types import Box, Corners, Label
+from facemask_train.core.types import Annotation, Box, Corners
 
 
 def iou(one: Corners, other: Corners) -> float:
@@ -19,7 +19,9 @@ def iou(one: Corners, other: Corners) -> float:
     return shared / (sum(areas) - shared)
 
 
-def match(some: Sequence[Label], others: Sequence[Label], *, least: float = 0.5) -> list[tuple[int, int, float]]:
+def match(
+    some: Sequence[Annotation], others: Sequence[Annotation], *, least: float = 0.5
+) -> list[tuple[int, int, float]]:
     """Pair the boxes of two label sets, whatever their classes: the best overlap first, each box once.
 
     Returns:
@@ -65,8 +67,8 @@ def inverse(orientation: int) -> int:
 
 
 def laid_over(
-    labels: Sequence[Label], size: tuple[int, int], target: tuple[int, int], orientations: Sequence[int]
-) -> tuple[Label, ...]:
+    labels: Sequence[Annotation], size: tuple[int, int], target: tuple[int, int], orientations: Sequence[int]
+) -> tuple[Annotation, ...]:
     """Return labels of an image as they lie on a copy of it.
 
     Args:

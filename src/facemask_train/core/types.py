@@ -72,7 +72,7 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Label:
+class Annotation:
     """One face: its class, one of `CLASSES`, and its box."""
 
     name: str
@@ -88,7 +88,7 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PublishedRow:
     """One annotation row as published, not yet believed.
 
     `file` is relative to the source's folder; `number` counts the file's rows (lines or objects) from 1. `name` is
@@ -105,7 +105,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedImage:
     """One image as published, with its annotation rows.
 
     `path` is relative to the source's folder. `cause` and `detail` say why its annotation could not be read (no
@@ -113,27 +113,27 @@ class Published:
     """
 
     path: str
-    rows: tuple[Row, ...] = ()
+    rows: tuple[PublishedRow, ...] = ()
     cause: str = ""
     detail: str = ""
     declared: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class SourceReading:
     """All that a format's reader found in a source's folder.
 
     `names` are the published class names in the order of their ids, empty where the format has names in its rows
     (VOC), and None where rows have ids and no names file was found. `orphans` are rows of images that are absent.
     """
 
-    images: tuple[Published, ...]
-    orphans: tuple[Row, ...] = ()
+    images: tuple[PublishedImage, ...]
+    orphans: tuple[PublishedRow, ...] = ()
     names: tuple[str, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class ImageRecord:
     """One image that can be trained on: what it is, and its faces. Boxes lie inside the image.
 
     `path` is relative to the source's folder; `sha256` is of the published file; `width` and `height` are of the
@@ -145,4 +145,4 @@ class Record:
     sha256: str
     width: int
     height: int
-    labels: tuple[Label, ...]
+    labels: tuple[Annotation, ...]

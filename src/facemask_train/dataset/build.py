@@ -15,7 +15,7 @@ from facemask_train.core.errors import DataError, FmaskError, MissingError, Stor
 from facemask_train.core.files import locked, read_json, recover, replacing, write_json
 from facemask_train.core.parallel import Engine
 from facemask_train.core.recipe import Augment, Recipe, Split, read_recipe
-from facemask_train.core.types import SPLITS, Label, Progress, Record, no_progress
+from facemask_train.core.types import SPLITS, Annotation, ImageRecord, Progress, no_progress
 from facemask_train.dataset.card import make_card
 from facemask_train.dataset.grouping.duplicates import Pair, find_pairs
 from facemask_train.dataset.grouping.groups import Decisions, decide
@@ -293,7 +293,7 @@ def _files(order: _Order, source: str) -> Path:
     return (source_folder(order.root, source) / "files").resolve()  # processes elsewhere have another current folder
 
 
-def _reduced(files: Path, record: Record, facts: Facts) -> tuple[Any, Sequence[Label]]:
+def _reduced(files: Path, record: ImageRecord, facts: Facts) -> tuple[Any, Sequence[Annotation]]:
     """Return an image and its labels, small enough that all that are shown fit in memory."""
     image = decoded_plain(make_plain(read_published(files, facts), facts)[0], facts)
     return transforms.reduced(image, record.labels, _SHOWN_SIDE)

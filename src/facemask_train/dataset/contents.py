@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from facemask_train.core.errors import DataError
-from facemask_train.core.types import SPLITS, Box, Label
+from facemask_train.core.types import SPLITS, Annotation, Box
 from facemask_train.dataset.loading.validate import Problem
 from facemask_train.dataset.versions import find_ensemble, read_ensemble
 
@@ -33,7 +33,7 @@ class Held:
     output_sha256: str
     width: int
     height: int
-    labels: tuple[Label, ...]
+    labels: tuple[Annotation, ...]
     edits: tuple[str, ...]
 
     @property
@@ -57,7 +57,7 @@ class Member:
     cause: str
     orientation: int
     likeness: float
-    labels: tuple[Label, ...]
+    labels: tuple[Annotation, ...]
 
     @property
     def name(self) -> Name:
@@ -149,5 +149,7 @@ def _problem(row: Mapping[str, Any]) -> Problem:
     return Problem(**{key: row[key] for key in Problem.__dataclass_fields__})
 
 
-def _labels(rows: Any) -> tuple[Label, ...]:
-    return tuple(Label(row["name"], Box(row["x_min"], row["y_min"], row["x_max"], row["y_max"])) for row in rows or ())
+def _labels(rows: Any) -> tuple[Annotation, ...]:
+    return tuple(
+        Annotation(row["name"], Box(row["x_min"], row["y_min"], row["x_max"], row["y_max"])) for row in rows or ()
+    )

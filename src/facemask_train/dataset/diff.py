@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from facemask_train.core.types import Label
+from facemask_train.core.types import Annotation
 from facemask_train.dataset.contents import Held, Holdings, Name
 
 _TOLERANCE = 0.01  # pixels; less is how a number was written
@@ -123,7 +123,9 @@ def same_labels(one: Held, other: Held) -> bool:
     return not any(changed_labels(one.labels, other.labels))
 
 
-def changed_labels(some: Sequence[Label], others: Sequence[Label]) -> tuple[list[Label], list[Label]]:
+def changed_labels(
+    some: Sequence[Annotation], others: Sequence[Annotation]
+) -> tuple[list[Annotation], list[Annotation]]:
     """Return the labels that only the first has, and those that only the second has."""
     if some == others:
         return [], []
@@ -137,7 +139,7 @@ def changed_labels(some: Sequence[Label], others: Sequence[Label]) -> tuple[list
     return alone, left
 
 
-def _same(one: Label, other: Label) -> bool:
+def _same(one: Annotation, other: Annotation) -> bool:
     corners = zip(one.box.corners, other.box.corners, strict=True)
     return one.name == other.name and all(abs(mine - theirs) <= _TOLERANCE for mine, theirs in corners)
 

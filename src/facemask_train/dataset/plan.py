@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from facemask_train.augment.transforms import seed_of, shape_of
 from facemask_train.core.files import digest_data
 from facemask_train.core.recipe import Augment
-from facemask_train.core.types import Label
+from facemask_train.core.types import Annotation
 from facemask_train.dataset.grouping.groups import Kept
 from facemask_train.dataset.loading.images import Facts, plain_extension
 
@@ -35,7 +35,7 @@ class Output:
     seed: int
     width: int
     height: int
-    labels: tuple[Label, ...]
+    labels: tuple[Annotation, ...]
     key: str
 
     @property

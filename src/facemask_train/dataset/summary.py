@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from facemask_train.core.types import CLASSES, SPLITS, Label
+from facemask_train.core.types import CLASSES, SPLITS, Annotation
 from facemask_train.dataset.contents import Held, Holdings
 from facemask_train.dataset.loading.validate import Problem
 
@@ -57,7 +57,7 @@ def _faces(images: Iterable[Held]) -> dict[str, dict[str, int]]:
     return {split: {name: found[split, name] for name in CLASSES} for split in SPLITS}
 
 
-def shorter_side(label: Label) -> float:
+def shorter_side(label: Annotation) -> float:
     """Return the shorter side of a face's box, in pixels: what decides if it can be seen."""
     return min(label.box.width, label.box.height)
 

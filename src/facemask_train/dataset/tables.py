@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from facemask_train.core.files import digest_file
-from facemask_train.core.types import CLASSES, SPLITS, Label
+from facemask_train.core.types import CLASSES, SPLITS, Annotation
 from facemask_train.dataset.grouping.label_agreement import Copy
 from facemask_train.dataset.loading.validate import Problem
 from facemask_train.dataset.plan import Output, Planned
@@ -76,7 +76,7 @@ def manifest_row(planned: Planned, output: Output) -> dict[str, Any]:
     }
 
 
-def label_row(label: Label) -> dict[str, Any]:
+def label_row(label: Annotation) -> dict[str, Any]:
     """Return a label as the tables have it, in pixels."""
     x_min, y_min, x_max, y_max = (round(corner, 4) for corner in label.box.corners)
     return {"name": label.name, "x_min": x_min, "y_min": y_min, "x_max": x_max, "y_max": y_max}

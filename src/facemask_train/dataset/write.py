@@ -21,7 +21,7 @@ from facemask_train.augment.transforms import render
 from facemask_train.core.files import canonical, digest_file
 from facemask_train.core.parallel import Engine
 from facemask_train.core.recipe import Augment
-from facemask_train.core.types import SPLITS, Label, Progress
+from facemask_train.core.types import SPLITS, Annotation, Progress
 from facemask_train.dataset.loading.images import decoded_plain, make_plain, read_published
 from facemask_train.dataset.plan import Output, Planned
 from facemask_train.dataset.tables import Earlier, Written, manifest_row, manifest_schema
@@ -171,7 +171,7 @@ class _Source:
         return decoded_plain(self.plain, self._facts)
 
 
-def _make_one(shop: Workshop, source: _Source, labels: Sequence[Label], output: Output) -> Written:
+def _make_one(shop: Workshop, source: _Source, labels: Sequence[Annotation], output: Output) -> Written:
     content, edits = source.plain, tuple[str, ...]()
     if output.copy and shop.augment is not None:
         made = render(source.image, labels, shop.augment.copies[output.copy], output.seed)

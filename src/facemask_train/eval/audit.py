@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from facemask_train.core.errors import DataError, MissingError
 from facemask_train.core.files import locked, read_json, recover, replacing, write_json
-from facemask_train.core.types import CLASSES, Box, Label, Progress, no_progress
+from facemask_train.core.types import CLASSES, Annotation, Box, Progress, no_progress
 from facemask_train.eval.eval_target import Exam, Model, Setup, find_exam, find_model, open_exam
 from facemask_train.eval.perturbations import shortcuts
 from facemask_train.eval.perturbations.shortcuts import Asked, Outcome, Rate
@@ -138,11 +138,11 @@ def audit_exam(
     return Audit(target, found, up_to_date=False)
 
 
-def labels_of(exam: Exam) -> dict[str, list[Label]]:
+def labels_of(exam: Exam) -> dict[str, list[Annotation]]:
     """Return the labels of each image of a split, as the ensemble's manifest has them."""
     return {
         row["image"]: [
-            Label(one["name"], Box(*(float(one[key]) for key in ("x_min", "y_min", "x_max", "y_max"))))
+            Annotation(one["name"], Box(*(float(one[key]) for key in ("x_min", "y_min", "x_max", "y_max"))))
             for one in row["labels"]
         ]
         for row in manifest_rows(exam)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.core.files import digest_data
-from facemask_train.core.types import Box, Label
+from facemask_train.core.types import Annotation, Box
 from facemask_train.eval.measures.slices import Traits
 from facemask_train.model.validation import Detection, ImageResult
 
@@ -53,7 +53,7 @@ def write_images(
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
 
-def _label_row(label: Label) -> dict[str, Any]:
+def _label_row(label: Annotation) -> dict[str, Any]:
     return {"name": label.name, **dict(zip(_CORNERS, label.box.corners, strict=True))}
 
 
@@ -73,8 +73,8 @@ def read_images(folder: Path) -> list[ImageResult]:
     ]
 
 
-def _labels(rows: Sequence[Mapping[str, Any]]) -> tuple[Label, ...]:
-    return tuple(Label(row["name"], Box(*(row[key] for key in _CORNERS))) for row in rows)
+def _labels(rows: Sequence[Mapping[str, Any]]) -> tuple[Annotation, ...]:
+    return tuple(Annotation(row["name"], Box(*(row[key] for key in _CORNERS))) for row in rows)
 
 
 def images_digest(images: Sequence[ImageResult], digests: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from facemask_train.core.errors import DataError, UsageError, nearest
-from facemask_train.core.types import Reading
+from facemask_train.core.types import SourceReading
 from facemask_train.formats import coco, voc, yolo
 from facemask_train.formats.detect_format import probe
 from facemask_train.formats.pairing import Sizes, list_images
@@ -19,7 +19,7 @@ __all__ = ["READERS", "Sizes", "list_images", "probe", "read"]
 READERS = {"voc": voc.read, "yolo": yolo.read, "coco": coco.read}
 
 
-def read(folder: Path, layout: str, sizes: Sizes) -> Reading:
+def read(folder: Path, layout: str, sizes: Sizes) -> SourceReading:
     """Read a source's folder: every image file once, in sorted order, and every annotation row once.
 
     Args:

@@ -23,9 +23,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from facemask_train.core.errors import DataError
-from facemask_train.core.types import CLASSES, Corners, Label, Reading, Row
+from facemask_train.core.types import CLASSES, Annotation, Corners, PublishedRow, SourceReading
 from facemask_train.formats.pairing import (
-    Annotation,
+    ImageAnnotation,
     Sizes,
     assemble,
     index_by,
@@ -39,7 +39,7 @@ from facemask_train.formats.pairing import (
 _PARTS = ("images", "annotations", "categories")
 
 
-def read(folder: Path, images: Sequence[str], sizes: Sizes) -> Reading:  # noqa: ARG001 - COCO is in pixels already
+def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:  # noqa: ARG001 - COCO is in pixels already
     """Read every COCO file of a folder.
 
     Raises:
@@ -55,7 +55,7 @@ def read(folder: Path, images: Sequence[str], sizes: Sizes) -> Reading:  # noqa:
     annotations = [one for file, data in documents.items() for one in _annotations(data, file, folder / file)]
     owners = _owners([(one.file, one.named) for one in annotations], images)
     published, orphans = assemble(images, [(one, owners[one.file, one.named]) for one in annotations])
-    return Reading(published, orphans)
+    return SourceReading(published, orphans)
 
 
 def evidence(folder: Path, files: Sequence[str]) -> str | None:
@@ -73,18 +73,18 @@ def _document(path: Path) -> dict[str, Any]:
     return data if is_coco else {}
 
 
-def _annotations(data: Mapping[str, Any], file: str, path: Path) -> list[Annotation]:
+def _annotations(data: Mapping[str, Any], file: str, path: Path) -> list[ImageAnnotation]:
     """Return what a COCO file says of each image that it lists, then the rows of images that it does not list."""
     images = _by_id(data["images"], "file_name", path)
     names = {key: _text(entry.get("name")) for key, entry in _by_id(data["categories"], "name", path).items()}
-    rows: dict[str, list[Row]] = {_file_name(image): [] for image in images.values()}
-    lost: list[Row] = []
+    rows: dict[str, list[PublishedRow]] = {_file_name(image): [] for image in images.values()}
+    lost: list[PublishedRow] = []
     for place, entry in enumerate(data["annotations"], start=1):
         image = images.get(_id(entry, "image_id"))
-        (lost if image is None else rows[_file_name(image)]).append(_row(entry, Row(file, place), names))
+        (lost if image is None else rows[_file_name(image)]).append(_row(entry, PublishedRow(file, place), names))
     sizes = {_file_name(image): _declared(image) for image in images.values()}
-    listed = [Annotation(file, tuple(found), declared=sizes[name], named=name) for name, found in rows.items()]
-    return [*listed, Annotation(file, tuple(lost), detail="`images` has no such id")] if lost else listed
+    listed = [ImageAnnotation(file, tuple(found), declared=sizes[name], named=name) for name, found in rows.items()]
+    return [*listed, ImageAnnotation(file, tuple(lost), detail="`images` has no such id")] if lost else listed
 
 
 def _by_id(entries: Sequence[Any], key: str, path: Path) -> dict[int | str | None, dict[str, Any]]:
@@ -119,7 +119,7 @@ def _declared(image: Mapping[str, Any]) -> tuple[int, int] | None:
     return (width, height) if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0 else None
 
 
-def _row(entry: Any, row: Row, names: Mapping[int | str | None, str]) -> Row:
+def _row(entry: Any, row: PublishedRow, names: Mapping[int | str | None, str]) -> PublishedRow:
     if not isinstance(entry, dict):
         return _refused(row, "", "unreadable-annotation", f"expected an object, found {quoted(entry)}")
     name, bbox = names.get(_id(entry, "category_id"), ""), entry.get("bbox")
@@ -132,11 +132,15 @@ def _row(entry: Any, row: Row, names: Mapping[int | str | None, str]) -> Row:
     if entry.get("iscrowd"):
         return _refused(row, name, "crowd", "iscrowd is set")
     corners = _corners(bbox)
-    return Row(row.file, row.number, name, corners) if corners else _refused(row, name, "not-a-number", quoted(bbox))
+    return (
+        PublishedRow(row.file, row.number, name, corners)
+        if corners
+        else _refused(row, name, "not-a-number", quoted(bbox))
+    )
 
 
-def _refused(row: Row, name: str, cause: str, detail: str) -> Row:
-    return Row(row.file, row.number, name, cause=cause, detail=detail)
+def _refused(row: PublishedRow, name: str, cause: str, detail: str) -> PublishedRow:
+    return PublishedRow(row.file, row.number, name, cause=cause, detail=detail)
 
 
 def _corners(bbox: Sequence[Any]) -> Corners | None:
@@ -171,7 +175,7 @@ def _likely(file: str, name: str) -> list[str]:
 
 
 def to_json(
-    labelled: Mapping[str, tuple[int, int, Sequence[Label]]], scores: Mapping[str, Sequence[float]] | None = None
+    labelled: Mapping[str, tuple[int, int, Sequence[Annotation]]], scores: Mapping[str, Sequence[float]] | None = None
 ) -> str:
     """Write images (path -> width, height, labels) as COCO: what `read` reads back. Ids are those of `CLASSES`.
 
@@ -190,7 +194,7 @@ def to_json(
     return json.dumps({"images": images, "annotations": boxes, "categories": categories}, indent=1) + "\n"
 
 
-def _entry(label: Label, image_id: int, entry_id: int) -> dict[str, Any]:
+def _entry(label: Annotation, image_id: int, entry_id: int) -> dict[str, Any]:
     box = label.box
     return {
         "id": entry_id,

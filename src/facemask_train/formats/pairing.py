@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from facemask_train.core.types import Published, Row
+from facemask_train.core.types import PublishedImage, PublishedRow
 
 Sizes = Mapping[str, tuple[int, int]]
 """An image's path relative to the source's folder -> its (width, height) as displayed; absent where unreadable."""
@@ -37,18 +37,18 @@ _short.maxstring = _short.maxother = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Annotation:
+class ImageAnnotation:
     """What one file says of one image; `named` is the image's file name as the annotation itself gives it."""
 
     file: str
-    rows: tuple[Row, ...] = ()
+    rows: tuple[PublishedRow, ...] = ()
     cause: str = ""
     detail: str = ""
     declared: tuple[int, int] | None = None
     named: str = ""
 
 
-Claim = tuple[Annotation, Sequence[str]]
+Claim = tuple[ImageAnnotation, Sequence[str]]
 """An annotation and its images: none (an orphan), one, or several that cannot be told apart."""
 
 
@@ -171,15 +171,17 @@ def _narrow(candidates: Sequence[str], file: str, name: str) -> list[str]:
     return found
 
 
-def assemble(images: Sequence[str], claims: Iterable[Claim]) -> tuple[tuple[Published, ...], tuple[Row, ...]]:
+def assemble(
+    images: Sequence[str], claims: Iterable[Claim]
+) -> tuple[tuple[PublishedImage, ...], tuple[PublishedRow, ...]]:
     """Give each image its rows, and return them with the rows of absent images: no row is lost, none twice.
 
     Two annotations of one image are harmless where they agree (their rows are then duplicates), and
     `two-annotations` where they do not. One annotation of several images is `shared-annotation` for each of them;
     its rows are counted with the first.
     """
-    found: defaultdict[str, list[Annotation]] = defaultdict(list)
-    orphans: list[Row] = []
+    found: defaultdict[str, list[ImageAnnotation]] = defaultdict(list)
+    orphans: list[PublishedRow] = []
     for annotation, owners in claims:
         if not owners:
             orphans += [_orphan(row, annotation) for row in annotation.rows]
@@ -193,21 +195,21 @@ def assemble(images: Sequence[str], claims: Iterable[Claim]) -> tuple[tuple[Publ
     return tuple(_publish(image, found[image]) for image in images), tuple(orphans)
 
 
-def _orphan(row: Row, annotation: Annotation) -> Row:
+def _orphan(row: PublishedRow, annotation: ImageAnnotation) -> PublishedRow:
     named = f"no image {quoted(annotation.named)}" if annotation.named else "no image of this file's name"
     return replace(row, corners=None, cause="no-image", detail=annotation.detail or named)
 
 
-def _publish(image: str, annotations: Sequence[Annotation]) -> Published:
+def _publish(image: str, annotations: Sequence[ImageAnnotation]) -> PublishedImage:
     if not annotations:
-        return Published(image, cause="no-label-file", detail="no annotation was found for this image")
+        return PublishedImage(image, cause="no-label-file", detail="no annotation was found for this image")
     rows = tuple(row for annotation in annotations for row in annotation.rows)
     first = next((annotation for annotation in annotations if annotation.cause), annotations[0])
     cause, detail = first.cause, first.detail
     if not cause and len(set(map(_said, annotations))) > 1:
         cause, detail = "two-annotations", " and ".join(annotation.file for annotation in annotations)
-    return Published(image, rows, cause, detail, first.declared)
+    return PublishedImage(image, rows, cause, detail, first.declared)
 
 
-def _said(annotation: Annotation) -> tuple[object, ...]:
+def _said(annotation: ImageAnnotation) -> tuple[object, ...]:
     return tuple((row.name, row.corners, row.cause) for row in annotation.rows)

@@ -18,8 +18,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from facemask_train.core.errors import DataError
-from facemask_train.core.types import Corners, Label, Reading, Row
-from facemask_train.formats.pairing import Annotation, Sizes, assemble, list_files, number, pair, quoted, suffix
+from facemask_train.core.types import Annotation, Corners, PublishedRow, SourceReading
+from facemask_train.formats.pairing import ImageAnnotation, Sizes, assemble, list_files, number, pair, quoted, suffix
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _OBJECT_TAG = re.compile(rb"<object(?=[\s/>]|$)")
 
 
-def read(folder: Path, images: Sequence[str], sizes: Sizes) -> Reading:  # noqa: ARG001 - VOC is in pixels already
+def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:  # noqa: ARG001 - VOC is in pixels already
     """Read every XML file of a folder.
 
     Raises:
@@ -48,7 +48,7 @@ def read(folder: Path, images: Sequence[str], sizes: Sizes) -> Reading:  # noqa:
         )
     owners = pair(images, {annotation.file: annotation.named for annotation in annotations})
     published, orphans = assemble(images, [(annotation, owners[annotation.file]) for annotation in annotations])
-    return Reading(published, orphans)
+    return SourceReading(published, orphans)
 
 
 def evidence(folder: Path, files: Sequence[str]) -> str | None:
@@ -57,7 +57,7 @@ def evidence(folder: Path, files: Sequence[str]) -> str | None:
     return next(found, None)
 
 
-def parse(data: bytes, file: str) -> Annotation | None:
+def parse(data: bytes, file: str) -> ImageAnnotation | None:
     """Parse one XML file; None where it is no annotation at all. Never raises, whatever the bytes."""
     try:
         root = _tree(data)
@@ -69,7 +69,7 @@ def parse(data: bytes, file: str) -> Annotation | None:
         return None
     rows = tuple(_row(item, file, place) for place, item in enumerate(objects, start=1))
     named = (root.findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
-    return Annotation(file, rows, declared=_declared(root), named=named)
+    return ImageAnnotation(file, rows, declared=_declared(root), named=named)
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
@@ -84,26 +84,26 @@ def _tree(data: bytes) -> ElementTree.Element:
     return ElementTree.fromstring(data.lstrip(), ElementTree.XMLParser(target=_NoDoctype()))
 
 
-def _unreadable(data: bytes, file: str, detail: str) -> Annotation:
+def _unreadable(data: bytes, file: str, detail: str) -> ImageAnnotation:
     count = len(_OBJECT_TAG.findall(data.replace(b"\0", b"")))  # without its NULs, UTF-16 reads as ASCII here
-    rows = (Row(file, place, cause="unreadable-annotation", detail=detail) for place in range(1, count + 1))
-    return Annotation(file, tuple(rows), cause="unreadable-annotation", detail=f"{file}: {detail}")
+    rows = (PublishedRow(file, place, cause="unreadable-annotation", detail=detail) for place in range(1, count + 1))
+    return ImageAnnotation(file, tuple(rows), cause="unreadable-annotation", detail=f"{file}: {detail}")
 
 
-def _row(item: ElementTree.Element, file: str, place: int) -> Row:
+def _row(item: ElementTree.Element, file: str, place: int) -> PublishedRow:
     name = (item.findtext("name") or "").strip()
     texts = [(item.findtext(f"bndbox/{corner}") or "").strip() for corner in _CORNERS]
     missing = [f"<{corner}>" for corner, text in zip(_CORNERS, texts, strict=True) if not text]
     if missing:
         what = ", ".join(missing) if item.find("bndbox") is not None else "<bndbox>"
-        return Row(file, place, name, cause="no-box", detail=f"no {what}")
+        return PublishedRow(file, place, name, cause="no-box", detail=f"no {what}")
     values = [number(text) for text in texts]
     if None in values:
-        return Row(file, place, name, cause="not-a-number", detail=quoted(" ".join(texts)))
+        return PublishedRow(file, place, name, cause="not-a-number", detail=quoted(" ".join(texts)))
     if not name:
-        return Row(file, place, cause="unknown-class", detail="no <name>")
+        return PublishedRow(file, place, cause="unknown-class", detail="no <name>")
     x_min, y_min, x_max, y_max = (value - ORIGIN for value in values if value is not None)
-    return Row(file, place, name, (x_min, y_min, x_max, y_max))
+    return PublishedRow(file, place, name, (x_min, y_min, x_max, y_max))
 
 
 def _declared(root: ElementTree.Element) -> tuple[int, int] | None:
@@ -111,7 +111,7 @@ def _declared(root: ElementTree.Element) -> tuple[int, int] | None:
     return (int(width), int(height)) if width and height and min(width, height) >= 1 else None
 
 
-def to_xml(filename: str, labels: Sequence[Label], *, width: int, height: int) -> str:
+def to_xml(filename: str, labels: Sequence[Annotation], *, width: int, height: int) -> str:
     """Write an image's labels as VOC, 1-based: what `read` reads back."""
     root = ElementTree.Element("annotation")
     _put(root, "filename", filename)

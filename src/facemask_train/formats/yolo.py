@@ -26,10 +26,10 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from facemask_train.core.errors import DataError
-from facemask_train.core.types import CLASSES, Box, Label, Reading, Row
+from facemask_train.core.types import CLASSES, Annotation, Box, PublishedRow, SourceReading
 from facemask_train.formats.pairing import (
-    Annotation,
     Claim,
+    ImageAnnotation,
     Sizes,
     assemble,
     list_files,
@@ -51,7 +51,7 @@ _NAMES_ENTRY = re.compile(r"^\s*names\s*=\s*(.+?)\s*$", re.MULTILINE)
 _NO_LABELS = frozenset(["classes", "train", "valid", "val", "test", "readme", "names", "obj", "data"])
 
 
-def read(folder: Path, images: Sequence[str], sizes: Sizes) -> Reading:
+def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:
     """Read every label file of a folder.
 
     Raises:
@@ -67,7 +67,7 @@ def read(folder: Path, images: Sequence[str], sizes: Sizes) -> Reading:
             next_step="check `format:` of this source in configs/sources.yaml; `probe` finds out by itself",
         )
     published, orphans = assemble(images, claims)
-    return Reading(published, orphans, names)
+    return SourceReading(published, orphans, names)
 
 
 def evidence(folder: Path, files: Sequence[str]) -> str | None:
@@ -84,7 +84,7 @@ def _claims(
         text = text_of((folder / file).read_bytes())
         if _is_label_file(file, text, owned=bool(images)):
             size = sizes.get(images[0]) if images else None
-            claims.append((Annotation(file, rows(text, file, names=names, size=size)), images))
+            claims.append((ImageAnnotation(file, rows(text, file, names=names, size=size)), images))
         elif not _usually_something_else(file):
             log.warning("%s: not read, no image has this name and its lines are no labels", file)
     return claims
@@ -112,17 +112,21 @@ def _numbered(text: str) -> list[tuple[int, str]]:
     return [(place, line) for place, line in enumerate(lines, start=1) if line.strip()]
 
 
-def rows(text: str, file: str, *, names: Sequence[str] | None, size: tuple[int, int] | None) -> tuple[Row, ...]:
+def rows(
+    text: str, file: str, *, names: Sequence[str] | None, size: tuple[int, int] | None
+) -> tuple[PublishedRow, ...]:
     """Parse a label file into one row per non-blank line. Never raises, whatever the text.
 
     Args:
         names: the class names by id, or None where there is no names file; a row's name is then its id.
         size: the image's width and height in pixels, or None where they are not known.
     """
-    return tuple(_row(line.split(), Row(file, place), names, size) for place, line in _numbered(text))
+    return tuple(_row(line.split(), PublishedRow(file, place), names, size) for place, line in _numbered(text))
 
 
-def _row(columns: Sequence[str], row: Row, names: Sequence[str] | None, size: tuple[int, int] | None) -> Row:
+def _row(
+    columns: Sequence[str], row: PublishedRow, names: Sequence[str] | None, size: tuple[int, int] | None
+) -> PublishedRow:
     name = _class_name(columns[0], names)
     values = [number(column) for column in columns[1:]]
     if len(columns) != 5:
@@ -139,11 +143,11 @@ def _row(columns: Sequence[str], row: Row, names: Sequence[str] | None, size: tu
     corners = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
     if not all(map(math.isfinite, corners)):
         return _refused(row, name, "not-a-number", f"a corner out of range: {quoted(' '.join(columns[1:]))}")
-    return Row(row.file, row.number, name, corners)
+    return PublishedRow(row.file, row.number, name, corners)
 
 
-def _refused(row: Row, name: str, cause: str, detail: str) -> Row:
-    return Row(row.file, row.number, name, cause=cause, detail=detail)
+def _refused(row: PublishedRow, name: str, cause: str, detail: str) -> PublishedRow:
+    return PublishedRow(row.file, row.number, name, cause=cause, detail=detail)
 
 
 def _class_name(text: str, names: Sequence[str] | None) -> str:
@@ -218,7 +222,7 @@ def _yaml_names(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def lines(labels: Sequence[Label], width: int, height: int) -> str:
+def lines(labels: Sequence[Annotation], width: int, height: int) -> str:
     """Write labels as fmask's own label file: ids of `records.CLASSES`, a line end after each, empty for none.
 
     Raises:
@@ -247,7 +251,7 @@ def _on_grid(low: float, high: float) -> tuple[int, int]:
     return first, first + 1
 
 
-def labels_from(text: str, width: int, height: int) -> tuple[Label, ...]:
+def labels_from(text: str, width: int, height: int) -> tuple[Annotation, ...]:
     """Read back what `lines` wrote.
 
     Raises:
@@ -256,11 +260,11 @@ def labels_from(text: str, width: int, height: int) -> tuple[Label, ...]:
     return tuple(map(_label, rows(text, "", names=CLASSES, size=(width, height))))
 
 
-def _label(row: Row) -> Label:
+def _label(row: PublishedRow) -> Annotation:
     next_step = "build the ensemble again: fmask build-dataset"
     if row.corners is None:
         raise DataError(f"line {row.number}: {row.cause}: {row.detail}", next_step=next_step)
     try:
-        return Label(row.name, Box(*row.corners))
+        return Annotation(row.name, Box(*row.corners))
     except ValueError as error:
         raise DataError(f"line {row.number}: {error}", next_step=next_step) from error

@@ -13,7 +13,7 @@ import yaml
 
 from facemask_train.core.config import read_yaml
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.types import CLASSES, Box, Corners, Label, Progress, no_progress
+from facemask_train.core.types import CLASSES, Annotation, Box, Corners, Progress, no_progress
 from facemask_train.model.ultralytics_compat import device_name, open_ultralytics, use_all_cores
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class ImageResult:
     image: str
     width: int
     height: int
-    labels: tuple[Label, ...]
+    labels: tuple[Annotation, ...]
     detections: tuple[Detection, ...]
 
 
@@ -276,9 +276,9 @@ def _named_boxes(validator: Any, boxes: dict[str, Any], shown: dict[str, Any]) -
     return [(name, tuple(corners)) for name, corners in zip(names, scaled["bboxes"].tolist(), strict=True)]
 
 
-def _label(name: str, corners: Corners, image: str) -> Label:
+def _label(name: str, corners: Corners, image: str) -> Annotation:
     try:
-        return Label(name, Box(*corners))
+        return Annotation(name, Box(*corners))
     except ValueError as error:
         raise DataError(f"{image}: a label that is no box: {error}", next_step="build the ensemble again") from error
 

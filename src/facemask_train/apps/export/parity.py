@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facemask_train.core.types import CLASSES, Label, Progress, no_progress
+from facemask_train.core.types import CLASSES, Annotation, Progress, no_progress
 from facemask_train.eval.measures.average_precision import average_precision, match, rank
 from facemask_train.eval.measures.boxes_table import flatten, overlaps
 from facemask_train.model.validation import CONFIDENCE, Asked, Detection, ImageResult
@@ -68,7 +68,7 @@ class Parity:
 def ask(
     backends: Mapping[str, Asked],
     folder: Path,
-    labels: Mapping[str, Sequence[Label]],
+    labels: Mapping[str, Sequence[Annotation]],
     *,
     progress: Progress = no_progress,
 ) -> dict[str, Answers]:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from facemask_train.core.boxes import inverse, laid_over, match
 from facemask_train.core.recipe import Prefer, Recipe, Split
-from facemask_train.core.types import SPLITS, Label, Record
+from facemask_train.core.types import SPLITS, Annotation, ImageRecord
 from facemask_train.dataset.grouping.duplicates import Pair, groups_of
 from facemask_train.dataset.grouping.label_agreement import Agreement, Copy, Member, agreements, overlap
 from facemask_train.dataset.grouping.split import Families, families, published_split
@@ -29,7 +29,7 @@ LEAK = "copy-in-later-split"
 class Kept:
     """An image of the ensemble: its split, and the first image of its family (the sha256 of it)."""
 
-    record: Record
+    record: ImageRecord
     split: str
     family: str
 
@@ -253,7 +253,7 @@ class _Group:
             return fates[index].action, fates[index].cause
         return ("kept", "") if self.members[index].record is not None else ("refused", self.members[index].cause)
 
-    def _over(self, index: int, kept: int) -> tuple[Label, ...]:
+    def _over(self, index: int, kept: int) -> tuple[Annotation, ...]:
         """Return a member's labels as they lie on the kept image."""
         record, target = self.members[index].record, self.members[kept].record
         if record is None or target is None:
@@ -264,7 +264,7 @@ class _Group:
         return laid_over(record.labels, (record.width, record.height), (target.width, target.height), steps)
 
 
-def _labels(member: Member) -> tuple[Label, ...]:
+def _labels(member: Member) -> tuple[Annotation, ...]:
     return member.record.labels if member.record is not None else ()
 
 

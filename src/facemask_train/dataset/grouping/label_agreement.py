@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from facemask_train.core.types import Label, Record
+from facemask_train.core.types import Annotation, ImageRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Member:
     source: str
     path: str
     sha256: str
-    record: Record | None
+    record: ImageRecord | None
     cause: str = ""
 
     @property
@@ -43,7 +43,7 @@ class Copy:
     cause: str
     orientation: int
     likeness: float
-    labels: tuple[Label, ...] = ()
+    labels: tuple[Annotation, ...] = ()
     matched: tuple[int, ...] = ()
     overlaps: tuple[float, ...] = ()
 

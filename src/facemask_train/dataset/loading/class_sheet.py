@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from facemask_train.core.drawing import open_upright
 from facemask_train.core.files import write_bytes
-from facemask_train.core.types import Row
+from facemask_train.core.types import PublishedRow
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,7 +17,7 @@ _TILE = 96  # pixels
 _COLUMNS = 12
 
 
-def class_sheet(folder: Path, rows: Iterable[tuple[str, Row]], target: Path) -> None:
+def class_sheet(folder: Path, rows: Iterable[tuple[str, PublishedRow]], target: Path) -> None:
     """Draw a contact sheet of crops, one band for each published class, so that a person can name them.
 
     Args:
@@ -27,7 +27,7 @@ def class_sheet(folder: Path, rows: Iterable[tuple[str, Row]], target: Path) -> 
 
     from PIL import Image, ImageDraw
 
-    by_class: dict[str, list[tuple[str, Row]]] = {}
+    by_class: dict[str, list[tuple[str, PublishedRow]]] = {}
     for path, row in rows:
         by_class.setdefault(row.name, []).append((path, row))
     sheet = Image.new("RGB", (_COLUMNS * _TILE, max(1, len(by_class)) * (_TILE + 24)), "white")
@@ -43,18 +43,18 @@ def class_sheet(folder: Path, rows: Iterable[tuple[str, Row]], target: Path) -> 
     write_bytes(target, stream.getvalue())
 
 
-def _crops(folder: Path, rows: Sequence[tuple[str, Row]]) -> list[Image]:
+def _crops(folder: Path, rows: Sequence[tuple[str, PublishedRow]]) -> list[Image]:
     """Return the largest of a sample of boxes, as square tiles with a little of what is around them."""
     step = max(1, len(rows) // (8 * _COLUMNS))
     largest = sorted(rows[::step], key=lambda pair: -_shorter_side(pair[1]))[:_COLUMNS]
     return [_crop(folder / path, row) for path, row in largest]
 
 
-def _shorter_side(row: Row) -> float:
+def _shorter_side(row: PublishedRow) -> float:
     return min(row.corners[2] - row.corners[0], row.corners[3] - row.corners[1]) if row.corners else 0
 
 
-def _crop(path: Path, row: Row) -> Image:
+def _crop(path: Path, row: PublishedRow) -> Image:
     image = open_upright(path)
     x_min, y_min, x_max, y_max = row.corners or (0.0, 0.0, *map(float, image.size))
     half = max(8.0, 0.65 * max(x_max - x_min, y_max - y_min))

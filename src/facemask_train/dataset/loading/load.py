@@ -11,7 +11,7 @@ from facemask_train import formats
 from facemask_train.core.config import Source
 from facemask_train.core.errors import ClassMapError, FmaskError
 from facemask_train.core.recipe import Recipe
-from facemask_train.core.types import CLASSES, WORN_INCORRECTLY, Reading, Record, Row
+from facemask_train.core.types import CLASSES, WORN_INCORRECTLY, ImageRecord, PublishedRow, SourceReading
 from facemask_train.dataset.grouping.groups import Fate
 from facemask_train.dataset.loading.class_sheet import class_sheet
 from facemask_train.dataset.loading.image_index import Catalogue
@@ -48,8 +48,8 @@ class Gathered:
     """
 
     catalogue: Catalogue
-    records: tuple[Record, ...]
-    rows: Mapping[str, tuple[Row, ...]]
+    records: tuple[ImageRecord, ...]
+    rows: Mapping[str, tuple[PublishedRow, ...]]
     problems: tuple[Problem, ...]
     rules: Rules
     came: Mapping[str, int]
@@ -126,7 +126,7 @@ def check_books(name: str, gathered: Gathered, images: int, labels: int) -> None
         )
 
 
-def _classes(root: Path, name: str, source: Source, reading: Reading) -> Mapping[str, str]:
+def _classes(root: Path, name: str, source: Source, reading: SourceReading) -> Mapping[str, str]:
     """Return what each name in the reading's rows means.
 
     Raises:
@@ -142,7 +142,7 @@ def _classes(root: Path, name: str, source: Source, reading: Reading) -> Mapping
     raise _ask_for_classes(root, name, source, reading)
 
 
-def _ask_for_classes(root: Path, name: str, source: Source, reading: Reading) -> ClassMapError:
+def _ask_for_classes(root: Path, name: str, source: Source, reading: SourceReading) -> ClassMapError:
     """Draw what each class looks like, and make the error that asks for the class map."""
     pairs = [(image.path, row) for image in reading.images for row in image.rows if row.corners]
     histogram = Counter(row.name for _, row in pairs)

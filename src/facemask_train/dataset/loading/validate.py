@@ -10,7 +10,17 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from facemask_train.core.boxes import oriented
-from facemask_train.core.types import CLASSES, WORN_INCORRECTLY, Box, Corners, Label, Published, Reading, Record, Row
+from facemask_train.core.types import (
+    CLASSES,
+    WORN_INCORRECTLY,
+    Annotation,
+    Box,
+    Corners,
+    ImageRecord,
+    PublishedImage,
+    PublishedRow,
+    SourceReading,
+)
 from facemask_train.dataset.loading.images import Facts
 
 UNKNOWN = "unknown"
@@ -49,9 +59,9 @@ class Problem:
 class Cleaned:
     """What became of a source's images. `rows` holds, by image path, the rows that became a record's labels."""
 
-    records: tuple[Record, ...]
+    records: tuple[ImageRecord, ...]
     problems: tuple[Problem, ...]
-    rows: Mapping[str, tuple[Row, ...]]
+    rows: Mapping[str, tuple[PublishedRow, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +72,22 @@ class Rules:
     classes: Mapping[str, str]
     worn_incorrectly: Worn
 
-    def meaning(self, row: Row) -> str:
+    def meaning(self, row: PublishedRow) -> str:
         return UNKNOWN if row.cause == "unknown-class" else self.classes.get(row.name, UNKNOWN)
 
-    def problem(self, row: Row, image: str, action: Action, cause: str, detail: str) -> Problem:
+    def problem(self, row: PublishedRow, image: str, action: Action, cause: str, detail: str) -> Problem:
         meaning = self.meaning(row)
         return Problem(self.source, image, "box", action, cause, detail, row.file, row.number, meaning, row.name)
 
 
-def clean(reading: Reading, facts: Mapping[str, Facts], rules: Rules) -> Cleaned:
+def clean(reading: SourceReading, facts: Mapping[str, Facts], rules: Rules) -> Cleaned:
     """Turn what a source published into records and problems.
 
     Args:
         facts: by image path, for every image of the reading.
     """
-    records: list[Record] = []
-    rows: dict[str, tuple[Row, ...]] = {}
+    records: list[ImageRecord] = []
+    rows: dict[str, tuple[PublishedRow, ...]] = {}
     problems = [rules.problem(row, "", "refused", row.cause, row.detail) for row in reading.orphans]
     for image in reading.images:
         record, kept, found = _clean_image(image, facts[image.path], rules)
@@ -88,7 +98,9 @@ def clean(reading: Reading, facts: Mapping[str, Facts], rules: Rules) -> Cleaned
     return Cleaned(tuple(records), tuple(problems), rows)
 
 
-def _clean_image(image: Published, facts: Facts, rules: Rules) -> tuple[Record | None, tuple[Row, ...], list[Problem]]:
+def _clean_image(
+    image: PublishedImage, facts: Facts, rules: Rules
+) -> tuple[ImageRecord | None, tuple[PublishedRow, ...], list[Problem]]:
     """Return an image's record (None: refused), the rows that its labels are made of, and its problems."""
     cause, detail = _refusal(image, facts, rules)
     if cause:
@@ -98,11 +110,11 @@ def _clean_image(image: Published, facts: Facts, rules: Rules) -> tuple[Record |
     if facts.repairs:
         words = "+".join(facts.repairs)
         problems.insert(0, Problem(rules.source, image.path, "image", "repaired", words))
-    record = Record(rules.source, image.path, facts.sha256, facts.width, facts.height, tuple(labels))
+    record = ImageRecord(rules.source, image.path, facts.sha256, facts.width, facts.height, tuple(labels))
     return record, tuple(rows), problems
 
 
-def _refusal(image: Published, facts: Facts, rules: Rules) -> tuple[str, str]:
+def _refusal(image: PublishedImage, facts: Facts, rules: Rules) -> tuple[str, str]:
     """Return why the whole image is refused (cause, detail), or two empty strings."""
     if facts.cause:
         return facts.cause, facts.detail
@@ -116,7 +128,7 @@ def _refusal(image: Published, facts: Facts, rules: Rules) -> tuple[str, str]:
     return "", ""
 
 
-def _refused_rows(image: Published, cause: str, rules: Rules) -> Iterator[Problem]:
+def _refused_rows(image: PublishedImage, cause: str, rules: Rules) -> Iterator[Problem]:
     """Give each row of a refused image its own cause where it has one, or the image's."""
     for row in image.rows:
         if row.cause and row.cause != "no-image-size":
@@ -131,14 +143,16 @@ def _refused_rows(image: Published, cause: str, rules: Rules) -> Iterator[Proble
 class _Verdict:
     """A row's label (None: refused), and the cause and detail of its repair or refusal."""
 
-    label: Label | None
+    label: Annotation | None
     cause: str = ""
     detail: str = ""
 
 
-def _clean_rows(image: Published, facts: Facts, rules: Rules) -> tuple[list[Label], list[Row], list[Problem]]:
-    labels: list[Label] = []
-    rows: list[Row] = []
+def _clean_rows(
+    image: PublishedImage, facts: Facts, rules: Rules
+) -> tuple[list[Annotation], list[PublishedRow], list[Problem]]:
+    labels: list[Annotation] = []
+    rows: list[PublishedRow] = []
     problems: list[Problem] = []
     turned = image.declared is not None and image.declared != (facts.width, facts.height)
     for row in image.rows:
@@ -152,7 +166,7 @@ def _clean_rows(image: Published, facts: Facts, rules: Rules) -> tuple[list[Labe
     return labels, rows, problems
 
 
-def _judge(row: Row, facts: Facts, rules: Rules) -> _Verdict:
+def _judge(row: PublishedRow, facts: Facts, rules: Rules) -> _Verdict:
     if row.corners is None:
         return _Verdict(None, row.cause, row.detail)
     name = rules.meaning(row)
@@ -163,10 +177,10 @@ def _judge(row: Row, facts: Facts, rules: Rules) -> _Verdict:
     if name not in CLASSES:
         return _Verdict(None, "unknown-class", f"found {row.name!r}, known: {', '.join(rules.classes)}")
     box, cause, detail = _inside(row.corners, facts.width, facts.height)
-    return _Verdict(Label(name, box) if box else None, cause, detail)
+    return _Verdict(Annotation(name, box) if box else None, cause, detail)
 
 
-def _judge_turned(row: Row, facts: Facts, rules: Rules) -> _Verdict:
+def _judge_turned(row: PublishedRow, facts: Facts, rules: Rules) -> _Verdict:
     """Judge a row whose box was drawn on the pixels as stored, before the EXIF turn."""
     upright = row.corners and oriented(row.corners, *facts.stored, EXIF_TURNS[facts.orientation])
     verdict = _judge(replace(row, corners=upright), facts, rules)
@@ -175,7 +189,7 @@ def _judge_turned(row: Row, facts: Facts, rules: Rules) -> _Verdict:
     return replace(verdict, cause="+".join(filter(None, ("exif-turned", verdict.cause))))
 
 
-def _once(verdict: _Verdict, labels: list[Label]) -> _Verdict:
+def _once(verdict: _Verdict, labels: list[Annotation]) -> _Verdict:
     """Refuse a label whose place is taken by an earlier one."""
     twin = _twin(verdict.label, labels) if verdict.label else None
     if verdict.label is None or twin is None:
@@ -202,7 +216,7 @@ def _inside(corners: Corners, width: int, height: int) -> tuple[Box | None, str,
     return Box(*clipped), "past-edge", f"found {shown} in {width} x {height} px"
 
 
-def _twin(label: Label, labels: list[Label]) -> Label | None:
+def _twin(label: Annotation, labels: list[Annotation]) -> Annotation | None:
     """Return an earlier label on the same box, to a thousandth of a pixel."""
     place = [round(corner, 3) for corner in label.box.corners]
     return next((other for other in labels if [round(corner, 3) for corner in other.box.corners] == place), None)

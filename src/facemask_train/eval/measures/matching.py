@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from facemask_train.core.boxes import iou
-from facemask_train.core.types import CLASSES, Label
+from facemask_train.core.types import CLASSES, Annotation
 from facemask_train.model.validation import Detection, ImageResult
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ KINDS: tuple[Kind, ...] = ("missed", "wrong class", "false box")
 class Pair:
     """A label and the detection that answers it; one of them is None where nothing does."""
 
-    label: Label | None
+    label: Annotation | None
     detection: Detection | None
 
 
@@ -77,7 +77,7 @@ def confusion(images: Iterable[ImageResult], confidence: float) -> np.ndarray:
     return counts
 
 
-def _index(face: Label | Detection | None) -> int:
+def _index(face: Annotation | Detection | None) -> int:
     return len(CLASSES) if face is None else CLASSES.index(face.name)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from facemask_train.core.types import Label
+from facemask_train.core.types import Annotation
 from facemask_train.eval.measures.average_precision import average_precision, resampled
 from facemask_train.eval.measures.bootstrap import Interval, difference, resample, student
 from facemask_train.eval.measures.boxes_table import flatten
@@ -135,7 +135,7 @@ class Disagreement:
     """
 
     result: ImageResult
-    label: Label
+    label: Annotation
     right: int
     answers: tuple[Detection | None, Detection | None]
 

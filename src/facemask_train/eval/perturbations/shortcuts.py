@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from facemask_train.core.boxes import iou
 from facemask_train.core.drawing import open_upright
 from facemask_train.core.files import digest_data
-from facemask_train.core.types import CLASSES, Box, Label, Progress, no_progress
+from facemask_train.core.types import CLASSES, Annotation, Box, Progress, no_progress
 from facemask_train.eval.measures.bootstrap import Interval, resample, share
 from facemask_train.eval.measures.matching import MATCH_IOU
 from facemask_train.eval.perturbations.kinds import KINDS, Kind, edit, kinds_for
@@ -50,7 +50,7 @@ class Face:
 
     image: str
     number: int
-    label: Label
+    label: Annotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Asked:
     outcomes: tuple[Outcome, ...]
 
 
-def large_faces(images: Mapping[str, Sequence[Label]], *, least: float = LEAST_SIDE, most: int) -> list[Face]:
+def large_faces(images: Mapping[str, Sequence[Annotation]], *, least: float = LEAST_SIDE, most: int) -> list[Face]:
     """Return the faces that are large enough, at most so many of a class, in the order of the images' digests."""
     everything = [
         Face(image, number, label)
@@ -104,7 +104,7 @@ def large_faces(images: Mapping[str, Sequence[Label]], *, least: float = LEAST_S
 def ask(
     detector: Detector,
     folder: Path,
-    labelled: Mapping[str, Sequence[Label]],
+    labelled: Mapping[str, Sequence[Annotation]],
     *,
     threshold: float,
     least: float = LEAST_SIDE,

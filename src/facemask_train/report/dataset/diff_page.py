@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from facemask_train.core.types import CLASSES, SPLITS, Label
+from facemask_train.core.types import CLASSES, SPLITS, Annotation
 from facemask_train.dataset.contents import Held, Holdings
 from facemask_train.dataset.diff import Change, Difference, changed_labels
 from facemask_train.report import html
@@ -152,6 +152,6 @@ def _pair(before: Holdings, after: Holdings, change: Change) -> html.ImageSet:
     return html.ImageSet(f"{change.held.source} · {change.held.source_image}", aside, items)
 
 
-def _side(held: Holdings, one: Held, changed: Sequence[Label]) -> html.Shown:
+def _side(held: Holdings, one: Held, changed: Sequence[Annotation]) -> html.Shown:
     marks = [Mark(label.name, label.box.corners, strong=label in changed) for label in one.labels]
     return draw(held.folder / one.image, marks, one.size, caption=one.split, mark=held.name, longest=_PAIR_LONGEST)

@@ -14,7 +14,7 @@ from pathlib import Path
 from facemask_train import formats
 from facemask_train.core.boxes import oriented
 from facemask_train.core.errors import FmaskError
-from facemask_train.core.types import Box, Row
+from facemask_train.core.types import Box, PublishedRow
 from facemask_train.dataset.contents import Holdings, Member, Name
 from facemask_train.dataset.loading.images import orientation_of
 from facemask_train.report.dataset.thumbnails import Mark
@@ -43,7 +43,7 @@ def published_marks(root: Path, held: Holdings, names: Iterable[Name]) -> dict[N
 
 def _published(
     root: Path, held: Holdings, source: str, paths: Iterable[str]
-) -> Iterator[tuple[str, tuple[int, int], tuple[Row, ...]]]:
+) -> Iterator[tuple[str, tuple[int, int], tuple[PublishedRow, ...]]]:
     """Give each wanted image's path, its size in pixels, and its rows."""
     files = source_folder(root, source) / "files"
     sizes = {path: size for path in paths if (size := _size(files / path)) is not None}
@@ -69,7 +69,7 @@ def _size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _turned(rows: Iterable[tuple[Row, str]], size: tuple[int, int], member: Member) -> Iterator[Mark]:
+def _turned(rows: Iterable[tuple[PublishedRow, str]], size: tuple[int, int], member: Member) -> Iterator[Mark]:
     for row, name in rows:
         try:
             box = Box(*row.corners) if row.corners else None

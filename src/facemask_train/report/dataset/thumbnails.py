@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from facemask_train.core.drawing import outline
 from facemask_train.core.files import digest_file
-from facemask_train.core.types import CLASSES, Corners, Label
+from facemask_train.core.types import CLASSES, Annotation, Corners
 from facemask_train.dataset.loading.images import orientation_of, plain_rgb
 from facemask_train.report.html import SERIES, Shown, embed
 
@@ -37,7 +37,7 @@ class Mark:
     strong: bool = True
 
 
-def marks_of(labels: Iterable[Label]) -> list[Mark]:
+def marks_of(labels: Iterable[Annotation]) -> list[Mark]:
     return [Mark(label.name, label.box.corners) for label in labels]
 
 
