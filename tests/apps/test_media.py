@@ -224,7 +224,7 @@ def test_a_video_gives_each_frame_with_its_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("every", "taken"), [(0.5, [0, 5, 10]), (0.4, [0, 4, 8, 12]), (0.05, [*range(15)]), (9, [0])])
 def test_a_video_is_sampled_every_so_many_seconds(every: float, taken: list[int], tmp_path: Path) -> None:
-    found = frames(find_sources([video(tmp_path / "a.mp4", seconds=1.5)]), every=every)
+    found = frames(find_sources([video(tmp_path / "a.mp4", seconds=1.5)]), frame_interval=every)
     assert [one.index for one in found if isinstance(one, Frame)] == taken
 
 

@@ -370,7 +370,7 @@ def test_a_video_is_written_as_one_that_plays(ask: Callable[..., Predicted], tmp
 
 
 def test_a_sampled_video_has_the_frames_that_were_taken(ask: Callable[..., Predicted], tmp_path: Path) -> None:
-    done = ask(clip(tmp_path / "clip.mp4", frames=12), wish=Wish(every=0.5))
+    done = ask(clip(tmp_path / "clip.mp4", frames=12), wish=Wish(frame_interval=0.5))
     assert done.found["frames"] == 3
     assert {row["frame"] for row in rows(done.folder)} <= {"0", "5", "10"}
     assert media.frame_rate(done.folder / "images" / "clip.mp4") == pytest.approx(2)

@@ -196,7 +196,7 @@ def test_a_time_of_many_images_is_an_hour_and_no_moment(tmp_path: Path) -> None:
 
 
 def test_what_shows_the_same_people_is_one_cluster() -> None:
-    calendar = Calendar(block=60)
+    calendar = Calendar(cluster_seconds=60)
 
     def at(seconds: float, place: str = "gate") -> Moment:
         return Moment(place, NOON + timedelta(seconds=seconds), clock=True, exact=True)
@@ -348,7 +348,11 @@ def test_a_video_is_sampled_by_its_clock_and_its_blocks_are_clusters(
     for index in range(16):
         writer.write(scene(index, 96, 96))
     writer.release()
-    plan = Plan(Calendar("minute", start=datetime(2026, 11, 25, 7, 59, 56), block=2.0), {"block": 2.0}, every=1.0)
+    plan = Plan(
+        Calendar("minute", start=datetime(2026, 11, 25, 7, 59, 56), cluster_seconds=2.0),
+        {"cluster_seconds": 2.0},
+        frame_interval=1.0,
+    )
     said = ask(path, plan=plan).found
     assert (said["images"], said["clusters"]) == (8, 4)
     assert [(one["time"], one["images"]) for one in said["bins"]] == [

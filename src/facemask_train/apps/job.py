@@ -42,11 +42,11 @@ def together(detector: Detector) -> int:
 
 
 def readable(
-    sources: Sequence[Source], every: float | None, problems: list[Problem], progress: Progress, doing: str
+    sources: Sequence[Source], frame_interval: float | None, problems: list[Problem], progress: Progress, doing: str
 ) -> Iterator[Frame]:
     """Yield images and frames; problems are put aside."""
     places = {source.path: place for place, source in enumerate(sources)}
-    for one in media.frames(sources, every=every):
+    for one in media.frames(sources, frame_interval=frame_interval):
         progress(doing, places[one.path if isinstance(one, Problem) else one.source], len(sources))
         if isinstance(one, Problem):
             problems.append(one)

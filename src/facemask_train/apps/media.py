@@ -165,12 +165,12 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def frames(
-    sources: Iterable[Source], *, every: float | None = None, workers: int = 0, max_pixels: int = MAX_PIXELS
+    sources: Iterable[Source], *, frame_interval: float | None = None, workers: int = 0, max_pixels: int = MAX_PIXELS
 ) -> Iterator[Frame | Problem]:
     """Yield what the sources show, in their order, and in its place what could not be read.
 
     Args:
-        every: seconds between the frames that are taken of a video; each frame where it is None.
+        frame_interval: seconds between the frames that are taken of a video; each frame where it is None.
         workers: threads that decode; 0: one for each core.
         max_pixels: a larger image is not decoded.
     """
@@ -180,7 +180,7 @@ def frames(
         for is_video, group in itertools.groupby(sources, key=lambda source: source.is_video):
             if is_video:
                 for source in group:
-                    yield from _one_ahead(pool, _video(source, every, max_pixels))
+                    yield from _one_ahead(pool, _video(source, frame_interval, max_pixels))
             else:
                 coming = (pool.submit(_image, source, max_pixels) for source in group)
                 yield from _ahead(coming, _AHEAD * threads)
@@ -285,7 +285,7 @@ def frame_rate(path: Path) -> float:
         capture.release()
 
 
-def _video(source: Source, every: float | None, max_pixels: int) -> Iterator[Frame | Problem]:
+def _video(source: Source, frame_interval: float | None, max_pixels: int) -> Iterator[Frame | Problem]:
     import cv2
 
     capture = open_video(source.path)
@@ -296,24 +296,24 @@ def _video(source: Source, every: float | None, max_pixels: int) -> Iterator[Fra
         elif width * height > max_pixels:
             yield Problem(source.path, f"too large: {width:.0f} x {height:.0f} px, more than {max_pixels:,} in all")
         else:
-            yield from _shown(source, capture, every)
+            yield from _shown(source, capture, frame_interval)
     finally:
         capture.release()
 
 
-def _shown(source: Source, capture: Any, every: float | None) -> Iterator[Frame | Problem]:
-    """Yield the frames of an open video: all of them, or the first at or after each multiple of `every` seconds."""
+def _shown(source: Source, capture: Any, frame_interval: float | None) -> Iterator[Frame | Problem]:
+    """Yield the frames of an open video: all, or the first one at or after each multiple of `frame_interval`."""
     import cv2
 
     expected, rate = (capture.get(key) for key in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS))
     index, due = 0, 0
     while capture.grab():
         time = _time(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, index, rate)
-        if every is None or time >= due * every - 1e-6:
+        if frame_interval is None or time >= due * frame_interval - 1e-6:
             read, pixels = capture.retrieve()
             if read:
                 yield Frame(source.path, source.name, index, time, None, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
-            due = due if every is None else math.floor((time + 1e-6) / every) + 1
+            due = due if frame_interval is None else math.floor((time + 1e-6) / frame_interval) + 1
         index += 1
     if not index:
         yield Problem(source.path, "no frame can be read")

@@ -21,7 +21,7 @@ from facemask_train.eval.thresholds import Threshold
 from facemask_train.model.detector import Detector, load_detector, one_per_face
 from facemask_train.model.validation import Detection
 
-PREDICT_VERSION = 1
+PREDICT_VERSION = 2
 """Raised by hand when what a prediction holds changes, so that earlier ones are made anew."""
 
 MARKER = "predictions.json"
@@ -35,12 +35,12 @@ class Wish:
     Attributes:
         save: of `writers.KINDS`.
         anonymize: cover every face, also a doubtful one, in each image and video that is written.
-        every: seconds between the frames that are taken of a video; each frame where it is None.
+        frame_interval: seconds between the frames that are taken of a video; each frame where it is None.
     """
 
     save: Sequence[str] = DEFAULT_SAVE
     anonymize: bool = False
-    every: float | None = None
+    frame_interval: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def _inputs(
         "confidence": point.value,
         "save": list(wish.save),
         "anonymize": wish.anonymize,
-        "every": wish.every,
+        "frame_interval": wish.frame_interval,
         "sources": job.digest_of(sources),
     }
 
@@ -163,7 +163,7 @@ def _written(
     """Fill a folder, and return what was counted."""
     problems: list[Problem] = []
     names, tally = media.output_names(sources), _Tally()
-    read = job.readable(sources, wish.every, problems, progress, "predicting")
+    read = job.readable(sources, wish.frame_interval, problems, progress, "predicting")
     lowest = min(confidence, anonymizer.DOUBTFUL) if wish.anonymize else confidence
     answered = job.answered(detector, read, lowest, batch)
     looked = anonymizer.lasting(_again(detector, answered, batch)) if wish.anonymize else _bare(answered)
@@ -218,9 +218,9 @@ def _rounded(corners: Corners) -> Corners:
 
 def _rates(wish: Wish) -> Any:
     """Return what tells a written video's frames a second: the source's, or as many as were taken, 1 at least."""
-    if wish.every is None:
+    if wish.frame_interval is None:
         return media.frame_rate
-    sampled = max(1 / wish.every, 1.0)
+    sampled = max(1 / wish.frame_interval, 1.0)
     return lambda path: min(sampled, media.frame_rate(path))
 
 

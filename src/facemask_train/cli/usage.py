@@ -44,9 +44,9 @@ def predict(
         bool,
         typer.Option("--anonymize", help="Cover every face that is found, also a doubtful one, in what is written."),
     ] = False,
-    every: Annotated[
+    frame_interval: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Seconds between the frames taken of a video; without it each frame."),
+        typer.Option(min=0.001, help="Seconds between the video frames to process (default: every frame)."),
     ] = None,
     out: Out = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images at once; 1 on a CPU, 16 on a GPU.")] = None,
@@ -73,7 +73,7 @@ def predict(
         precision=precision,
         batch=batch,
         out=out,
-        wish=stage.Wish(tuple(save or stage.DEFAULT_SAVE), anonymize, every),
+        wish=stage.Wish(tuple(save or stage.DEFAULT_SAVE), anonymize, frame_interval),
         progress=term.progress,
     )
     term.result(_predict_json(done), *_predict_lines(done))
@@ -93,12 +93,16 @@ def survey(
         str | None, typer.Option(help="Place and time in the names: '{place}_{time:%Y%m%d-%H%M}*'.")
     ] = None,
     start: Annotated[str | None, typer.Option(help="When the video begins: '2026-11-25 14:30'.")] = None,
-    every: Annotated[float, typer.Option(min=0.001, help="Seconds between the frames taken of a video.")] = 10.0,
-    block: Annotated[
-        float, typer.Option(min=0.001, help="Seconds of one place or video that count as one moment: the same people.")
+    frame_interval: Annotated[
+        float, typer.Option(min=0.001, help="Seconds between the video frames to process.")
+    ] = 10.0,
+    cluster_seconds: Annotated[
+        float,
+        typer.Option(min=0.001, help="Images of one place or video within this many seconds form one cluster."),
     ] = 60.0,
-    least_side: Annotated[
-        float, typer.Option(min=0, help="A smaller face is unknown: pixels of its side, as the detector sees it.")
+    min_face: Annotated[
+        float,
+        typer.Option(min=0, help="Smallest face that is classified, in pixels at the detector's input size."),
     ] = 8.0,
     imgsz: Size = None,
     confidence: Annotated[
@@ -122,25 +126,31 @@ def survey(
     from facemask_train.apps.survey.detector_errors import Which
     from facemask_train.core.files import digest_file
 
-    calendar = _calendar(by, places, pattern, start, block)
+    calendar = _calendar(by, places, pattern, start, cluster_seconds)
     table_of = None if places is None else digest_file(places)
-    told = {"by": by, "places": table_of, "pattern": pattern, "start": start, "block": block}
+    told = {
+        "by": by,
+        "places": table_of,
+        "pattern": pattern,
+        "start": start,
+        "cluster_seconds": cluster_seconds,
+    }
     done = stage.survey(
         root,
         sources,
         run=run,
         weights=weights,
         imgsz=imgsz,
-        which=Which(data, split, confidence, least_side),
+        which=Which(data, split, confidence, min_face),
         device=device or "",
         out=out,
-        plan=stage.Plan(calendar, told, every, keep_faces),
+        plan=stage.Plan(calendar, told, frame_interval, keep_faces),
         progress=term.progress,
     )
     term.result(_survey_json(done), *_survey_lines(done))
 
 
-def _calendar(by: str, places: Path | None, pattern: str | None, start: str | None, block: float) -> Calendar:
+def _calendar(by: str, places: Path | None, pattern: str | None, start: str | None, cluster_seconds: float) -> Calendar:
     from facemask_train.apps.survey import time_bins
 
     return time_bins.Calendar(
@@ -148,7 +158,7 @@ def _calendar(by: str, places: Path | None, pattern: str | None, start: str | No
         time_bins.read_table(places) if places is not None else (),
         time_bins.pattern_of(pattern) if pattern is not None else None,
         time_bins.read_time(start, "--start")[0] if start is not None else None,
-        block,
+        cluster_seconds,
     )
 
 

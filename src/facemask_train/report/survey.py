@@ -280,8 +280,8 @@ def bin_notes(bins: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _method(found: Mapping[str, Any]) -> html.Section:
-    method = [html.paragraph(text.format(least=found["inputs"]["least_side"])) for text in _METHOD]
-    moment = f"{found['inputs'].get('block', 60):g}"
+    method = [html.paragraph(text.format(least=found["inputs"]["min_face"])) for text in _METHOD]
+    moment = f"{found['inputs']['cluster_seconds']:g}"
     method.append(
         html.paragraph(
             f"n counts sightings in {found['images']:,} images, not people. What was taken within {moment} seconds "

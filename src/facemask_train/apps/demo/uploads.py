@@ -122,7 +122,9 @@ def read_video(path: Path, limits: Limits) -> Iterator[Frame]:
     """
     source = media.Source(path, f"video{path.suffix if path.suffix.lower() in media.VIDEO_SUFFIXES else '.mp4'}")
     began = time.monotonic()
-    for number, frame in enumerate(media.frames([source], every=_distance(path, limits), max_pixels=limits.pixels)):
+    for number, frame in enumerate(
+        media.frames([source], frame_interval=_distance(path, limits), max_pixels=limits.pixels)
+    ):
         if isinstance(frame, media.Problem):
             if not number:
                 raise _refusal("video", frame)

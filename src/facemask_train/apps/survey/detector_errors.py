@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.apps.resolve_model import Asked
-from facemask_train.apps.survey.face_rules import LEAST_SIDE, Rule, measure
+from facemask_train.apps.survey.face_rules import MIN_FACE, Rule, measure
 from facemask_train.apps.survey.prevalence import Measured, check
 from facemask_train.core.errors import DataError, MissingError, UsageError
 from facemask_train.core.files import digest_file, read_json
@@ -27,13 +27,13 @@ class Which:
     Attributes:
         data: an ensemble's name; the run's own, or the one evaluated last, where it is None.
         confidence: the operating point; what the evaluation chose where it is None.
-        least_side: of a face that is judged, in pixels as the detector sees it.
+        min_face: of a face that is judged, in pixels as the detector sees it.
     """
 
     data: str | None = None
     split: str = "test"
     confidence: float | None = None
-    least_side: float = LEAST_SIDE
+    min_face: float = MIN_FACE
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -87,7 +87,7 @@ def find_tested(root: Path, asked: Asked, detector: Detector, which: Which) -> T
     folder, said = _evaluation(root, asked, detector.imgsz, which)
     point = said["operating_point"]
     chosen = "user" if which.confidence is not None else str(point["chosen"])
-    rule = Rule(which.confidence or float(point["threshold"]), detector.imgsz, which.least_side)
+    rule = Rule(which.confidence or float(point["threshold"]), detector.imgsz, which.min_face)
     if detector.backend.least > rule.faint:
         raise UsageError(
             f"this export leaves out what is below confidence {detector.backend.least:g} by itself, and unsure faces "
@@ -98,7 +98,7 @@ def find_tested(root: Path, asked: Asked, detector: Detector, which: Which) -> T
     try:
         check(measured)
     except DataError as error:
-        step = "evaluate on a test set that has both (--data), or judge more of it (--confidence, --least-side)"
+        step = "evaluate on a test set that has both (--data), or judge more of it (--confidence, --min-face)"
         raise DataError(f"{folder}: {error}", next_step=step) from error
     digest = digest_file(folder / detections_table.DETECTIONS)
     return Tested(said["ensemble"], which.split, digest, rule, chosen, measured, _brightness(folder))

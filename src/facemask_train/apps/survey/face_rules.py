@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-LEAST_SIDE = 8.0
+MIN_FACE = 8.0
 """Pixels of a face's side, as the detector sees it, from which it is judged: the finest grid of a YOLO detector."""
 
 FAINT = 0.5
@@ -32,12 +32,12 @@ class Rule:
     Attributes:
         confidence: the operating point; an answer has to be above it.
         imgsz: the size in pixels that the longer side of an image is brought to.
-        least_side: of a face, in pixels of the image at that size.
+        min_face: of a face, in pixels of the image at that size.
     """
 
     confidence: float
     imgsz: int
-    least_side: float = LEAST_SIDE
+    min_face: float = MIN_FACE
 
     @property
     def faint(self) -> float:
@@ -68,7 +68,7 @@ def judge(found: Iterable[Detection], rule: Rule, width: int, height: int) -> li
     judged = []
     for one in one_per_face(seen):
         side = rule.side(one.corners, width, height)
-        sure = side >= rule.least_side and one.confidence > rule.confidence and not _contested(one, seen, rule)
+        sure = side >= rule.min_face and one.confidence > rule.confidence and not _contested(one, seen, rule)
         judged.append(Judged(one, CLASSES.index(one.name) if sure else UNKNOWN, side))
     return judged
 

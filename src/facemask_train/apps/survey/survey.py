@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SURVEY_VERSION = 2
+SURVEY_VERSION = 3
 """Raised by hand when what a survey holds changes, so that earlier ones are made anew."""
 
 MARKER, TABLE, PAGE, FACES = "survey.json", "survey.csv", "report.html", "faces"
 CHART, DRAWN = "rates.svg", "rates.png"
-EVERY = 10.0
+FRAME_INTERVAL = 10.0
 """Seconds between the frames that are taken of a video."""
 
 ODD_LIGHT = 0.2
@@ -48,13 +48,13 @@ class Plan:
     Attributes:
         calendar: what tells place and time.
         told: what of it was asked for, as it goes into the survey's inputs.
-        every: seconds between the frames that are taken of a video.
+        frame_interval: seconds between the frames that are taken of a video.
         keep_faces: write an image of every face.
     """
 
     calendar: Calendar = field(default_factory=Calendar)
     told: Mapping[str, Any] = field(default_factory=dict)
-    every: float = EVERY
+    frame_interval: float = FRAME_INTERVAL
     keep_faces: bool = False
 
 
@@ -121,7 +121,7 @@ def survey(
         with replacing(folder) as partial:
             problems: list[Problem] = []
             keep = partial / FACES if plan.keep_faces else None
-            read = job.readable(sources, plan.every, problems, progress, "looking")
+            read = job.readable(sources, plan.frame_interval, problems, progress, "looking")
             answers = job.answered(detector, read, tested.rule.faint, job.together(detector))
             judged = _judged(answers, tested.rule)
             looks = [_look(*one, plan.calendar) for one in _kept(judged, keep, media.output_names(sources))]
@@ -147,10 +147,11 @@ def _inputs(asked: Asked, detector: Detector, tested: Tested, sources: Sequence[
         "backend": detector.backend.name,
         "imgsz": detector.imgsz,
         "confidence": tested.rule.confidence,
-        "least_side": tested.rule.least_side,
+        "min_face": tested.rule.min_face,
         "measured_on": {"ensemble": tested.ensemble, "split": tested.split, "detections": tested.digest},
-        "every": plan.every,
+        "frame_interval": plan.frame_interval,
         "keep_faces": plan.keep_faces,
+        "cluster_seconds": plan.calendar.cluster_seconds,
         **plan.told,
         "sources": job.digest_of(sources),
     }

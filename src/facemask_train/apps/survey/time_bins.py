@@ -18,7 +18,7 @@ from typing import Any
 from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
 
 COLUMNS = ("file", "place", "time")
-BLOCK = 60.0
+CLUSTER_SECONDS = 60.0
 """Seconds that images of one place, or frames of one video, count as one moment: the same people are in them."""
 
 _CUTS: dict[str, Callable[[datetime], datetime]] = {
@@ -65,14 +65,14 @@ class Calendar:
         table: rows (a name, or a glob over names; what is said of it), the first that fits counts.
         pattern: for names, as `pattern_of` returns it.
         start: when the videos begin.
-        block: seconds that count as one moment.
+        cluster_seconds: seconds that count as one moment.
     """
 
     by: str = "day"
     table: Sequence[tuple[str, Moment]] = ()
     pattern: Callable[[str], Moment] | None = None
     start: datetime | None = None
-    block: float = BLOCK
+    cluster_seconds: float = CLUSTER_SECONDS
 
     def moment(self, name: str, taken: datetime | None, seconds: float | None) -> Moment:
         """Return where and when an image was taken.
@@ -108,11 +108,11 @@ class Calendar:
     def cluster(self, name: str, moment: Moment, seconds: float | None) -> tuple[str, ...]:
         """Return what is equal for images that may show the same people at once: one place, or video, and block."""
         if seconds is not None:
-            return "video", name, str(int(seconds // self.block))
+            return "video", name, str(int(seconds // self.cluster_seconds))
         if moment.time is None or not moment.exact:
             return "image", name
         since = (moment.time - datetime(1970, 1, 1)).total_seconds()
-        return "moment", moment.place, str(int(since // self.block))
+        return "moment", moment.place, str(int(since // self.cluster_seconds))
 
 
 def _fits(row: str, name: str) -> bool:
