@@ -13,7 +13,7 @@ quickstart: $(READY)
 	$(BIN)/fmask pipeline --sample --root $(SAMPLE)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n logical --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --timeout 1200

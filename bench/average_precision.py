@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import platform
 import sys
 import time
@@ -23,6 +22,7 @@ from typing import Any
 import faster_coco_eval
 import numpy as np
 
+from facemask_train.core.parallel import usable_cores
 from facemask_train.eval.measures.average_precision import average_precision, match, rank
 from facemask_train.eval.measures.boxes_table import Faces, Flat, overlaps
 from facemask_train.eval.measures.calibration import calibration
@@ -132,7 +132,7 @@ def speed() -> dict[str, Any]:
 def main() -> None:
     result = {
         "command": "python bench/average_precision.py",
-        "device": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
+        "device": f"{usable_cores()} cores, {platform.machine()}, no GPU",
         "date": datetime.now(UTC).date().isoformat(),
         "equality": equality(),
         "speed": speed(),

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from facemask_train.core.parallel import usable_cores
 from facemask_train.core.types import CLASSES
 from facemask_train.eval.measures.bootstrap import resample
 from facemask_train.eval.measures.boxes_table import Faces, Flat
@@ -150,7 +150,7 @@ def main() -> None:
             sys.stderr.write(f"{name}, {images} images: {shown}\n")
     result = {
         "command": f"python bench/coverage.py --repeats {repeats}",
-        "device": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
+        "device": f"{usable_cores()} cores, {platform.machine()}, no GPU",
         "date": datetime.now(UTC).date().isoformat(),
         "level": 0.95,
         "repeats": repeats,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import secrets
 import shutil
 import subprocess
@@ -27,6 +26,7 @@ from statistics import median
 from typing import Any
 
 from facemask_train.core.files import write_json
+from facemask_train.core.parallel import usable_cores
 from facemask_train.sources.sample.scenes import draw_scene
 
 HERE = Path(__file__).parent
@@ -140,7 +140,7 @@ def main() -> None:
             found = measured(site["url"], served.pid, asked.visitors, asked.rounds)
         finally:
             served.terminate()
-    about = {"model": site["model"], "imgsz": site["imgsz"], "cores": os.cpu_count()}
+    about = {"model": site["model"], "imgsz": site["imgsz"], "cores": usable_cores()}
     write_json(HERE / "results" / "demo.json", about | found)
     print(json.dumps(about | found, indent=2))
 

@@ -106,7 +106,7 @@ def about() -> dict[str, Any]:
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return {
-        "device": f"{gpu}, {os.cpu_count()} cores",
+        "device": f"{gpu}, {len(os.sched_getaffinity(0))} cores",
         "python": sys.version.split()[0],
         "torch": torch.__version__,
         "date": datetime.now(UTC).date().isoformat(),
@@ -154,7 +154,8 @@ def bench_loader(given: argparse.Namespace, data: Path, **changes: Any) -> dict[
     """Return what `loader.py feed` measures."""
     import loader
 
-    fixed = {"data": data, "workers": os.cpu_count(), "batch": 64, "weights": "yolov5s.yaml", "epochs": 2, "sets": []}
+    cores = len(os.sched_getaffinity(0))
+    fixed = {"data": data, "workers": cores, "batch": 64, "weights": "yolov5s.yaml", "epochs": 2, "sets": []}
     asked = SimpleNamespace(**{**fixed, "device": given.device, **changes})
     found: dict[str, Any] = loader.feed(asked)
     return found

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import platform
 import tempfile
 import time
@@ -31,6 +30,7 @@ from typing import Any
 
 import yaml
 
+from facemask_train.core.parallel import usable_cores
 from facemask_train.model.ultralytics_compat import open_ultralytics, use_all_cores
 
 HERE = Path(__file__).parent
@@ -57,7 +57,7 @@ def options() -> argparse.Namespace:
     for part in (loaders, fed):
         part.add_argument("data", type=Path, help="an ensemble's folder: data.yaml, images/, labels/")
         part.add_argument("--imgsz", type=int, default=640)
-        part.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of the stock loader, on a GPU")
+        part.add_argument("--workers", type=int, default=usable_cores(), help="processes of the stock loader, on a GPU")
         part.add_argument("--set", dest="sets", nargs="*", default=[], metavar="KEY=VALUE")
     loaders.add_argument("--images", type=int, default=400, help="how many are timed, of each loader")
     loaders.add_argument("--batch", type=int, default=16)
@@ -86,7 +86,7 @@ def machine(given: argparse.Namespace) -> str:
 
     name = "no GPU" if given.device == "cpu" else torch.cuda.get_device_name(int(given.device))
     return (
-        f"{os.cpu_count()} cores, {platform.machine()}, {name}, Python {platform.python_version()}, {torch.__version__}"
+        f"{usable_cores()} cores, {platform.machine()}, {name}, Python {platform.python_version()}, {torch.__version__}"
     )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import platform
 import sys
 from collections.abc import Callable
@@ -26,6 +25,7 @@ import yaml
 from PIL import Image
 
 from facemask_train.core.config import read_train_settings
+from facemask_train.core.parallel import usable_cores
 from facemask_train.dataset.build import build
 from facemask_train.eval.compare import compare
 from facemask_train.eval.evaluate import evaluate
@@ -135,7 +135,7 @@ def main() -> None:
     told = compare(root, ["balanced", "two-toned"], data="balanced").found["pairs"][0]["shortcut"]
     result = {
         "command": f"python bench/shortcut_models.py WORK --images {given.images}",
-        "device": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
+        "device": f"{usable_cores()} cores, {platform.machine()}, no GPU",
         "date": datetime.now(UTC).date().isoformat(),
         "models": found,
         "two_toned_less_balanced": told,

@@ -128,7 +128,7 @@ def report(times: dict[str, list[float]], counts: dict[str, int]) -> dict[str, A
         return [round(mine / theirs, 2) for mine, theirs in zip(times[one], times[other], strict=True)]
 
     return {
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
         "counts": counts,
         "per second": {name: round(median(values)) for name, values in times.items() if name != "again"},
         "v5 / datumaro": ratio("v5", "datumaro"),

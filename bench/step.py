@@ -57,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         draw(Path(folder), asked.batch * (asked.steps + WARM))
         found = {str(size): rounds(size, Path(folder), asked) for size in asked.sizes}
-    about = {"model": asked.model, "batch": asked.batch, "steps": asked.steps, "cores": os.cpu_count()}
+    about = {"model": asked.model, "batch": asked.batch, "steps": asked.steps, "cores": len(os.sched_getaffinity(0))}
     asked.out.write_text(json.dumps(about | {"sizes": found}, indent=1) + "\n")
     print(tables(found))
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 import time
@@ -37,6 +36,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from facemask_train.apps.survey.prevalence import BARE, MASK, MISSED, UNKNOWN, Boxes, Measured, Stream, estimate
+from facemask_train.core.parallel import usable_cores
 from facemask_train.eval.measures.bootstrap import wilson
 
 RATES = (0.02, 0.05, 0.10, 0.30, 0.50, 0.70, 0.90, 0.95, 0.98)
@@ -307,7 +307,7 @@ def main() -> None:
     low = [row for row in inside if row["coverage"]["corrected"] < LEAST_COVERAGE]
     result = {
         "command": f"python bench/survey.py --repeats {given.repeats}",
-        "device": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
+        "device": f"{usable_cores()} cores, {platform.machine()}, no GPU",
         "date": datetime.now(UTC).date().isoformat(),
         "level": 0.95,
         "repeats": given.repeats,

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from typing import Any
 
 from PIL import Image
 
+from facemask_train.core.parallel import usable_cores
 from facemask_train.eval import detections_table
 from facemask_train.sources.sample.scenes import draw_scene
 
@@ -153,7 +153,7 @@ def main() -> None:
     own, new = own_scenes(given.work), new_scenes(given.work, given.repeats, given.scenes)
     result = {
         "command": f"python bench/survey_sample.py WORK --repeats {given.repeats} --scenes {given.scenes}",
-        "device": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
+        "device": f"{usable_cores()} cores, {platform.machine()}, no GPU",
         "date": datetime.now(UTC).date().isoformat(),
         "own": own,
         "new": new,

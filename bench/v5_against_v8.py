@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import platform
 import sys
 import time
@@ -27,6 +26,7 @@ from PIL import Image, ImageDraw
 
 from facemask_train.core.config import config_file, read_train_settings, read_yaml
 from facemask_train.core.drawing import DETECTED, GREY, INK, font, outline
+from facemask_train.core.parallel import usable_cores
 from facemask_train.dataset.build import build
 from facemask_train.eval.compare import compare
 from facemask_train.eval.evaluate import Evaluation, evaluate
@@ -170,7 +170,7 @@ def main() -> None:
     result = {
         "command": f"python bench/v5_against_v8.py WORK --archives DIR --weights {given.weights.name} "
         f"--seen {given.seen} --imgsz {given.imgsz} --batch {given.batch}",
-        "device": f"{os.cpu_count()} cores, {platform.machine()}, {given.device}",
+        "device": f"{usable_cores()} cores, {platform.machine()}, {given.device}",
         "date": datetime.now(UTC).date().isoformat(),
         "minutes": round((time.monotonic() - began) / 60, 1),
         "images": first.images,

@@ -44,6 +44,13 @@ settings.register_profile("fmask", deadline=None)  # a busy machine is no failur
 settings.load_profile("fmask")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers `-n auto` starts: one for each core that this process may use."""
+    from facemask_train.core.parallel import usable_cores
+
+    return usable_cores()
+
+
 def is_address(host: object) -> bool:
     """Say if a host is given by number: nobody is asked for it then."""
     try:

@@ -12,7 +12,7 @@ import pytest
 
 from facemask_train.core import parallel
 from facemask_train.core.errors import UsageError
-from facemask_train.core.parallel import Engine
+from facemask_train.core.parallel import Engine, usable_cores
 from facemask_train.dataset.build import build
 from facemask_train.sources.fetch import fetch
 from helpers.crash import tree
@@ -31,7 +31,7 @@ os.environ["RAY_ADDRESS"] = cluster.address
 try:
     import ray
     from facemask_train.dataset.build import build
-    from facemask_train.core.parallel import Engine
+    from facemask_train.core.parallel import Engine, usable_cores
 
     build(Path(sys.argv[1]), "x", engine=Engine("ray", 2))
     assert [node["Resources"]["CPU"] for node in ray.nodes() if node["Alive"]] == [1, 1]  # so two processes need both
@@ -70,6 +70,60 @@ def test_jobs_are_taken_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> N
     assert next(found) == 0
     assert taken <= 20 * parallel._BATCH
     assert sum(1 for _ in found) == 3199
+
+
+def limit(root: Path, lines: str, files: dict[str, str]) -> Path:
+    """Write the files in which Linux shows a process its CPU limits."""
+    for name, text in {
+        "proc/self/cgroup": lines,
+        **{f"sys/fs/cgroup/{key}": text for key, text in files.items()},
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "cores"),
+    [
+        ("0::/job\n", {}, 16),
+        ("0::/job\n", {"job/cpu.max": "max 100000\n"}, 16),
+        ("0::/job\n", {"job/cpu.max": "200000 100000\n"}, 2),
+        ("0::/job\n", {"job/cpu.max": "150000 100000\n"}, 2),
+        ("0::/job\n", {"job/cpu.max": "1000 100000\n"}, 1),
+        ("0::/job\n", {"job/cpu.max": "9900000 100000\n"}, 16),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "300000 100000\n"}, 3),
+        ("0::/\n", {"cpu.max": "400000 100000\n"}, 4),
+        ("0::/docker/0a1b\n", {"cpu.max": "400000 100000\n"}, 4),
+        ("0::/job\n", {"job/cpu.max": "nonsense\n"}, 16),
+        ("1:cpu:/\n0::/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 16),
+        ("1:cpu:/\n0::/\n", {"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "50000\n"}, 5),
+        (
+            "4:cpu,cpuacct:/job\n",
+            {"cpu,cpuacct/job/cpu.cfs_quota_us": "600000\n", "cpu,cpuacct/job/cpu.cfs_period_us": "100000\n"},
+            6,
+        ),
+        ("4:cpuset:/job\n", {"cpuset/job/cpu.max": "100000 100000\n"}, 16),
+    ],
+)
+def test_cores_follow_the_limits_of_cgroups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str, files: dict[str, str], cores: int
+) -> None:
+    monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda _process: set(range(16)), raising=False)
+    assert usable_cores(limit(tmp_path, lines, files)) == cores
+
+
+def test_cores_follow_the_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited = limit(tmp_path, "0::/job\n", {"job/cpu.max": "800000 100000\n"})
+    monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda _process: {3, 5}, raising=False)
+    assert usable_cores(limited) == 2
+    assert usable_cores(tmp_path / "without cgroups") == 2
+
+
+def test_the_default_number_of_processes_follows_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 3)
+    assert [Engine()._processes(count) for count in (1, 2, 99)] == [1, 2, 3]
+    assert Engine(workers=5)._processes(99) == 5
 
 
 def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

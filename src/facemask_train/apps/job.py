@@ -12,9 +12,9 @@ from facemask_train.apps import media
 from facemask_train.apps.media import Frame, Problem, Source
 from facemask_train.core.errors import DataError, UsageError
 from facemask_train.core.files import digest_data, digest_file, read_json
+from facemask_train.core.parallel import usable_cores
 from facemask_train.core.types import Progress
 from facemask_train.model.detector import Detector
-from facemask_train.model.ultralytics_compat import cores
 from facemask_train.model.validation import Detection
 from facemask_train.train import runs
 
@@ -33,7 +33,7 @@ def on_gpu(device: str) -> bool:
 
 def streams(device: str) -> int:
     """Return how many images are asked about at once: on a CPU one thread for each is faster than all for one."""
-    return 1 if on_gpu(device) else min(cores(), _STREAMS)
+    return 1 if on_gpu(device) else min(usable_cores(), _STREAMS)
 
 
 def together(detector: Detector) -> int:

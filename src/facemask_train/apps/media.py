@@ -21,9 +21,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.errors import MissingError
+from facemask_train.core.parallel import usable_cores
 from facemask_train.dataset.loading.images import BROKEN, orientation_of, plain_rgb
 from facemask_train.formats.pairing import IMAGE_SUFFIXES, is_broken, list_files, suffix
-from facemask_train.model.ultralytics_compat import cores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,7 +174,7 @@ def frames(
         workers: threads that decode; 0: one for each core.
         max_pixels: a larger image is not decoded.
     """
-    threads = workers or min(cores(), 8)
+    threads = workers or min(usable_cores(), 8)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
         for is_video, group in itertools.groupby(sources, key=lambda source: source.is_video):

@@ -22,9 +22,9 @@ from facemask_train.apps.media import Frame
 from facemask_train.core.drawing import CLASS_COLOURS, outline, tag
 from facemask_train.core.errors import FmaskError
 from facemask_train.core.files import write_bytes
+from facemask_train.core.parallel import usable_cores
 from facemask_train.core.types import CLASSES, Annotation, Box
 from facemask_train.formats import coco, yolo
-from facemask_train.model.ultralytics_compat import cores
 from facemask_train.model.validation import Detection
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class ImageWriter:
 
     def __init__(self, folder: Path, names: dict[Path, str], rate: Callable[[Path], float]) -> None:
         self._folder, self._names, self._rate = folder / "images", names, rate
-        self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="write")
+        self._pool = ThreadPoolExecutor(usable_cores(), thread_name_prefix="write")
         self._waiting: list[Future[None]] = []
         self._video: _Video | None = None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from facemask_train.core.errors import UsageError
@@ -18,6 +20,49 @@ _WINDOW = 128  # batches that are out on a cluster at a time
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 EngineKind = Literal["local", "ray"]
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Return how many cores this process may use: the affinity mask, lowered by the CPU limits of its cgroups.
+
+    A limit of 1.5 cores counts as 2: with one process, half a core would stay idle.
+
+    Args:
+        root: the folder that holds `proc/` and `sys/`.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([allowed, *map(math.ceil, _cgroup_limits(root))]))
+
+
+def _cgroup_limits(root: Path) -> Iterator[float]:
+    """Yield the CPU limits, in cores, of the cgroups of this process and of those around them (version 1 or 2)."""
+    mounts = root / "sys/fs/cgroup"
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        below = Path(path.lstrip("/"))
+        for level in (below, *below.parents):  # in a container the path may be the host's: then only "." is found
+            if controllers == "":
+                yield from _limit(_numbers(mounts / level / "cpu.max"))
+            elif "cpu" in controllers.split(","):
+                folder = mounts / controllers / level if (mounts / controllers).is_dir() else mounts / "cpu" / level
+                yield from _limit(_numbers(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"))
+
+
+def _numbers(*paths: Path) -> list[str]:
+    try:
+        return [word for path in paths for word in path.read_text().split()]
+    except OSError:
+        return []
+
+
+def _limit(words: Sequence[str]) -> Iterator[float]:
+    """Yield quota / period, both in microseconds; or nothing without a limit (`max` in version 2, -1 in version 1)."""
+    if len(words) == 2 and all(word.isdecimal() for word in words) and int(words[1]) > 0:
+        yield int(words[0]) / int(words[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +116,7 @@ class Engine:
     def _processes(self, count: int) -> int:
         if self.kind == "ray":
             return self.workers or -1
-        return min(self.workers or os.cpu_count() or 1, count)
+        return min(self.workers or usable_cores(), count)
 
     def _backend(self) -> str:
         if self.kind == "ray":

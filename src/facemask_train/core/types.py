@@ -20,7 +20,10 @@ CLASSES = ("mask", "no_mask")
 """The ensemble's classes; the index is the class id in every file that fmask writes."""
 
 WORN_INCORRECTLY = "worn_incorrectly"
-"""A third meaning that a source's class may have; a recipe says what becomes of it."""
+"""A third meaning that a source's class may have; the recipe decides what happens to it."""
+
+WORN_INCORRECTLY_CAUSE = WORN_INCORRECTLY.replace("_", "-")
+"""The cause of a refusal, spelled with hyphens as all causes are."""
 
 SPLITS = ("train", "val", "test")
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.config import read_yaml
 from facemask_train.core.errors import DataError, MissingError, UsageError
-from facemask_train.model.ultralytics_compat import cores, device_name, open_ultralytics, share_cores
+from facemask_train.core.parallel import usable_cores
+from facemask_train.model.ultralytics_compat import device_name, open_ultralytics, share_cores
 from facemask_train.model.validation import CONFIDENCE, check_names, load_model
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _onnx(weights: Path, precision: str, streams: int) -> Backend:
     import torch
 
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = max(1, cores() // streams)
+    options.intra_op_num_threads = max(1, usable_cores() // streams)
     options.log_severity_level = 3
     try:
         session = runtime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
@@ -170,8 +171,8 @@ def _openvino(weights: Path, precision: str, streams: int) -> Backend:
     core = _core(runtime)
     # By itself it takes bfloat16 where the processor has it, which moves boxes by pixels.
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
-    own = streams if cores() >= 2 * streams else 1  # one thread for each image is no gain here, unlike elsewhere
-    hints |= {"NUM_STREAMS": str(own), "INFERENCE_NUM_THREADS": str(cores()), "ENABLE_CPU_PINNING": "NO"}
+    own = streams if usable_cores() >= 2 * streams else 1  # one thread for each image is no gain here, unlike elsewhere
+    hints |= {"NUM_STREAMS": str(own), "INFERENCE_NUM_THREADS": str(usable_cores()), "ENABLE_CPU_PINNING": "NO"}
     try:
         model = core.read_model(path)
         compiled = core.compile_model(model, "CPU", hints)

@@ -14,6 +14,7 @@ from typing import Any
 
 from facemask_train.core.dist_env import place, share_of_cores
 from facemask_train.core.errors import UsageError
+from facemask_train.core.parallel import usable_cores
 
 _OTHERS = ("sync", "wandb", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard")
 
@@ -94,7 +95,7 @@ def share_cores(threads: int) -> None:
     """Give each of so many threads that ask torch at once its share of the cores."""
     import torch
 
-    torch.set_num_threads(max(1, share_of_cores(cores(), place()) // threads))
+    torch.set_num_threads(max(1, share_of_cores(usable_cores(), place()) // threads))
 
 
 def device_name(wanted: str) -> str:
@@ -115,11 +116,6 @@ def device_name(wanted: str) -> str:
         found = f"torch finds {gpus}, numbered from 0" if gpus else "torch finds no GPU here"
         raise UsageError(f"--device {wanted}: {found}", next_step=mend)
     return str(torch.cuda.get_device_name(int(number or 0)))
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _settings_folder() -> Path:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import UsageError
+from facemask_train.core.parallel import usable_cores
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _FUSED = ("SGD", "Adam", "AdamW")
@@ -135,9 +136,8 @@ def read_machine(device: str, name: str) -> Machine:
     import torch
 
     cuda = device != "cpu" and torch.cuda.is_available()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if cuda else _processor_has_bf16()
-    return Machine(name, cuda, cores, bf16, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return Machine(name, cuda, usable_cores(), bf16, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _processor_has_bf16() -> bool:

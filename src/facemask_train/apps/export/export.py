@@ -15,6 +15,7 @@ from facemask_train.apps.resolve_model import EXPORTED as MARKER
 from facemask_train.core.config import read_sources
 from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.core.files import digest_file, locked, read_json, recover, replacing, write_json
+from facemask_train.core.parallel import usable_cores
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.versions import read_ensemble
 from facemask_train.eval.audit import labels_of
@@ -24,7 +25,6 @@ from facemask_train.model.backends import POINT
 from facemask_train.model.detector import load_detector
 from facemask_train.model.export import to_onnx, to_openvino
 from facemask_train.model.onnx_detector import STRIDE
-from facemask_train.model.ultralytics_compat import cores
 from facemask_train.model.validation import Asked
 from facemask_train.report.model_card import Story, model_card
 
@@ -319,7 +319,7 @@ def size(path: Path) -> int:
 
 def machine() -> str:
     """Return what a time was measured on, in words."""
-    return f"{_processor()}, {cores()} cores, {platform.system()}"
+    return f"{_processor()}, {usable_cores()} cores, {platform.system()}"
 
 
 def _processor() -> str:

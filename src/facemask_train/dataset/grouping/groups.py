@@ -13,13 +13,12 @@ from typing import Literal
 
 from facemask_train.core.boxes import inverse, laid_over, match
 from facemask_train.core.recipe import Prefer, Recipe, Split
-from facemask_train.core.types import SPLITS, Annotation, ImageRecord
+from facemask_train.core.types import SPLITS, WORN_INCORRECTLY_CAUSE, Annotation, ImageRecord
 from facemask_train.dataset.grouping.duplicates import Pair, groups_of
 from facemask_train.dataset.grouping.label_agreement import Agreement, Copy, Member, agreements, overlap
 from facemask_train.dataset.grouping.split import Families, families, published_split
 
-WORN_INCORRECTLY = "worn-incorrectly"
-COPY_OF_WORN = "copy-of-worn-incorrectly"
+COPY_OF_WORN = f"copy-of-{WORN_INCORRECTLY_CAUSE}"
 CONFLICT = "class-conflict"
 COPY = "copy"
 LEAK = "copy-in-later-split"
@@ -140,7 +139,7 @@ def _tainted(members: Sequence[Member], pairs: Iterable[Pair]) -> dict[int, int]
     """
     worn: dict[str, int] = {}
     for index, member in enumerate(members):
-        if member.cause == WORN_INCORRECTLY:
+        if member.cause == WORN_INCORRECTLY_CAUSE:
             worn.setdefault(member.sha256, index)
     found = dict(worn)  # by content
     for pair in pairs:
@@ -274,7 +273,7 @@ def _counts(
     """Return the figures that the card gives of the groups."""
     tied = Counter(int(kin.first[index]) for index in {index for tie in ties for index in tie})
     conflicts = {copy.group for copy in copies if copy.cause == CONFLICT}
-    excluded = {copy.group for copy in copies if copy.cause in (COPY_OF_WORN, WORN_INCORRECTLY)}
+    excluded = {copy.group for copy in copies if copy.cause in (COPY_OF_WORN, WORN_INCORRECTLY_CAUSE)}
     return {
         "groups": len(groups),
         "images": sum(map(len, groups.values())),

@@ -13,6 +13,7 @@ from facemask_train.core.boxes import oriented
 from facemask_train.core.types import (
     CLASSES,
     WORN_INCORRECTLY,
+    WORN_INCORRECTLY_CAUSE,
     Annotation,
     Box,
     Corners,
@@ -124,7 +125,7 @@ def _refusal(image: PublishedImage, facts: Facts, rules: Rules) -> tuple[str, st
         return "size-mismatch", f"annotated as {image.declared}, found {(facts.width, facts.height)}"
     worn = [row.number for row in image.rows if rules.meaning(row) == WORN_INCORRECTLY]
     if worn and rules.worn_incorrectly == "drop-image":
-        return "worn-incorrectly", f"in row {', '.join(map(str, worn))}"
+        return WORN_INCORRECTLY_CAUSE, f"in row {', '.join(map(str, worn))}"
     return "", ""
 
 
@@ -133,7 +134,7 @@ def _refused_rows(image: PublishedImage, cause: str, rules: Rules) -> Iterator[P
     for row in image.rows:
         if row.cause and row.cause != "no-image-size":
             yield rules.problem(row, image.path, "refused", row.cause, row.detail)
-        elif cause == "worn-incorrectly" and rules.meaning(row) == WORN_INCORRECTLY:
+        elif cause == WORN_INCORRECTLY_CAUSE and rules.meaning(row) == WORN_INCORRECTLY:
             yield rules.problem(row, image.path, "refused", cause, "")
         else:
             yield rules.problem(row, image.path, "refused", "in-refused-image", cause)
@@ -173,7 +174,7 @@ def _judge(row: PublishedRow, facts: Facts, rules: Rules) -> _Verdict:
     if name == WORN_INCORRECTLY and rules.worn_incorrectly == "as-no-mask":
         name = "no_mask"
     if name == WORN_INCORRECTLY:
-        return _Verdict(None, "worn-incorrectly")
+        return _Verdict(None, WORN_INCORRECTLY_CAUSE)
     if name not in CLASSES:
         return _Verdict(None, "unknown-class", f"found {row.name!r}, known: {', '.join(rules.classes)}")
     box, cause, detail = _inside(row.corners, facts.width, facts.height)

@@ -54,7 +54,7 @@ def _packed(members: Iterator[Member]) -> bytes:
 
 # ------------------------------------------------------------------ scenes
 
-WORN_INCORRECTLY = {("voc", number) for number in (17, 48, 83, 111)}
+WITH_A_MASK_WORN_LOW = {("voc", number) for number in (17, 48, 83, 111)}
 CUT = {("voc", 9), ("voc", 36), ("voc", 77), ("darknet", 12), ("darknet", 58), ("darknet", 103)}
 """Scenes whose last face is cut by the right edge."""
 EMPTY = {("darknet", 25), ("darknet", 90)}
@@ -63,7 +63,7 @@ EMPTY = {("darknet", 25), ("darknet", 90)}
 def _scene(layout: SampleLayout, number: int) -> Scene:
     key = (layout, number)
     rng = Random(f"fmask {layout} {number}")
-    scene = draw_scene(rng, worn_incorrectly=key in WORN_INCORRECTLY, people=0 if key in EMPTY else None)
+    scene = draw_scene(rng, worn_incorrectly=key in WITH_A_MASK_WORN_LOW, people=0 if key in EMPTY else None)
     return _cut(scene) if key in CUT else scene
 
 

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 
 from facemask_train.core.errors import DataError
+from facemask_train.core.parallel import usable_cores
 from facemask_train.train.loading.mosaic import (
     Faces,
     Ints,
@@ -208,7 +209,7 @@ def open_loader(
     size = 3 * int(shapes.prod(axis=1).sum())
     place = place or placement(size, *_free(device, world))
     _log.info("%d training images (%.2f GiB) are kept %s", len(shapes), size / 2**30, _WHERE[place])
-    pool = ThreadPoolExecutor(max(1, args.workers))
+    pool = ThreadPoolExecutor(max(1, min(args.workers, usable_cores())))
     store = OnDisk(quiet(dataset), device, pool) if place == "disk" else _read(dataset, shapes, device, place, pool)
     share = Share(len(dataset), seed=args.seed, rank=rank, world=world)
     closes_at = epochs - args.close_mosaic if args.close_mosaic else epochs
