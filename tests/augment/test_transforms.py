@@ -343,13 +343,13 @@ def test_a_sheet_has_a_band_for_each_transform_and_the_same_bytes_on_every_run(t
     assert sum(name == "turn" for name, _, _ in found) == 3
     assert (tmp_path / "one.jpg").read_bytes() == (tmp_path / "two.jpg").read_bytes()
     with Image.open(tmp_path / "one.jpg") as sheet:
-        assert sheet.size == (3 * 326 + 6, 44 + 3 * 196 + 6)
+        assert sheet.size == (3 * (320 + 12) - 12 + 2 * 20, 84 + 3 * (44 + 160 + 12) + 20)
 
 
 def test_a_sheet_of_nothing_is_a_title(tmp_path: Path) -> None:
     transform_sheet([], tmp_path / "none.jpg", "nothing to show")
     with Image.open(tmp_path / "none.jpg") as sheet:
-        assert sheet.size[1] == 50
+        assert sheet.size[1] == 84 + 20
 
 
 def test_examples_show_each_step_alone_and_applied() -> None:

@@ -1,81 +1,63 @@
-"""Contact sheets of a copy's transforms, before and after, for people to look at. Knows no file but the sheet's own."""
+"""Contact sheets that show what each transform of an augmented copy does, before and after."""
 
 from __future__ import annotations
 
-import io
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 from facemask_train.augment import faces, transforms
-from facemask_train.core import drawing
-from facemask_train.core.files import write_bytes
+from facemask_train.core.contact_sheet import Tile, TileSection, save_contact_sheet, tile_image
 from facemask_train.core.recipe import FaceKind, Transform
 from facemask_train.core.types import Annotation
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
 
     ImageArray = NDArray[np.uint8]
 
 Example = tuple[str, "ImageArray", "ImageArray"]
 """The name of a transform, an image (height, width, 3; RGB) before it, and after it."""
 
-TILE, GAP, HEAD, TOP = 160, 6, 30, 44  # pixels
+TILE = 160
+"""Width and height in pixels of each half of a before/after pair."""
+
 PAIRS = 8
-"""Pairs of a band; a person sees in as many what a transform does."""
+"""Pairs in a section: enough to see what a transform does."""
 
 AROUND = {"hand": 0.9, "cup": 0.9, "cap": 0.8}
 """What is shown around a face, in its larger sides; 0.35 for the kinds that stay within it."""
 
 
 def transform_sheet(examples: Sequence[Example], target: Path, title: str) -> None:
-    """Write a JPEG with a band of pairs (before, after) for each transform, in the order of their first examples."""
-    from PIL import Image, ImageDraw
-
-    bands: dict[str, list[tuple[ImageArray, ImageArray]]] = {}
+    """Save a contact sheet with a section of (before, after) pairs for each transform, in the order of the examples."""
+    pairs: dict[str, list[tuple[ImageArray, ImageArray]]] = defaultdict(list)
     for name, before, after in examples:
-        bands.setdefault(name, []).append((before, after))
-    columns = max((min(PAIRS, len(pairs)) for pairs in bands.values()), default=1)
-    size = max(3, columns) * (2 * TILE + GAP) + GAP, TOP + len(bands) * (HEAD + TILE + GAP) + GAP
-    sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, 10), title, fill=drawing.INK, font=drawing.font(20, bold=True))
-    for row, (name, pairs) in enumerate(bands.items()):
-        _band(sheet, draw, TOP + row * (HEAD + TILE + GAP), name, pairs)
-    stream = io.BytesIO()
-    sheet.save(stream, "JPEG", quality=90)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(target, stream.getvalue())
+        pairs[name].append((before, after))
+    sections = [
+        TileSection(name, [_pair(*pair) for pair in found[:PAIRS]], _shown(len(found))) for name, found in pairs.items()
+    ]
+    columns = max((len(section.tiles) for section in sections), default=1)
+    save_contact_sheet(target, sections, title=title, tile_size=(2 * TILE, TILE), columns=columns)
 
 
-def _band(sheet: Image, draw: ImageDraw, top: int, name: str, pairs: Sequence[tuple[ImageArray, ImageArray]]) -> None:
-    draw.text((GAP, top + 6), name, fill=drawing.INK, font=drawing.font(15, bold=True))
-    said = f"before | after, {min(PAIRS, len(pairs))} of {len(pairs)}" if len(pairs) > PAIRS else "before | after"
-    room = GAP + round(draw.textlength(name, font=drawing.font(15, bold=True))) + 12
-    draw.text((room, top + 8), said, fill=drawing.GREY, font=drawing.font(13))
-    for column, pair in enumerate(pairs[:PAIRS]):
-        for half, image in enumerate(pair):
-            tile = _tile(image)
-            left = GAP + column * (2 * TILE + GAP) + half * TILE
-            sheet.paste(tile, (left + (TILE - tile.width) // 2, top + HEAD + (TILE - tile.height) // 2))
+def _shown(count: int) -> str:
+    return f"before | after, {PAIRS} of {count}" if count > PAIRS else "before | after"
 
 
-def _tile(pixels: ImageArray) -> Image:
-    """Return an image as large as a tile holds, its sides in proportion."""
+def _pair(before: ImageArray, after: ImageArray) -> Tile:
     from PIL import Image
 
-    image = Image.fromarray(pixels)
-    factor = TILE / max(image.size)
-    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-    return image.resize(size, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC)
+    tile = Image.new("RGB", (2 * TILE, TILE))
+    for half, pixels in enumerate((before, after)):
+        tile.paste(tile_image(Image.fromarray(pixels), size=(TILE, TILE)), (half * TILE, 0))
+    return Tile(tile)
 
 
-# ------------------------------------------------------------------ examples
+# ---- examples ----
 
 
 def examples_of(

@@ -1,62 +1,49 @@
-"""Shows what each class of a source looks like, so that a person can say what it means. Knows no model."""
+"""A contact sheet of a source's published classes, so that a person can say what each one means."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from facemask_train.core.contact_sheet import Tile, TileSection, save_contact_sheet, square_window, tile_image
 from facemask_train.core.drawing import open_upright
-from facemask_train.core.files import write_bytes
 from facemask_train.core.types import PublishedRow
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-_TILE = 96  # pixels
-_COLUMNS = 12
+_TILE, _COLUMNS = (96, 96), 12  # pixels, tiles
 
 
-def class_sheet(folder: Path, rows: Iterable[tuple[str, PublishedRow]], target: Path) -> None:
-    """Draw a contact sheet of crops, one band for each published class, so that a person can name them.
+def save_class_sheet(folder: Path, rows: Iterable[tuple[str, PublishedRow]], target: Path) -> None:
+    """Save a contact sheet of crops with one section for each published class.
 
     Args:
-        rows: (image path, annotation row with corners) pairs; the first readable crops of each class are drawn.
+        folder: the source's files.
+        rows: (image path, annotation row with corners) pairs.
+        target: the JPEG to write.
     """
-    import io
-
-    from PIL import Image, ImageDraw
-
-    by_class: dict[str, list[tuple[str, PublishedRow]]] = {}
+    by_class: dict[str, list[tuple[str, PublishedRow]]] = defaultdict(list)
     for path, row in rows:
-        by_class.setdefault(row.name, []).append((path, row))
-    sheet = Image.new("RGB", (_COLUMNS * _TILE, max(1, len(by_class)) * (_TILE + 24)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for band, name in enumerate(sorted(by_class)):
-        top = band * (_TILE + 24)
-        draw.text((4, top + 6), f"class {name!r}: {len(by_class[name])} boxes", fill="black")
-        for column, crop in enumerate(_crops(folder, by_class[name])):
-            sheet.paste(crop, (column * _TILE, top + 24))
-    stream = io.BytesIO()
-    sheet.save(stream, "JPEG", quality=90)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(target, stream.getvalue())
+        by_class[row.name].append((path, row))
+    sections = [
+        TileSection(f"class {name!r}: {len(found)} boxes", [_crop(folder / path, row) for path, row in _largest(found)])
+        for name, found in sorted(by_class.items())
+    ]
+    save_contact_sheet(
+        target, sections, title="Published classes", note=folder.parent.name, tile_size=_TILE, columns=_COLUMNS
+    )
 
 
-def _crops(folder: Path, rows: Sequence[tuple[str, PublishedRow]]) -> list[Image]:
-    """Return the largest of a sample of boxes, as square tiles with a little of what is around them."""
+def _largest(rows: Sequence[tuple[str, PublishedRow]]) -> list[tuple[str, PublishedRow]]:
+    """Return the rows with the largest boxes of a sample: reading every image would take too long."""
     step = max(1, len(rows) // (8 * _COLUMNS))
-    largest = sorted(rows[::step], key=lambda pair: -_shorter_side(pair[1]))[:_COLUMNS]
-    return [_crop(folder / path, row) for path, row in largest]
+    return sorted(rows[::step], key=lambda pair: -_shorter_side(pair[1]))[:_COLUMNS]
 
 
 def _shorter_side(row: PublishedRow) -> float:
     return min(row.corners[2] - row.corners[0], row.corners[3] - row.corners[1]) if row.corners else 0
 
 
-def _crop(path: Path, row: PublishedRow) -> Image:
+def _crop(path: Path, row: PublishedRow) -> Tile:
     image = open_upright(path)
-    x_min, y_min, x_max, y_max = row.corners or (0.0, 0.0, *map(float, image.size))
-    half = max(8.0, 0.65 * max(x_max - x_min, y_max - y_min))
-    x, y = (x_min + x_max) / 2, (y_min + y_max) / 2
-    return image.crop((round(x - half), round(y - half), round(x + half), round(y + half))).resize((_TILE, _TILE))
+    window = square_window([row.corners], *image.size, around=1.3, smallest=16) if row.corners else None
+    return Tile(tile_image(image, size=_TILE, window=window))

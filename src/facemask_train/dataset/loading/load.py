@@ -13,7 +13,7 @@ from facemask_train.core.errors import ClassMapError, FmaskError
 from facemask_train.core.recipe import Recipe
 from facemask_train.core.types import CLASSES, WORN_INCORRECTLY, ImageRecord, PublishedRow, SourceReading
 from facemask_train.dataset.grouping.groups import Fate
-from facemask_train.dataset.loading.class_sheet import class_sheet
+from facemask_train.dataset.loading.class_sheet import save_class_sheet
 from facemask_train.dataset.loading.image_index import Catalogue
 from facemask_train.dataset.loading.validate import UNKNOWN, Problem, Rules, clean
 from facemask_train.sources.fetch import altered, source_folder
@@ -147,7 +147,7 @@ def _ask_for_classes(root: Path, name: str, source: Source, reading: SourceReadi
     pairs = [(image.path, row) for image in reading.images for row in image.rows if row.corners]
     histogram = Counter(row.name for _, row in pairs)
     sheet = root / "data" / "class-maps" / f"{name}.jpg"
-    class_sheet(source_folder(root, name) / "files", pairs, sheet)
+    save_class_sheet(source_folder(root, name) / "files", pairs, sheet)
     counts = ", ".join(f"{key}: {histogram[key]} boxes" for key in sorted(histogram))
     example = ",".join(f"{key}:{CLASSES[i % 2]}" for i, key in enumerate(sorted(histogram)))
     have = "no names file" if reading.names is None else "names that the class map does not have"
