@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from facemask_train.core.boxes import inverse
 from facemask_train.core.drawing import open_upright
-from facemask_train.core.parallel import Engine
+from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Duplicates
 from facemask_train.dataset.build import build
 from facemask_train.dataset.grouping.duplicates import Pair, find_pairs
@@ -163,7 +163,7 @@ def pairs_of(images: list[np.ndarray]) -> list[Pair]:
     thumbnails = [np.frombuffer(one.thumbnail, np.uint8).reshape(SIDE, SIDE) for one in prints]
     digests = [str(number) for number in range(len(images))]
     return find_pairs(
-        words([one.hash for one in prints]), thumbnails.__getitem__, digests, Duplicates(), engine=Engine(workers=1)
+        words([one.hash for one in prints]), thumbnails.__getitem__, digests, Duplicates(), pool=WorkerPool(workers=1)
     )
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from facemask_train.core.boxes import inverse
 from facemask_train.core.config import parse
-from facemask_train.core.parallel import Engine
+from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Duplicates, Recipe
 from facemask_train.core.types import Annotation, Box, ImageRecord
 from facemask_train.dataset.grouping.duplicates import find_pairs
@@ -96,7 +96,7 @@ def measure(count: int) -> dict[str, Any]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     times = {}
     began = time.process_time()
-    pairs = find_pairs(hashes, thumbnail, digests, Duplicates(), engine=Engine(workers=1))
+    pairs = find_pairs(hashes, thumbnail, digests, Duplicates(), pool=WorkerPool(workers=1))
     times["pairs"] = time.process_time() - began
     began = time.process_time()
     decided = decide(members, pairs, recipe)

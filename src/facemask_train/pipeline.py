@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facemask_train.core.config import TrackerKind, TrainSettings
-from facemask_train.core.dist_env import place
+from facemask_train.core.dist_env import dist_env
 from facemask_train.core.errors import UsageError
-from facemask_train.core.parallel import Engine
+from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import read_recipe
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.build import Built, ClassMaps, build
@@ -39,7 +39,7 @@ def walk(
     origin: Path | None = None,
     class_maps: ClassMaps | None = None,
     tracker: TrackerKind = "wandb",
-    engine: Engine = Engine(),  # noqa: B008 - frozen
+    pool: WorkerPool = WorkerPool(),  # noqa: B008 - frozen
     command: str = "",
     progress: Progress = no_progress,
 ) -> Walk:
@@ -50,14 +50,14 @@ def walk(
     Raises:
         UsageError: torchrun has started more than one of these.
     """
-    if place().several:
+    if dist_env().is_distributed:
         raise UsageError(
             "torchrun has started several fmask pipeline, which would do the same work in each",
             next_step="start one (--device 0,1 trains on several GPUs), or torchrun ... -m facemask_train train",
         )
     recipe = read_recipe(root, version)
     fetched = fetch(root, list(recipe.sources), origin=origin, progress=progress)
-    built = build(root, version, class_maps=class_maps, engine=engine, progress=progress)
+    built = build(root, version, class_maps=class_maps, pool=pool, progress=progress)
     trained = _trained(root, built, settings, tracker, command, progress)
     evaluated = evaluate(root, run=trained.run, tracker=tracker, progress=progress)
     return Walk(fetched, built, trained, evaluated)

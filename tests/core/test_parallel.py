@@ -12,7 +12,7 @@ import pytest
 
 from facemask_train.core import parallel
 from facemask_train.core.errors import UsageError
-from facemask_train.core.parallel import Engine, usable_cores
+from facemask_train.core.parallel import WorkerPool, usable_cores
 from facemask_train.dataset.build import build
 from facemask_train.sources.fetch import fetch
 from helpers.crash import tree
@@ -31,9 +31,9 @@ os.environ["RAY_ADDRESS"] = cluster.address
 try:
     import ray
     from facemask_train.dataset.build import build
-    from facemask_train.core.parallel import Engine, usable_cores
+    from facemask_train.core.parallel import WorkerPool
 
-    build(Path(sys.argv[1]), "x", engine=Engine("ray", 2))
+    build(Path(sys.argv[1]), "x", pool=WorkerPool("ray", 2))
     assert [node["Resources"]["CPU"] for node in ray.nodes() if node["Alive"]] == [1, 1]  # so two processes need both
     ray.shutdown()
 finally:
@@ -50,7 +50,7 @@ def squares(batch: Sequence[int]) -> list[int]:
 def test_results_come_in_the_order_of_the_jobs(count: int, processes: int) -> None:
     told: list[tuple[str, int, int]] = []
     jobs = iter(range(count))
-    found = Engine(workers=processes).spread(
+    found = WorkerPool(workers=processes).map(
         squares, jobs, count, what="square", progress=lambda *said: told.append(said)
     )
     assert list(found) == [number * number for number in range(count)]
@@ -66,7 +66,7 @@ def test_jobs_are_taken_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> N
             taken += 1
             yield number
 
-    found = Engine(workers=1).spread(squares, jobs(), 3200, what="square")  # type: ignore[arg-type]
+    found = WorkerPool(workers=1).map(squares, jobs(), 3200, what="square")  # type: ignore[arg-type]
     assert next(found) == 0
     assert taken <= 20 * parallel._BATCH
     assert sum(1 for _ in found) == 3199
@@ -129,7 +129,7 @@ def test_the_default_number_of_processes_follows_the_limits(monkeypatch: pytest.
 def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match="ray is not installed") as caught:
-        list(Engine("ray").spread(squares, range(3), 3, what="square"))
+        list(WorkerPool("ray").map(squares, range(3), 3, what="square"))
     assert "facemask-train[ray]" in caught.value.next_step
 
 
@@ -140,7 +140,7 @@ def test_the_same_bytes_from_one_process_four_and_a_cluster_of_two_nodes(tmp_pat
         root = make_world(tmp_path / str(number), images=60, augment=FACES)
         fetch(root, ["one", "two"])
         if number < 2:
-            build(root, "x", engine=Engine(workers=(1, 4)[number]))
+            build(root, "x", pool=WorkerPool(workers=(1, 4)[number]))
         else:
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             command = [sys.executable, "-c", ON_TWO_NODES, str(root)]

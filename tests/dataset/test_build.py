@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from facemask_train.core.errors import ClassMapError, DataError, MissingError, UsageError
-from facemask_train.core.parallel import Engine
+from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Split
 from facemask_train.dataset.build import build
 from facemask_train.dataset.grouping.split import split_of
@@ -26,13 +26,13 @@ from facemask_train.sources.fetch import fetch
 from helpers.crash import every_death, tree
 from helpers.worlds import HEIGHT, WIDTH, image, make_root, write
 
-ALONE = Engine(workers=1)
+ALONE = WorkerPool(workers=1)
 BUILD = """
 import sys
 from pathlib import Path
 from facemask_train.dataset.build import build
-from facemask_train.core.parallel import Engine
-build(Path(sys.argv[1]), "tiny", engine=Engine(workers=int((sys.argv + ["1"])[2])))
+from facemask_train.core.parallel import WorkerPool
+build(Path(sys.argv[1]), "tiny", pool=WorkerPool(workers=int((sys.argv + ["1"])[2])))
 """
 
 
@@ -40,7 +40,7 @@ def built(root: Path, **recipe: object) -> dict:
     """Fetch and build the tiny ensemble; return its card."""
     make_root(root, recipe=recipe) if not (root / "own").exists() else None
     fetch(root, ["first", "second"])
-    return dict(build(root, "tiny", engine=ALONE).card)
+    return dict(build(root, "tiny", pool=ALONE).card)
 
 
 def test_it_writes_what_a_yolo_tool_trains_on(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_second_build_does_nothing_and_a_changed_recipe_builds_anew(tmp_path: 
     assert again.up_to_date
     assert (tmp_path / "data/ensembles/tiny/ensemble.json").stat().st_mtime_ns == before
     make_root(tmp_path, recipe={"split": {"train": 0.4, "val": 0.3, "test": 0.3}})
-    other = build(tmp_path, "tiny", engine=ALONE)
+    other = build(tmp_path, "tiny", pool=ALONE)
     assert not other.up_to_date
     assert other.card["hash"] != first["hash"]
 
@@ -146,13 +146,13 @@ def test_ids_without_names_stop_with_a_histogram_a_sheet_and_the_line_to_paste(t
     (root / "own/second/classes.txt").unlink()
     fetch(root, ["first", "second"])
     with pytest.raises(ClassMapError) as caught:
-        build(root, "tiny", engine=ALONE)
+        build(root, "tiny", pool=ALONE)
     assert "0: 8 boxes, 1: 8 boxes" in str(caught.value)
     assert "--class-map second=0:mask,1:no_mask" in caught.value.next_step
     sheet = re.search(r"look at (\S+),", caught.value.next_step)
     assert sheet
     assert Image.open(sheet.group(1)).size[0] > 200
-    done = build(root, "tiny", class_maps={"second": {"0": "no_mask", "1": "mask"}}, engine=ALONE)
+    done = build(root, "tiny", class_maps={"second": {"0": "no_mask", "1": "mask"}}, pool=ALONE)
     assert done.card["faces"]["train"]["mask"] > 0
 
 
@@ -161,7 +161,7 @@ def test_a_class_map_of_wrong_names_stops_too(tmp_path: Path) -> None:
     write(root / "own/second", {"classes.txt": "sin\ncon"})
     fetch(root, ["first", "second"])
     with pytest.raises(ClassMapError, match="names that the class map does not have"):
-        build(root, "tiny", engine=ALONE)
+        build(root, "tiny", pool=ALONE)
 
 
 def test_a_missing_source_names_the_command(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_an_empty_split_is_an_error(tmp_path: Path) -> None:
     make_root(tmp_path, images=1, recipe={"split": {"train": 0.98, "val": 0.01, "test": 0.01}})
     fetch(tmp_path, ["first", "second"])
     with pytest.raises(DataError, match="expected images for"):
-        build(tmp_path, "tiny", engine=ALONE)
+        build(tmp_path, "tiny", pool=ALONE)
 
 
 def test_an_ensemble_is_found_by_name_path_or_as_the_latest(tmp_path: Path) -> None:
@@ -228,24 +228,24 @@ def test_death_at_any_moment_leaves_what_a_rerun_makes_whole(tmp_path: Path) -> 
         return root
 
     whole = prepare(0)
-    build(whole, "tiny", engine=ALONE)
+    build(whole, "tiny", pool=ALONE)
     deaths = 0
     for left in every_death(BUILD, prepare):
-        build(left, "tiny", engine=ALONE)
+        build(left, "tiny", pool=ALONE)
         assert tree(left / "data") == tree(whole / "data"), f"after death {deaths + 1}"
         deaths += 1
     assert deaths >= 4
     # the same, where an older version stands in the way
     make_root(whole, images=4, recipe={"worn_incorrectly": "drop-box"})
-    build(whole, "tiny", engine=ALONE)
+    build(whole, "tiny", pool=ALONE)
 
     def outdated(point: int) -> Path:
         root = prepare(1000 + point)
-        build(root, "tiny", engine=ALONE)
+        build(root, "tiny", pool=ALONE)
         return make_root(root, images=4, recipe={"worn_incorrectly": "drop-box"})
 
     for left in every_death(BUILD, outdated):
-        build(left, "tiny", engine=ALONE)
+        build(left, "tiny", pool=ALONE)
         assert tree(left / "data") == tree(whole / "data")
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facemask_train.core.boxes import inverse
-from facemask_train.core.parallel import Engine
+from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Duplicates
 from facemask_train.dataset.grouping import duplicates
 from facemask_train.dataset.grouping.duplicates import Pair, find_candidates, find_pairs, groups_of
@@ -22,7 +22,7 @@ from facemask_train.dataset.grouping.similarity import has_structure
 from facemask_train.sources.sample.scenes import Scene, draw_scene
 from helpers.copies import copy_of, encoded, moment, wall
 
-ALONE = Engine(workers=1)
+ALONE = WorkerPool(workers=1)
 
 
 @cache
@@ -39,7 +39,7 @@ def pairs_of(images: list[np.ndarray], **changes: float) -> list[Pair]:
     thumbnails = [np.frombuffer(one.thumbnail, np.uint8).reshape(SIDE, SIDE) for one in prints]
     digests = [hashlib.sha256(encoded(image, kind=".png")).hexdigest() for image in images]
     hashes = words([one.hash for one in prints])
-    return find_pairs(hashes, thumbnails.__getitem__, digests, Duplicates(**changes), engine=ALONE)
+    return find_pairs(hashes, thumbnails.__getitem__, digests, Duplicates(**changes), pool=ALONE)
 
 
 # ---- hashes ----

@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 
 from facemask_train.core.errors import DataError, MissingError, StorageError, UsageError
-from facemask_train.core.parallel import Engine
+from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.types import Annotation, Box
 from facemask_train.dataset import build as building
 from facemask_train.dataset import write as writing
@@ -28,13 +28,13 @@ from facemask_train.sources.fetch import fetch
 from helpers.copies import encoded
 from helpers.versions import AUGMENT, add_voc, add_yolo, configure, labels, make_world, scene
 
-ALONE = Engine(workers=1)
+ALONE = WorkerPool(workers=1)
 SPLIT = {"train": 0.5, "val": 0.25, "test": 0.25}
 
 
 def made(root: Path, **options: object) -> Built:
     fetch(root, ["one", "two"])
-    return build(root, "x", engine=ALONE, **options)  # type: ignore[arg-type]
+    return build(root, "x", pool=ALONE, **options)  # type: ignore[arg-type]
 
 
 def manifest(root: Path, name: str = "x") -> pd.DataFrame:
@@ -99,16 +99,16 @@ def test_a_missing_source_stops_the_build_or_is_named_in_what_is_built_without_i
     configure(root, {"sources": ["one", "two", "three"]}, "one", "two", "three")
     fetch(root, ["one", "two"])
     with pytest.raises(MissingError) as caught:
-        build(root, "x", engine=ALONE)
+        build(root, "x", pool=ALONE)
     assert "fmask fetch three" in caught.value.next_step
-    done = build(root, "x", engine=ALONE, allow_missing=True)
+    done = build(root, "x", pool=ALONE, allow_missing=True)
     assert (done.path.name, done.card["name"]) == ("x-without-three", "x-without-three")
     assert "Built without three, which was not fetched." in done.card["notes"]
-    assert build(root, "x", engine=ALONE, allow_missing=True).up_to_date
+    assert build(root, "x", pool=ALONE, allow_missing=True).up_to_date
     for name in ("one", "two"):
         shutil.rmtree(root / "data/raw" / name)
     with pytest.raises(MissingError):
-        build(root, "x", engine=ALONE, allow_missing=True)
+        build(root, "x", pool=ALONE, allow_missing=True)
 
 
 def test_a_preferred_source_that_is_missing_is_told(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def published(root: Path, **recipe: object) -> Path:
 
 
 def test_a_published_split_stays_without_what_leaks_and_says_what_is_empty(tmp_path: Path) -> None:
-    card = build(published(tmp_path), "x", engine=ALONE).card
+    card = build(published(tmp_path), "x", pool=ALONE).card
     assert (card["splits"], card["leaks"], card["split_by"]) == ({"train": 5, "val": 3, "test": 0}, 0, "published")
     assert "The published split test is empty in what was fetched." in card["notes"]
     data = yaml.safe_load((tmp_path / "data/ensembles/x/data.yaml").read_text())
@@ -150,10 +150,10 @@ def test_a_published_split_stays_without_what_leaks_and_says_what_is_empty(tmp_p
 
 def test_leaks_of_a_published_split_are_counted_and_repaired_on_demand(tmp_path: Path) -> None:
     root = published(tmp_path, leaks="keep")
-    card = build(root, "x", engine=ALONE).card
+    card = build(root, "x", pool=ALONE).card
     assert (card["splits"]["train"], card["leaks"]) == (6, 1)
     assert any("of an earlier split: 1 of 3." in note for note in card["notes"])
-    repaired = build(root, "x", engine=ALONE, repair=True)
+    repaired = build(root, "x", pool=ALONE, repair=True)
     assert (repaired.path.name, repaired.card["splits"]["train"], repaired.card["leaks"]) == ("x-repaired", 5, 0)
 
 
@@ -169,11 +169,11 @@ def test_published_splits_that_no_folder_names_are_an_error_or_told(tmp_path: Pa
     root = published(tmp_path / "some")
     add_yolo(root, "one", "extra/d", scene(400).image, labels(scene(400)))
     fetch(root, ["one"])
-    assert "Images in no folder of a split, taken for train: 1." in build(root, "x", engine=ALONE).card["notes"]
+    assert "Images in no folder of a split, taken for train: 1." in build(root, "x", pool=ALONE).card["notes"]
 
 
 def test_each_kept_image_of_a_published_group_is_named(tmp_path: Path) -> None:
-    build(published(tmp_path, leaks="keep"), "x", engine=ALONE)
+    build(published(tmp_path, leaks="keep"), "x", pool=ALONE)
     rows = pd.read_parquet(tmp_path / "data/ensembles/x/groups.parquet").merge(manifest(tmp_path), on="source_image")
     assert list(rows["source_image"]) == ["train/c0.jpg", "valid/again.jpg"]
     assert list(rows["image_x"]) == list(rows["image_y"])
@@ -184,7 +184,7 @@ def test_a_published_split_needs_images_to_train_on(tmp_path: Path) -> None:
     configure(tmp_path, {"sources": ["one"], "split": "published"}, "one")
     fetch(tmp_path, ["one"])
     with pytest.raises(DataError, match="expected images for train"):
-        build(tmp_path, "x", engine=ALONE)
+        build(tmp_path, "x", pool=ALONE)
 
 
 # ---- augmented copies ----
@@ -204,7 +204,7 @@ def test_only_training_images_are_copied_and_every_box_is_where_the_pixels_are(t
         add_voc(tmp_path, "one", f"p{number}", image, found)
     configure(tmp_path, {"sources": ["one"], "augment": AUGMENT}, "one")
     fetch(tmp_path, ["one"])
-    card = build(tmp_path, "x", engine=ALONE).card
+    card = build(tmp_path, "x", pool=ALONE).card
     rows = manifest(tmp_path)
     assert card["splits"] == {
         split: count * (3 if split == "train" else 1) for split, count in card["originals"].items()
@@ -270,7 +270,7 @@ def test_a_rebuild_makes_only_what_changed(tmp_path: Path, rendered: list[int]) 
     shutil.copytree(root / "own", other / "own")
     shutil.copytree(root / "configs", other / "configs")
     fetch(other, ["one", "two", "three"])
-    assert build(other, "x", engine=ALONE).card == third.card
+    assert build(other, "x", pool=ALONE).card == third.card
     assert _files(other) == _files(root)
 
 
@@ -338,7 +338,7 @@ def test_a_image_that_was_changed_after_it_was_fetched_stops_the_build(tmp_path:
             victim.write_bytes(encoded(scene(99).image, kind=".png"))
     shutil.rmtree(root / "data/ensembles")
     with pytest.raises(DataError, match=re.escape(f"{victim}: expected the file that was fetched, found")) as caught:
-        build(root, "x", engine=ALONE)
+        build(root, "x", pool=ALONE)
     assert caught.value.next_step == f"remove {root / 'data/raw/one'}, then: fmask fetch one"
 
 
@@ -354,11 +354,11 @@ def test_a_source_that_is_fetched_anew_during_a_build_stops_it(tmp_path: Path, m
 
     monkeypatch.setattr(building, "make_card", late)
     with pytest.raises(StorageError, match="fetched anew while x was built") as caught:
-        build(root, "x", engine=ALONE)
+        build(root, "x", pool=ALONE)
     assert "again" in caught.value.next_step
     assert not (root / "data/ensembles/x").exists()
     monkeypatch.setattr(building, "make_card", stock)
-    assert build(root, "x", engine=ALONE).card["images"]["in"] == 25
+    assert build(root, "x", pool=ALONE).card["images"]["in"] == 25
 
 
 def test_files_taken_over_are_shared_with_nobody(tmp_path: Path) -> None:

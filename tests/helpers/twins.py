@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image, ImageOps
 
-from facemask_train.core.parallel import Engine
+from facemask_train.core.parallel import WorkerPool
 from facemask_train.dataset.build import build
 from facemask_train.sources.fetch import fetch
 from helpers.worlds import SPLIT, image, make_root, write
 
 HOSTILE = "\"><script>alert('x')<b>&amp; 😷"
-ALONE = Engine(workers=1)
+ALONE = WorkerPool(workers=1)
 # The boxes of worlds.make_root's first source, (10, 10, 40, 40) mask and (50, 5, 80, 45) no_mask, as YOLO has them.
 SAME = "1 0.260417 0.390625 0.3125 0.46875\n0 0.677083 0.390625 0.3125 0.625\n"
 MIRRORED = "1 0.739583 0.390625 0.3125 0.46875\n0 0.322917 0.390625 0.3125 0.625\n"
@@ -53,7 +53,7 @@ def build_as(root: Path, name: str, **recipe: Any) -> Path:
     """Build a recipe of the two sources; return the ensemble's folder."""
     settings = {"name": name, "sources": ["first", "second"], "split": SPLIT, **recipe}
     write(root / "configs/ensembles", {f"{name}.yaml": yaml.safe_dump(settings, sort_keys=False)})
-    return build(root, name, engine=ALONE).path
+    return build(root, name, pool=ALONE).path
 
 
 def table(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ import pytest
 
 import conftest  # noqa: F401 - a home of its own, and no keys, also where this file is run by itself
 from facemask_train.cli.app import app
-from facemask_train.core.parallel import Engine
+from facemask_train.core.parallel import WorkerPool
 from facemask_train.dataset.build import build
 from facemask_train.sources.fetch import fetch
 from helpers.untrained import write_model
@@ -414,7 +414,7 @@ def make_world(root: Path, weights: Path) -> Path:
     """Write a folder where sources are fetched, an ensemble is built, and a run is finished."""
     make_root(root)
     fetch(root, ["first", "second"])
-    card = build(root, "tiny", engine=Engine(workers=1)).card
+    card = build(root, "tiny", pool=WorkerPool(workers=1)).card
     run = root / "runs" / "tiny-yolov5n"
     (run / "weights").mkdir(parents=True)
     shutil.copy(weights, run / "weights" / "best.pt")

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facemask_train.core.dist_env import Place, follows, place, share_of_cores
+from facemask_train.core.dist_env import DistEnv, cores_per_process, dist_env, is_worker
 from facemask_train.core.errors import PeerError, TrainingError, UsageError
 from facemask_train.report import wording
 from facemask_train.train.parallel import launcher, rendezvous
@@ -48,7 +48,7 @@ def members(*local_worlds: int, gpus: int = 0) -> tuple[Member, ...]:
     world = sum(local_worlds)
     places = [(host, local, count) for host, count in zip("abc", local_worlds, strict=False) for local in range(count)]
     return tuple(
-        Member(Place(rank, world, local, count), host, gpus) for rank, (host, local, count) in enumerate(places)
+        Member(DistEnv(rank, world, local, count), host, gpus) for rank, (host, local, count) in enumerate(places)
     )
 
 
@@ -116,20 +116,24 @@ def test_a_batch_is_shared_or_refused() -> None:
 
 
 def test_a_place_is_what_torchrun_says() -> None:
-    assert place({}) == place({"WORLD_SIZE": "1", "RANK": "0"}) == Place()
-    assert place(ENVIRON) == Place(3, 4, 1, 2)
-    assert (follows(ENVIRON), follows(ENVIRON | {"RANK": "0"}), follows({"WORLD_SIZE": "2"})) == (True, False, False)
+    assert dist_env({}) == dist_env({"WORLD_SIZE": "1", "RANK": "0"}) == DistEnv()
+    assert dist_env(ENVIRON) == DistEnv(3, 4, 1, 2)
+    assert (is_worker(ENVIRON), is_worker(ENVIRON | {"RANK": "0"}), is_worker({"WORLD_SIZE": "2"})) == (
+        True,
+        False,
+        False,
+    )
 
 
 @pytest.mark.parametrize("wrong", [{"RANK": "4"}, {"RANK": "x"}, {"LOCAL_RANK": "2"}, {"MASTER_PORT": ""}])
 def test_half_a_place_is_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="as torchrun sets them") as caught:
-        place(ENVIRON | wrong)
+        dist_env(ENVIRON | wrong)
     assert "torchrun" in caught.value.next_step
 
 
 def test_cores_are_shared_by_the_processes_of_a_machine() -> None:
-    assert [share_of_cores(8, Place(0, 4, 0, count)) for count in (1, 2, 3, 16)] == [8, 4, 2, 1]
+    assert [cores_per_process(8, DistEnv(0, 4, 0, count)) for count in (1, 2, 3, 16)] == [8, 4, 2, 1]
 
 
 def test_paths_are_taken_below_ones_own_root() -> None:

@@ -32,8 +32,8 @@ from facemask_train.cli.options import (
     Tracker,
     Version,
     Workers,
-    engine_named,
     tracker_named,
+    worker_pool,
 )  # fmt: skip
 from facemask_train.cli.tables import table
 
@@ -115,7 +115,7 @@ def build_dataset(
         class_maps=_class_maps(class_map),
         allow_missing=allow_missing,
         repair=repair,
-        engine=engine_named(engine, workers),
+        pool=worker_pool(engine, workers),
         progress=term.progress,
     )
     term.result(_build_json(built), *_build_tables(built))
@@ -244,7 +244,7 @@ def pipeline(
         origin=origin,
         class_maps=_class_maps(class_map),
         tracker=tracker_named(tracker),
-        engine=engine_named(engine, workers),
+        pool=worker_pool(engine, workers),
         command=_command(),
         progress=term.progress,
     )

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from facemask_train.cli.options import Debug, Json, Quiet
-from facemask_train.core.dist_env import follows
+from facemask_train.core.dist_env import is_worker
 from facemask_train.core.errors import FmaskError, PeerError
 
 INTERRUPTED = 130
@@ -82,7 +82,7 @@ def terminal(*, as_json: bool, quiet: bool, debug: bool) -> Iterator[Terminal]:
     Of several processes that `torchrun` started, the first alone speaks; the others tell their errors.
     """
     out = _real_stdout()
-    if follows():
+    if is_worker():
         as_json, quiet = False, True
     bar = None if quiet else _bar()
     handler = _Log(bar)

@@ -51,16 +51,16 @@ def tracker_named(name: str) -> Any:
     return name
 
 
-def engine_named(kind: str, workers: int) -> Any:
-    """Return the engine of this name.
+def worker_pool(kind: str, workers: int) -> Any:
+    """Return the worker pool for `--engine` and `--workers`.
 
     Raises:
-        UsageError: there is no such engine.
+        UsageError: the engine is unknown.
     """
     from facemask_train.core.errors import UsageError, nearest
-    from facemask_train.core.parallel import Engine
+    from facemask_train.core.parallel import WorkerPool
 
     if kind not in ("local", "ray"):
         close = nearest(kind, ("local", "ray"))
         raise UsageError(f"--engine {kind!r}: expected local or ray{close}", next_step="--engine local")
-    return Engine(kind, workers)  # type: ignore[arg-type]
+    return WorkerPool(kind, workers)  # type: ignore[arg-type]

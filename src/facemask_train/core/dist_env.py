@@ -1,4 +1,4 @@
-"""Where a process stands among those that train together, as `torchrun` tells it in the environment. Knows no torch."""
+"""The process's rank and world size, as `torchrun` sets them in the environment. Does not import torch."""
 
 from __future__ import annotations
 
@@ -12,58 +12,58 @@ NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", 
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One process of `world`, on a machine that holds `local_world` of them. Ranks count from 0; rank 0 leads."""
+class DistEnv:
+    """One of `world_size` training processes, `local_world_size` of them on this machine. Ranks count from 0."""
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     local_rank: int = 0
-    local_world: int = 1
+    local_world_size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
     @property
-    def several(self) -> bool:
-        return self.world > 1
+    def is_distributed(self) -> bool:
+        return self.world_size > 1
 
 
-def place(environ: Mapping[str, str] = os.environ) -> Place:
-    """Return this process's place; a process of its own where no launcher speaks of more than one.
+def dist_env(environ: Mapping[str, str] = os.environ) -> DistEnv:
+    """Return this process's `DistEnv`; a single process when the launcher variables are not set.
 
     Raises:
-        UsageError: the variables are not those that `torchrun` sets.
+        UsageError: the variables are not as `torchrun` sets them.
     """
     if environ.get("WORLD_SIZE", "1") == "1":
-        return Place()
+        return DistEnv()
     missing = [name for name in NAMES if not environ.get(name)]
     if missing:
-        raise _wrong(f"WORLD_SIZE={environ['WORLD_SIZE']} is set, and {', '.join(missing)} not")
+        raise _invalid(f"WORLD_SIZE={environ['WORLD_SIZE']} is set, but {', '.join(missing)} is not")
     try:
-        rank, world, local_rank, local_world = (int(environ[name]) for name in NAMES[:4])
+        rank, world_size, local_rank, local_world_size = (int(environ[name]) for name in NAMES[:4])
     except ValueError as error:
-        raise _wrong(str(error)) from error
-    if not (0 <= rank < world and 0 <= local_rank < local_world <= world):
-        raise _wrong(f"RANK={rank} of {world}, LOCAL_RANK={local_rank} of {local_world}")
-    return Place(rank, world, local_rank, local_world)
+        raise _invalid(str(error)) from error
+    if not (0 <= rank < world_size and 0 <= local_rank < local_world_size <= world_size):
+        raise _invalid(f"RANK={rank} of {world_size}, LOCAL_RANK={local_rank} of {local_world_size}")
+    return DistEnv(rank, world_size, local_rank, local_world_size)
 
 
-def follows(environ: Mapping[str, str] = os.environ) -> bool:
-    """Say if another process speaks for this one; what is no place at all speaks for itself, and says so."""
+def is_worker(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether another process reports for this one. False if the environment is invalid, so that it shows."""
     try:
-        return not place(environ).leads
+        return not dist_env(environ).is_main
     except UsageError:
         return False
 
 
-def _wrong(found: str) -> UsageError:
+def _invalid(found: str) -> UsageError:
     return UsageError(
         f"the environment: expected {', '.join(NAMES)} as torchrun sets them, found: {found}",
         next_step="start with torchrun ... -m facemask_train train, or unset WORLD_SIZE to train in one process",
     )
 
 
-def share_of_cores(cores: int, here: Place) -> int:
-    """Return how many cores are one process's own, where each of this machine computes on as many."""
-    return max(1, cores // here.local_world)
+def cores_per_process(cores: int, env: DistEnv) -> int:
+    """Return this process's share of the machine's cores."""
+    return max(1, cores // env.local_world_size)

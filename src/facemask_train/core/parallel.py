@@ -1,4 +1,4 @@
-"""The one way to spread work over processes: in batches, in order, with progress, here or on a Ray cluster."""
+"""Parallel map over batches of jobs: ordered, with progress, in local processes or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any, Literal, TypeVar
 from facemask_train.core.errors import UsageError
 from facemask_train.core.types import Progress, no_progress
 
-_BATCH = 32  # jobs that a process takes at a time
-_WINDOW = 128  # batches that are out on a cluster at a time
+_BATCH = 32  # jobs per call in a worker
+_WINDOW = 128  # batches in flight on a cluster
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-EngineKind = Literal["local", "ray"]
+PoolKind = Literal["local", "ray"]
 
 
 def usable_cores(root: Path = Path("/")) -> int:
@@ -66,17 +66,17 @@ def _limit(words: Sequence[str]) -> Iterator[float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
-    """Where work is done: in processes of this machine, or on the Ray cluster that `RAY_ADDRESS` names (or one here).
+class WorkerPool:
+    """Worker processes on this machine, or on the Ray cluster at `RAY_ADDRESS` (a local one if it is not set).
 
-    `workers` is the number of processes; 0 takes one for each core (of the machine, or of the cluster). On a cluster
-    of several machines the folder that holds `data/` has to be the same path on each.
+    `workers` is the number of processes; 0 means one per core of the machine or the cluster. If the cluster has
+    several machines, the folder that holds `data/` must have the same path on each of them.
     """
 
-    kind: EngineKind = "local"
+    kind: PoolKind = "local"
     workers: int = 0
 
-    def spread(
+    def map(
         self,
         work: Callable[[Sequence[Job]], list[Result]],
         jobs: Iterable[Job],
@@ -85,12 +85,12 @@ class Engine:
         what: str,
         progress: Progress = no_progress,
     ) -> Iterator[Result]:
-        """Yield the result of every job, in the jobs' order, whatever the engine. Few jobs are held at a time.
+        """Yield the result of each job, in the order of the jobs. Jobs are consumed lazily.
 
         Args:
-            work: a function of a module (processes import it) from a batch of jobs to their results.
-            total: how many jobs there are.
-            what: what `progress` is told is being done.
+            work: a module-level function (workers import it) that maps a batch of jobs to their results.
+            total: the number of jobs.
+            what: the description that is passed to `progress`.
         """
         done = 0
         for results in self._batches(partial(_in_worker, work), _batched(jobs), -(-total // _BATCH)):
@@ -103,13 +103,13 @@ class Engine:
     ) -> Iterator[list[Result]]:
         import joblib
 
-        one_after_another = count < 2 and self.kind == "local"
+        serial = count < 2 and self.kind == "local"
         with joblib.parallel_config(backend=self._backend()):
-            processes = 1 if one_after_another else self._processes(count)
+            processes = 1 if serial else self._processes(count)
             if self.kind == "local":
                 yield from joblib.Parallel(n_jobs=processes, return_as="generator")(map(joblib.delayed(work), batches))
                 return
-            with joblib.Parallel(n_jobs=processes) as parallel:  # Ray's backend gives lists alone: a window at a time
+            with joblib.Parallel(n_jobs=processes) as parallel:  # Ray's backend cannot yield results lazily
                 while window := list(islice(batches, _WINDOW)):
                     yield from parallel(map(joblib.delayed(work), window))
 
@@ -125,13 +125,13 @@ class Engine:
 
 
 def _batched(jobs: Iterable[Job]) -> Iterator[list[Job]]:
-    left = iter(jobs)
-    while batch := list(islice(left, _BATCH)):
+    remaining = iter(jobs)
+    while batch := list(islice(remaining, _BATCH)):
         yield batch
 
 
 def _in_worker(work: Callable[[Sequence[Job]], list[Result]], batch: Sequence[Job]) -> list[Result]:
-    """Do a batch with one thread: the processes take the cores, and threads of their own would only get in the way."""
+    """Run a batch with a single OpenCV thread: the worker processes already use all cores."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -139,7 +139,7 @@ def _in_worker(work: Callable[[Sequence[Job]], list[Result]], batch: Sequence[Jo
 
 
 def _join_ray() -> None:
-    """Connect to the Ray cluster of `RAY_ADDRESS`, or start one on this machine, and make it a joblib backend.
+    """Connect to the Ray cluster of `RAY_ADDRESS`, or start a local one, and register it as a joblib backend.
 
     Raises:
         UsageError: Ray is not installed.

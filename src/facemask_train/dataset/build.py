@@ -13,7 +13,7 @@ from facemask_train.augment.contact_sheets import examples_of, transform_sheet
 from facemask_train.core.config import Source, Target, pick_source, read_sources
 from facemask_train.core.errors import DataError, FmaskError, MissingError, StorageError, UsageError
 from facemask_train.core.files import locked, read_json, recover, replacing, write_json
-from facemask_train.core.parallel import Engine
+from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Augment, Recipe, Split, read_recipe
 from facemask_train.core.types import SPLITS, Annotation, ImageRecord, Progress, no_progress
 from facemask_train.dataset.card import make_card
@@ -56,7 +56,7 @@ class _Order:
     recipe: Recipe
     sources: Mapping[str, Source]
     missing: tuple[str, ...]
-    engine: Engine
+    pool: WorkerPool
     progress: Progress
 
     def inputs(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def build(
     class_maps: ClassMaps | None = None,
     allow_missing: bool = False,
     repair: bool = False,
-    engine: Engine = Engine(),  # noqa: B008 - frozen
+    pool: WorkerPool = WorkerPool(),  # noqa: B008 - frozen
     progress: Progress = no_progress,
 ) -> Built:
     """Build `data/ensembles/NAME/` from the fetched sources, or find it up to date.
@@ -101,7 +101,7 @@ def build(
     recipe = read_recipe(root, version)
     sources, missing = _sources(root, recipe, class_maps or {}, allow_missing=allow_missing)
     recipe = _as_asked(recipe, tuple(sources), missing, repair=repair)
-    order = _Order(root, recipe, sources, missing, engine, progress)
+    order = _Order(root, recipe, sources, missing, pool, progress)
     inputs = order.inputs()
     target = ensemble_folder(root, order.recipe.name)
     with locked(target):
@@ -186,7 +186,7 @@ def _gather(order: _Order) -> dict[str, Gathered]:
             order.root,
             name,
             source,
-            catalogue(order.root, name, engine=order.engine, progress=order.progress),
+            catalogue(order.root, name, pool=order.pool, progress=order.progress),
             order.recipe,
         )
         for name, source in order.sources.items()
@@ -226,7 +226,7 @@ def _pairs(order: _Order, gathered: Mapping[str, Gathered]) -> list[Pair]:
         return one.thumbnails[index]
 
     settings = order.recipe.duplicates
-    return find_pairs(hashes, thumbnail, digests, settings, engine=order.engine, progress=order.progress)
+    return find_pairs(hashes, thumbnail, digests, settings, pool=order.pool, progress=order.progress)
 
 
 def _after(gathered: Mapping[str, Gathered], decided: Decisions) -> dict[str, Gathered]:
@@ -280,7 +280,7 @@ def _write(
     facts = {name: source.catalogue.by_path for name, source in gathered.items()}
     plan = make_plan(decided.kept, facts, order.recipe.augment)
     shop = Workshop({name: _files(order, name) for name in order.sources}, folder.resolve(), order.recipe.augment)
-    totals = write(plan, len(decided.kept), shop, earlier, order.engine, order.progress)
+    totals = write(plan, len(decided.kept), shop, earlier, order.pool, order.progress)
     write_data_yaml(folder / "data.yaml", totals.outputs)
     write_groups(folder / "groups.parquet", decided.copies, _kept_images(decided, facts))
     write_problems(folder / "problems.parquet", [p for source in gathered.values() for p in source.problems])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from facemask_train.augment.faces import Edit
 from facemask_train.augment.transforms import render
 from facemask_train.core.files import canonical, digest_file
-from facemask_train.core.parallel import Engine
+from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Augment
 from facemask_train.core.types import SPLITS, Annotation, Progress
 from facemask_train.dataset.loading.images import decoded_plain, make_plain, read_published
@@ -66,7 +66,7 @@ def write(
     count: int,
     shop: Workshop,
     earlier: Mapping[str, Earlier],
-    engine: Engine,
+    pool: WorkerPool,
     progress: Progress,
 ) -> Totals:
     """Make every output of the plan and its label file, and the manifest of them; return what was written.
@@ -83,7 +83,7 @@ def write(
             (shop.folder / part / split).mkdir(parents=True)
     waiting: deque[Planned] = deque()  # what processes are at work on, so that the plan is never held whole
     jobs = (_job(planned, earlier, waiting) for planned in plan)
-    results = engine.spread(partial(_make_all, shop), jobs, count, what="write", progress=progress)
+    results = pool.map(partial(_make_all, shop), jobs, count, what="write", progress=progress)
     totals, rows, schema = Totals.none(), [], manifest_schema()
     with pq.ParquetWriter(shop.folder / "manifest.parquet", schema) as table:
         for result in results:

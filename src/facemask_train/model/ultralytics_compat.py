@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from facemask_train.core.dist_env import place, share_of_cores
+from facemask_train.core.dist_env import cores_per_process, dist_env
 from facemask_train.core.errors import UsageError
 from facemask_train.core.parallel import usable_cores
 
@@ -95,7 +95,7 @@ def share_cores(threads: int) -> None:
     """Give each of so many threads that ask torch at once its share of the cores."""
     import torch
 
-    torch.set_num_threads(max(1, share_of_cores(usable_cores(), place()) // threads))
+    torch.set_num_threads(max(1, cores_per_process(usable_cores(), dist_env()) // threads))
 
 
 def device_name(wanted: str) -> str:

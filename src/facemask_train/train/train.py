@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.core.config import TrackerKind, TrainSettings
-from facemask_train.core.dist_env import place
+from facemask_train.core.dist_env import dist_env
 from facemask_train.core.errors import DataError, UsageError
 from facemask_train.core.files import locked, storage_errors
 from facemask_train.core.types import Progress, no_progress
@@ -79,7 +79,7 @@ def train(
         check_devices(settings.device, settings.batch)
         call = partial(train, root, settings, data=data, name=name, tracker=tracker, command=command)
         return launch(call, settings.device, progress)
-    if not place().leads:
+    if not dist_env().is_main:
         return _followed(root)
     devices = distributed.describe(settings.device, settings.batch)
     ensemble = find_ensemble(root, data)
@@ -129,7 +129,7 @@ def resume(
         UsageError: the run is finished.
         DataError: the ensemble is not the one that the run was trained on.
     """
-    if not place().leads:
+    if not dist_env().is_main:
         return _followed(root)
     folder = runs.run_folder(root, name) if name else runs.last_run(root, "started")
     about = runs.read_run(folder)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from facemask_train.core.dist_env import place
+from facemask_train.core.dist_env import dist_env
 from facemask_train.train.history.results import read_rows
 from facemask_train.train.loading.data_loader import open_loader
 from facemask_train.train.loop import Loop
@@ -73,7 +73,7 @@ class Trainer(Loop):
         self.start_epoch = ckpt["epoch"] + 1
         self._restore(ckpt)
         fitness = ckpt["train_metrics"]["fitness"]
-        if place().leads and fitness is not None and fitness == ckpt["best_fitness"]:
+        if dist_env().is_main and fitness is not None and fitness == ckpt["best_fitness"]:
             write_best(self.best, plain(ckpt["ema"]), {key: ckpt[key] for key in _ABOUT})
 
 

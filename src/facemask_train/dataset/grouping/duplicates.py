@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from facemask_train.core.parallel import Engine
+from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Duplicates
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.grouping.hashing import ORIENTATIONS, oriented, turned
@@ -84,7 +84,7 @@ def find_pairs(
     digests: Sequence[str],
     settings: Duplicates,
     *,
-    engine: Engine = Engine(),  # noqa: B008 - frozen
+    pool: WorkerPool = WorkerPool(),  # noqa: B008 - frozen
     progress: Progress = no_progress,
 ) -> list[Pair]:
     """Return the pairs of images that are the same or kin, in the order of their indices.
@@ -110,7 +110,7 @@ def find_pairs(
         for one in find_candidates(hashes[firsts], settings.distance)
     ]
     jobs = ((thumbnail(one.first), thumbnail(one.second), one.orientation) for one in candidates)
-    measured = engine.spread(_measure_all, jobs, len(candidates), what="compare images", progress=progress)
+    measured = pool.map(_measure_all, jobs, len(candidates), what="compare images", progress=progress)
     found = [Pair(first, twin, 0, 1.0, 1.0, same=True) for first, *others in twins.values() for twin in others]
     for pair in _best(candidates, measured, settings).values():
         found += [replace(pair, second=twin) for twin in twins[digests[pair.second]]]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from facemask_train import formats
 from facemask_train.core.errors import DataError
 from facemask_train.core.files import locked, read_json, recover, replacing, write_json
-from facemask_train.core.parallel import Engine
+from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.grouping.hashing import BITS, SIDE, words
 from facemask_train.dataset.loading.images import Examined, Facts, examine_bytes
@@ -57,7 +57,7 @@ class Catalogue:
         return {facts.path: facts for facts in self.facts}
 
 
-def catalogue(root: Path, name: str, *, engine: Engine, progress: Progress = no_progress) -> Catalogue:
+def catalogue(root: Path, name: str, *, pool: WorkerPool, progress: Progress = no_progress) -> Catalogue:
     """Return the catalogue of a fetched source, from the cache where its content is the same.
 
     Raises:
@@ -71,7 +71,7 @@ def catalogue(root: Path, name: str, *, engine: Engine, progress: Progress = no_
         digest, known = _remembered_in(target)
         if known is None or digest != wanted["digest"]:
             with replacing(target) as folder:
-                count = _examine(source_folder(root, name) / "files", folder, known, engine, name, progress)
+                count = _examine(source_folder(root, name) / "files", folder, known, pool, name, progress)
                 write_json(folder / MARKER, {**wanted, "images": count})
             known = _load(target)
         return known
@@ -87,7 +87,7 @@ def _remembered_in(folder: Path) -> tuple[str, Catalogue | None]:
         return "", None
 
 
-def _examine(files: Path, folder: Path, old: Catalogue | None, engine: Engine, name: str, progress: Progress) -> int:
+def _examine(files: Path, folder: Path, old: Catalogue | None, pool: WorkerPool, name: str, progress: Progress) -> int:
     """Write the tables of a catalogue; return the number of images."""
     paths = formats.list_images(files)
     known = {facts.path: (index, facts) for index, facts in enumerate(old.facts)} if old else {}
@@ -95,7 +95,7 @@ def _examine(files: Path, folder: Path, old: Catalogue | None, engine: Engine, n
     rows = []
     with (folder / "thumbnails.bin").open("wb") as thumbnails:
         for path, found in zip(
-            paths, engine.spread(_look_all, jobs, len(paths), what=f"check {name}", progress=progress), strict=True
+            paths, pool.map(_look_all, jobs, len(paths), what=f"check {name}", progress=progress), strict=True
         ):
             facts, mark, thumbnail = _remembered(old, *known[path]) if found is None and old else _new(found)
             rows.append({**asdict(facts), "hash": mark})

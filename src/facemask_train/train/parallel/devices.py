@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from facemask_train.core.dist_env import Place
+from facemask_train.core.dist_env import DistEnv
 from facemask_train.core.errors import UsageError
 
 
@@ -12,7 +12,7 @@ from facemask_train.core.errors import UsageError
 class Member:
     """One process: where it runs, and how many GPUs it sees there."""
 
-    place: Place
+    place: DistEnv
     host: str
     gpus: int
 
@@ -45,11 +45,12 @@ def device_of(wanted: str, member: Member) -> str:
     """
     named = device_list(wanted) or (("cpu",) if not member.gpus else tuple(map(str, range(member.gpus))))
     here = member.place
-    if named == ("cpu",) or len(named) == 1 == here.local_world:
+    if named == ("cpu",) or len(named) == 1 == here.local_world_size:
         return named[0]
-    if len(named) < here.local_world:
+    if len(named) < here.local_world_size:
         raise UsageError(
-            f"{member.host}: expected a device for each of its {here.local_world} processes, found {', '.join(named)}",
+            f"{member.host}: expected a device for each of its {here.local_world_size} processes,"
+            f" found {', '.join(named)}",
             next_step=f"start {len(named)} there (--nproc-per-node {len(named)}), or name more with --device",
         )
     return named[here.local_rank]
@@ -101,7 +102,7 @@ def check_devices(wanted: str, batch: int) -> None:
     count = len(device_list(wanted))
     check_batch(batch, count)
     gpus = torch.cuda.device_count()
-    devices_of(wanted, tuple(Member(Place(rank, count, rank, count), "this machine", gpus) for rank in range(count)))
+    devices_of(wanted, tuple(Member(DistEnv(rank, count, rank, count), "this machine", gpus) for rank in range(count)))
 
 
 def backend_of(device: str) -> str:

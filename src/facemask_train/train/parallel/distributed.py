@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from facemask_train.core.dist_env import NAMES, place
+from facemask_train.core.dist_env import NAMES, dist_env
 from facemask_train.core.errors import FmaskError, StorageError, TrainingError
 from facemask_train.train.parallel.devices import backend_of, check_batch, devices_of
 from facemask_train.train.parallel.rendezvous import (
@@ -44,17 +44,17 @@ def describe(wanted: str, batch: int) -> dict[str, Any]:
     Raises:
         UsageError: the batch cannot be divided among them, or one has no device.
     """
-    if not place().several:
+    if not dist_env().is_distributed:
         return {"processes": 1, "ranks": [_rank(0, socket.gethostname(), wanted, batch)]}
     them = group()
-    check_batch(batch, them.place.world)
+    check_batch(batch, them.place.world_size)
     devices = devices_of(wanted, them.members)
-    share = batch // them.place.world
+    share = batch // them.place.world_size
     ranks = [
         _rank(rank, member.host, device, share)
         for rank, (member, device) in enumerate(zip(them.members, devices, strict=True))
     ]
-    return {"processes": them.place.world, "backend": backend_of(devices[0]), "ranks": ranks}
+    return {"processes": them.place.world_size, "backend": backend_of(devices[0]), "ranks": ranks}
 
 
 def _rank(rank: int, host: str, device: str, batch: int) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _rank(rank: int, host: str, device: str, batch: int) -> dict[str, Any]:
 
 def announce(root: Path, folder: Path, wanted: str, chosen: Mapping[str, Any], asked: Mapping[str, Any] | None) -> None:
     """Tell the others the run, what was chosen, and what the trainer is asked; None: there is nothing left to train."""
-    if place().several:
+    if dist_env().is_distributed:
         mark = {"root": str(root.resolve()), "run": folder.name, "started": read_run(folder)["started"]}
         tell(mark | {"device": wanted, "chosen": chosen, "asked": asked})
 
@@ -149,7 +149,7 @@ def fit(build: Callable[[], Any], folder: Path) -> None:
         raise
     except Exception as error:  # the package raises anything; one place makes it ours, with the run and the way on
         way_on = f"fmask train --resume --name {folder.name} (goes on from the last finished epoch)"
-        if place().several and is_lost(error):
+        if dist_env().is_distributed and is_lost(error):
             peer = lost(error)
             peer.next_step = way_on
             raise peer from error
@@ -161,8 +161,8 @@ def fit(build: Callable[[], Any], folder: Path) -> None:
 
 def take_part(trainer: Any) -> None:
     """Give the package's trainer the true number of processes: it counts the devices named, and none on a CPU."""
-    if place().several:
-        trainer.world_size, trainer.ddp = place().world, False
+    if dist_env().is_distributed:
+        trainer.world_size, trainer.ddp = dist_env().world_size, False
         trainer.callbacks["on_train_epoch_end"].insert(0, _average_losses)
 
 
@@ -185,7 +185,7 @@ def join(trainer: Any) -> None:
             backend_of(trainer.device.type),
             store=PrefixStore("group", them.store),
             rank=them.place.rank,
-            world_size=them.place.world,
+            world_size=them.place.world_size,
             timeout=timedelta(seconds=WORK_SECONDS),
         )
     except RuntimeError as error:
@@ -219,7 +219,7 @@ def _average_losses(trainer: Any) -> None:
 
 def compare(trainer: Any) -> None:
     """Leave a digest of this process's parameters at the end of training, for rank 0 to compare."""
-    if place().several:
+    if dist_env().is_distributed:
         them = group()
         them.store.set(f"digest/{them.place.rank}", digest(trainer.model))
 
@@ -244,9 +244,9 @@ def apart(*, trained: bool) -> dict[str, Any]:
         PeerError: one of them is gone.
         TrainingError: the parameters differ: the processes have trained different models.
     """
-    if not place().several:
+    if not dist_env().is_distributed:
         return {}
-    keys = [f"digest/{rank}" for rank in range(group().place.world)] if trained else []
+    keys = [f"digest/{rank}" for rank in range(group().place.world_size)] if trained else []
     found = [value.decode() for value in values(keys, INIT_SECONDS)]
     if len(set(found)) > 1:
         raise TrainingError(

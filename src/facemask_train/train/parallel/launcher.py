@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, Protocol, TypeVar
 
-from facemask_train.core.dist_env import place
+from facemask_train.core.dist_env import dist_env
 from facemask_train.core.errors import FmaskError, PeerError, TrainingError
 from facemask_train.core.types import Progress
 from facemask_train.train.parallel.devices import device_list
@@ -59,7 +59,7 @@ class _Told:
 
 def must_launch(wanted: str) -> bool:
     """Say if the devices that were asked for need processes of their own, which nobody has started yet."""
-    return len(device_list(wanted)) > 1 and not place().several
+    return len(device_list(wanted)) > 1 and not dist_env().is_distributed
 
 
 def launch(call: Call[R], wanted: str, progress: Progress) -> R:
@@ -118,17 +118,17 @@ def _started(call: Call[R], writers: Sequence[Connection], logs: str, *, backend
 
 def _work(call: Call[R], writers: Sequence[Connection], level: int) -> R:
     """Do the call in one of the processes; its error goes to the process that has started it."""
-    here = place()
+    here = dist_env()
     writer = writers[here.local_rank]
     logger = logging.getLogger("facemask_train")
     logger.propagate = False
-    logger.addHandler(_Passing(writer) if here.leads else logging.NullHandler())
-    logger.setLevel(level if here.leads else logging.CRITICAL)
-    if not here.leads:
+    logger.addHandler(_Passing(writer) if here.is_main else logging.NullHandler())
+    logger.setLevel(level if here.is_main else logging.CRITICAL)
+    if not here.is_main:
         warnings.simplefilter("ignore")
 
     def progress(what: str, done: int, total: int) -> None:
-        if here.leads:
+        if here.is_main:
             writer.send(("progress", (what, done, total)))
 
     try:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
-from facemask_train.core.dist_env import Place, place
+from facemask_train.core.dist_env import DistEnv, dist_env
 from facemask_train.core.errors import FmaskError, PeerError, TrainingError, UsageError
 from facemask_train.train.parallel.devices import Member
 
@@ -37,7 +37,7 @@ R = TypeVar("R")
 class Group:
     """All processes of one training, seen from this one. `store` is torch's key-value store."""
 
-    place: Place
+    place: DistEnv
     members: tuple[Member, ...]
     store: Any
 
@@ -50,8 +50,8 @@ def group() -> Group:
         UsageError: no launcher has started this process as one of several.
         TrainingError: they do not find each other within `INIT_SECONDS`.
     """
-    here = place()
-    if not here.several:
+    here = dist_env()
+    if not here.is_distributed:
         raise UsageError("this process trains alone", next_step="fmask train --device 0,1, or torchrun")
     import torch
     from torch.distributed.distributed_c10d import PrefixStore
@@ -60,25 +60,25 @@ def group() -> Group:
         store = PrefixStore("fmask", _reach(here))
         about = {"host": socket.gethostname(), "gpus": torch.cuda.device_count()}
         store.set(f"here/{here.rank}", json.dumps(about | {"place": _numbers(here)}))
-        store.wait([f"here/{rank}" for rank in range(here.world)], timedelta(seconds=INIT_SECONDS))
-        told = [json.loads(store.get(f"here/{rank}")) for rank in range(here.world)]
+        store.wait([f"here/{rank}" for rank in range(here.world_size)], timedelta(seconds=INIT_SECONDS))
+        told = [json.loads(store.get(f"here/{rank}")) for rank in range(here.world_size)]
     except (RuntimeError, OSError, ValueError) as error:
         raise unreachable(here, error) from error
-    members = tuple(Member(Place(*one["place"]), one["host"], one["gpus"]) for one in told)
+    members = tuple(Member(DistEnv(*one["place"]), one["host"], one["gpus"]) for one in told)
     return Group(here, members, store)
 
 
-def _numbers(here: Place) -> tuple[int, int, int, int]:
-    return here.rank, here.world, here.local_rank, here.local_world
+def _numbers(here: DistEnv) -> tuple[int, int, int, int]:
+    return here.rank, here.world_size, here.local_rank, here.local_world_size
 
 
-def _reach(here: Place) -> Any:
+def _reach(here: DistEnv) -> Any:
     """Return the store that the launcher (or rank 0) keeps."""
     from torch.distributed.rendezvous import rendezvous
 
-    if not here.leads:
+    if not here.is_main:
         _knock(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
-    store, _, _ = next(rendezvous("env://", here.rank, here.world, timeout=timedelta(seconds=INIT_SECONDS)))
+    store, _, _ = next(rendezvous("env://", here.rank, here.world_size, timeout=timedelta(seconds=INIT_SECONDS)))
     return store
 
 
@@ -99,11 +99,11 @@ def _knock(host: str, port: int) -> None:
             time.sleep(0.5)
 
 
-def unreachable(here: Place, error: Exception) -> TrainingError:
+def unreachable(here: DistEnv, error: Exception) -> TrainingError:
     address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     why = str(error).splitlines()[0] if str(error) else type(error).__name__
     return TrainingError(
-        f"{address}: process {here.rank} of {here.world} ({socket.gethostname()}) did not find the others within"
+        f"{address}: process {here.rank} of {here.world_size} ({socket.gethostname()}) did not find the others within"
         f" {INIT_SECONDS:g} s: {why}",
         next_step="see that all processes were started, and that each machine can reach this address and port",
     )
@@ -140,7 +140,7 @@ def meet(where: str) -> None:
     """Wait until all processes have come this far, or one has said that it cannot."""
     them = group()
     them.store.set(f"{where}/{them.place.rank}", "")
-    values([f"{where}/{rank}" for rank in range(them.place.world)], WORK_SECONDS)
+    values([f"{where}/{rank}" for rank in range(them.place.world_size)], WORK_SECONDS)
 
 
 def together(function: Callable[P, R]) -> Callable[P, R]:
@@ -148,7 +148,7 @@ def together(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not place().several:
+        if not dist_env().is_distributed:
             return function(*args, **kwargs)
         quieten_torch()
         group()
@@ -191,7 +191,7 @@ def lost(error: BaseException | None = None) -> PeerError:
     word = _word(them)
     if word is None:
         return PeerError(
-            f"a process of the {them.place.world} that train together is gone: it was killed, ran out of memory, or its"
+            f"one of the {them.place.world_size} training processes is gone: it was killed, ran out of memory, or its"
             f" machine cannot be reached{_backend_says(error)}",
             told=not _claimed(them),
         )
