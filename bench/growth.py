@@ -39,7 +39,7 @@ LABELS = (Annotation("mask", Box(10, 10, 40, 50)), Annotation("no_mask", Box(60,
 RECIPE = {
     "name": "growth",
     "sources": ["a", "b", "c"],
-    "augment": {"copies": {"turned": [{"turn": {}}], "faces": [{"faces": {}}]}},
+    "augment": {"copies": {"turned": [{"rotate90": {}}], "faces": [{"faces": {}}]}},
 }
 
 

@@ -57,7 +57,7 @@ def drawn(kind: str, side: int = 60, seeds: int = 30) -> tuple[ImageArray, Annot
 def test_a_bare_face_gets_no_tint_and_a_masked_one_only_what_leaves_its_mask() -> None:
     weights = dict.fromkeys(KINDS, 1.0)
     assert set(kinds_for("mask", weights)) == {"tint", "cap", "shadow"}
-    assert set(kinds_for("no_mask", weights)) == {"recolour", "relight", "beard", "hand", "cup", "cap", "shadow"}
+    assert set(kinds_for("no_mask", weights)) == {"recolor", "relight", "beard", "hand", "cup", "cap", "shadow"}
 
 
 def test_a_kind_without_weight_is_never_drawn() -> None:
@@ -143,10 +143,10 @@ def test_a_face_without_features_left_is_unjudgeable() -> None:
     face = crop_face(image, label.box, (0.1, 0.1, 0.1), masked=False)
     painted = face.pixels.copy()
     painted[:] = 150
-    assert spoilt(face, painted, "recolour", None) == "unjudgeable"
-    assert spoilt(face, face.pixels, "recolour", None) == "not drawn"
+    assert spoilt(face, painted, "recolor", None) == "unjudgeable"
+    assert spoilt(face, face.pixels, "recolor", None) == "not drawn"
     lighter = np.clip(face.pixels.astype(int) + 12, 0, 255).astype(np.uint8)
-    assert spoilt(face, lighter, "recolour", None) == ""
+    assert spoilt(face, lighter, "recolor", None) == ""
     over_the_eyes = np.ones(lighter.shape[:2], np.float32)
     over_the_eyes[face.pixels.shape[0] // 2 :] = 0
     assert spoilt(face, lighter, "hand", over_the_eyes) == "unjudgeable"
@@ -206,7 +206,7 @@ def lower_and_upper(image: ImageArray, label: Annotation, change: faces.Change) 
     )
 
 
-@pytest.mark.parametrize("kind", ["recolour", "relight", "beard", "hand", "cup", "tint"])
+@pytest.mark.parametrize("kind", ["recolor", "relight", "beard", "hand", "cup", "tint"])
 def test_kinds_of_the_lower_face_leave_the_upper(kind: str) -> None:
     lower, upper = lower_and_upper(*drawn(kind))
     assert lower > 3 * upper
@@ -297,7 +297,7 @@ def test_nothing_beyond_the_reach_and_nobody_else_is_touched(
     assert np.array_equal(after[outside], image[outside])
 
 
-@pytest.mark.parametrize("kind", ["recolour", "relight"])
+@pytest.mark.parametrize("kind", ["recolor", "relight"])
 def test_a_neighbour_that_touches_the_face_keeps_its_pixels(kind: str) -> None:
     image, label, change = drawn(kind)
     box = label.box

@@ -29,7 +29,7 @@ ImageArray = NDArray[np.uint8]
 
 SHA = "ab" * 32
 PIXEL_STEPS: tuple[dict[str, object], ...] = (
-    {"light": {}},
+    {"color_jitter": {}},
     {"blur": {}},
     {"noise": {}},
     {"compression": {}},
@@ -105,9 +105,9 @@ def extent(image: ImageArray, colour: tuple[int, int, int]) -> tuple[float, floa
 
 GEOMETRY = st.one_of(
     st.builds(
-        lambda degrees, p: {"turn": {"degrees": [degrees], "p": p}}, st.sampled_from([90, 180, 270]), st.just(1.0)
+        lambda degrees, p: {"rotate90": {"degrees": [degrees], "p": p}}, st.sampled_from([90, 180, 270]), st.just(1.0)
     ),
-    st.builds(lambda p: {"turn": {"p": p}}, st.floats(0.1, 1)),
+    st.builds(lambda p: {"rotate90": {"p": p}}, st.floats(0.1, 1)),
     st.builds(lambda low, more: {"scale": {"factor": [low, low + more]}}, st.floats(0.5, 1.4), st.floats(0, 0.6)),
 )
 
@@ -160,7 +160,7 @@ def test_a_scale_leaves_every_face_large_enough_to_judge() -> None:
 def test_a_turned_image_is_the_same_pixels() -> None:
     image, labels = scene()
     for degrees in (90, 180, 270):
-        result = render(image, labels, steps({"turn": {"degrees": [degrees]}}), 0)
+        result = render(image, labels, steps({"rotate90": {"degrees": [degrees]}}), 0)
         assert np.array_equal(result.image, np.rot90(image, degrees // 90))
 
 
@@ -175,7 +175,7 @@ def test_a_scale_that_changes_nothing_gives_an_image_of_its_own() -> None:
 
 
 def test_a_seed_comes_from_content_recipe_and_copy() -> None:
-    chosen = steps({"turn": {}}, {"light": {}})
+    chosen = steps({"rotate90": {}}, {"color_jitter": {}})
     seed = seed_of(0, "turned", chosen, SHA)
     assert seed == 2314371048608717104
     others = {
@@ -190,7 +190,8 @@ def test_a_seed_comes_from_content_recipe_and_copy() -> None:
 
 def test_a_change_of_one_step_changes_no_other_draw() -> None:
     """Also not by its settings being part of the seed."""
-    before, after = ({"light": {"brightness": 0.1}}, {"turn": {}}), ({"light": {"brightness": 0.4}}, {"turn": {}})
+    before = {"color_jitter": {"brightness": 0.1}}, {"rotate90": {}}
+    after = {"color_jitter": {"brightness": 0.4}}, {"rotate90": {}}
     seeds = [seed_of(0, "a", steps(*chosen), SHA) for chosen in (before, after)]
     assert seeds[0] == seeds[1]
     turns = [[shape_of(steps(*chosen), [], seed).turn for seed in range(40)] for chosen in (before, after)]
@@ -199,12 +200,12 @@ def test_a_change_of_one_step_changes_no_other_draw() -> None:
 
 
 def test_p_is_the_share_of_images_a_step_is_applied_to() -> None:
-    turned = [shape_of(steps({"turn": {"p": 0.3}}), [], seed).turn != 0 for seed in range(400)]
+    turned = [shape_of(steps({"rotate90": {"p": 0.3}}), [], seed).turn != 0 for seed in range(400)]
     assert 0.22 <= sum(turned) / 400 <= 0.38
 
 
 def everything() -> tuple[Transform, ...]:
-    return steps({"faces": {"share": 1.0}}, {"turn": {}}, {"scale": {}}, {"faces": {"share": 0.5}}, *PIXEL_STEPS)
+    return steps({"faces": {"share": 1.0}}, {"rotate90": {}}, {"scale": {}}, {"faces": {"share": 0.5}}, *PIXEL_STEPS)
 
 
 def test_the_same_seed_gives_the_same_copy_in_any_order_and_under_any_global_seed() -> None:
@@ -228,7 +229,7 @@ PROGRAM = """
 import hashlib, json, os, sys
 sys.path.insert(0, sys.argv[1])
 from test_transforms import SHA, everything, render, scene, seed_of, steps
-render(*scene(), steps({"turn": {}}, {"scale": {}}, {"faces": {"share": 1.0}}), 1)
+render(*scene(), steps({"rotate90": {}}, {"scale": {}}, {"faces": {"share": 1.0}}), 1)
 assert "albumentations" not in sys.modules, "2 seconds for nothing"
 os.environ.pop("NO_ALBUMENTATIONS_UPDATE", None)
 seed = seed_of(7, "copy", everything(), SHA)
@@ -303,8 +304,8 @@ def test_faces_are_edited_upright_in_a_turned_image() -> None:
     only = {"faces": {"share": 1.0, "min_side": 8}}
     for degrees in (90, 180, 270):
         seed = 4
-        turned = render(image, labels, steps({"turn": {"degrees": [degrees]}}, only), seed)
-        straight = render(image, labels, steps({"turn": {"degrees": [degrees], "p": 1e-9}}, only), seed)
+        turned = render(image, labels, steps({"rotate90": {"degrees": [degrees]}}, only), seed)
+        straight = render(image, labels, steps({"rotate90": {"degrees": [degrees], "p": 1e-9}}, only), seed)
         assert any(edit.applied for edit in straight.edits)
         assert turned.edits == straight.edits
         assert np.array_equal(turned.image, np.rot90(straight.image, degrees // 90))
@@ -322,7 +323,7 @@ def test_faces_steps_move_no_label_and_say_what_became_of_each() -> None:
 
 
 def test_what_a_recipe_says_can_be_rendered() -> None:
-    copies = Augment.model_validate({"copies": {"turned": [{"turn": None}], "faces": [{"faces": None}]}}).copies
+    copies = Augment.model_validate({"copies": {"turned": [{"rotate90": None}], "faces": [{"faces": None}]}}).copies
     image, labels = scene()
     assert {name: render(image, labels, chosen, 1).image.size for name, chosen in copies.items()} == {
         "turned": image.size,
@@ -335,12 +336,12 @@ def test_what_a_recipe_says_can_be_rendered() -> None:
 
 def test_a_sheet_has_a_band_for_each_transform_and_the_same_bytes_on_every_run(tmp_path: Path) -> None:
     images = [scene(seed) for seed in range(6)]
-    chosen = steps({"turn": {}}, {"faces": {"kinds": {"cap": 1, "tint": 1, "beard": 0}}})
+    chosen = steps({"rotate90": {}}, {"faces": {"kinds": {"cap": 1, "tint": 1, "beard": 0}}})
     for name in ("one", "two"):
         found = list(examples_of(images, chosen, 1, most=3))
         transform_sheet(found, tmp_path / f"{name}.jpg", "copy 'x'")
-    assert sorted({name for name, _, _ in found}) == ["cap", "tint", "turn"]
-    assert sum(name == "turn" for name, _, _ in found) == 3
+    assert sorted({name for name, _, _ in found}) == ["cap", "rotate90", "tint"]
+    assert sum(name == "rotate90" for name, _, _ in found) == 3
     assert (tmp_path / "one.jpg").read_bytes() == (tmp_path / "two.jpg").read_bytes()
     with Image.open(tmp_path / "one.jpg") as sheet:
         assert sheet.size == (3 * (320 + 12) - 12 + 2 * 20, 84 + 3 * (44 + 160 + 12) + 20)
@@ -354,7 +355,7 @@ def test_a_sheet_of_nothing_is_a_title(tmp_path: Path) -> None:
 
 def test_examples_show_each_step_alone_and_applied() -> None:
     images = [scene(seed) for seed in range(3)]
-    for name, before, after in examples_of(images, steps({"turn": {"p": 0.01, "degrees": [90]}}), 5):
-        assert name == "turn"
+    for name, before, after in examples_of(images, steps({"rotate90": {"p": 0.01, "degrees": [90]}}), 5):
+        assert name == "rotate90"
         assert np.array_equal(after, np.rot90(before))
     assert transforms.MIN_SIDE == 10

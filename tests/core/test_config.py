@@ -44,23 +44,23 @@ def _copy(step: dict) -> dict:
     [
         ({"sources": ["a"], "splits": {}}, r"unknown key 'splits' \(did you mean 'split'\?\); known keys: name, "),
         ({"sources": ["a"], "split": {"trian": 1}}, r"did you mean 'train'\?\); known keys: train, val, test"),
-        ({"sources": ["a"], "split": {"train": 0.5}}, "the shares add up to 1, found 0.65"),
+        ({"sources": ["a"], "split": {"train": 0.5}}, "the fractions must add up to 1, found 0.65"),
         ({"sources": []}, "sources"),
-        ({"sources": ["a", "a"]}, "a source is named once"),
+        ({"sources": ["a", "a"]}, "each source may be listed only once"),
         ({"sources": ["a"], "worn_incorrectly": "drop"}, "worn_incorrectly"),
         ({"sources": ["a"], "name": "../v5"}, "name"),
-        ({"sources": ["a"], "split": "published", "conflicts": {"prefer": "a"}}, "leave one out"),
+        ({"sources": ["a"], "split": "published", "conflicts": {"prefer": "a"}}, "remove one of them"),
         ({"sources": ["a"], "name": "v" * 101}, "name"),
         (_copy({"scale": {"factor": [0, 1]}}), "greater than or equal to 0.1"),
         (_copy({"scale": {"factor": [1, 1000]}}), "less than or equal to 4"),
-        (_copy({"scale": {"factor": [2, 1]}}), "the lowest value comes first"),
+        (_copy({"scale": {"factor": [2, 1]}}), "the lower value comes first"),
         (_copy({"noise": {"strength": [0.1, 2]}}), "less than or equal to 1"),
         (_copy({"compression": {"quality": [0, 50]}}), "greater than or equal to 1"),
-        (_copy({"faces": {"kinds": {"cap": 0, "tint": 0}}}), "one of the kinds has a weight above 0"),
+        (_copy({"faces": {"kinds": {"cap": 0, "tint": 0}}}), "at least one kind needs a weight above 0"),
         (_copy({"faces": {"kinds": {"cap": -1, "tint": 1}}}), "greater than or equal to 0"),
         (_copy({"faces": {"kinds": {"cap": float("inf")}}}), "finite"),
         (_copy({"faces": {"kinds": {"cap": float("nan")}}}), "kinds.cap: "),
-        (_copy({"faces": {"kinds": {"hood": 1}}}), "kinds.hood: Input should be 'recolour'"),
+        (_copy({"faces": {"kinds": {"hood": 1}}}), "kinds.hood: Input should be 'recolor'"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(data: dict, says: str) -> None:
@@ -73,7 +73,7 @@ def test_a_source_that_no_folder_can_be_called_after_is_refused(tmp_path: Path, 
     """It names a folder of data/raw/, and nothing outside of it."""
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/sources.yaml").write_text(json.dumps({"sources": {name: {"path": "x"}}}))
-    with pytest.raises(UsageError, match="to be one that a folder can have"):
+    with pytest.raises(UsageError, match="that can be a folder name"):
         read_sources(tmp_path)
 
 

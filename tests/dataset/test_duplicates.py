@@ -172,9 +172,9 @@ def test_thresholds_are_settings() -> None:
     near = copy_of(scene, Random(1), crop=0.02, scale=0.5, quality=40, orientation=0)
     (pair,) = pairs_of([scene, near])
     assert pair.same
-    (pair,) = pairs_of([scene, near], likeness=1.0)
+    (pair,) = pairs_of([scene, near], similarity=1.0)
     assert not pair.same
-    assert pairs_of([scene, near], likeness=1.0, kin=1.0) == []
+    assert pairs_of([scene, near], similarity=1.0, near_duplicate=1.0) == []
 
 
 # ---- groups ----

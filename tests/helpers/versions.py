@@ -14,7 +14,9 @@ from facemask_train.sources.sample.scenes import Scene, draw_scene
 from helpers.copies import copy_of, encoded
 from helpers.worlds import SPLIT, write
 
-AUGMENT = {"copies": {"turned": [{"turn": {"degrees": [90, 180, 270]}}], "small": [{"scale": {"factor": [0.4, 0.9]}}]}}
+AUGMENT = {
+    "copies": {"turned": [{"rotate90": {"degrees": [90, 180, 270]}}], "small": [{"scale": {"factor": [0.4, 0.9]}}]}
+}
 
 
 def scene(number: int) -> Scene:

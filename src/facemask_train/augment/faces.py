@@ -24,7 +24,7 @@ from facemask_train.core.types import Annotation, Box
 if TYPE_CHECKING:
     from facemask_train.augment.face_patch import Field, ImageArray, Window
 
-BARE_ONLY: tuple[FaceKind, ...] = ("recolour", "relight", "beard", "hand", "cup")
+BARE_ONLY: tuple[FaceKind, ...] = ("recolor", "relight", "beard", "hand", "cup")
 MASKED_ONLY: tuple[FaceKind, ...] = ("tint",)
 EITHER: tuple[FaceKind, ...] = ("cap", "shadow")
 
@@ -61,7 +61,7 @@ MAX_OVER_EYES = 0.06
 """The share of the band of the eyes that a drawn thing may cover."""
 
 MARGINS: Mapping[FaceKind, Margins] = {
-    "recolour": (0.1, 0.0, 0.12),
+    "recolor": (0.1, 0.0, 0.12),
     "relight": (0.1, 0.0, 0.12),
     "tint": (0.1, 0.0, 0.12),
     "shadow": (0.15, 0.3, 0.0),
@@ -73,7 +73,7 @@ MARGINS: Mapping[FaceKind, Margins] = {
 """How far each kind may paint beyond the box."""
 
 TONES: Mapping[FaceKind, Callable[[Face, Random], ImageArray | None]] = {
-    "recolour": tones.recolour,
+    "recolor": tones.recolor,
     "relight": tones.relight,
     "tint": tones.tint,
     "shadow": tones.shadow,
@@ -87,7 +87,7 @@ COVERS: Mapping[FaceKind, Callable[[Face, Random], Drawn | None]] = {
 }
 
 FEATURES: Mapping[FaceKind, tuple[float, float]] = {
-    "recolour": (0.0, 0.9),
+    "recolor": (0.0, 0.9),
     "relight": (0.0, 0.9),
     "tint": (-0.2, 0.95),
     "shadow": (-0.7, 0.3),

@@ -1,4 +1,4 @@
-"""Edits that change a face's colour or light and draw nothing: recolour, relight, tint, shadow.
+"""Edits that change a face's colour or light and draw nothing: recolor, relight, tint, shadow.
 
 All of them keep what is finer than the change: folds, edges, lips and nostrils stay where they are and as they are.
 Each takes a face and a generator, and returns the face's pixels (height, width, 3; RGB) changed, or None where there
@@ -27,7 +27,7 @@ CLOTHS: tuple[Colour, ...] = (
 """Colours that cloth, paper and paint have: the blues, greens, whites and blacks of masks, and any other."""
 
 PATTERNED = 0.35
-"""The share of recoloured faces that get two colours: masks have prints, and so does face paint."""
+"""The share of recolored faces that get two colours: masks have prints, and so does face paint."""
 
 MIN_MASK = 0.12
 """The least share of the box that the mask has to be: less is a wrong guess of where the mask is."""
@@ -67,7 +67,7 @@ def _lower_flesh(face: Face, rng: Random) -> Field | None:
     return face.flesh * _outline(face) * step(edge(face, rng, rng.uniform(-0.05, 0.3)), softness(rng))
 
 
-def recolour(face: Face, rng: Random) -> ImageArray | None:
+def recolor(face: Face, rng: Random) -> ImageArray | None:
     """Give the skin of the lower face another colour, as paint or coloured light does."""
     import numpy as np
 

@@ -19,7 +19,7 @@ from facemask_train.augment import faces
 from facemask_train.augment.faces import Edit
 from facemask_train.core.boxes import laid_over
 from facemask_train.core.files import digest_data
-from facemask_train.core.recipe import Blur, Compression, Light, Noise, Scale, Step, Transform, Turn, Weather
+from facemask_train.core.recipe import Blur, ColorJitter, Compression, Noise, Rotate90, Scale, Step, Transform, Weather
 from facemask_train.core.types import Annotation, Box
 
 if TYPE_CHECKING:
@@ -74,13 +74,17 @@ class Rendered:
 
 # ------------------------------------------------------------------ seeds and geometry
 
+_SEED_NAMES = {"rotate90": "turn", "color_jitter": "light"}
+"""Earlier names of these steps. Seeds still use them, so that existing recipes give the same pixels."""
+
 
 def seed_of(augment_seed: int, copy_name: str, steps: Sequence[Transform], sha256: str) -> int:
     """Return the seed (64 bits) of one copy of the image whose content has this digest.
 
-    Of the steps their kinds count and not their settings: a step whose settings change draws anew only for itself.
+    It depends on the kinds of the steps but not on their settings, so changing one step's settings affects only it.
     """
-    return _number(digest_data([augment_seed, copy_name, [step.kind for step in steps], sha256]))
+    kinds = [_SEED_NAMES.get(step.kind, step.kind) for step in steps]
+    return _number(digest_data([augment_seed, copy_name, kinds, sha256]))
 
 
 def _number(text: str) -> int:
@@ -109,7 +113,7 @@ def _least_scale(labels: Sequence[Annotation]) -> float:
 
 
 def _reshaped(shape: Shape, step: Step, rng: Random, least: float) -> Shape:
-    if isinstance(step, Turn):
+    if isinstance(step, Rotate90):
         return replace(shape, turn=(shape.turn + rng.choice(step.degrees)) % 360)
     if isinstance(step, Scale):
         return replace(shape, scale=max(least, shape.scale * rng.uniform(*step.factor)))
@@ -132,7 +136,7 @@ def render(image: ImageArray, labels: Sequence[Annotation], steps: Sequence[Tran
             continue
         if transform.faces is not None:
             now = _with_faces(now, transform.faces, shape, rng.getrandbits(64))
-        elif transform.turn is not None or transform.scale is not None:
+        elif transform.rotate90 is not None or transform.scale is not None:
             wanted = _reshaped(shape, transform.step, rng, least)
             moved = _moved(now.image, wanted.turn - shape.turn, wanted.size(width, height))
             shape, now = wanted, replace(now, image=moved, labels=wanted.labels(labels, width, height))
@@ -224,7 +228,7 @@ def _composed(step: Step | tuple[str, int]) -> Any:
     import albumentations  # type: ignore[import-untyped, unused-ignore]
 
     makers: Mapping[type, Callable[[Any, Any], list[Any]]] = {
-        Light: _light,
+        ColorJitter: _color_jitter,
         Blur: _blur,
         Noise: _noise,
         Compression: _compression,
@@ -233,7 +237,7 @@ def _composed(step: Step | tuple[str, int]) -> Any:
     return albumentations.Compose(makers[type(step)](albumentations, step))
 
 
-def _light(package: Any, step: Light) -> list[Any]:
+def _color_jitter(package: Any, step: ColorJitter) -> list[Any]:
     limits = {
         "brightness_limit": (-step.brightness, step.brightness),
         "contrast_limit": (-step.contrast, step.contrast),

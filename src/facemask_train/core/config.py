@@ -1,6 +1,6 @@
-"""The typed settings of each stage, read from `configs/`: a typo is an error that names the known keys.
+"""The typed settings of each stage, read from `configs/`. A typo is an error that lists the known keys.
 
-A file under `<root>/configs/` goes before the one of the same name that ships with the package.
+A file under `<root>/configs/` takes precedence over the file of the same name that ships with the package.
 """
 
 from __future__ import annotations
@@ -23,94 +23,94 @@ Switch = Literal["auto", True, False]
 
 
 class Settings(BaseModel):
-    """Settings cannot be changed once read, and hold no key that is not known."""
+    """Base of all settings: frozen, and unknown keys are an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Source(Settings):
-    """One source of images: where it comes from, how it is laid out, and what its classes mean.
+    """A source of images: its origin, its annotation format, and what its classes mean.
 
-    Exactly one of `handle`, `path` and `sample` is given.
+    Exactly one of `handle`, `path` and `sample` must be set.
     """
 
     handle: str | None = None
-    """Kaggle's owner/name."""
+    """The Kaggle dataset, as owner/name."""
     path: str | None = None
-    """A folder or an archive of your own."""
+    """Your own folder or archive."""
     sample: SampleLayout | None = None
-    """Drawn by fmask, in this published layout."""
+    """A built-in sample that fmask draws, in this layout."""
     version: int | None = Field(None, ge=1)
-    """Kaggle's version number; the newest where it is left out."""
+    """The Kaggle version (default: the newest)."""
     licence: str = ""
-    """Said in the ensemble's card."""
+    """The license, shown in the card of the ensemble."""
     format: Literal["probe", "voc", "yolo", "coco"] = "probe"
-    """How it is laid out; `probe` finds out."""
+    """The annotation format; `probe` detects it."""
     classes: dict[str, Target] = Field(default_factory=dict)
-    """What a published class name means; where a source publishes ids without names, the keys are the ids."""
+    """What each published class name means. For a source without class names, the keys are the ids."""
     digest: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$")
-    """What the content has to be."""
+    """The expected digest of the content."""
     optional: bool = False
-    """Not fetched unless it is named."""
+    """Fetch it only when it is named."""
 
     @field_validator("classes", mode="before")
     @classmethod
-    def _ids_are_names(cls, value: Any) -> Any:
+    def _keys_are_text(cls, value: Any) -> Any:
         return {str(key): target for key, target in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if sum(origin is not None for origin in (self.handle, self.path, self.sample)) != 1:
-            raise ValueError("a source has exactly one of: handle, path, sample")
+            raise ValueError("a source must have exactly one of: handle, path, sample")
         if self.handle is not None and self.handle.count("/") != 1:
-            raise ValueError(f"a handle is Kaggle's owner/name, found {self.handle!r}")
+            raise ValueError(f"a handle must be Kaggle's owner/name, found {self.handle!r}")
         return self
 
     @property
     def archive_name(self) -> str:
-        """The file name that Kaggle gives this source's archive."""
+        """The file name that Kaggle gives the archive of this source."""
         return f"{(self.handle or '').rpartition('/')[2]}.zip"
 
 
 class TrainSettings(Settings):
-    """What training is asked for: `configs/train.yaml`. What is `auto` is chosen for the machine, told and recorded."""
+    """Training settings: `configs/train.yaml`. `auto` values are chosen for the machine, reported and recorded."""
 
     weights: str = "yolov5s.pt"
-    """What training starts from: a checkpoint, a COCO checkpoint's name, or a model's yaml (from scratch)."""
+    """The initial weights: a checkpoint, the name of a COCO checkpoint, or a model yaml (from scratch)."""
     epochs: int = Field(300, ge=1)
-    """How often the training images are gone through at most."""
+    """The maximum number of epochs."""
     patience: int = Field(100, ge=0)
-    """Epochs without a better mAP 0.5:0.95 after which training stops; 0: never."""
+    """Stop after this many epochs without a better mAP 0.5:0.95; 0: never."""
     imgsz: int = Field(640, ge=32)
-    """Pixels of the longer side."""
+    """The image size: the longer side in pixels."""
     batch: int = Field(64, ge=1)
-    """Images at once."""
+    """The batch size, over all devices."""
     device: str = ""
-    """`cpu` or a GPU's number; empty: the GPU where there is one."""
+    """`cpu` or the number of a GPU; empty: a GPU if there is one."""
     seed: int = Field(0, ge=0)
-    """What makes every random choice."""
+    """The random seed."""
     workers: int = Field(8, ge=0)
-    """Processes that read images, on a GPU."""
+    """Data loader processes, on a GPU."""
     loader: Literal["auto", "device", "stock"] = "auto"
-    """Who puts images together: the device itself, or the package's own loader."""
+    """Who augments the images: the device itself, or the stock `ultralytics` loader."""
     optimizer: Literal["SGD", "AdamW", "Adam", "NAdam", "RAdam", "RMSProp"] = "SGD"
-    """How weights are changed."""
+    """The optimizer."""
     lr0: float = Field(0.01, gt=0)
-    """The learning rate at the start."""
+    """The initial learning rate."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """The numbers that the model computes in; losses are in float32."""
+    """The precision of the model; losses are computed in float32."""
     channels_last: Switch = "auto"
-    """The order of an image's numbers in memory."""
+    """Use the channels-last memory format."""
     fused: Switch = "auto"
-    """The optimiser in one kernel."""
+    """Use the fused optimizer."""
     compile: Switch = "auto"
-    """`torch.compile`, on a GPU; `auto` is off."""
+    """Use `torch.compile`, on a GPU; `auto` is off."""
     threads: int = Field(0, ge=0)
-    """Threads on a CPU; 0: one for each core."""
+    """CPU threads; 0: one per core."""
     val_every: int = Field(1, ge=1)
-    """Epochs from one validation to the next; the last epoch always has one."""
+    """Validate every this many epochs, and after the last one."""
     extra: dict[str, Any] = Field(default_factory=dict)
-    """Any other setting of the `ultralytics` trainer, by its own name."""
+    """Any other setting of the `ultralytics` trainer, under its own name."""
 
 
 _FOLDER = re.compile(r"\w[\w .-]{0,99}")
@@ -119,10 +119,10 @@ Model = TypeVar("Model", bound=Settings)
 
 
 def config_file(root: Path, name: str) -> Path:
-    """Return the path of `configs/NAME`: the user's own under `root`, or else the one that ships with fmask.
+    """Return the path of `configs/NAME`: the user's own under `root`, else the one that ships with fmask.
 
     Raises:
-        MissingError: neither is there; the message names those that are.
+        MissingError: neither exists; the message lists those that do.
     """
     for folder in config_folders(root):
         if (folder / name).is_file():
@@ -130,18 +130,18 @@ def config_file(root: Path, name: str) -> Path:
     stems = [path.stem for path in config_files(root, str(Path(name).parent))]
     raise MissingError(
         f"{root / 'configs' / name}: no such file{nearest(Path(name).stem, stems)}",
-        next_step=f"use one of: {', '.join(stems)}; or write this file",
+        next_step=f"use one of: {', '.join(stems)}; or create this file",
     )
 
 
 def config_folders(root: Path) -> tuple[Path, ...]:
-    """Return the folders that hold settings, the user's own first."""
+    """Return the folders to look for settings in, the user's own first."""
     package = Path(__file__).parents[1]
     return root / "configs", package / "configs", package.parents[1] / "configs"
 
 
 def config_files(root: Path, folder: str) -> list[Path]:
-    """Return every yaml of `configs/FOLDER` that can be named, the user's own before the shipped."""
+    """Return the yaml files of `configs/FOLDER`, one per stem; the user's own take precedence."""
     found: dict[str, Path] = {}
     for base in config_folders(root):
         for path in sorted((base / folder).glob("*.yaml")):
@@ -150,56 +150,56 @@ def config_files(root: Path, folder: str) -> list[Path]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping that a yaml file holds.
+    """Return the mapping in a yaml file.
 
     Raises:
-        UsageError: it is not valid yaml, or not a mapping.
-        MissingError: there is no such file.
+        UsageError: the file is not valid yaml, or not a mapping.
+        MissingError: the file does not exist.
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise MissingError(f"{path}: no such file", next_step="check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid yaml: {_in_a_line(error)}", next_step="mend the file") from error
+        raise UsageError(f"{path}: not valid yaml: {_one_line(error)}", next_step="fix the file") from error
     if not isinstance(data, dict):
-        raise UsageError(f"{path}: expected keys and values, found {type(data).__name__}", next_step="mend the file")
+        raise UsageError(f"{path}: expected keys and values, found {type(data).__name__}", next_step="fix the file")
     return data
 
 
-def _in_a_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return " ".join(str(error).split())
     return f"line {mark.line + 1}, column {mark.column + 1}: {getattr(error, 'problem', '')}"
 
 
-def parse(model: type[Model], data: Any, *, where: str, mend: str = "mend the file") -> Model:
-    """Check `data` against a settings model.
+def parse(model: type[Model], data: Any, *, where: str, fix: str = "fix the file") -> Model:
+    """Validate `data` against a settings model.
 
     Args:
-        where: the file, and the place in it, that messages name.
-        mend: what they say to do next.
+        where: the file, and the key in it, to name in messages.
+        fix: the next step to name in messages.
 
     Raises:
-        UsageError: an unknown key (the known ones are named), a missing one, or a value out of range.
+        UsageError: a key is unknown (the known ones are listed) or missing, or a value is invalid.
     """
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UsageError(f"{where}: {_first(error, model)}", next_step=mend) from error
+        raise UsageError(f"{where}: {_first_error(error, model)}", next_step=fix) from error
 
 
-def _first(error: ValidationError, model: type[Settings]) -> str:
+def _first_error(error: ValidationError, model: type[Settings]) -> str:
     errors = error.errors()
-    # where a key takes a word or a mapping and has neither right, the words that it takes say most
+    # if a key accepts either a word or a mapping, listing the words helps most
     words = [one for one in errors if one["type"] == "literal_error"] if errors[0]["type"] == "model_type" else []
     found = (words or errors)[0]
     *parents, key = found["loc"] or ("",)
     if found["type"] == "extra_forbidden":
         known = _known_keys(model, parents)
         return f"unknown key '{key}'{nearest(str(key), known)}; known keys: {', '.join(known)}"
-    place = ".".join(str(part) for part in found["loc"] if not _is_tag(part))
+    place = ".".join(str(part) for part in found["loc"] if not _is_union_tag(part))
     given = "" if found["type"] in ("missing", "value_error") else f", found {found['input']!r}"
     if found["type"] == "literal_error":
         given += nearest(str(found["input"]), re.findall(r"'(.*?)'", found["msg"]))
@@ -207,14 +207,14 @@ def _first(error: ValidationError, model: type[Settings]) -> str:
     return f"{place}: {said}" if place else said
 
 
-def _is_tag(part: int | str) -> bool:
-    """Say if a part of an error's place is no key, but the name of one of the types that a key takes."""
+def _is_union_tag(part: int | str) -> bool:
+    """Return whether a part of the location of an error is not a key but the name of a type in a union."""
     types = [one.__name__ for one in Settings.__subclasses__()]
     return isinstance(part, str) and (part in types or part.startswith(("literal[", "function-", "[key]")))
 
 
 def _known_keys(model: type[Settings], parents: list[Any]) -> list[str]:
-    """Return the keys that are known at a place: inside mappings, lists and alternatives too."""
+    """Return the known keys at a location, also inside mappings, lists and unions."""
     known: list[Any] = [model]
     for parent in parents:
         fields = [one.model_fields[parent].annotation for one in known if parent in one.model_fields]
@@ -230,20 +230,20 @@ def _settings_in(annotation: Any) -> list[type[Settings]]:
 
 
 def read_sources(root: Path) -> dict[str, Source]:
-    """Return the sources of `configs/sources.yaml`, in its order.
+    """Return the sources of `configs/sources.yaml`, in file order.
 
     Raises:
-        UsageError: a source, a key or a value is not as it should be.
+        UsageError: a source, a key or a value is invalid.
     """
     path = config_file(root, "sources.yaml")
     entries = read_yaml(path).get("sources")
     if not isinstance(entries, dict) or not entries:
-        raise UsageError(f"{path}: expected a mapping under 'sources', found none", next_step="mend the file")
+        raise UsageError(f"{path}: expected a mapping under 'sources', found none", next_step="fix the file")
     wrong = next((str(name) for name in entries if not _FOLDER.fullmatch(str(name))), None)
     if wrong is not None:
         raise UsageError(
-            f"{path}: expected a source's name to be one that a folder can have, found {wrong!r}",
-            next_step="use letters, digits, spaces and . _ - in it, a letter or digit first",
+            f"{path}: expected a source name that can be a folder name, found {wrong!r}",
+            next_step="use letters, digits, spaces and . _ -, starting with a letter or a digit",
         )
     return {str(name): parse(Source, entry, where=f"{path}: {name}") for name, entry in entries.items()}
 
@@ -252,39 +252,39 @@ def pick_source(sources: dict[str, Source], name: str) -> Source:
     """Return a source by name.
 
     Raises:
-        UsageError: no source has this name; the nearest one is named.
+        UsageError: there is no such source; the message suggests the closest name.
     """
     if name not in sources:
         raise UsageError(
-            f"no source is named '{name}'{nearest(name, sources)}; known sources: {', '.join(sources)}",
-            next_step="name one of them, or add yours to configs/sources.yaml",
+            f"there is no source '{name}'{nearest(name, sources)}; known sources: {', '.join(sources)}",
+            next_step="use one of them, or add yours to configs/sources.yaml",
         )
     return sources[name]
 
 
 def read_train_settings(root: Path, name: str, changes: Mapping[str, Any]) -> TrainSettings:
-    """Return the training settings of `configs/NAME.yaml` (or of a yaml's path), with `changes` on top.
+    """Return the training settings of `configs/NAME.yaml` (or of the path of a yaml file), updated with `changes`.
 
     Args:
-        changes: by key; one that is not a key of `TrainSettings` goes to `extra`, a None is left out.
+        changes: values by key. A key that is not one of `TrainSettings` goes to `extra`; a None is ignored.
 
     Raises:
-        MissingError: there is no such file.
-        UsageError: a key or value is not as it should be.
+        MissingError: the file does not exist.
+        UsageError: a key or value is invalid.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else config_file(root, f"{name}.yaml")
     settings = parse(TrainSettings, read_yaml(path), where=str(path)).model_dump(exclude_unset=True)
     given = {key: value for key, value in changes.items() if value is not None}
     own = {key: value for key, value in given.items() if key in TrainSettings.model_fields}
     extra = {**settings.get("extra", {}), **{key: given[key] for key in given if key not in own}}
-    return parse(TrainSettings, {**settings, **own, "extra": extra}, where="the options", mend="mend the option")
+    return parse(TrainSettings, {**settings, **own, "extra": extra}, where="the options", fix="fix the option")
 
 
 def set_option(text: str) -> tuple[str, Any]:
-    """Parse `--set KEY=VALUE`; the value is read as yaml, so `0.5`, `true` and `[1, 2]` are what they look like.
+    """Parse `--set KEY=VALUE`. The value is parsed as yaml, so `0.5`, `true` and `[1, 2]` keep their types.
 
     Raises:
-        UsageError: there is no key, or the value is not valid yaml.
+        UsageError: the key is missing, or the value is not valid yaml.
     """
     key, equals, value = text.partition("=")
     try:
@@ -297,10 +297,10 @@ def set_option(text: str) -> tuple[str, Any]:
 
 
 def class_map(text: str) -> tuple[str, dict[str, Target]]:
-    """Parse `SOURCE=0:mask,1:no_mask` into a source's name and its class map.
+    """Parse `SOURCE=0:mask,1:no_mask` into the name of a source and its class map.
 
     Raises:
-        UsageError: the text has another form, or a class that fmask does not have.
+        UsageError: the text is malformed, or a class is unknown.
     """
     source, _, pairs = text.partition("=")
     classes = dict(pair.partition(":")[::2] for pair in pairs.split(",") if pair)

@@ -1,4 +1,4 @@
-"""How an ensemble is made: the typed settings of a recipe, read from `configs/ensembles/`."""
+"""The typed settings of an ensemble recipe, read from `configs/ensembles/`."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from facemask_train.core.config import Settings, config_file, parse, read_yaml
 
 
 class Split(Settings):
-    """The shares of the images that go to each split; they add up to 1."""
+    """The fraction of the images in each split. They must add up to 1."""
 
     train: float = Field(0.85, gt=0, le=1)
-    """What the model learns from."""
+    """For training."""
     val: float = Field(0.10, ge=0, lt=1)
-    """What the best epoch and the operating point are chosen on."""
+    """For choosing the best epoch and the confidence threshold."""
     test: float = Field(0.05, ge=0, lt=1)
-    """What is scored."""
+    """Held out for evaluation."""
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _adds_up(self) -> Self:
         if abs(self.train + self.val + self.test - 1) > 1e-9:
-            raise ValueError(f"the shares add up to 1, found {self.train + self.val + self.test:g}")
+            raise ValueError(f"the fractions must add up to 1, found {self.train + self.val + self.test:g}")
         return self
 
 
-def _rising(value: tuple[Any, Any]) -> tuple[Any, Any]:
+def _ascending(value: tuple[Any, Any]) -> tuple[Any, Any]:
     if value[0] > value[1]:
-        raise ValueError(f"the lowest value comes first, found {list(value)}")
+        raise ValueError(f"the lower value comes first, found {list(value)}")
     return value
 
 
 Value = TypeVar("Value", int, float)
-Range = Annotated[tuple[Value, Value], AfterValidator(_rising)]
-"""The lowest and the highest value of an amount that is drawn anew for each image."""
+Range = Annotated[tuple[Value, Value], AfterValidator(_ascending)]
+"""The lower and upper bound of a value that is sampled for each image."""
 
 Factor = Annotated[float, Field(ge=0.1, le=4)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -43,50 +43,50 @@ Quality = Annotated[int, Field(ge=1, le=100)]
 
 
 class Step(Settings):
-    """What every transform has."""
+    """Settings that all transforms share."""
 
     p: float = Field(1.0, gt=0, le=1)
-    """The chance that the step is applied to an image."""
+    """The probability that the step is applied to an image."""
 
 
-class Turn(Step):
-    """An exact turn, counter-clockwise; no pixel is resampled."""
+class Rotate90(Step):
+    """Rotate by a multiple of 90 degrees, counterclockwise, without resampling."""
 
     degrees: tuple[Literal[90, 180, 270], ...] = Field((90, 180, 270), min_length=1)
-    """The angles, of which each image gets one."""
+    """The angles to choose from."""
 
 
 class Scale(Step):
-    """The whole image made smaller or larger; no face becomes too small to judge."""
+    """Resize the whole image. No face becomes too small to be recognized."""
 
     factor: Range[Factor] = (0.5, 1.5)
-    """What its sides are multiplied by."""
+    """The scale factor of both sides."""
 
 
-class Light(Step):
-    """Brightness, contrast and gamma, each drawn anew for an image."""
+class ColorJitter(Step):
+    """Change brightness, contrast and gamma, each sampled for each image."""
 
     brightness: float = Field(0.25, ge=0, lt=1)
-    """How far it may go, as a share: 0.3 is from -30 % to +30 %."""
+    """The largest change, as a fraction: 0.3 means -30 % to +30 %."""
     contrast: float = Field(0.25, ge=0, lt=1)
-    """The same."""
+    """Likewise for contrast."""
     gamma: float = Field(0.2, ge=0, lt=1)
-    """The same."""
+    """Likewise for gamma."""
 
 
 class Blur(Step):
     """Gaussian or motion blur."""
 
     kernel: Range[int] = (3, 7)
-    """The kernel's side in pixels, odd."""
+    """The kernel size in pixels; must be odd."""
     motion: float = Field(0.5, ge=0, le=1)
-    """The share of motion blur."""
+    """The probability of motion blur rather than Gaussian blur."""
 
     @field_validator("kernel")
     @classmethod
     def _odd(cls, value: tuple[int, int]) -> tuple[int, int]:
         if value[0] < 3 or not (value[0] % 2 and value[1] % 2):
-            raise ValueError(f"a kernel is odd and at least 3 pixels, found {list(value)}")
+            raise ValueError(f"a kernel size must be odd and at least 3 pixels, found {list(value)}")
         return value
 
 
@@ -94,76 +94,76 @@ class Noise(Step):
     """Gaussian noise."""
 
     strength: Range[Share] = (0.02, 0.08)
-    """Its standard deviation, as a share of white."""
+    """The standard deviation, as a fraction of white."""
 
 
 class Compression(Step):
-    """JPEG, and back."""
+    """Compress as JPEG and decompress."""
 
     quality: Range[Quality] = (30, 80)
-    """From 1 to 100."""
+    """The JPEG quality, 1 to 100."""
 
 
 class Weather(Step):
-    """One of these kinds of weather."""
+    """Add one kind of weather."""
 
     kinds: tuple[Literal["rain", "fog", "snow", "sun"], ...] = Field(("rain", "fog", "snow", "sun"), min_length=1)
-    """What can be drawn."""
+    """The kinds to choose from."""
 
 
-FaceKind = Literal["recolour", "relight", "beard", "hand", "cup", "tint", "cap", "shadow"]
+FaceKind = Literal["recolor", "relight", "beard", "hand", "cup", "tint", "cap", "shadow"]
 
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Faces(Step):
-    """Face-aware edits, against the shortcut that a face of two tones wears a mask.
+    """Edit labeled faces, so that a model cannot learn the shortcut "two tones mean a mask".
 
-    A bare face: `recolour` and `relight` its lower half, cover it by a `beard`, a `hand` or a `cup`. A masked face:
-    `tint` the mask toward the face's own skin. Either: a `cap`, or a `shadow` over the upper half.
+    On a bare face: `recolor` or `relight` its lower half, or cover it with a `beard`, a `hand` or a `cup`. On a masked
+    face: `tint` the mask toward the skin color of the face. On either: add a `cap`, or a `shadow` over the upper half.
     """
 
     share: float = Field(0.9, gt=0, le=1)
-    """The share of faces that get one edit."""
+    """The fraction of faces that are edited, once each."""
     min_side: float = Field(20, ge=8)
-    """The shorter side that a face has at least, in pixels."""
+    """The smallest face that is edited: its shorter side in pixels."""
     kinds: dict[FaceKind, Weight] = Field(
-        {"recolour": 2, "relight": 1, "beard": 1, "hand": 1, "cup": 1, "tint": 6, "cap": 1, "shadow": 1}
+        {"recolor": 2, "relight": 1, "beard": 1, "hand": 1, "cup": 1, "tint": 6, "cap": 1, "shadow": 1}
     )
-    """The edits and their weights, among those that fit a face's class."""
+    """The weight of each edit among those that apply to the class of the face."""
 
     @field_validator("kinds")
     @classmethod
-    def _one_can_be_drawn(cls, value: dict[FaceKind, float]) -> dict[FaceKind, float]:
+    def _at_least_one_weight(cls, value: dict[FaceKind, float]) -> dict[FaceKind, float]:
         if not any(value.values()):
-            raise ValueError(f"one of the kinds has a weight above 0, found {value}")
+            raise ValueError(f"at least one kind needs a weight above 0, found {value}")
         return value
 
 
 class Transform(Settings):
-    """One step of a copy: exactly one of these keys."""
+    """One step of a copy. Has exactly one of these keys."""
 
-    turn: Turn | None = None
-    """An exact turn."""
+    rotate90: Rotate90 | None = None
+    """Rotate by a multiple of 90 degrees."""
     scale: Scale | None = None
-    """Smaller or larger."""
-    light: Light | None = None
-    """Brightness, contrast, gamma."""
+    """Resize."""
+    color_jitter: ColorJitter | None = None
+    """Change brightness, contrast and gamma."""
     blur: Blur | None = None
     """Gaussian or motion blur."""
     noise: Noise | None = None
     """Gaussian noise."""
     compression: Compression | None = None
-    """JPEG's traces."""
+    """JPEG artifacts."""
     weather: Weather | None = None
     """Rain, fog, snow or sun."""
     faces: Faces | None = None
-    """Edits of labelled faces."""
+    """Edit labeled faces."""
 
     @model_validator(mode="before")
     @classmethod
-    def _bare_key_means_defaults(cls, value: Any) -> Any:
+    def _empty_key_means_defaults(cls, value: Any) -> Any:
         return {key: {} if step is None else step for key, step in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
@@ -174,103 +174,103 @@ class Transform(Settings):
 
     @property
     def kind(self) -> str:
-        """Return the one key that is set."""
+        """The key that is set."""
         return next(iter(self.model_fields_set))
 
     @property
     def step(self) -> Step:
-        """Return the settings of the one key that is set."""
+        """The settings under the key that is set."""
         found: Step = getattr(self, self.kind)
         return found
 
 
 class Augment(Settings):
-    """What is added to the training part: for each of its images, one more for each of `copies`."""
+    """Augmented copies that are added to the training split: one per training image for each entry of `copies`."""
 
     seed: int = Field(0, ge=0)
-    """With the image's content, it makes every choice."""
+    """Seeds every random choice, together with the content of the image."""
     quality: int = Field(92, ge=50, le=100)
-    """That of the JPEGs that are written."""
+    """The quality of the JPEGs that are written."""
     copies: dict[str, tuple[Transform, ...]] = Field(min_length=1)
-    """By name, the steps that a copy goes through."""
+    """The name of each copy and its steps, in order."""
 
     @field_validator("copies")
     @classmethod
-    def _named_plainly(cls, value: dict[str, tuple[Transform, ...]]) -> dict[str, tuple[Transform, ...]]:
+    def _valid_names(cls, value: dict[str, tuple[Transform, ...]]) -> dict[str, tuple[Transform, ...]]:
         for name, steps in value.items():
             if not name.isalnum() or name != name.lower():
-                raise ValueError(f"a copy's name is of small letters and digits, found {name!r}")
+                raise ValueError(f"the name of a copy must consist of lowercase letters and digits, found {name!r}")
             if not steps:
-                raise ValueError(f"copy '{name}' has no steps; it would repeat the original")
+                raise ValueError(f"copy '{name}' has no steps: it would repeat the original")
         return value
 
 
 class Duplicates(Settings):
-    """When two images are the same image, or kin. `ensemble/duplicates.py` says how the defaults were measured."""
+    """When two images count as copies or near-duplicates. bench/README.md shows how the defaults were measured."""
 
     distance: int = Field(16, ge=0, le=24)
-    """Signs of the lowest 64 frequencies that may differ."""
-    likeness: float = Field(0.8, gt=0, le=1)
-    """The correlation that the worst window of two copies has."""
-    kin: float = Field(0.85, gt=0, le=1)
-    """The mean correlation from which two images are of one scene, and share a split."""
+    """The largest Hamming distance between the 64 lowest-frequency bits of two perceptual hashes."""
+    similarity: float = Field(0.8, gt=0, le=1)
+    """The lowest correlation that any window of two copies may have."""
+    near_duplicate: float = Field(0.85, gt=0, le=1)
+    """The mean correlation from which two images count as near-duplicates and share a split."""
 
 
 class Prefer(Settings):
-    """Where copies of one image contradict each other: take one source's word."""
+    """Resolve contradicting copies in favor of one source."""
 
     prefer: str
-    """The source whose image and labels are taken."""
+    """The source whose image and labels are kept."""
 
 
 class Recipe(Settings):
-    """How an ensemble is made: `configs/ensembles/NAME.yaml`."""
+    """The recipe of an ensemble: `configs/ensembles/NAME.yaml`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-    """What the ensemble is called; the file's name where it is left out."""
+    """The name of the ensemble (default: the name of the file)."""
     description: str = ""
-    """A sentence for people."""
+    """A sentence that describes it."""
     sources: tuple[str, ...] = Field(min_length=1)
-    """Names in `sources.yaml`. The order matters: the better copies come first."""
+    """Source names from `sources.yaml`. Of equal copies, that of the earlier source is kept."""
     worn_incorrectly: Literal["drop-image", "drop-box", "as-no-mask"] = "drop-image"
-    """What becomes of an image that shows a mask worn incorrectly."""
+    """What to do with an image that shows a mask worn incorrectly."""
     split: Split | Literal["published"] = Split()
-    """By shares, or `published`: each image stays where its source put it."""
+    """Fractions, or `published` to keep the splits of the sources."""
     conflicts: Prefer | Literal["quarantine"] = "quarantine"
-    """What becomes of copies that contradict each other."""
+    """What to do with copies whose labels contradict each other."""
     leaks: Literal["remove", "keep"] = "remove"
-    """With a published split: take what has a copy in a later split out of the earlier, or measure it and leave it."""
+    """With published splits: remove the images that have a copy in a later split, or report them and keep them."""
     duplicates: Duplicates = Duplicates()
-    """When two images are the same image."""
+    """When two images count as copies or near-duplicates."""
     augment: Augment | None = None
-    """What is added to the training part."""
+    """Augmented copies for the training split."""
 
     @field_validator("sources")
     @classmethod
-    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _unique(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) != len(value):
-            raise ValueError(f"a source is named once, found {list(value)}")
+            raise ValueError(f"each source may be listed only once, found {list(value)}")
         return value
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Self:
+    def _consistent(self) -> Self:
         if isinstance(self.conflicts, Prefer) and self.conflicts.prefer not in self.sources:
-            raise ValueError(f"conflicts: prefer names one of {list(self.sources)}, found {self.conflicts.prefer!r}")
-        if isinstance(self.conflicts, Prefer) and self.split == "published":
             raise ValueError(
-                "conflicts: prefer merges copies, and split: published keeps each where it is: leave one out"
+                f"conflicts: prefer must name one of {', '.join(self.sources)}, found {self.conflicts.prefer!r}"
             )
+        if isinstance(self.conflicts, Prefer) and self.split == "published":
+            raise ValueError("conflicts: prefer cannot be combined with split: published; remove one of them")
         if self.leaks == "keep" and self.split != "published":
-            raise ValueError("leaks: keep goes with split: published; any other split has none")
+            raise ValueError("leaks: keep requires split: published; other splits have no leaks")
         return self
 
 
 def read_recipe(root: Path, version: str) -> Recipe:
-    """Return an ensemble's recipe by version number (`5`), name (`v5`), or path of a yaml.
+    """Return the recipe for a version number (`5`), a name (`v5`), or the path of a yaml file.
 
     Raises:
-        MissingError: there is no such recipe; those that exist are named.
-        UsageError: a key or value is not as it should be.
+        MissingError: there is no such recipe; the message lists those that exist.
+        UsageError: a key or value is invalid.
     """
     if version.endswith((".yaml", ".yml")):
         path = Path(version)

@@ -68,7 +68,7 @@ def _document(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON: {error}", next_step="mend the file, or remove it") from error
+        raise DataError(f"{path}: not valid JSON: {error}", next_step="fix the file, or remove it") from error
     is_coco = isinstance(data, dict) and all(isinstance(data.get(part), list) for part in _PARTS)
     return data if is_coco else {}
 
@@ -95,7 +95,7 @@ def _by_id(entries: Sequence[Any], key: str, path: Path) -> dict[int | str | Non
             raise DataError(
                 f"{path}: expected one {key} for id {known!r}, "
                 f"found {quoted(found[known].get(key))} and {quoted(entry.get(key))}",
-                next_step="mend the file: give each entry an id of its own",
+                next_step="fix the file: give each entry an id of its own",
             )
     return found
 

@@ -208,7 +208,7 @@ def _yaml_names(path: Path) -> tuple[str, ...]:
         # The base loader leaves every scalar a text: a class called `no` stays `no`.
         data = yaml.load(text_of(path.read_bytes()), Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError) as error:
-        raise DataError(f"{path}: not valid yaml: {error}", next_step="mend the file, or remove it") from error
+        raise DataError(f"{path}: not valid yaml: {error}", next_step="fix the file, or remove it") from error
     names = data.get("names") if isinstance(data, dict) else None
     if isinstance(names, dict):
         names = [names.get(str(class_id)) for class_id in range(len(names))]
@@ -217,7 +217,7 @@ def _yaml_names(path: Path) -> tuple[str, ...]:
     if not all(isinstance(name, str) for name in names):
         raise DataError(
             f"{path}: expected `names` to name each id from 0, found {quoted(data['names'])}",
-            next_step="mend the file: a list of names, or a mapping from each id to its name",
+            next_step="fix the file: a list of names, or a mapping from each id to its name",
         )
     return tuple(names)
 

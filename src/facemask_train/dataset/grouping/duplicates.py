@@ -124,8 +124,8 @@ def _best(
     found: dict[tuple[int, int], Pair] = {}
     for one, alike in zip(candidates, measured, strict=True):
         best = found.get((one.first, one.second))
-        if alike.mean >= settings.kin and (best is None or alike.mean > best.mean):
-            same = alike.worst >= settings.likeness
+        if alike.mean >= settings.near_duplicate and (best is None or alike.mean > best.mean):
+            same = alike.worst >= settings.similarity
             found[one.first, one.second] = Pair(*one, alike.worst, alike.mean, same)
     return found
 
