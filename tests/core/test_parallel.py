@@ -122,8 +122,8 @@ def test_cores_follow_the_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_default_number_of_processes_follows_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "usable_cores", lambda: 3)
-    assert [Engine()._processes(count) for count in (1, 2, 99)] == [1, 2, 3]
-    assert Engine(workers=5)._processes(99) == 5
+    assert [WorkerPool()._processes(count) for count in (1, 2, 99)] == [1, 2, 3]
+    assert WorkerPool(workers=5)._processes(99) == 5
 
 
 def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

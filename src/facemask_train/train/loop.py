@@ -20,7 +20,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
-from facemask_train.core.dist_env import place, share_of_cores
+from facemask_train.core.dist_env import cores_per_process, dist_env
 from facemask_train.core.errors import StoppedError, TrainingError
 from facemask_train.core.files import write_json
 from facemask_train.core.parallel import usable_cores
@@ -75,7 +75,7 @@ class Loop(DetectionTrainer):  # type: ignore[misc]
         self.args.amp = {"fp32": False, "bf16": "bf16", "fp16": True}[step.precision] if self._cuda else False
         self.args.channels_last = step.channels_last if self._cuda else None
         self.args.compile = step.compile
-        self.args.workers = min(self.args.workers, share_of_cores(usable_cores(), place()))
+        self.args.workers = min(self.args.workers, cores_per_process(usable_cores(), dist_env()))
         torch.set_num_threads(step.threads)
 
     @property
