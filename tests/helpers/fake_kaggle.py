@@ -62,7 +62,7 @@ class FakeKaggle:
         return [what for asked, what in self.asked if asked == method]
 
     def hang(self) -> None:
-        self._over.wait(30)
+        self._over.wait()
 
 
 class _Handler(BaseHTTPRequestHandler):

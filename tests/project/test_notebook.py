@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,6 @@ def test_it_runs_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("MPLBACKEND")  # images are to be drawn into the notebook
     notebook = nbformat.read(tmp_path / NOTEBOOK.name, as_version=4)
-    began = time.monotonic()
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     told = "".join(
         out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", ()) if out.output_type == "stream"
@@ -77,4 +75,3 @@ def test_it_runs_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     drawn = [out for cell in notebook.cells for out in cell.get("outputs", ()) if "image/png" in out.get("data", {})]
     assert len(drawn) == 6
     assert (tmp_path / "walk/runs/walk/export/walk.onnx").is_file()
-    assert time.monotonic() - began < 900

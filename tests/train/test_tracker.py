@@ -39,7 +39,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits for a test to wait for."""
     monkeypatch.setattr(tracking, "INIT_SECONDS", 1.0)
     monkeypatch.setattr(tracking, "FINISH_SECONDS", 2.0)
-    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 30.0)
+    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 60.0)  # below the limits that the package has by itself
 
 
 @pytest.fixture
@@ -62,11 +62,17 @@ def rows(first: int, last: int) -> dict[int, dict[str, float]]:
     return {epoch: {"metrics/recall": epoch / 7, "train/box_loss": 1 / epoch} for epoch in range(first, last + 1)}
 
 
-def wait_for(condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
+def wait_for(condition: Callable[[], bool], *, tries: int = 1200) -> None:
+    for _ in range(tries):
+        if condition():
+            return
         time.sleep(0.05)
+    pytest.fail("waited in vain")
+
+
+def ended_by_itself(report: Report) -> bool:
+    """Return whether the W&B process kept its own limits: `finish` did not have to end it."""
+    return not any("did not answer within" in text or "ended early" in text for text in report.unsent)
 
 
 def sync_folders(report: Report) -> list[Path]:
@@ -168,15 +174,12 @@ def test_a_run_that_the_user_has_disabled_stays_so(tmp_path: Path, monkeypatch: 
 
 def test_a_server_that_is_gone_before_the_start(tmp_path: Path, server: FakeWandb, short: None) -> None:
     server.die()
-    begin = time.monotonic()
     tracker = start(tmp_path)
     log_rows(tracker, 1, 3)
-    assert time.monotonic() - begin < 0.5
     report = tracker.finish()
     assert (report.sent, report.unsent) == ("offline", ())
     (folder,) = sync_folders(report)
     assert read_run(folder).metrics() == rows(1, 3)
-    assert time.monotonic() - begin < 15
 
 
 def test_an_online_run_arrives(
@@ -210,10 +213,9 @@ def test_a_server_that_dies_in_the_middle(tmp_path: Path, server: FakeWandb, sho
     wait_for(lambda: "file_stream" in server.calls)
     server.die()
     log_rows(tracker, 4, 6)
-    begin = time.monotonic()
     report = tracker.finish()
-    assert time.monotonic() - begin < 10
     assert report.sent == "online"
+    assert ended_by_itself(report)
     assert "the last rows" in report.unsent[0]
     assert report.sync.startswith("wandb sync --include-online ")
     (folder,) = sync_folders(report)
@@ -225,10 +227,8 @@ def test_a_server_that_hangs_from_the_start(tmp_path: Path, server: FakeWandb, s
     server.hang()
     tracker = start(tmp_path)
     log_rows(tracker, 1, 3)
-    begin = time.monotonic()
     report = tracker.finish()
-    assert time.monotonic() - begin < 20
-    assert report.sent == "offline"
+    assert (report.sent, report.unsent) == ("offline", ())
     assert read_run(sync_folders(report)[0]).metrics() == rows(1, 3)
 
 
@@ -244,13 +244,12 @@ def test_a_server_that_hangs_in_the_middle(
     log_rows(tracker, 4, 6)
     if artifact:
         tracker.artifact("best", "model", {"best.pt": image})
-    begin = time.monotonic()
     report = tracker.finish()
-    assert time.monotonic() - begin < 35
     assert report.unsent
+    assert ended_by_itself(report)
     assert sync_folders(report) == run_folders(tmp_path / "run")
     assert read_run(run_folders(tmp_path / "run")[0]).metrics() == rows(1, 6)
-    wait_for(lambda: not services_of(tracker), seconds=30)
+    wait_for(lambda: not services_of(tracker))
 
 
 @pytest.mark.slow
@@ -350,14 +349,15 @@ from facemask_train.train.tracking.tracker import open_tracker
 tracker = open_tracker("wandb", Path(sys.argv[1]), project="p", name="n", config={})
 for epoch in (1, 2, 3):
     tracker.log(epoch, {"metrics/recall": epoch / 7, "train/box_loss": 1 / epoch})
-time.sleep(float(sys.argv[2]))
+while tracker._state._logged < 3:
+    time.sleep(0.05)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.slow
 def test_a_killed_training_leaves_its_rows_and_a_failed_run(tmp_path: Path) -> None:
-    killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path), "4"], timeout=60, check=False)
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL
     wait_for(lambda: bool(run_folders(tmp_path)) and read_run(run_folders(tmp_path)[0]).exit_code is not None)
     log = read_run(run_folders(tmp_path)[0])
@@ -373,6 +373,8 @@ def strike(moment):
         raise RuntimeError("out of order")
     if fault == f"{moment} never returns":
         time.sleep(1000)
+    while fault == f"{moment} waits" and not os.path.exists(os.environ["GATE"]):
+        time.sleep(0.02)
     if fault == f"{moment} dies":
         os._exit(3)
 
@@ -413,12 +415,31 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
         (tmp_path / "broken" / "wandb" / "__init__.py").write_text(_BROKEN_WANDB)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
         monkeypatch.setenv("FAULT", fault)
+        monkeypatch.setenv("GATE", str(tmp_path / "gate"))
         monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 1.0)
         return tmp_path / "run"
 
     return install
 
 
+@pytest.mark.timeout(120)  # a call that waits for W&B would wait for ever
+@pytest.mark.parametrize("moment", ["import", "init", "log"])
+def test_no_call_before_the_end_waits_for_wandb(
+    broken: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Path, moment: str
+) -> None:
+    """More is logged than a pipe holds, while W&B stands still until all of it has been handed over."""
+    folder = broken(f"{moment} waits")
+    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 100.0)
+    tracker = start(folder)
+    for epoch in range(1, 501):
+        tracker.log(epoch, {f"metric/{number}": epoch / 7 for number in range(20)})
+    tracker.summary({"best": 0.5})
+    (tmp_path / "gate").touch()
+    report = tracker.finish()
+    assert (report.sent, report.unsent) == ("offline", ())
+
+
+@pytest.mark.timeout(120)  # `finish` without a limit of its own would wait for ever
 @pytest.mark.parametrize(
     ("fault", "sent", "told"),
     [
@@ -437,11 +458,8 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
 )
 def test_a_wandb_that_fails(broken: Callable[[str], Path], fault: str, sent: str, told: str) -> None:
     tracker = start(broken(fault))
-    begin = time.monotonic()
     log_rows(tracker, 1, 3)
-    assert time.monotonic() - begin < 0.2
     report = tracker.finish()
-    assert time.monotonic() - begin < 5
     assert report.sent == sent
     assert any(text.startswith(told) for text in report.unsent), report.unsent
     assert bool(report.sync) == (sent == "offline")
@@ -464,9 +482,7 @@ if sys.argv[2] == "finish":
 def test_a_hung_wandb_does_not_keep_the_program_from_ending(broken: Callable[[str], Path], end: str) -> None:
     """More is waiting than a pipe holds, so that a write which blocks would show."""
     folder = broken("init never returns")
-    begin = time.monotonic()
-    subprocess.run([sys.executable, "-c", _LEAVES, str(folder), end], check=True, timeout=30)
-    assert time.monotonic() - begin < 10
+    subprocess.run([sys.executable, "-c", _LEAVES, str(folder), end], check=True, timeout=120)
     wait_for(lambda: not processes_with(f"PYTHONPATH={folder.parent / 'broken'}\0", file="environ"))
 
 
