@@ -38,6 +38,46 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+_NAME = re.compile(r"[^\W_][\w.+-]{0,99}")
+
+
+def check_name(name: object, where: str) -> str:
+    """Return a name that becomes a file's or folder's name, once it cannot lead anywhere else.
+
+    Args:
+        where: the file and the key that hold the name, for the message.
+
+    Raises:
+        DataError: it is no text of 1 to 100 letters, digits, `.`, `_`, `+` and `-` that starts with a letter or digit.
+    """
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    raise DataError(
+        f"{where}: expected a name of letters, digits, '.', '_', '+' and '-', found {str(name)[:80]!r}",
+        next_step="do not use files from someone whom you do not trust; build the ensemble yourself",
+    )
+
+
+def inside(folder: Path, relative: object, where: str) -> Path:
+    """Return the path of something in a folder, once it cannot be outside of it.
+
+    Args:
+        relative: a path relative to the folder, with `/`, as a record or a table has it.
+        where: the file that holds the path, for the message.
+
+    Raises:
+        DataError: it is no text, is absolute, or leaves the folder, also by a symbolic link.
+    """
+    if isinstance(relative, str) and relative and "\0" not in relative:
+        path = folder / relative
+        if not Path(relative).is_absolute() and path.resolve().is_relative_to(folder.resolve()):
+            return path
+    raise DataError(
+        f"{where}: expected a path inside {folder}, found {str(relative)[:80]!r}",
+        next_step="do not use files from someone whom you do not trust; build the ensemble yourself",
+    )
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, also after a crash or on a full disk."""
     temporary = path.with_name(f".{path.name}.partial")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from facemask_train.core.errors import DataError
+from facemask_train.core.files import inside
 from facemask_train.core.types import SPLITS, Annotation, Box
 from facemask_train.dataset.loading.validate import Problem
 from facemask_train.dataset.versions import find_ensemble, read_ensemble
@@ -102,6 +103,8 @@ def read_holdings(root: Path, version: str) -> Holdings:
     folder = find_ensemble(root, version)
     card = read_ensemble(folder)
     images = tuple(sorted(_rows(folder, "manifest", _held), key=_place))
+    for held in images:
+        inside(folder, held.image, str(folder / "manifest.parquet"))
     return Holdings(folder, card, images, _rows(folder, "groups", _member), _rows(folder, "problems", _problem))
 
 

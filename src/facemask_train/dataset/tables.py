@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from facemask_train.core.files import digest_file
+from facemask_train.core.files import digest_file, inside
 from facemask_train.core.types import CLASSES, SPLITS, Annotation
 from facemask_train.dataset.grouping.label_agreement import Copy
 from facemask_train.dataset.loading.validate import Problem
@@ -114,7 +114,10 @@ def earlier_images(folder: Path, card: Mapping[str, Any] | None) -> dict[str, Ea
         return {}
     rows = pq.read_table(manifest, columns=["key", "image", "output_sha256", "edits"]).to_pylist()
     return {
-        row["key"]: Earlier(folder / row["image"], Written(row["output_sha256"], tuple(row["edits"]))) for row in rows
+        row["key"]: Earlier(
+            inside(folder, row["image"], str(manifest)), Written(row["output_sha256"], tuple(row["edits"]))
+        )
+        for row in rows
     }
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from facemask_train.core.config import config_files
-from facemask_train.core.errors import MissingError, nearest
-from facemask_train.core.files import latest, read_json
+import yaml
 
-MARKER = "ensemble.json"
+from facemask_train.core.config import config_files, read_yaml
+from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
+from facemask_train.core.files import check_name, inside, latest, read_json, write_bytes
+from facemask_train.core.types import CLASSES, SPLITS
+
+MARKER, DATA_YAML = "ensemble.json", "data.yaml"
 
 
 def ensemble_folder(root: Path, name: str) -> Path:
@@ -53,12 +57,71 @@ def _no_ensemble(root: Path, data: str) -> MissingError:
 def read_ensemble(folder: Path) -> dict[str, Any]:
     """Return the card (`ensemble.json`) of a finished ensemble.
 
+    An ensemble may come from a stranger. Its name becomes a folder's name in runs, and tools read its `data.yaml`, so
+    both are checked here, before anything uses them.
+
     Raises:
         MissingError: there is none, or it was not finished.
+        DataError: its name or its `data.yaml` is not one that `fmask build-dataset` writes.
     """
     card = read_json(folder / MARKER)
     if card is None:
         raise MissingError(
             f"{folder}: expected a finished ensemble, found no {MARKER}", next_step="fmask build-dataset --version 5"
         )
+    check_name(card.get("name"), f"{folder / MARKER}: name")
+    check_data_yaml(folder)
     return card
+
+
+def check_data_yaml(folder: Path) -> None:
+    """Make sure that an ensemble's `data.yaml` says where its images are and what its classes are called, and no more.
+
+    The `ultralytics` package runs what stands under `download`. fmask never shows it this file (`write_trusted_yaml`),
+    but a file with such a key was made to harm, or for another tool, and is refused.
+
+    Raises:
+        MissingError: there is no such file.
+        DataError: it has another key, or images anywhere but in `images/SPLIT`.
+    """
+    path = folder / DATA_YAML
+    try:
+        data = read_yaml(path)
+    except UsageError as error:
+        raise DataError(str(error), next_step="build the ensemble again: fmask build-dataset") from error
+    unknown = sorted(map(str, set(data) - {*SPLITS, "names", "nc"}))
+    if unknown:
+        raise DataError(
+            f"{path}: expected the keys {', '.join((*SPLITS, 'names'))}, found also: {', '.join(unknown)[:200]}",
+            next_step="remove these keys if you trust whoever made the file, or make the folder a source and build "
+            "an ensemble from it: docs/own-data.md",
+        )
+    for split in SPLITS:
+        if data.get(split, f"images/{split}") != f"images/{split}":
+            raise DataError(
+                f"{path}: expected images/{split} under '{split}', found {str(data[split])[:80]!r}",
+                next_step="make the folder a source and build an ensemble from it: docs/own-data.md",
+            )
+        inside(folder, f"images/{split}", str(path))
+
+
+def write_trusted_yaml(ensemble: Path, target: Path, splits: Iterable[str]) -> Path:
+    """Write the yaml that the `ultralytics` package is shown for an ensemble: of what was checked, and nothing else.
+
+    Args:
+        splits: those that the package will read.
+
+    Raises:
+        DataError: a split's folder is not there.
+    """
+    folder = ensemble.resolve()
+    for split in splits:
+        if not (folder / "images" / split).is_dir():
+            raise DataError(
+                f"{folder}: expected images in images/{split}, found no such folder",
+                next_step="build the ensemble again: fmask build-dataset",
+            )
+    data = {split: str(folder / "images" / split) for split in splits}
+    text = yaml.safe_dump(data | {"names": dict(enumerate(CLASSES))}, sort_keys=False, allow_unicode=True)
+    write_bytes(target, text.encode())
+    return target

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.files import locked, read_json, recover, replacing, write_json
+from facemask_train.core.files import inside, locked, read_json, recover, replacing, write_json
 from facemask_train.core.types import CLASSES, Annotation, Box, Progress, no_progress
 from facemask_train.eval.eval_target import Exam, Model, Setup, find_exam, find_model, open_exam
 from facemask_train.eval.perturbations import shortcuts
@@ -153,7 +153,10 @@ def manifest_rows(exam: Exam) -> list[dict[str, Any]]:
     """Return the manifest's rows of a split, sorted by image."""
     import pyarrow.parquet as pq
 
-    rows: list[dict[str, Any]] = pq.read_table(exam.folder / "manifest.parquet").to_pylist()
+    manifest = exam.folder / "manifest.parquet"
+    rows: list[dict[str, Any]] = pq.read_table(manifest).to_pylist()
+    for row in rows:
+        inside(exam.folder, row["image"], str(manifest))
     return sorted((row for row in rows if row["split"] == exam.split), key=lambda row: row["image"])
 
 

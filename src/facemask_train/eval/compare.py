@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
-from facemask_train.core.files import digest_data, locked, read_json, recover, replacing, write_json
+from facemask_train.core.files import check_name, digest_data, locked, read_json, recover, replacing, write_json
 from facemask_train.core.types import SPLITS
 from facemask_train.eval import audit, detections_table
 from facemask_train.eval.evaluate import METRICS as RESULT
@@ -219,7 +219,8 @@ def _write(folder: Path, root: Path, entrants: Sequence[Entrant], metric: str) -
         "recipes": recipes,
         "disagreements": len(apart),
     }
-    data = root / "data" / "ensembles" / str(found["ensemble"])
+    ensemble = check_name(found["ensemble"], f"{entrants[0].folder}: ensemble")
+    data = root / "data" / "ensembles" / ensemble
     comparison.write(folder, found, [one.name for one in entrants], sides, apart, data)
     return found
 

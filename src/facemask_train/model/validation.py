@@ -200,9 +200,10 @@ def check_names(weights: Path, names: Iterable[Any], next_step: str) -> None:
 
 
 def _split_yaml(data_yaml: Path, split: str, scratch: Path) -> Path:
-    """Write a data.yaml of one split: one that the package reads may also name a script for it to run."""
-    entry = read_yaml(data_yaml).get(split)
-    if not isinstance(entry, str) or not (folder := data_yaml.parent.resolve() / entry).is_dir():
+    """Write a data.yaml of one split, since the package runs what another's may have under `download`."""
+    entry, home = read_yaml(data_yaml).get(split), data_yaml.parent.resolve()
+    folder = (home / entry).resolve() if isinstance(entry, str) else home
+    if not folder.is_relative_to(home) or folder == home or not folder.is_dir():
         raise _no_images(data_yaml, split)
     path = scratch / "data.yaml"
     names = dict(enumerate(CLASSES))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.types import Progress
+from facemask_train.dataset.versions import DATA_YAML, write_trusted_yaml
 from facemask_train.model.validation import Validation, validate
 from facemask_train.train import runs
 from facemask_train.train.callbacks import Run, callbacks, log_row
@@ -65,7 +66,8 @@ def _fit(root: Path, run: Run, about: dict[str, Any]) -> dict[str, Any]:
     """Run the epochs that are still to be run, and return what `run.json` says of how the processes ended."""
     from facemask_train.train.state import newest
 
-    overrides = _overrides(run.folder, about, root / about["ensemble"]["path"] / "data.yaml")
+    data = write_trusted_yaml(root / about["ensemble"]["path"], run.folder / DATA_YAML, ("train", "val"))
+    overrides = _overrides(run.folder, about, data)
     tell = partial(distributed.announce, root, run.folder, about["settings"]["device"], about["chosen"])
     table = run.folder / "results.csv"
     found = newest(run.folder / "weights")
