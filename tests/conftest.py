@@ -51,6 +51,13 @@ def pytest_xdist_auto_num_workers() -> int:
     return usable_cores()
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the seed of the tests' order: `-q` hides the line in which pytest-randomly does."""
+    seed = config.getoption("randomly_seed", None)
+    if seed is not None and config.pluginmanager.has_plugin("randomly"):
+        terminalreporter.write_line(f"the same order again: --randomly-seed={seed}")
+
+
 def is_address(host: object) -> bool:
     """Say if a host is given by number: nobody is asked for it then."""
     try:
