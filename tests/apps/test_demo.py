@@ -28,9 +28,9 @@ from facemask_train.apps.demo.answers import FRAMES, Answers, Asker, Found, Repl
 from facemask_train.apps.demo.counts import Tally, above, count, in_words
 from facemask_train.apps.model_facts import Known, Statement, known, statement
 from facemask_train.core.errors import DataError, UsageError
+from facemask_train.core.types import Detection
 from facemask_train.eval.eval_target import Model
 from facemask_train.eval.thresholds import Threshold
-from facemask_train.model.validation import Detection
 
 LIMITS = uploads.Limits(megabytes=1, megapixels=2, seconds=3, frames=5)
 SAID = Statement("model", "It errs.", (), ())

@@ -19,14 +19,13 @@ from facemask_train.apps.export.export import Export, export
 from facemask_train.apps.export.space_app import MARKER
 from facemask_train.apps.resolve_model import find_asked, threshold
 from facemask_train.core.errors import DataError, MissingError, UsageError
-from facemask_train.core.types import Annotation, Box
+from facemask_train.core.types import Annotation, Box, Detection, ImageResult
 from facemask_train.eval.thresholds import Threshold
 from facemask_train.model import export as model_export
 from facemask_train.model.backends import operating_point
 from facemask_train.model.detector import load_detector
 from facemask_train.model.onnx_detector import Placed, load_light
 from facemask_train.model.ultralytics_compat import open_ultralytics
-from facemask_train.model.validation import Detection, ImageResult
 from facemask_train.report import model_card as card_report
 from helpers import crash, shapes
 from helpers.runs import make_run, score

@@ -25,8 +25,8 @@ from facemask_train.apps.media import Frame
 from facemask_train.apps.predict import Predicted, Wish, predict
 from facemask_train.core.errors import DataError, MissingError, UsageError
 from facemask_train.core.files import digest_file, write_json
+from facemask_train.core.types import Detection
 from facemask_train.model.detector import load_detector, one_per_face
-from facemask_train.model.validation import Detection
 from helpers.untrained import export, scene
 
 ALL = ("images", "yolo", "coco", "csv")

@@ -26,12 +26,10 @@ from facemask_train.apps.survey.survey import Plan, Surveyed, odd_light, survey
 from facemask_train.apps.survey.time_bins import Bin, Calendar, Moment
 from facemask_train.core.errors import DataError, MissingError, UsageError
 from facemask_train.core.files import digest_file, write_json
-from facemask_train.core.types import CLASSES, Annotation, Box
+from facemask_train.core.types import CLASSES, Annotation, Box, Detection, ImageResult
 from facemask_train.eval import detections_table
 from facemask_train.eval.measures.slices import Traits
-from facemask_train.model import validation
 from facemask_train.model.detector import load_detector
-from facemask_train.model.validation import Detection
 from facemask_train.report import survey as survey_report
 from helpers.pagecheck import read_page
 from helpers.untrained import scene
@@ -83,8 +81,8 @@ def test_a_test_set_is_judged_by_the_same_rule() -> None:
         found("mask", 0.9, *places[0]), found("no_mask", 0.3, *places[0]), found("mask", 0.8, *places[1]),
         found("no_mask", 0.7, *places[4]), found("mask", 0.4, *places[2]),
     )  # fmt: skip
-    empty = validation.ImageResult("b.jpg", 640, 480, (), ())
-    measured = measure([validation.ImageResult("a.jpg", 640, 480, labels, answers), empty], RULE)
+    empty = ImageResult("b.jpg", 640, 480, (), ())
+    measured = measure([ImageResult("a.jpg", 640, 480, labels, answers), empty], RULE)
     assert measured.images == 2
     pairs = sorted(zip(measured.name.tolist(), measured.answer.tolist(), strict=True))
     assert pairs == [(MASK, MASK), (MASK, UNKNOWN), (BARE, MASK), (BARE, MISSED)]
@@ -230,7 +228,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, untrained_model: Path) -
             for i, one in enumerate(judged)
             if one.answer < UNKNOWN and (seed + i) % 10
         )
-        images.append(validation.ImageResult(f"{seed}.png", 96, 96, labels, answers))
+        images.append(ImageResult(f"{seed}.png", 96, 96, labels, answers))
     traits = {one.image: Traits("", 128.0, 100.0) for one in images}
     detections_table.write_detections(home / detections_table.DETECTIONS, images)
     detections_table.write_images(
@@ -377,9 +375,7 @@ def test_without_an_evaluation_the_next_step_is_told(
 def test_a_test_set_of_one_class_is_refused(root: Path, ask: Callable[..., Surveyed], images: Path) -> None:
     (home,) = root.glob("runs/*/evaluation/made-test")
     masked = [
-        validation.ImageResult(
-            one.image, 96, 96, tuple(face for face in one.labels if face.name == "mask"), one.detections
-        )
+        ImageResult(one.image, 96, 96, tuple(face for face in one.labels if face.name == "mask"), one.detections)
         for one in detections_table.read_images(home)
     ]
     traits = {one.image: Traits("", 128.0, 100.0) for one in masked}

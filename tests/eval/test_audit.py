@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.types import Annotation, Box
+from facemask_train.core.types import Annotation, Box, Detection
 from facemask_train.eval import audit as stage
 from facemask_train.eval.perturbations import shortcuts
 from facemask_train.eval.perturbations.kinds import KINDS, edit, kinds_for
@@ -30,7 +30,6 @@ from facemask_train.eval.perturbations.shortcuts import (
     shortcut_rate,
 )
 from facemask_train.eval.probe import read_wanted
-from facemask_train.model.validation import Detection
 from facemask_train.report.wording import headline_of
 from facemask_train.sources.sample.scenes import draw_scene
 from helpers import shapes

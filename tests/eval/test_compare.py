@@ -11,7 +11,7 @@ import pytest
 
 from facemask_train.core.errors import DataError, GateError, MissingError, UsageError
 from facemask_train.core.files import write_json
-from facemask_train.core.types import Annotation, Box
+from facemask_train.core.types import Annotation, Box, Detection, ImageResult
 from facemask_train.eval.compare import Comparison, compare
 from facemask_train.eval.gate import EVALUATE, enforce, judge, read_gates
 from facemask_train.eval.measures.bootstrap import resample
@@ -24,7 +24,6 @@ from facemask_train.eval.measures.paired_bootstrap import (
     of_recipes,
     side,
 )
-from facemask_train.model.validation import Detection, ImageResult
 from facemask_train.report.wording import of_checkpoints, of_two_recipes
 from helpers import shapes
 from helpers.command_line import fmask

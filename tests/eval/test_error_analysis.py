@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facemask_train.core.types import Annotation, Box, Corners
+from facemask_train.core.types import Annotation, Box, Corners, Detection, ImageResult
 from facemask_train.eval.measures.boxes_table import flatten
 from facemask_train.eval.measures.calibration import calibration
 from facemask_train.eval.measures.error_types import mistakes
@@ -16,7 +16,6 @@ from facemask_train.eval.measures.label_agreement import agreement, read_groups
 from facemask_train.eval.measures.label_errors import suspects
 from facemask_train.eval.measures.metrics import Sample, prepare
 from facemask_train.eval.measures.slices import Traits, slices, traits
-from facemask_train.model.validation import Detection, ImageResult
 
 FACE, OTHER, AWAY = (0.0, 0.0, 40.0, 40.0), (100.0, 0.0, 140.0, 40.0), (300.0, 300.0, 340.0, 340.0)
 SHIFTED = (20.0, 0.0, 60.0, 40.0)  # overlaps FACE by a third

@@ -16,12 +16,12 @@ import pytest
 from facemask_train.core.boxes import iou
 from facemask_train.core.errors import DataError, MissingError, StorageError, UsageError
 from facemask_train.core.files import digest_file, locked, write_json
-from facemask_train.core.types import CLASSES, Annotation, Box, Corners
+from facemask_train.core.types import CLASSES, Annotation, Box, Corners, Detection, ImageResult
 from facemask_train.eval import evaluate as stage
 from facemask_train.eval.evaluate import Evaluation
 from facemask_train.eval.measures.matching import Pair, confusion, misses, most_telling, pairs
 from facemask_train.model.ultralytics_compat import open_ultralytics
-from facemask_train.model.validation import Detection, ImageResult, Validation, validate
+from facemask_train.model.validation import Validation, validate
 from facemask_train.report import galleries, markdown, plots
 from helpers import crash, shapes, wandb_log
 from helpers.runs import make_run, score

@@ -14,9 +14,9 @@ import pytest
 
 from facemask_train.core.boxes import iou
 from facemask_train.core.errors import DataError, MissingError, UsageError
+from facemask_train.core.types import Detection
 from facemask_train.model.detector import load_detector, one_per_face
 from facemask_train.model.ultralytics_compat import device_name
-from facemask_train.model.validation import Detection
 from helpers.untrained import export, scene
 
 SIZES = [(90, 120), (120, 90), (300, 40), (96, 96), (1, 200), (90, 120)]

@@ -13,8 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from facemask_train.apps.media import Frame
-from facemask_train.core.types import Corners
-from facemask_train.model.validation import Detection
+from facemask_train.core.types import Corners, Detection
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,9 +13,8 @@ from facemask_train.apps.media import Frame, Problem, Source
 from facemask_train.core.errors import DataError, UsageError
 from facemask_train.core.files import digest_data, digest_file, read_json
 from facemask_train.core.parallel import usable_cores
-from facemask_train.core.types import Progress
+from facemask_train.core.types import Detection, Progress
 from facemask_train.model.detector import Detector
-from facemask_train.model.validation import Detection
 from facemask_train.train import runs
 
 _LABEL = 40  # letters of the folder's name

@@ -16,10 +16,9 @@ from facemask_train.apps.resolve_model import Asked, find_asked, threshold
 from facemask_train.apps.writers import KINDS, ImageWriter, Tables
 from facemask_train.core.errors import UsageError, nearest
 from facemask_train.core.files import locked, replacing, write_json
-from facemask_train.core.types import CLASSES, Corners, Progress, no_progress
+from facemask_train.core.types import CLASSES, Corners, Detection, Progress, no_progress
 from facemask_train.eval.thresholds import Threshold
 from facemask_train.model.detector import Detector, load_detector, one_per_face
-from facemask_train.model.validation import Detection
 
 PREDICT_VERSION = 2
 """Raised by hand when what a prediction holds changes, so that earlier ones are made anew."""

@@ -23,9 +23,8 @@ from facemask_train.core.drawing import CLASS_COLOURS, outline, tag
 from facemask_train.core.errors import FmaskError
 from facemask_train.core.files import write_bytes
 from facemask_train.core.parallel import usable_cores
-from facemask_train.core.types import CLASSES, Annotation, Box
+from facemask_train.core.types import CLASSES, Annotation, Box, Detection
 from facemask_train.formats import coco, yolo
-from facemask_train.model.validation import Detection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

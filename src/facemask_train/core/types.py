@@ -1,13 +1,13 @@
-"""The vocabulary: boxes, labels, and the rows that a source publishes. Knows no file format.
+"""The types that all rooms share: classes, boxes, annotations, detections. Does not depend on any file format.
 
-All boxes are in pixels of the image as a person sees it (EXIF orientation applied), as corners, with the origin
-at the top left corner of the top left pixel: a box that covers a whole image is (0, 0, width, height).
+All boxes are corners in pixels of the image as displayed (with its EXIF orientation applied). The origin is the top
+left corner of the top left pixel, so a box that covers a whole image is (0, 0, width, height).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 CLASSES = ("mask", "no_mask")
-"""The ensemble's classes; the index is the class id in every file that fmask writes."""
+"""The classes, in the order of their ids in all files that fmask writes."""
 
 WORN_INCORRECTLY = "worn_incorrectly"
 """A third meaning that a source's class may have; the recipe decides what happens to it."""
@@ -28,19 +28,19 @@ WORN_INCORRECTLY_CAUSE = WORN_INCORRECTLY.replace("_", "-")
 SPLITS = ("train", "val", "test")
 
 Corners = tuple[float, float, float, float]
-"""x_min, y_min, x_max, y_max in pixels, not yet checked."""
+"""x_min, y_min, x_max, y_max in pixels, not validated."""
 
 Progress = Callable[[str, int, int], None]
-"""What long work calls: (what is being done, how much is done, how much there is)."""
+"""A progress callback: (description, done, total)."""
 
 
 def no_progress(what: str, done: int, total: int) -> None:
-    """Say nothing: the default of everything that can report progress."""
+    """Ignore progress; the default of all functions that report it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Box:
-    """A rectangle with a positive area, in pixels.
+    """A rectangle in pixels.
 
     Raises:
         ValueError: a corner is not finite, or the area is not positive.
@@ -53,9 +53,9 @@ class Box:
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, self.corners)):
-            raise ValueError(f"a box needs finite corners, found {self.corners}")
+            raise ValueError(f"a box must have finite corners, found {self.corners}")
         if self.x_max <= self.x_min or self.y_max <= self.y_min:
-            raise ValueError(f"a box needs a positive width and height, found {self.corners}")
+            raise ValueError(f"a box must have a positive width and height, found {self.corners}")
 
     @property
     def corners(self) -> Corners:
@@ -76,14 +76,14 @@ class Box:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Annotation:
-    """One face: its class, one of `CLASSES`, and its box."""
+    """One labeled face: its class, one of `CLASSES`, and its box."""
 
     name: str
     box: Box
 
     def __post_init__(self) -> None:
         if self.name not in CLASSES:
-            raise ValueError(f"a label's class is one of {CLASSES}, found {self.name!r}")
+            raise ValueError(f"the class of a label must be one of {CLASSES}, found {self.name!r}")
 
     @property
     def class_id(self) -> int:
@@ -92,11 +92,11 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class PublishedRow:
-    """One annotation row as published, not yet believed.
+    """One annotation row as published, not validated.
 
-    `file` is relative to the source's folder; `number` counts the file's rows (lines or objects) from 1. `name` is
-    the class as published: a name, or the id as text where the source has no names. A row that could not be read at
-    all has no `corners` and says why in `cause` (a short word such as `wrong-columns`) and `detail`.
+    `file` is relative to the folder of the source. `number` counts the rows of the file (lines or objects) from 1.
+    `name` is the published class name, or the id as text if the source has no names. A row that could not be read
+    has no `corners`; `cause` (a short code such as `wrong-columns`) and `detail` say why.
     """
 
     file: str
@@ -111,8 +111,8 @@ class PublishedRow:
 class PublishedImage:
     """One image as published, with its annotation rows.
 
-    `path` is relative to the source's folder. `cause` and `detail` say why its annotation could not be read (no
-    label file, XML that does not parse). `declared` is the size (width, height) that the annotation itself claims.
+    `path` is relative to the folder of the source. If its annotation could not be read (no label file, invalid XML),
+    `cause` and `detail` say why. `declared` is the (width, height) that the annotation states.
     """
 
     path: str
@@ -124,10 +124,10 @@ class PublishedImage:
 
 @dataclass(frozen=True, slots=True)
 class SourceReading:
-    """All that a format's reader found in a source's folder.
+    """Everything that a reader found in the folder of a source.
 
-    `names` are the published class names in the order of their ids, empty where the format has names in its rows
-    (VOC), and None where rows have ids and no names file was found. `orphans` are rows of images that are absent.
+    `names` are the published class names in the order of their ids: empty if the rows have names themselves (VOC),
+    None if the rows have ids and there is no names file. `orphans` are the rows of missing images.
     """
 
     images: tuple[PublishedImage, ...]
@@ -137,10 +137,10 @@ class SourceReading:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One image that can be trained on: what it is, and its faces. Boxes lie inside the image.
+    """One usable image and its labels. All boxes lie inside the image.
 
-    `path` is relative to the source's folder; `sha256` is of the published file; `width` and `height` are of the
-    image as displayed.
+    `path` is relative to the folder of the source. `sha256` is the digest of the published file. `width` and `height`
+    are those of the image as displayed.
     """
 
     source: str
@@ -149,3 +149,34 @@ class ImageRecord:
     width: int
     height: int
     labels: tuple[Annotation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One detected face: its class, its confidence from 0 to 1, and its box.
+
+    The corners are clipped to the image, so the box may have no area at an edge.
+    """
+
+    name: str
+    confidence: float
+    corners: Corners
+
+
+def by_confidence(detections: Iterable[Detection]) -> tuple[Detection, ...]:
+    """Return detections in a fixed order, the most confident first."""
+    return tuple(sorted(detections, key=lambda one: (-one.confidence, one.name, one.corners)))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """An evaluated image: its labels as the validator read them, and its detections, the most confident first.
+
+    `image` is its path relative to the folder of data.yaml.
+    """
+
+    image: str
+    width: int
+    height: int
+    labels: tuple[Annotation, ...]
+    detections: tuple[Detection, ...]

@@ -9,7 +9,7 @@ from typing import Any
 
 from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.core.files import check_name, digest_data, locked, read_json, recover, replacing, write_json
-from facemask_train.core.types import SPLITS
+from facemask_train.core.types import SPLITS, ImageResult
 from facemask_train.eval import audit, detections_table
 from facemask_train.eval.evaluate import METRICS as RESULT
 from facemask_train.eval.measures.bootstrap import resample
@@ -24,7 +24,6 @@ from facemask_train.eval.measures.paired_bootstrap import (
     side,
 )
 from facemask_train.eval.perturbations.kinds import KINDS
-from facemask_train.model.validation import ImageResult
 from facemask_train.report.wording import of_checkpoints, of_two_recipes
 from facemask_train.train import runs
 

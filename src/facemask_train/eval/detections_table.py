@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.core.files import digest_data
-from facemask_train.core.types import Annotation, Box
+from facemask_train.core.types import Annotation, Box, Detection, ImageResult
 from facemask_train.eval.measures.slices import Traits
-from facemask_train.model.validation import Detection, ImageResult
 
 DETECTIONS, IMAGES = "detections.parquet", "images.parquet"
 _CORNERS = ("x_min", "y_min", "x_max", "y_max")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from facemask_train.core.types import CLASSES
+from facemask_train.core.types import CLASSES, ImageResult
 from facemask_train.eval.measures.bootstrap import LEVEL, RESAMPLES, SEED
 from facemask_train.eval.measures.calibration import BINS, FROM, calibration
 from facemask_train.eval.measures.error_types import mistakes
@@ -23,7 +23,7 @@ from facemask_train.eval.measures.metrics import (
 )
 from facemask_train.eval.measures.slices import Traits, slices
 from facemask_train.eval.thresholds import Threshold
-from facemask_train.model.validation import ImageResult, Score, Validation
+from facemask_train.model.validation import Score, Validation
 
 _DIGITS = 6
 _MOST_SUSPECTS = 100

@@ -11,12 +11,11 @@ from typing import Any, Literal
 from facemask_train.core.drawing import DETECTED
 from facemask_train.core.errors import DataError, MissingError
 from facemask_train.core.files import locked, replacing, write_json
-from facemask_train.core.types import CLASSES
+from facemask_train.core.types import CLASSES, Detection
 from facemask_train.eval.eval_target import Model, Setup
 from facemask_train.eval.perturbations.shortcuts import load
 from facemask_train.eval.thresholds import Threshold
 from facemask_train.model.detector import load_detector
-from facemask_train.model.validation import Detection
 
 RESULT, TABLE, GALLERY = "probe.json", "probe.csv", "probe.jpg"
 Said = Literal["right", "wrong", "nothing found"]

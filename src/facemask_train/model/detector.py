@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.boxes import iou
 from facemask_train.core.errors import UsageError
-from facemask_train.core.types import CLASSES
+from facemask_train.core.types import CLASSES, Detection, by_confidence
 from facemask_train.model.backends import Backend, load_backend
-from facemask_train.model.validation import IOU, MAX_DETECTIONS, Detection, surest_first
+from facemask_train.model.validation import IOU, MAX_DETECTIONS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,14 +110,14 @@ class Detector:
             corners = ops.scale_boxes(boxed.shape[:2], boxes[:, :4], image.shape[:2], placed).tolist()
             rows = zip(corners, boxes[:, 4].tolist(), boxes[:, 5].tolist(), strict=True)
             answers = (Detection(CLASSES[int(index)], sure, tuple(box)) for box, sure, index in rows)
-            answered.append(surest_first(answers))
+            answered.append(by_confidence(answers))
         return answered
 
 
 def one_per_face(found: Iterable[Detection], *, least: float = SAME_FACE) -> tuple[Detection, ...]:
     """Return the surest answer for each face: of boxes that overlap, whatever their classes, the most confident."""
     kept: list[Detection] = []
-    for one in surest_first(found):
+    for one in by_confidence(found):
         if all(iou(one.corners, other.corners) < least for other in kept):
             kept.append(one)
     return tuple(kept)

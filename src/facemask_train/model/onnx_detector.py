@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.types import CLASSES
+from facemask_train.core.types import CLASSES, Detection, by_confidence
 from facemask_train.model.backends import operating_point
-from facemask_train.model.validation import Detection, surest_first
 
 if TYPE_CHECKING:
     from facemask_train.core.types import Array
@@ -45,7 +44,7 @@ class LightDetector:
             corners = placed.back(rows[:, :4]).tolist()
             found = zip(corners, rows[:, 4].tolist(), rows[:, 5].tolist(), strict=True)
             answers = (Detection(CLASSES[int(index)], sure, tuple(box)) for box, sure, index in found)
-            yield surest_first(answers)
+            yield by_confidence(answers)
 
 
 @dataclass(frozen=True, slots=True)

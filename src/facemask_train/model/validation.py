@@ -13,7 +13,17 @@ import yaml
 
 from facemask_train.core.config import read_yaml
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.types import CLASSES, Annotation, Box, Corners, Progress, no_progress
+from facemask_train.core.types import (
+    CLASSES,
+    Annotation,
+    Box,
+    Corners,
+    Detection,
+    ImageResult,
+    Progress,
+    by_confidence,
+    no_progress,
+)
 from facemask_train.model.ultralytics_compat import device_name, open_ultralytics, use_all_cores
 
 if TYPE_CHECKING:
@@ -25,20 +35,6 @@ MAX_DETECTIONS = 300
 """What `ultralytics` validates with by default (lowest confidence, non-maximum suppression, detections an image)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """One answer of a detector. Its corners are clipped to the image, so they may hold no area at an edge."""
-
-    name: str
-    confidence: float
-    corners: Corners
-
-
-def surest_first(found: Iterable[Detection]) -> tuple[Detection, ...]:
-    """Return answers in one order, whatever order they came in: the most confident first."""
-    return tuple(sorted(found, key=lambda one: (-one.confidence, one.name, one.corners)))
-
-
 class Asked(Protocol):
     """A loaded model, whatever runs it: images (h, w, 3; uint8 RGB) in, what is found in each out."""
 
@@ -46,20 +42,6 @@ class Asked(Protocol):
     def imgsz(self) -> int: ...
 
     def answers(self, images: Iterable[Any], *, confidence: float = ...) -> Iterator[tuple[Detection, ...]]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class ImageResult:
-    """One scored image: its labels as the validator read them, and every detection, the most confident first.
-
-    `image` is its path relative to the data.yaml's folder. Boxes are in pixels of the image as displayed.
-    """
-
-    image: str
-    width: int
-    height: int
-    labels: tuple[Annotation, ...]
-    detections: tuple[Detection, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +247,7 @@ def _image(validator: Any, found: dict[str, Any], shown: dict[str, Any], folder:
         width=int(width),
         height=int(height),
         labels=tuple(_label(name, corners, image) for name, corners in labels),
-        detections=surest_first(answers),
+        detections=by_confidence(answers),
     )
 
 

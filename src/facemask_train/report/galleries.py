@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from facemask_train.core.drawing import DETECTED, LABELLED, open_upright
-from facemask_train.core.types import Corners
+from facemask_train.core.types import Corners, Detection, ImageResult
 from facemask_train.eval.measures.label_errors import Suspect
 from facemask_train.eval.measures.matching import KINDS as MISSES
 from facemask_train.eval.measures.matching import Kind, Miss, most_telling
 from facemask_train.eval.perturbations.kinds import KINDS
 from facemask_train.eval.perturbations.shortcuts import Outcome, draw
-from facemask_train.model.validation import Detection, ImageResult
 from facemask_train.report.contact_sheet import BAD, GOOD, Band, Tile, crop, draw_gallery, window
 
 _COLUMNS, _ROWS = 6, 2

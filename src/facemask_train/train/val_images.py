@@ -7,7 +7,7 @@ from pathlib import Path
 
 from facemask_train.core.contact_sheet import BOX_LEGEND, Tile, TileBox, TileSection, save_contact_sheet, tile_image
 from facemask_train.core.drawing import DETECTED, LABELLED, open_upright
-from facemask_train.model.validation import ImageResult
+from facemask_train.core.types import ImageResult
 
 _TILE, _COLUMNS, _ROWS = (300, 300), 4, 2  # pixels, tiles across, tiles down
 

@@ -17,9 +17,10 @@ from facemask_train.apps.demo import html, uploads
 from facemask_train.apps.demo.counts import Tally, above, count
 from facemask_train.apps.model_facts import Statement
 from facemask_train.core.errors import FmaskError
+from facemask_train.core.types import Detection
 from facemask_train.eval.thresholds import Threshold
 from facemask_train.model.detector import one_per_face
-from facemask_train.model.validation import Asked, Detection
+from facemask_train.model.validation import Asked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

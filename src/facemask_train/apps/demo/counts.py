@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from facemask_train.model.validation import Detection
+from facemask_train.core.types import Detection
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from facemask_train.apps.demo.counts import Tally, in_words
 from facemask_train.apps.model_facts import PLAIN, Statement
-from facemask_train.model.validation import Detection
+from facemask_train.core.types import Detection
 from facemask_train.report import html
 
 if TYPE_CHECKING:

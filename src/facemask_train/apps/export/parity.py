@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facemask_train.core.types import CLASSES, Annotation, Progress, no_progress
+from facemask_train.core.types import CLASSES, Annotation, Detection, ImageResult, Progress, no_progress
 from facemask_train.eval.measures.average_precision import average_precision, match, rank
 from facemask_train.eval.measures.boxes_table import flatten, overlaps
-from facemask_train.model.validation import CONFIDENCE, Asked, Detection, ImageResult
+from facemask_train.model.validation import CONFIDENCE, Asked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

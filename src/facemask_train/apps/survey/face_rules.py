@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 from facemask_train.apps.survey.prevalence import MISSED, UNKNOWN, Boxes, Measured
 from facemask_train.core.boxes import iou
-from facemask_train.core.types import CLASSES, Corners
+from facemask_train.core.types import CLASSES, Corners, Detection, ImageResult
 from facemask_train.eval.measures.matching import pairs
-from facemask_train.model import validation
 from facemask_train.model.detector import SAME_FACE, one_per_face
-from facemask_train.model.validation import Detection
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +78,7 @@ def _contested(one: Detection, seen: Sequence[Detection], rule: Rule) -> bool:
     )
 
 
-def measure(images: Sequence[validation.ImageResult], rule: Rule) -> Measured:
+def measure(images: Sequence[ImageResult], rule: Rule) -> Measured:
     """Return what a test set says of a detector that is asked by this rule."""
     faces: list[tuple[int, int, int, float]] = []
     false: list[tuple[int, int, float]] = []

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from facemask_train.core.types import CLASSES
-from facemask_train.model.validation import ImageResult
+from facemask_train.core.types import CLASSES, ImageResult
 
 if TYPE_CHECKING:
     from facemask_train.core.types import Array

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from facemask_train.core.types import CLASSES, Corners
+from facemask_train.core.types import CLASSES, Corners, ImageResult
 from facemask_train.eval.measures.boxes_table import LEAST_OVERLAP
 from facemask_train.eval.measures.error_types import sort_mistakes
 from facemask_train.eval.measures.metrics import Sample
-from facemask_train.model.validation import ImageResult
 
 Why = Literal["swapped", "overlooked", "badly placed", "not a face"]
 

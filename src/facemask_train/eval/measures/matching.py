@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from facemask_train.core.boxes import iou
-from facemask_train.core.types import CLASSES, Annotation
-from facemask_train.model.validation import Detection, ImageResult
+from facemask_train.core.types import CLASSES, Annotation, Detection, ImageResult
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from facemask_train.core.types import Annotation
+from facemask_train.core.types import Annotation, Detection, ImageResult
 from facemask_train.eval.measures.average_precision import average_precision, resampled
 from facemask_train.eval.measures.bootstrap import Interval, difference, resample, student
 from facemask_train.eval.measures.boxes_table import flatten
 from facemask_train.eval.measures.matching import pairs
 from facemask_train.eval.measures.metrics import NUMBERS, Sample, counts_at, prepare, rates
-from facemask_train.model.validation import Detection, ImageResult
 
 if TYPE_CHECKING:
     from facemask_train.core.types import Array

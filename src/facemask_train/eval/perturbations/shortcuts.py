@@ -21,12 +21,11 @@ from typing import TYPE_CHECKING, Literal
 from facemask_train.core.boxes import iou
 from facemask_train.core.drawing import open_upright
 from facemask_train.core.files import digest_data
-from facemask_train.core.types import CLASSES, Annotation, Box, Progress, no_progress
+from facemask_train.core.types import CLASSES, Annotation, Box, Detection, Progress, no_progress
 from facemask_train.eval.measures.bootstrap import Interval, resample, share
 from facemask_train.eval.measures.matching import MATCH_IOU
 from facemask_train.eval.perturbations.kinds import KINDS, Kind, edit, kinds_for
 from facemask_train.model.detector import Detector
-from facemask_train.model.validation import Detection
 
 if TYPE_CHECKING:
     from facemask_train.core.types import Array
