@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SAMPLE := .
 
-.PHONY: quickstart test test-slow lint types docs reference lock check-image clean
+.PHONY: quickstart test test-slow mutants lint types docs reference lock check-image clean
 
 quickstart: $(READY)
 	$(BIN)/fmask pipeline --sample --root $(SAMPLE)
@@ -17,6 +17,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --timeout 1200
+
+# Breaks the modules that numbers rest on, a line at a time: does a test notice? Half an hour on one core.
+mutants: $(READY)
+	$(BIN)/python bench/mutants.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

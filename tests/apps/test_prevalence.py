@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.stats import beta
 
+from facemask_train.apps.survey import prevalence
 from facemask_train.apps.survey.prevalence import (
     BARE,
     MASK,
@@ -28,6 +30,7 @@ from facemask_train.apps.survey.prevalence import (
     thin,
 )
 from facemask_train.core.errors import DataError
+from helpers.records import is_fixed, records
 
 SIDE = 40.0
 NO_BOXES = Boxes(np.array([], np.int64), np.array([], np.int64), np.array([]))
@@ -307,3 +310,243 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(rate: float) -> None:
         counted += found.uncorrected_interval[0] <= rate <= found.uncorrected_interval[1]
     assert held >= 0.93 * 150
     assert rate == 0.5 or counted < 0.8 * 150
+
+
+# ---- by hand ----
+
+
+def sized(*counts: tuple[float, int], false: Sequence[float] = ()) -> Measured:
+    """Return a test set of masked faces, so many of each size, all found; and false boxes of these sizes."""
+    size = np.repeat([one for one, _ in counts], [count for _, count in counts]).astype(float)
+    zeros = np.zeros(len(size), np.int64)
+    boxes = Boxes(np.zeros(len(false), np.int64), np.zeros(len(false), np.int64), np.array(false, float))
+    return Measured(10, zeros, zeros, zeros, size, boxes)
+
+
+def test_size_weights_by_hand() -> None:
+    """Five bins of a fifth each; 30 boxes of the largest size, and 20 boxes' worth of the test set's own: 4 a bin."""
+    test = sized((10, 20), (20, 20), (30, 20), (40, 20), (50, 20))
+    found = size_weights(test, np.full(30, 50.0))
+    assert found.reshape(5, 20)[:, 0] == pytest.approx([0.4, 0.4, 0.4, 0.4, (34 / 50) / 0.2])
+    assert (found.reshape(5, 20) == found.reshape(5, 20)[:, :1]).all()
+    assert size_weights(test, np.array([])) == pytest.approx(np.ones(100))
+
+
+def test_no_face_weighs_more_than_ten() -> None:
+    """4 of 100 are large, 180 of 180 in the material: (180 + 0.8) / 200 to 0.04 would be 22.6."""
+    found = size_weights(sized((10, 96), (50, 4)), np.full(180, 50.0))
+    assert found[:96] == pytest.approx(20 * 0.96 / 200 / 0.96)
+    assert found[96:] == pytest.approx(10)
+
+
+def test_false_boxes_count_among_the_sizes_that_were_found() -> None:
+    """Half of what was found is large, so the material's half is no more than that."""
+    test = sized((10, 50), false=[50.0] * 50)
+    assert size_weights(test, np.r_[np.full(40, 10.0), np.full(40, 50.0)]) == pytest.approx(np.ones(50))
+    missed = replace(test, answer=np.r_[np.zeros(25, np.int64), np.full(25, MISSED)])
+    assert size_weights(missed, np.full(10, 10.0)) == pytest.approx(
+        (10 + 20 / 3) / 30 * 3 * np.ones(50)  # a third of what was found was small
+    )
+
+
+def in_pairs(both: int, neither: int, one: int, *, alone: int = 0) -> Stream:
+    """Return clusters of two boxes, both masked, both bare or one of each; and clusters of one masked box."""
+    answer = [MASK] * 2 * both + [BARE] * 2 * neither + [MASK, BARE] * one + [MASK] * alone
+    clusters = both + neither + one
+    cluster = np.r_[np.repeat(np.arange(clusters), 2), clusters + np.arange(alone)]
+    return Stream(np.ones(clusters + alone), Boxes(cluster, np.array(answer), np.full(len(answer), SIDE)))
+
+
+def test_how_alike_pairs_are_by_hand() -> None:
+    """12 of 22 pairs are one off: 12 x 22 / 21 - 44 / 4 = 11 / 7 above chance, of 11 at most."""
+    assert correlation_within([in_pairs(6, 6, 10)]) == pytest.approx(1 / 7)
+    assert correlation_within([in_pairs(6, 6, 10)] * 2) == pytest.approx(1 / 7)
+    assert correlation_within([in_pairs(11, 11, 0)]) == 1
+    assert correlation_within([in_pairs(0, 0, 22)]) == 0.05
+
+
+def test_how_alike_pairs_are_needs_20_beside_one_a_stream() -> None:
+    assert correlation_within([in_pairs(6, 5, 10)]) is not None
+    assert correlation_within([in_pairs(5, 5, 10)]) is None
+    assert correlation_within([in_pairs(5, 5, 1), in_pairs(5, 5, 1)]) is not None
+    assert correlation_within([in_pairs(5, 5, 1), in_pairs(5, 5, 0)]) is None
+    assert correlation_within([in_pairs(5, 5, 10, alone=30)]) is None  # a box alone tells nothing
+    assert correlation_within([in_pairs(6, 6, 10), in_pairs(1, 0, 0)]) == pytest.approx(1 / 7)  # one pair is left out
+    assert correlation_within([in_pairs(25, 0, 0)]) is None  # all masked: there is nothing to compare
+    assert correlation_within([]) is None
+
+
+def test_unknown_boxes_are_no_answers() -> None:
+    stream = in_pairs(6, 6, 10)
+    boxes = stream.boxes
+    more = Boxes(
+        np.r_[boxes.cluster, boxes.cluster], np.r_[boxes.answer, np.full(44, UNKNOWN)], np.r_[boxes.size, boxes.size]
+    )
+    assert correlation_within([Stream(stream.images, more)]) == pytest.approx(1 / 7)
+
+
+@pytest.mark.parametrize(
+    ("masked", "bare", "images", "few"),
+    [(15, 15, 10, False), (15, 14, 10, True), (15, 15, 9, True), (100, 100, 9, True), (20, 9, 29, True)],
+)
+def test_few_are_fewer_than_30_faces_or_10_images(masked: int, bare: int, images: int, few: bool) -> None:
+    found = estimate(exam(PERFECT), streamed(masked, bare, images=images), draws=100)
+    assert (
+        any(one == f"few: {masked + bare} faces in {images} images (or blocks of video)" for one in found.warnings)
+        is few
+    )
+
+
+def test_one_image_is_told_apart_from_few() -> None:
+    alone = estimate(exam(PERFECT), streamed(20, 20, images=1), draws=100)
+    assert [one for one in alone.warnings if one.startswith("one image")]
+    assert not [one for one in alone.warnings if one.startswith("few")]
+    known = estimate(exam(PERFECT), streamed(20, 20, images=1), correlation=0.2, draws=100)
+    assert [one for one in known.warnings if one.startswith("few")]
+    assert not [one for one in known.warnings if one.startswith("one image")]
+
+
+@pytest.mark.parametrize(("unknown", "many"), [(50, False), (51, True)])
+def test_many_unknown_are_more_than_a_third(unknown: int, many: bool) -> None:
+    found = estimate(exam(PERFECT), streamed(50, 50, unknown), draws=100)
+    said = f"{unknown} of {100 + unknown} faces are too small or too uncertain to judge: look at the bounds"
+    assert (said in found.warnings) is many
+
+
+def test_an_unstable_correction_is_told() -> None:
+    """10 of 30 and 12 of 30 wrong: the upper ends add up to more than 1; with 300 each they do not."""
+
+    def wrong(times: int) -> list[str]:
+        counts = {(MASK, MASK): 20, (MASK, BARE): 10, (BARE, BARE): 18, (BARE, MASK): 12}
+        test = exam({pair: times * count for pair, count in counts.items()}, images=60 * times)
+        found = estimate(test, streamed(50, 50), draws=100)
+        return [one for one in found.warnings if "unstable" in one]
+
+    assert stats.beta.ppf(0.975, 11, 20) + stats.beta.ppf(0.975, 13, 18) > 1
+    assert len(wrong(1)) == 1
+    assert wrong(10) == []
+
+
+@pytest.mark.parametrize(("odd", "said"), [(20, True), (19, False)])
+def test_odd_sizes_are_a_fifth_or_more(odd: int, said: bool) -> None:
+    test = exam({(MASK, MASK): 300, (BARE, BARE): 300})
+    (larger,) = odd_sizes(test, np.r_[np.full(odd, 90.0), np.full(100 - odd, SIDE)]) or [""]
+    assert ("20 % of the faces are larger" in larger) is said
+    (smaller,) = odd_sizes(test, np.r_[np.full(odd, 9.0), np.full(100 - odd, SIDE)]) or [""]
+    assert ("20 % of the faces are smaller" in smaller) is said
+
+
+def test_both_ends_of_odd_sizes_add_up() -> None:
+    test = exam({(MASK, MASK): 300, (BARE, BARE): 300, (BARE, MISSED): 30})
+    test = replace(test, size=np.where(test.answer == MISSED, 9.0, SIDE))  # a size that was always missed is odd
+    (said,) = odd_sizes(test, np.r_[np.full(11, 9.0), np.full(9, 90.0), np.full(80, SIDE)])
+    assert "11 % of the faces are smaller" in said
+    assert "(40 to 40 pixels as the detector sees them)" in said
+
+
+def test_a_test_set_is_thin_below_72_faces_of_a_class() -> None:
+    assert thin(exam({(MASK, MASK): 72, (BARE, BARE): 72})) == []
+    assert thin(exam({(MASK, MASK): 71, (BARE, BARE): 72})) == [
+        "the test set has 71 faces with a mask: how the detector errs on such faces is hardly known"
+    ]
+    assert thin(exam({(MASK, MISSED): 80, (BARE, BARE): 5}))[0].startswith("the test set has 5 faces without a mask")
+
+
+def test_unknown_boxes_without_a_face_are_taken_off_the_bounds() -> None:
+    """A quarter of an unknown box an image that is no face: 25 of the 45 in 100 images."""
+    test = exam(PERFECT, false=(0, 0, 50))
+    assert estimate(test, streamed(50, 50, 45, images=100), draws=100).bounds == pytest.approx((50 / 120, 70 / 120))
+    assert estimate(test, streamed(50, 50, 25, images=100), draws=100).bounds == pytest.approx((0.5, 0.5))
+    assert estimate(test, streamed(50, 50, 9, images=100), draws=100).bounds == pytest.approx((0.5, 0.5))
+
+
+def test_the_bounds_with_faces_missed_and_false_boxes_by_hand() -> None:
+    """680 judged boxes answer 600 masked and 400 bare faces; 120 false ones and 100 unknown faces stand beside them.
+
+    Of 1,000 faces in 400 images the test set finds 80 and 50 of 100 (unknown are none): a rate of 0.6. If none of the
+    100 unknown faces wears a mask the rate is 600 of 1,100, if all do it is 700 of 1,100.
+    """
+    test = exam(ERRING, false=(40, 20, 0))  # 0.2 and 0.1 an image
+    found = estimate(test, streamed(472 + 80, 208 + 40, 100, images=400), draws=100)
+    assert found.rate == pytest.approx(0.6)
+    assert found.bounds == pytest.approx((600 / 1100, 700 / 1100))
+
+
+def test_unknown_faces_of_the_test_set_are_taken_from_those_known() -> None:
+    """A fifth of the masked and a half of the bare faces are not judged.
+
+    80 and 50 judged boxes stand for 100 faces of each class; of these 70 are unknown, 80 and 50 are known.
+    """
+    counts = {(MASK, MASK): 800, (MASK, UNKNOWN): 200, (BARE, BARE): 500, (BARE, UNKNOWN): 500}
+    found = estimate(exam(counts), streamed(80, 50, 70), draws=100)
+    assert found.rate == pytest.approx(0.5)
+    assert found.bounds == pytest.approx((80 / 200, 150 / 200))
+
+
+def rogan_gladen(called: float, sensitivity: float, specificity: float) -> float:
+    return (called + specificity - 1) / (sensitivity + specificity - 1)
+
+
+@pytest.mark.parametrize("called", [0.2, 0.4, 0.7])
+def test_where_all_are_found_it_is_rogan_and_gladens_estimator(called: float) -> None:
+    counts = {(MASK, MASK): 900, (MASK, BARE): 100, (BARE, BARE): 850, (BARE, MASK): 150}
+    found = estimate(exam(counts), streamed(round(1000 * called), round(1000 - 1000 * called)), draws=100)
+    assert found.rate == pytest.approx(rogan_gladen(called, 0.9, 0.85))
+
+
+def test_the_interval_is_melded_of_the_parts_by_hand() -> None:
+    """All found, no false box, the test set's errors known: then only the share called masked is uncertain.
+
+    Its Clopper and Pearson ends, put through Rogan and Gladen's formula, are the ends of the rate.
+    """
+    counts = {(MASK, MASK): 180_000, (MASK, BARE): 20_000, (BARE, BARE): 160_000, (BARE, MASK): 40_000}
+    test = exam(counts, images=400_000)
+    found = estimate(test, streamed(50, 50), correlation=0.0, draws=40_000)
+    exact = stats.binomtest(50, 100).proportion_ci(0.95, "exact")
+    expected = [rogan_gladen(end, 0.9, 0.8) for end in (exact.low, exact.high)]
+    assert ends(found) == pytest.approx(expected, abs=0.008)
+    assert found.uncorrected_interval == pytest.approx((exact.low, exact.high), abs=1e-3)
+
+
+def test_the_interval_where_the_test_set_alone_is_uncertain() -> None:
+    """All are called masked of very many; 8 of 10 masked faces and 10 of 10 bare ones are called by their name.
+
+    Then f and w are what is uncertain: the rate is p = u / (1 - w) at w_b = 0, held at 1, so its upper end is 1, and
+    the lower end comes of the least that w_m and the most that w_b may be.
+    """
+    counts = {(MASK, MASK): 80_000, (MASK, BARE): 20_000, (BARE, BARE): 100_000}
+    found = estimate(exam(counts, images=200_000), streamed(40_000, 60_000), draws=4_000)
+    assert found.rate == pytest.approx(0.5)
+    assert ends(found) == pytest.approx((0.5, 0.5), abs=0.02)
+
+
+def test_fewer_judged_faces_of_a_class_in_the_test_set_widen_towards_it() -> None:
+    """The fewer bare faces are known to be judged, the more there may be: the lower end falls, the upper stays."""
+    many = exam({(MASK, MASK): 9000, (BARE, BARE): 4500, (BARE, MISSED): 4500}, images=18_000)
+    few = exam({(MASK, MASK): 9000, (BARE, BARE): 10, (BARE, MISSED): 10}, images=9020)
+    stream = streamed(4000, 2000)
+    assert estimate(many, stream).rate == estimate(few, stream).rate == pytest.approx(0.5)
+    wide, narrow = ends(estimate(few, stream)), ends(estimate(many, stream))
+    assert narrow == pytest.approx((0.5, 0.5), abs=0.03)
+    assert wide[0] < 0.43
+    assert wide[1] > 0.56
+
+
+def test_counts_are_those_of_the_stream() -> None:
+    stream = Stream(np.array([3, 1]), Boxes(np.array([0, 0, 1]), np.array([MASK, UNKNOWN, BARE]), np.full(3, SIDE)))
+    found = estimate(exam(PERFECT), stream, draws=100)
+    assert (found.n, found.unknown, found.images, found.clusters) == (2, 1, 4, 2)
+    assert found.uncorrected == 0.5
+
+
+def test_false_boxes_count_by_image_not_by_cluster() -> None:
+    """A tenth of a masked false box an image: 20 of the 60 boxes in 200 images, which make up 50 clusters."""
+    test = exam(PERFECT, false=(20, 0, 0))
+    answer = np.repeat([MASK, BARE], [40, 20])
+    stream = Stream(np.full(50, 4), Boxes(np.arange(60) % 50, answer, np.full(60, SIDE)))
+    assert estimate(test, stream, draws=100).rate == pytest.approx(0.5)
+
+
+def test_records_are_fixed() -> None:
+    assert Measured in records(prevalence)
+    assert all(map(is_fixed, records(prevalence)))

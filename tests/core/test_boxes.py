@@ -63,3 +63,89 @@ def test_the_best_overlap_is_matched_first() -> None:
     mine = [Annotation("mask", Box(0, 0, 10, 10)), Annotation("mask", Box(2, 0, 12, 10))]
     theirs = [Annotation("no_mask", Box(2, 0, 12, 10))]
     assert match(mine, theirs) == [(1, 0, 1.0)]
+
+
+SMALL = Box(4, 2, 16, 10)  # on an image of 40 x 20
+
+
+@pytest.mark.parametrize(
+    ("target", "orientations", "expected"),
+    [
+        ((50, 30), (), (5, 3, 20, 15)),  # 1.25 and 1.5 times as large
+        ((20, 10), (), (2, 1, 8, 5)),
+        ((40, 20), (4,), (24, 2, 36, 10)),  # mirrored: x is 40 - x
+        ((40, 20), (2,), (24, 10, 36, 18)),  # upside down: y is 20 - y too
+        ((30, 50), (1,), (3, 30, 15, 45)),  # a quarter: (2, 24, 10, 36) on 20 x 40, then 1.5 and 1.25 times
+        ((80, 20), (1, 5), (48, 2, 72, 10)),  # that, mirrored and a quarter on: (24, 2, 36, 10) on 40 x 20
+        ((40, 20), (3, 3), (24, 10, 36, 18)),
+    ],
+)
+def test_boxes_on_a_copy_by_hand(
+    target: tuple[int, int], orientations: tuple[int, ...], expected: tuple[float, ...]
+) -> None:
+    (found,) = laid_over([Annotation("no_mask", SMALL)], (40, 20), target, orientations)
+    assert found == Annotation("no_mask", Box(*expected))
+
+
+def test_rounding_takes_no_corner_out_of_the_image() -> None:
+    """7 * (29 / 7) is a rounding error above 29."""
+    assert 7 * (29 / 7) > 29
+    (found,) = laid_over([Annotation("mask", Box(0, 0, 7, 7))], (7, 7), (29, 29), ())
+    assert found.box.corners == (0, 0, 29, 29)
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        ((0, 0, 4, 4), 1),
+        ((0, 0, 4, 2), 0.5),
+        ((1, 1, 3, 3), 0.25),  # inside
+        ((2, 2, 6, 6), 4 / 28),
+        ((4, 0, 8, 4), 0),  # side by side
+        ((0, 4, 4, 8), 0),
+        ((6, 0, 8, 4), 0),
+        ((0, 6, 4, 8), 0),
+        ((6, 6, 8, 8), 0),  # apart both ways: the product of two gaps is no overlap
+        ((2, 2, 2, 2), 0),  # empty
+    ],
+)
+def test_iou_by_hand(other: tuple[float, float, float, float], expected: float) -> None:
+    assert iou((0, 0, 4, 4), other) == iou(other, (0, 0, 4, 4)) == pytest.approx(expected)
+
+
+def test_two_empty_boxes_do_not_overlap() -> None:
+    assert iou((1, 1, 1, 1), (1, 1, 1, 1)) == iou((1, 1, 1, 3), (1, 1, 1, 3)) == iou((1, 1, 3, 1), (1, 1, 3, 1)) == 0
+
+
+@given(boxes(), boxes(), st.integers(-50, 50), st.integers(-50, 50))
+def test_iou_is_symmetric_within_0_and_1_and_the_same_anywhere(one: Box, other: Box, across: int, down: int) -> None:
+    found = iou(one.corners, other.corners)
+    assert 0 <= found <= 1
+    assert iou(other.corners, one.corners) == found
+    assert (found == 1) == (one == other)
+    moved = [(box.x_min + across, box.y_min + down, box.x_max + across, box.y_max + down) for box in (one, other)]
+    assert iou(*moved) == found
+
+
+def test_a_pair_counts_from_the_least_overlap_on() -> None:
+    mine, theirs = [Annotation("mask", Box(0, 0, 10, 10))], [Annotation("mask", Box(0, 0, 10, 5))]
+    assert match(mine, theirs) == match(mine, theirs, least=0.5) == [(0, 0, 0.5)]
+    assert match(mine, theirs, least=0.51) == []
+
+
+def test_of_equal_overlaps_the_first_is_taken_and_pairs_come_in_order() -> None:
+    box, apart = Box(0, 0, 10, 10), Box(20, 0, 30, 10)
+    twice = [Annotation("mask", box), Annotation("no_mask", box)]
+    assert match(twice, twice) == [(0, 0, 1.0), (1, 1, 1.0)]
+    assert match([Annotation("mask", apart), *twice], [*twice, Annotation("mask", apart)]) == [
+        (0, 2, 1.0),
+        (1, 0, 1.0),
+        (2, 1, 1.0),
+    ]
+
+
+def test_what_the_best_overlap_takes_is_not_free_for_the_next() -> None:
+    """Both of mine overlap the first of theirs most; the one that overlaps it less has to take the second."""
+    mine = [Annotation("mask", Box(0, 0, 10, 8)), Annotation("mask", Box(0, 0, 10, 10))]
+    theirs = [Annotation("mask", Box(0, 0, 10, 10)), Annotation("mask", Box(0, 0, 10, 6))]
+    assert match(mine, theirs) == [(0, 1, pytest.approx(0.75)), (1, 0, 1.0)]

@@ -9,10 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facemask_train.eval.measures.average_precision import average_precision, match, rank, resampled
+from facemask_train.eval.measures import average_precision as measure
+from facemask_train.eval.measures.average_precision import (
+    IOUS,
+    Ranked,
+    average_precision,
+    coarseness,
+    match,
+    rank,
+    resampled,
+)
 from facemask_train.eval.measures.boxes_table import Faces, Flat, faces, iou, overlaps
 from facemask_train.eval.measures.metrics import at_confidence, average_precisions, prepare
 from helpers import coco
+from helpers.records import is_fixed, records
 
 Rows = list[tuple[int, int, tuple[float, float, float, float], float]]
 
@@ -27,6 +37,7 @@ def areas(one: Flat, name: int = 0, **rule: str) -> list[float] | None:
 
 
 BOX, BESIDE, FAR = (0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 10.0, 8.0), (50.0, 50.0, 60.0, 60.0)
+AWAY = (100.0, 0.0, 110.0, 10.0)
 
 
 def test_one_face_found_is_one_and_not_found_is_nothing() -> None:
@@ -175,3 +186,103 @@ def test_precision_and_recall_by_hand() -> None:
     assert (table["mask"]["precision"].value, table["mask"]["recall"].value) == (0.5, 0.5)
     assert (table["no_mask"]["precision"].value, table["no_mask"]["recall"].value) == (None, 0.0)
     assert table["all"]["recall"].value == 0.25
+
+
+def test_the_overlaps_are_those_of_coco() -> None:
+    assert IOUS == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+
+
+def test_the_validators_area_by_hand() -> None:
+    """Trapezoids over 100 steps of 0.01: the last step before recall drops goes down to the next precision."""
+    label: Rows = [(0, 0, BOX, 1.0)]
+    second = areas(flat(1, label, [(0, 0, FAR, 0.9), (0, 0, BOX, 0.8)]), rule="validator")
+    assert second[0] == pytest.approx(0.99 * 0.5 + 0.01 * 0.25)  # type: ignore[index]
+    labels: Rows = [(0, 0, BOX, 1.0), (0, 0, AWAY, 1.0)]
+    half = areas(flat(1, labels, [(0, 0, BOX, 0.9)]), rule="validator")
+    assert half[0] == pytest.approx(0.49 + 0.01 * 0.5)  # type: ignore[index]
+    both = areas(flat(1, labels, [(0, 0, BOX, 0.9), (0, 0, FAR, 0.8), (0, 0, AWAY, 0.7)]), rule="validator")
+    # 1 up to recall 0.49, 2/3 from 0.5 to 0.99, and 0 at 1
+    assert both[0] == pytest.approx(0.49 + 0.01 * (1 + 2 / 3) / 2 + 0.49 * 2 / 3 + 0.01 / 3)  # type: ignore[index]
+    assert areas(flat(1, label, []), rule="validator") == [0.0] * 10
+
+
+def test_cocos_area_by_hand() -> None:
+    labels: Rows = [(0, 0, BOX, 1.0), (0, 0, AWAY, 1.0)]
+    both = areas(flat(1, labels, [(0, 0, BOX, 0.9), (0, 0, FAR, 0.8), (0, 0, AWAY, 0.7)]))
+    assert both[0] == pytest.approx((51 * 1 + 50 * 2 / 3) / 101)  # type: ignore[index]
+    late = areas(flat(1, labels, [(0, 0, FAR, 0.9), (0, 0, BOX, 0.8), (0, 0, AWAY, 0.7)]))
+    assert late[0] == pytest.approx(2 / 3)  # type: ignore[index]  # 1/2 at the first, but 2/3 is reached later
+
+
+def test_one_class_is_ranked_by_confidence_and_ties_by_image() -> None:
+    labels: Rows = [(0, 0, BOX, 1.0), (2, 0, BOX, 1.0), (2, 0, FAR, 1.0), (2, 1, AWAY, 1.0)]
+    found: Rows = [(0, 0, BOX, 0.5), (0, 1, BOX, 0.9), (1, 0, BOX, 0.7), (2, 0, FAR, 0.7), (2, 0, AWAY, 0.2)]
+    one = flat(3, labels, found)
+    ranked = rank(one, match(one, overlaps(one)), 0)
+    assert (ranked.found.tolist(), ranked.image.tolist()) == ([2, 3, 1, 4], [1, 2, 0, 2])
+    assert ranked.confidence.tolist() == [0.7, 0.7, 0.5, 0.2]
+    assert ranked.hit[0].tolist() == [False, True, True, False]
+    assert ranked.labels.tolist() == [1, 0, 2]
+
+
+def test_classes_and_images_are_matched_apart() -> None:
+    """The same box everywhere: each class of each image has its own label, and its own turn."""
+    labels: Rows = [(0, 0, BOX, 1.0), (0, 1, BOX, 1.0), (1, 0, BOX, 1.0)]
+    found: Rows = [(0, 1, BOX, 0.9), (0, 0, BOX, 0.8), (0, 0, BOX, 0.7), (1, 0, BOX, 0.6), (1, 1, BOX, 0.5)]
+    one = flat(2, labels, found)
+    assert match(one, overlaps(one)).tolist() == [[1, 0, -1, 2, -1]] * 10
+
+
+def test_a_detection_takes_the_label_that_it_overlaps_most_of_those_still_free() -> None:
+    """Two labels, nested: the surest takes the one that it equals, the next what is left, where that is enough."""
+    labels: Rows = [(0, 0, BESIDE, 1.0), (0, 0, BOX, 1.0)]
+    one = flat(1, labels, [(0, 0, BOX, 0.9), (0, 0, BOX, 0.8), (0, 0, BOX, 0.7)])
+    found = match(one, overlaps(one))
+    assert found[:, 0].tolist() == [1] * 10
+    assert found[:, 1].tolist() == [0] * 7 + [-1] * 3  # an IoU of 0.8
+    assert found[:, 2].tolist() == [-1] * 10
+    assert match(one, overlaps(one), (0.8,)).tolist() == [[1, 0, -1]]
+    assert match(one, overlaps(one), (0.81,)).tolist() == [[1, -1, -1]]
+
+
+def test_how_coarse_the_101_recalls_are_by_hand() -> None:
+    """Half a step of the precision at the last hit, taken as evenly spread: its width through the root of 12."""
+    labels: Rows = [(0, 0, BOX, 1.0), (0, 0, AWAY, 1.0)]
+    found: Rows = [(0, 0, BOX, 0.9), (0, 0, FAR, 0.8), (0, 0, AWAY, 0.7), (0, 0, FAR, 0.6)]
+    one = flat(1, labels, found)
+    assert coarseness(rank(one, match(one, overlaps(one)), 0)).tolist() == pytest.approx([2 / 3 / 101 / 12**0.5] * 10)
+    assert coarseness(rank(one, match(one, overlaps(one)), 1)).tolist() == [0.0] * 10
+
+
+def test_many_resamples_are_each_as_one_alone() -> None:
+    """More than are worked on together, and one in which no image with a label was drawn."""
+    labels: Rows = [(0, 0, BOX, 1.0), (1, 0, BOX, 1.0), (1, 0, AWAY, 1.0), (2, 0, BOX, 1.0)]
+    found: Rows = [(0, 0, BOX, 0.9), (1, 0, FAR, 0.8), (1, 0, AWAY, 0.7), (2, 0, BESIDE, 0.6), (3, 0, BOX, 0.5)]
+    one = flat(4, labels, found)
+    ranked = rank(one, match(one, overlaps(one)), 0)
+    weights = np.random.default_rng(0).integers(0, 3, (4, 150)).astype(np.float32)
+    weights[:, 149] = (0, 0, 0, 4)
+    together = resampled(ranked, weights)
+    assert together.shape == (10, 150)
+    assert together.dtype == np.float32
+    assert np.isnan(together[:, 149]).all()
+    for column in range(149):
+        expected = areas(repeated(one, weights[:, column].astype(int)))
+        if expected is None:
+            assert np.isnan(together[:, column]).all()
+        else:
+            assert together[:, column].tolist() == pytest.approx(expected, abs=2e-5)
+
+
+def test_a_resample_by_hand() -> None:
+    """Image 0 (found) drawn twice and image 1 (missed) once: 2 of 3 labels, so 67 of 101 recalls; and no hit at all."""
+    one = flat(2, [(0, 0, BOX, 1), (1, 0, BOX, 1)], [(0, 0, BOX, 0.9)])
+    found = resampled(rank(one, match(one, overlaps(one)), 0), np.array([[2, 0], [1, 2]], np.float32))
+    assert found.tolist() == [[pytest.approx(67 / 101, abs=1e-6), 0.0]] * 10
+    none = resampled(rank(one, np.full((10, 1), -1), 0), np.ones((2, 3), np.float32))
+    assert none.tolist() == [[0.0] * 3] * 10
+
+
+def test_records_are_fixed() -> None:
+    assert Ranked in records(measure)
+    assert all(map(is_fixed, records(measure)))

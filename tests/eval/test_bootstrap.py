@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from facemask_train.eval.measures.bootstrap import difference, interval, resample, share, student, wilson
+from facemask_train.eval.measures.bootstrap import RESAMPLES, difference, interval, resample, share, student, wilson
 
 
 def test_a_resample_draws_as_many_images_as_there_are_and_always_the_same() -> None:
@@ -87,3 +88,111 @@ def test_95_of_100_intervals_hold_the_truth(images: int, rate: float) -> None:
         assert found
         held += found[1][0] <= rate <= found[1][1]
     assert 0.91 <= held / times <= 0.985
+
+
+def test_a_resample_is_a_draw_with_replacement() -> None:
+    """How often one of n images is drawn in n draws has mean 1 and variance 1 - 1 / n (binomial)."""
+    weights = resample(20)
+    assert weights.shape == (20, RESAMPLES) == (20, 1000)
+    assert weights.dtype == np.float32
+    assert (weights == resample(20, 1000, seed=0)).all()
+    assert (weights >= 0).all()
+    assert (weights == weights.round()).all()
+    assert weights.var() == pytest.approx(1 - 1 / 20, rel=0.05)
+    assert len(np.unique(weights, axis=1).T) > 990
+    assert not (resample(20, 50)[:19] == resample(19, 50)).all()
+
+
+@pytest.mark.parametrize("freedom", [4, 5, 7, 10, 15, 30, 100, 1000])
+def test_students_t_as_scipy_has_it(freedom: int) -> None:
+    assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=min(0.01, 2 / freedom**4 + 1e-9))
+
+
+def test_students_t_by_its_expansion() -> None:
+    """Abramowitz and Stegun 26.7.5 at z = 1.959964: the three terms are 2.372271, 2.822499 and 2.555850."""
+    assert student(1) == student(0) == pytest.approx(1.959964 + 2.372271 + 2.822499 + 2.555850, abs=2e-5)
+    assert student(2) == pytest.approx(1.959964 + 2.372271 / 2 + 2.822499 / 4 + 2.555850 / 8, abs=2e-5)
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 5), (1, 5), (3, 20), (10, 20), (19, 20), (20, 20), (100, 101)])
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_wilson_as_scipy_has_it(hits: int, count: int, level: float) -> None:
+    expected = stats.binomtest(hits, count).proportion_ci(level, "wilson")
+    z = stats.norm.ppf((1 + level) / 2)
+    assert wilson(hits / count, count, z) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    if level == 0.95:
+        assert wilson(hits / count, count) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("estimate", "values", "given", "center", "count"),
+    [
+        # variance 0.01 of the resamples, times 5 / 4 for five images; the count is 0.25 through the sum of squares
+        (0.5, [0.4, 0.6], {}, 0.5, 0.25 / 0.0125),
+        (0.5, [0.5, 0.7], {}, 0.4, 0.25 / (0.0125 + 0.01)),  # their mean is 0.1 too high
+        (0.5, [0.5, 0.7], {"bias": 0.0}, 0.5, 0.25 / 0.0125),
+        (0.5, [0.4, 0.6], {"bias": 0.1}, 0.4, 0.25 / (0.0125 + 0.01)),
+        (0.5, [0.4, 0.6], {"coarse": 0.1}, 0.5, 0.25 / (0.0125 + 0.01)),
+        (0.5, [0.4, 0.6], {"bias": -0.1, "coarse": 0.2}, 0.6, 0.25 / (0.0125 + 0.01 + 0.04)),
+        (0.2, [0.1, 0.3], {}, 0.2, 0.16 / 0.0125),
+        (0.5, [NAN, 0.4, NAN, 0.6], {}, 0.5, 0.25 / 0.0125),  # half of them are enough
+        (0.5, [0.5, 0.5], {}, 0.5, 5),  # no spread: as many as there are images
+        (1.0, [0.8, 1.0], {}, 1.0, 5),  # no variance; 1.1 is held at 1
+        (0.0, [0.0, 0.2], {}, 0.0, 5),
+    ],
+)
+def test_an_interval_by_hand(
+    estimate: float, values: list[float], given: dict[str, float], center: float, count: float
+) -> None:
+    found = interval(estimate, np.array(values), 5, **given)
+    assert found == pytest.approx(wilson(center, count, student(4)))
+
+
+def test_an_interval_needs_two_images_and_half_of_the_resamples() -> None:
+    values = np.array([0.4, 0.6])
+    assert interval(0.5, values, 2) == pytest.approx(wilson(0.5, 0.25 / 0.02, student(1)))
+    assert interval(0.5, values, 1) is None
+    assert interval(0.5, np.r_[values, NAN, NAN], 5) is not None
+    assert interval(0.5, np.r_[values, NAN, NAN, NAN], 5) is None
+
+
+def test_a_share_by_hand() -> None:
+    """Two images of two faces, all right and all wrong, and one without: resamples of 1/2, 1 and 0."""
+    hits, asked = np.array([2, 0, 0]), np.array([2, 2, 0])
+    weights = np.array([[1, 2, 0], [1, 0, 2], [1, 1, 1]], np.float32)
+    expected = wilson(0.5, 0.25 / (1 / 6 * 2), student(1))
+    assert share(hits, asked, weights) == (0.5, pytest.approx(expected))
+    assert share(hits, asked, np.c_[weights, [0, 0, 3]].astype(np.float32)) == (0.5, pytest.approx(expected))
+
+
+def test_a_share_without_an_interval_of_its_own_has_wilsons() -> None:
+    one = share(np.array([3, 0]), np.array([4, 0]), resample(2, 50))
+    assert one == (0.75, pytest.approx(wilson(0.75, 1)))
+    unseen = share(np.array([1, 0]), np.array([1, 1]), np.zeros((2, 8), np.float32))
+    assert unseen == (0.5, pytest.approx(wilson(0.5, 2)))
+
+
+def test_a_single_face_is_enough_to_ask() -> None:
+    found = share(np.array([1.0]), np.array([1.0]), np.ones((1, 4), np.float32))
+    assert found == (1.0, pytest.approx(wilson(1.0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("estimate", "values", "units", "middle", "root"),
+    [
+        (0.1, [0.0, 0.2], 5, 0.1, 0.0125),
+        (0.1, [0.2, 0.4, NAN], 5, -0.1, 0.0125),  # the resamples are 0.2 too high
+        (0.3, [0.29, 0.31], 2, 0.3, 0.0002),
+        (0.3, [0.29, 0.31], 1, 0.3, 0.0001),
+    ],
+)
+def test_a_difference_by_hand(estimate: float, values: list[float], units: int, middle: float, root: float) -> None:
+    half = student(units - 1) * root**0.5
+    assert difference(estimate, np.array(values), units) == pytest.approx((middle - half, middle + half))
+
+
+def test_a_difference_keeps_to_minus_1_and_1() -> None:
+    assert difference(0.0, np.array([-1.0, 1.0]), 2) == (-1.0, 1.0)

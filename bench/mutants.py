@@ -1,0 +1,365 @@
+"""Mutation testing: break the modules that numbers rest on, one small change at a time, and see if a test notices.
+
+    python bench/mutants.py                 # every group of modules, or: make mutants
+    python bench/mutants.py boxes archive   # some of them; the figures of the others are kept
+    python bench/mutants.py --survivors     # those that survived the last time alone, after more was tested
+
+The mutants are those of cosmic-ray's operators that need no settings: another operator or comparison, a number one off,
+`not` added, `and` for `or`, a loop that never runs, a decorator removed, and so on. Of each group 150 are drawn, or all
+where there are fewer. The draw depends on the seed and on the changed line alone: an edit elsewhere keeps the sample.
+
+Not counted: a change inside an annotation or of `if TYPE_CHECKING` (neither is evaluated), code that does not compile,
+and the mutants of `equivalent_mutants.toml`, each with the reason why no test can tell it from the original.
+
+Each mutant is written into a scratch copy of `src` and tested there, in a process forked from one that has the heavy
+packages loaded already. A mutant is killed when a test fails, the module cannot be imported, or the tests take ten
+times as long as they do without it. Results are written to `bench/results/mutants.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import gc
+import hashlib
+import importlib
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+REPO = Path(__file__).parents[1]
+PACKAGE = "src/facemask_train"
+RESULT = REPO / "bench/results/mutants.json"
+EQUIVALENT = REPO / "bench/equivalent_mutants.toml"
+SEED, SAMPLE = 14, 150
+LEAST_SCORE = 0.85
+MEMORY = 16 * 1024**3
+
+LOADED_ONCE = (
+    *(
+        "numpy",
+        "scipy.stats",
+        "scipy.sparse.csgraph",
+        "hypothesis",
+        "PIL.Image",
+        "cv2",
+        "pydantic",
+        "yaml",
+        "rich.console",
+    ),
+    *("pyarrow.parquet", "faiss", "joblib", "pycocotools.cocoeval", "filelock", "requests", "psutil"),
+    *("pytest", "_hypothesis_pytestplugin", "pytest_timeout", "xdist.plugin"),
+)
+"""What the tests below need, without what starts threads or takes seconds."""
+
+PYTEST = (
+    *("-q", "-x", "--no-header", "--hypothesis-profile=mutants", f"--hypothesis-seed={SEED}"),
+    *("-p", "_hypothesis_pytestplugin", "-p", "pytest_timeout", "-p", "xdist.plugin", "-p", "no:cacheprovider"),
+    *("-p", "no:warnings", "-p", "no:unraisableexception", "-p", "no:threadexception"),
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Modules (below the package) and the fast tests (below `tests`) that guard them; `without` are left out."""
+
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+    without: tuple[str, ...] = ()
+
+
+GROUPS = {
+    "boxes": Group(("core/boxes.py", "core/types.py"), ("core/test_types.py", "core/test_boxes.py")),
+    "average-precision": Group(
+        ("eval/measures/average_precision.py", "eval/measures/boxes_table.py"),
+        ("eval/test_boxes_table.py", "eval/test_average_precision.py"),
+        (
+            "eval/test_average_precision.py::test_equal_to_the_validators_interpolation",
+            "eval/test_average_precision.py::test_numbers_stay_within_their_intervals_and_both_within_0_and_1",
+        ),
+    ),
+    "bootstrap": Group(
+        ("eval/measures/bootstrap.py",),
+        ("eval/test_bootstrap.py",),
+        ("eval/test_bootstrap.py::test_95_of_100_intervals_hold_the_truth",),
+    ),
+    "prevalence": Group(
+        ("apps/survey/prevalence.py", "apps/survey/proportions.py"),
+        ("apps/test_proportions.py", "apps/test_prevalence.py"),
+        (
+            "apps/test_prevalence.py::test_the_interval_holds_the_truth_as_often_as_it_says",
+            "apps/test_prevalence.py::test_a_rate_lies_in_its_interval_and_both_within_0_and_1",
+        ),
+    ),
+}
+"""`without`: what imports torch, or takes as long as all others together."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change: `before` and `after` are the changed lines, stripped; `function` is where they stand."""
+
+    module: str
+    function: str
+    before: str
+    after: str
+    operator: str
+    occurrence: int
+    order: str
+
+
+# ---- which mutants there are ----
+
+
+def mutants_of(root: Path, module: str) -> list[Mutant]:
+    """Return all mutants of a module of the checkout at `root`, in the order of the draw."""
+    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.plugins import get_operator, operator_names
+
+    text = (root / PACKAGE / module).read_text()
+    nodes = list(ast_nodes(get_ast(text)))
+    skipped, functions = not_evaluated(ast.parse(text)), functions_by_line(text)
+    found = []
+    for name in sorted(operator_names()):
+        operator = get_operator(name)
+        if operator.arguments():
+            continue
+        positions = [position for node in nodes for position in operator().mutation_positions(node)]
+        for occurrence, (start, _) in enumerate(positions):
+            if not any(low <= start < high for low, high in skipped):
+                line, function = text.splitlines()[start[0] - 1].strip(), functions.get(start[0], "")
+                key = (
+                    SEED,
+                    module,
+                    function,
+                    line,
+                    name,
+                    sum(one == start for one, _ in positions[:occurrence]),
+                    start[1],
+                )
+                order = hashlib.sha256(repr(key).encode()).hexdigest()
+                found.append(Mutant(module, function, line, "", name, occurrence, order))
+    return sorted(found, key=lambda mutant: mutant.order)
+
+
+def not_evaluated(tree: ast.Module) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Return the ranges (line, column) of annotations and of `if TYPE_CHECKING` lines."""
+    nodes: list[ast.expr | None] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                nodes.append(node.returns)
+            case ast.arg() | ast.AnnAssign():
+                nodes.append(node.annotation)
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                nodes.append(node.test)
+    spans = [((one.lineno, one.col_offset), (one.end_lineno or 0, one.end_col_offset or 0)) for one in nodes if one]
+    checks = [one for one in nodes if isinstance(one, ast.Name) and one.id == "TYPE_CHECKING"]
+    return spans + [((one.lineno, 0), (one.lineno + 1, 0)) for one in checks]
+
+
+def functions_by_line(text: str) -> dict[int, str]:
+    """Return the innermost function or class of each line."""
+    found: dict[int, str] = {}
+
+    def visit(node: ast.AST, above: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            name = above
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                name = f"{above}.{child.name}".lstrip(".")
+                first = min([child.lineno, *(one.lineno for one in child.decorator_list)])
+                found.update(dict.fromkeys(range(first, (child.end_lineno or first) + 1), name))
+            visit(child, name)
+
+    visit(ast.parse(text), "")
+    return found
+
+
+def applied(mutant: Mutant, text: str) -> tuple[Mutant, str] | None:
+    """Return the mutant with its changed lines, and the module's `text` with it; None where that does not compile."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    changed = mutate_code(text, get_operator(mutant.operator)(), mutant.occurrence)
+    try:
+        compile(changed, mutant.module, "exec")
+    except SyntaxError:
+        return None
+    lines = list(difflib.unified_diff(text.splitlines(), changed.splitlines(), n=0, lineterm=""))[2:]
+    before, after = (" ".join(line[1:].strip() for line in lines if line[0] == sign) for sign in "-+")
+    return Mutant(**asdict(mutant) | {"before": before, "after": " ".join(after.split())}), changed
+
+
+# ---- how one is tested ----
+
+
+def scratch_copy(folder: Path) -> Path:
+    """Copy what the tests need of the checkout, so that it may be edited meanwhile."""
+    for name in ("src", "tests", "configs"):
+        shutil.copytree(REPO / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPO / "pyproject.toml", folder)
+    return folder
+
+
+def run_tests(group: Group, root: Path, *, limit: float) -> tuple[int | None, float]:
+    """Run a group's tests in the copy at `root`: (pytest's exit code, None where it took too long; seconds)."""
+    begun = time.monotonic()
+    child = os.fork()
+    if not child:
+        _test_and_exit(group, root)
+    while time.monotonic() - begun < limit:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status), time.monotonic() - begun
+        time.sleep(0.01)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None, limit
+
+
+def _test_and_exit(group: Group, root: Path) -> None:
+    """In the forked process: run the tests, and end."""
+    code = 99
+    try:
+        os.setsid()
+        out = os.open(root / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        os.chdir(root)
+        sys.path.insert(0, str(root / "src"))
+        os.environ |= {"PYTHONPATH": str(root / "src"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        import hypothesis
+        import pytest
+
+        # a counterexample is enough: it need not be made small, or kept
+        phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+        hypothesis.settings.register_profile("mutants", deadline=None, database=None, phases=phases, max_examples=30)
+        without = [f"--deselect=tests/{name}" for name in group.without]
+        code = int(pytest.main([*PYTEST, *without, *(f"tests/{name}" for name in group.tests)]))
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def without_bytecode(path: Path) -> None:
+    """Delete what Python compiled of a module: two mutants of one second and one length look alike to it."""
+    for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
+        compiled.unlink()
+
+
+def tested(
+    group: Group, root: Path, equivalent: set[tuple[str, str, str]], earlier: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Test a group's sample, or of it those that survived in `earlier` figures, and return the figures."""
+    sys.dont_write_bytecode = False
+    code, _ = run_tests(group, root, limit=600)
+    if code != 0:
+        sys.exit(f"the tests fail without any mutant:\n{(root / 'log').read_text()}")
+    sys.dont_write_bytecode = True  # but keep what the first run has compiled
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    _, seconds = run_tests(group, root, limit=600)
+    drawn = sorted((one for module in group.modules for one in mutants_of(root, module)), key=lambda one: one.order)
+    again = [tuple(one.values()) for one in earlier["survivors"]] if earlier else []
+    fates: Counter[str] = Counter()
+    survivors = []
+    for mutant, before, after in sample(root, drawn):
+        names = {key: getattr(mutant, key) for key in ("module", "function", "before", "after")}
+        if earlier and tuple(names.values()) not in again:
+            continue
+        if (mutant.module, mutant.before, mutant.after) in equivalent:
+            fates["equivalent"] += 1
+            continue
+        path = root / PACKAGE / mutant.module
+        without_bytecode(path)
+        path.write_text(after)
+        code, _ = run_tests(group, root, limit=max(20, 10 * seconds))
+        path.write_text(before)
+        fates["survived" if code == 0 else "too slow" if code is None else "failed"] += 1
+        if code == 0:
+            survivors.append(names)
+            print(f"  {mutant.module} {mutant.function}\n    - {mutant.before}\n    + {mutant.after}", flush=True)
+    if earlier:
+        fates["failed"] += earlier["killed"] - earlier["killed by time"]
+        fates["too slow"] += earlier["killed by time"]
+        fates["equivalent"] += earlier["equivalent"]
+    killed = fates["failed"] + fates["too slow"]
+    counted = killed + fates["survived"]
+    return {
+        "mutants": len(drawn),
+        "sampled": counted + fates["equivalent"],
+        "equivalent": fates["equivalent"],
+        "killed": killed,
+        "killed by time": fates["too slow"],
+        "score": round(killed / counted, 3) if counted else None,
+        "seconds of the tests": round(seconds, 1),
+        "survivors": survivors,
+    }
+
+
+def sample(root: Path, drawn: list[Mutant]) -> Iterator[tuple[Mutant, str, str]]:
+    """Give the first mutants that compile, with their modules' texts before and after."""
+    given = 0
+    for mutant in drawn:
+        text = (root / PACKAGE / mutant.module).read_text()
+        found = applied(mutant, text)
+        if found:
+            yield found[0], text, found[1]
+            given += 1
+        if given == SAMPLE:
+            return
+
+
+def read_equivalent() -> set[tuple[str, str, str]]:
+    """Return (module, before, after) of each mutant that no test can tell from the original; warn of stale ones."""
+    listed = tomllib.loads(EQUIVALENT.read_text())["mutant"] if EQUIVALENT.exists() else []
+    for one in listed:
+        lines = {line.strip() for line in (REPO / PACKAGE / one["module"]).read_text().splitlines()}
+        if one["before"] not in lines:
+            print(f"{EQUIVALENT.name}: {one['module']} has no line {one['before']!r} any more: remove or correct it")
+    return {(one["module"], one["before"], one["after"]) for one in listed}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Mutation testing of the modules that numbers rest on")
+    parser.add_argument("groups", nargs="*", default=list(GROUPS), help=f"of {', '.join(GROUPS)} (default: all)")
+    parser.add_argument("--survivors", action="store_true", help="only those that survived the last time")
+    given = parser.parse_args()
+    wanted = given.groups
+    for name in LOADED_ONCE:
+        importlib.import_module(name)
+    gc.freeze()  # what is loaded stays: no collection in a forked process has to look at it
+    kept = json.loads(RESULT.read_text())["groups"] if RESULT.exists() else {}
+    equivalent = read_equivalent()
+    print(f"seed {SEED}, {SAMPLE} mutants of each group", flush=True)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        root = scratch_copy(Path(folder))
+        for name in wanted:
+            print(f"{name}: {', '.join(GROUPS[name].modules)}", flush=True)
+            found = tested(GROUPS[name], root, equivalent, kept[name] if given.survivors else None)
+            kept[name] = {"date": time.strftime("%Y-%m-%d"), **found}
+            print(f"{name}: {found['killed']} of {found['sampled'] - found['equivalent']} killed, {found['score']:.1%}")
+            record = {
+                "command": "make mutants",
+                "seed": SEED,
+                "groups": {one: kept[one] for one in GROUPS if one in kept},
+            }
+            RESULT.write_text(json.dumps(record, indent=1) + "\n")
+    print(*(f"{name:12}{kept[name]['score']:8.1%}" for name in wanted), sep="\n")
+    return int(any(kept[name]["score"] < LEAST_SCORE for name in wanted))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
