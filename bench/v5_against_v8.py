@@ -95,7 +95,7 @@ def ask_about_the_hero(given: argparse.Namespace, found: dict[str, Evaluation]) 
         threshold = float(one.operating_point["threshold"])
         weights = given.work / "runs" / one.run / "weights" / "best.pt"
         detector = load_detector(weights, imgsz=given.imgsz, device=given.device)
-        (answers,) = detector.answers([image], confidence=0.05)
+        (answers,) = detector.predict([image], confidence=0.05)
         best = on_face(hero.face, answers)
         sure = best is not None and best.confidence > threshold
         said = "no face found" if best is None else f"{best.name} {best.confidence:.2f}"

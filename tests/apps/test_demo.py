@@ -45,7 +45,7 @@ class Detector:
     def __init__(self, error: Exception | None = None) -> None:
         self.asked, self.error = 0, error
 
-    def answers(self, images: Any, *, confidence: float) -> Any:
+    def predict(self, images: Any, *, confidence: float) -> Any:
         self.asked += 1
         if self.error:
             raise self.error

@@ -22,9 +22,9 @@ from facemask_train.core.errors import DataError, MissingError, UsageError
 from facemask_train.core.types import Annotation, Box, Detection, ImageResult
 from facemask_train.eval.thresholds import Threshold
 from facemask_train.model import export as model_export
-from facemask_train.model.backends import operating_point
+from facemask_train.model.backends import read_operating_point
 from facemask_train.model.detector import load_detector
-from facemask_train.model.onnx_detector import Placed, load_light
+from facemask_train.model.onnx_detector import LetterboxTransform, load_onnx_detector
 from facemask_train.model.ultralytics_compat import open_ultralytics
 from facemask_train.report import model_card as card_report
 from helpers import crash, shapes
@@ -62,7 +62,7 @@ def test_suppression_inside_is_suppression_outside(world: World, tmp_path: Path)
     from ultralytics.utils.nms import non_max_suppression
 
     for name, nms in (("in", True), ("out", False)):
-        model_export.to_onnx(shapes.trained(), tmp_path / f"{name}.onnx", imgsz=64, nms=nms, about={"run": "r"})
+        model_export.to_onnx(shapes.trained(), tmp_path / f"{name}.onnx", imgsz=64, nms=nms, metadata={"run": "r"})
     inside, outside = (onnxruntime.InferenceSession(tmp_path / f"{name}.onnx") for name in ("in", "out"))
     rng = np.random.default_rng(0)
     for n, height, width in ((1, 64, 64), (3, 32, 64), (2, 96, 64), (1, 256, 256)):
@@ -86,25 +86,25 @@ def test_nothing_found_is_no_rows(tmp_path: Path) -> None:
     import onnx
     from onnx import numpy_helper
 
-    model_export.to_onnx(shapes.trained(), tmp_path / "a.onnx", imgsz=64, nms=True, about={})
+    model_export.to_onnx(shapes.trained(), tmp_path / "a.onnx", imgsz=64, nms=True, metadata={})
     model = onnx.load(tmp_path / "a.onnx")
-    (least,) = (one for one in model.graph.initializer if one.name == "nms.least")
-    least.CopyFrom(numpy_helper.from_array(np.array([2], np.float32), "nms.least"))
+    (least,) = (one for one in model.graph.initializer if one.name == "nms.confidence")
+    least.CopyFrom(numpy_helper.from_array(np.array([2], np.float32), "nms.confidence"))
     onnx.save(model, tmp_path / "b.onnx")
-    assert list(load_light(tmp_path / "b.onnx", imgsz=64).answers([np.zeros((90, 120, 3), np.uint8)])) == [()]
+    assert list(load_onnx_detector(tmp_path / "b.onnx", imgsz=64).predict([np.zeros((90, 120, 3), np.uint8)])) == [()]
 
 
 def test_every_reader_of_an_export_says_the_same(world: World) -> None:
-    own = list(load_detector(shapes.trained(), imgsz=64, device="cpu").answers(images(world), confidence=0.002))
+    own = list(load_detector(shapes.trained(), imgsz=64, device="cpu").predict(images(world), confidence=0.002))
     onnx = world.made.folder / "r.onnx"
     readers = [
-        load_light(onnx, imgsz=64),
+        load_onnx_detector(onnx, imgsz=64),
         load_detector(onnx, imgsz=64),
         load_detector(world.made.folder / "r_openvino_model", imgsz=64),
     ]
     assert sum(map(len, own)) > 10, "a model that finds nothing proves nothing"
     for reader in readers:
-        for wanted, found in zip(own, reader.answers(images(world), confidence=0.002), strict=True):
+        for wanted, found in zip(own, reader.predict(images(world), confidence=0.002), strict=True):
             assert [one.name for one in found] == [one.name for one in wanted]
             for one, other in zip(found, wanted, strict=True):
                 assert (*one.corners, one.confidence) == pytest.approx((*other.corners, other.confidence), abs=1e-3)
@@ -117,7 +117,7 @@ def test_the_packages_own_reader_takes_an_export(world: World, name: str, sure: 
     from ultralytics import YOLO
 
     image = images(world)[0]
-    (wanted,) = load_detector(world.made.folder / name, imgsz=64).answers([image], confidence=0.002)
+    (wanted,) = load_detector(world.made.folder / name, imgsz=64).predict([image], confidence=0.002)
     result = YOLO(str(world.made.folder / name), task="detect").predict(
         image[:, :, ::-1], imgsz=64, conf=0.002, device="cpu", verbose=False, rect=True
     )[0]
@@ -151,7 +151,7 @@ def test_an_export_without_its_run_answers_from_the_confidence_that_it_says(worl
     model, exam = stage.find_model(root, "r", None), stage.open_exam(root / "data/ensembles/v5", "test")
     files = stage.convert(tmp_path / "away", model, exam, stage.FORMATS, imgsz=64, nms=True)
     assert yaml.safe_load((files["openvino"] / "metadata.yaml").read_text())["operating_point"] == 0.37
-    assert load_light(files["onnx"], imgsz=64).point == 0.37
+    assert load_onnx_detector(files["onnx"], imgsz=64).operating_point == 0.37
     for path in files.values():
         asked = find_asked(tmp_path, None, path)
         assert asked.run is None
@@ -163,15 +163,15 @@ def test_an_export_without_its_run_answers_from_the_confidence_that_it_says(worl
 
 @pytest.mark.parametrize("value", ["", "high", "nan", "-1", "1.5", "None"])
 def test_a_confidence_that_is_none_is_not_taken_from_a_file(value: str) -> None:
-    assert operating_point({"operating_point": value}) is None
-    assert operating_point({}) is None
+    assert read_operating_point({"operating_point": value}) is None
+    assert read_operating_point({}) is None
 
 
 def test_weights_that_were_not_evaluated_say_no_confidence(tmp_path: Path) -> None:
     model = stage.find_model(tmp_path, None, shapes.trained())
     exam = stage.open_exam(shapes.draw_ensemble(tmp_path), "test")
     (path,) = stage.convert(tmp_path, model, exam, ["onnx"], imgsz=64, nms=True).values()
-    assert load_detector(path).backend.point is None
+    assert load_detector(path).backend.operating_point is None
 
 
 def test_an_export_of_an_earlier_training_is_not_taken_for_the_runs(world: World, tmp_path: Path) -> None:
@@ -191,30 +191,30 @@ def test_a_image_is_placed_as_the_package_places_it(height: int, width: int, img
     from ultralytics.utils.ops import scale_boxes
 
     image = np.arange(height * width * 3, dtype=np.uint32).astype(np.uint8).reshape(height, width, 3)
-    placed = Placed.of(height, width, imgsz)
-    boxed = placed.letterbox(image)
+    placed = LetterboxTransform.fit(height, width, imgsz)
+    boxed = placed.apply(image)
     assert np.array_equal(boxed, LetterBox((imgsz, imgsz), auto=True, stride=32)(image=image))
     corners = np.array([[0, 0, imgsz, imgsz], [3.5, 4.25, 20, 30]], np.float32)
     white = LetterBox((imgsz, imgsz), auto=True, stride=32)(image=np.full_like(image, 255))[..., 0] == 255
     rows, columns = np.flatnonzero(white.any(axis=1)), np.flatnonzero(white.any(axis=0))
     ratios = (len(rows) / height, len(columns) / width)
     wanted = scale_boxes(boxed.shape[:2], corners.copy(), (height, width), (ratios, (columns[0], rows[0])))
-    assert placed.back(corners) == pytest.approx(wanted, abs=1e-3)
+    assert placed.to_image(corners) == pytest.approx(wanted, abs=1e-3)
 
 
 @pytest.mark.parametrize("content", [b"", b"no model"])
 def test_a_file_that_is_no_model_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.onnx: expected an ONNX model"):
-        load_light(tmp_path / "a.onnx", imgsz=64)
+        load_onnx_detector(tmp_path / "a.onnx", imgsz=64)
     with pytest.raises(MissingError):
-        load_light(tmp_path / "b.onnx", imgsz=64)
+        load_onnx_detector(tmp_path / "b.onnx", imgsz=64)
 
 
 def test_suppression_outside_is_not_for_the_light_detector(tmp_path: Path) -> None:
-    model_export.to_onnx(shapes.trained(), tmp_path / "a.onnx", imgsz=64, nms=False, about={})
+    model_export.to_onnx(shapes.trained(), tmp_path / "a.onnx", imgsz=64, nms=False, metadata={})
     with pytest.raises(DataError, match="expected one output, detections; found output0"):
-        load_light(tmp_path / "a.onnx", imgsz=64)
+        load_onnx_detector(tmp_path / "a.onnx", imgsz=64)
 
 
 # ---- held against PyTorch ----
@@ -264,8 +264,8 @@ class Shifted:
     def __init__(self, detector: Any) -> None:
         self.detector, self.imgsz = detector, detector.imgsz
 
-    def answers(self, images: Any, *, confidence: float) -> Any:
-        for found in self.detector.answers(images, confidence=confidence):
+    def predict(self, images: Any, *, confidence: float) -> Any:
+        for found in self.detector.predict(images, confidence=confidence):
             yield tuple(replace(one, corners=(one.corners[0] + 1, *one.corners[1:])) for one in found)
 
 
@@ -381,7 +381,7 @@ made = root.parent / "made"
 stage.to_onnx = lambda weights, target, **_: shutil.copy(made / "r.onnx", target)
 stage.to_openvino = lambda source, target: shutil.copytree(made / "r_openvino_model", target)
 stage.check = lambda *_, **__: json.loads((made / "export.json").read_text())["models"]
-stage.load_detector = space.load_detector = space.load_light = lambda *_, **__: None
+stage.load_detector = space.load_detector = space.load_onnx_detector = lambda *_, **__: None
 space.PACKAGE = made / "facemask_train"
 space._copy_licence = lambda target: target.write_text("free")
 for place, name in ((stage, "to_onnx"), (stage, "to_openvino"), (Path, "write_text"), (shutil, "copytree")):

@@ -104,7 +104,7 @@ def test_boxes_are_those_of_the_detector_in_pixels_of_the_upright_image(
     (frame,) = media.frames(media.find_sources([images / "b" / "2.png"]))
     assert isinstance(frame, Frame)
     assert frame.pixels.shape == (120, 90, 3)
-    (answers,) = load_detector(untrained_model).answers([frame.pixels])
+    (answers,) = load_detector(untrained_model).predict([frame.pixels])
     expected = one_per_face(answers)
     found = rows(done.folder)
     assert [row["class"] for row in found] == [one.name for one in expected]
@@ -278,7 +278,7 @@ def test_no_pixel_of_a_face_is_left_in_what_is_written(
     doubtful = [
         one.corners
         for size in (96, 192)
-        for one in next(load_detector(untrained_model, imgsz=size).answers([pixels], confidence=anonymizer.DOUBTFUL))
+        for one in next(load_detector(untrained_model, imgsz=size).predict([pixels], confidence=anonymizer.DOUBTFUL))
     ]
     assert doubtful
     assert not rows(done.folder)  # no box is drawn over a cover
@@ -316,7 +316,7 @@ def test_an_export_that_keeps_doubtful_faces_to_itself_is_refused(
     ask: Callable[..., Predicted], images: Path, untrained_model: Path, tmp_path: Path
 ) -> None:
     exported = export(untrained_model, tmp_path / "nms", to="onnx", imgsz=96, nms=True)
-    with pytest.raises(UsageError, match=r"below confidence 0\.25 by itself, and 0\.01 is asked for to hide"):
+    with pytest.raises(UsageError, match=r"below confidence 0\.25 , and 0\.01 is asked for to hide"):
         ask(images, weights=exported, wish=Wish(anonymize=True))
     assert ask(images, weights=exported, confidence=0.3).found["images"] == 3
 

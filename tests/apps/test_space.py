@@ -185,7 +185,7 @@ def test_it_starts_from_its_own_folder_in_a_fresh_environment_and_counts(
     threshold, faces = 0.002, 0  # it has hardly learnt
     with started(python, copied, tmp_path) as url:
         for image in sorted((root / "data/ensembles/v5/images/test").iterdir()):
-            (found,) = own.answers([parity.read(image)], confidence=threshold)
+            (found,) = own.predict([parity.read(image)], confidence=threshold)
             wanted = count(above(one_per_face(found), threshold))
             assert in_words(wanted, threshold) in ask(url, image, threshold)
             faces += wanted.faces

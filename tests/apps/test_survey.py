@@ -221,7 +221,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, untrained_model: Path) -
     home.mkdir()
     scenes = [scene(seed, 96, 96) for seed in range(30)]
     images = []
-    for seed, answers in enumerate(load_detector(untrained_model).answers(scenes, confidence=0.1)):
+    for seed, answers in enumerate(load_detector(untrained_model).predict(scenes, confidence=0.1)):
         judged = judge(answers, Rule(0.25, 96), 96, 96)
         labels = tuple(
             Annotation(CLASSES[one.answer if (seed + i) % 9 else 1 - one.answer], Box(*one.detection.corners))

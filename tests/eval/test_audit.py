@@ -183,7 +183,7 @@ class Known:
     def __init__(self, boxes: list[Box], rule: Any) -> None:
         self.boxes, self.rule, self.turn = boxes, rule, 0
 
-    def answers(self, images: Iterable[np.ndarray], **_: Any) -> Iterator[tuple[Detection, ...]]:
+    def predict(self, images: Iterable[np.ndarray], **_: Any) -> Iterator[tuple[Detection, ...]]:
         for image in images:
             box = min(self.boxes, key=lambda box: abs(box.x_min - float(image[0, 0, 0])))
             yield (Detection(self.rule(image, box), 0.9, box.corners),)

@@ -448,7 +448,7 @@ def test_split_without_images(tmp_path: Path) -> None:
 
 def test_class_names_that_differ(root: Path, tmp_path: Path) -> None:
     _write_untrained(tmp_path / "three.pt", ("mask", "no_mask", "other"))
-    with pytest.raises(DataError, match="expected a detector of mask, no_mask"):
+    with pytest.raises(DataError, match="expected a detector with the classes mask, no_mask"):
         score(root, weights=tmp_path / "three.pt")
     data = root / "data/ensembles/v5/data.yaml"
     data.write_text(data.read_text().replace("0: mask", "0: no_mask").replace("1: no_mask", "1: mask"))

@@ -49,7 +49,7 @@ def exports(untrained_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def ask(weights: Path, *, confidence: float = 0.25, batch: int = 16, **options: Any) -> Answers:
-    return list(load_detector(weights, **options).answers(IMAGES, confidence=confidence, batch=batch))
+    return list(load_detector(weights, **options).predict(IMAGES, confidence=confidence, batch=batch))
 
 
 def same(some: Answers, others: Answers, *, pixels: float = 0.05, confidence: float = 1e-3) -> None:
@@ -86,15 +86,15 @@ def test_an_export_answers_as_the_checkpoint_does(kind: str, untrained_model: Pa
 
 def test_an_export_of_one_size_takes_one_image_at_once(untrained_model: Path, exports: dict[str, Path]) -> None:
     detector, free = load_detector(exports["onnx-fixed"]), load_detector(untrained_model)
-    assert (detector.backend.size, detector.backend.batch) == ((96, 96), 1)
+    assert (detector.backend.fixed_size, detector.backend.fixed_batch) == ((96, 96), 1)
     square = [scene(seed, 150, 150) for seed in range(3)]  # letterboxed to a square either way
-    same(list(free.answers(square)), list(detector.answers(square)))
+    same(list(free.predict(square)), list(detector.predict(square)))
 
 
 def test_suppression_inside_the_graph_gives_boxes_of_the_same_places(exports: dict[str, Path]) -> None:
     inside, outside = load_detector(exports["onnx-nms"]), load_detector(exports["onnx-fixed"])
-    assert (inside.backend.least, outside.backend.least) == (0.25, 0.0)
-    for some, others in zip(inside.answers(IMAGES), outside.answers(IMAGES), strict=True):
+    assert (inside.backend.min_confidence, outside.backend.min_confidence) == (0.25, 0.0)
+    for some, others in zip(inside.predict(IMAGES), outside.predict(IMAGES), strict=True):
         assert some
         for one in some:  # inside, a place has its surer class alone
             assert any(one.corners == pytest.approx(other.corners, abs=0.05) for other in others)
@@ -115,9 +115,9 @@ def test_boxes_lie_inside_their_images(untrained_model: Path) -> None:
 @pytest.mark.parametrize("kind", ["pytorch", "onnx", "openvino"])
 def test_threads_may_ask_at_once(kind: str, untrained_model: Path, exports: dict[str, Path]) -> None:
     detector = load_detector(exports.get(kind, untrained_model))
-    expected = list(detector.answers(IMAGES))
+    expected = list(detector.predict(IMAGES))
     with ThreadPoolExecutor(4) as pool:
-        for answers in pool.map(lambda _: list(detector.answers(IMAGES)), range(8)):
+        for answers in pool.map(lambda _: list(detector.predict(IMAGES)), range(8)):
             same(expected, answers)
 
 
@@ -137,7 +137,7 @@ def test_streams_ask_little_ahead(untrained_model: Path) -> None:
             given_out.append(index)
             yield IMAGES[0]
 
-    answers = load_detector(untrained_model, streams=2).answers(images(), batch=1)
+    answers = load_detector(untrained_model, streams=2).predict(images(), batch=1)
     assert next(answers)
     assert len(given_out) <= 5
     answers.close()  # type: ignore[attr-defined]
@@ -146,7 +146,7 @@ def test_streams_ask_little_ahead(untrained_model: Path) -> None:
 def test_the_size_is_the_models_own_unless_asked(untrained_model: Path, exports: dict[str, Path]) -> None:
     assert load_detector(untrained_model).imgsz == load_detector(exports["openvino"]).imgsz == 96
     assert load_detector(exports["onnx"], imgsz=128).imgsz == 128
-    with pytest.raises(UsageError, match="96 x 96 px cannot be asked at 128"):
+    with pytest.raises(UsageError, match="accepts 96 x 96 px images only, not 128 px"):
         load_detector(exports["onnx-fixed"], imgsz=128)
 
 
@@ -201,7 +201,7 @@ def test_other_classes_are_refused(exports: dict[str, Path], tmp_path: Path) -> 
     for entry in model.metadata_props:
         entry.value = "{0: 'no_mask', 1: 'mask'}" if entry.key == "names" else entry.value
     onnx.save(model, tmp_path / "swapped.onnx")
-    with pytest.raises(DataError, match="expected a detector of mask, no_mask, in this order; found no_mask, mask"):
+    with pytest.raises(DataError, match="with the classes mask, no_mask, in this order; found no_mask, mask"):
         load_detector(tmp_path / "swapped.onnx")
     shutil.copytree(exports["openvino"], tmp_path / "bare_openvino_model")
     (tmp_path / "bare_openvino_model" / "metadata.yaml").unlink()
@@ -214,11 +214,11 @@ def test_what_is_no_export_is_refused(exports: dict[str, Path], tmp_path: Path) 
     (tmp_path / "empty.onnx").touch()
     (tmp_path / "empty_openvino_model").mkdir()
     for name in ("cut.onnx", "empty.onnx", "empty_openvino_model"):
-        with pytest.raises(DataError, match=f"{name}: expected a whole export"):
+        with pytest.raises(DataError, match=f"{name}: expected the complete export"):
             load_detector(tmp_path / name)
     with pytest.raises(MissingError, match="no such export"):
         load_detector(tmp_path / "absent.onnx")
-    with pytest.raises(UsageError, match="runs on the CPU"):
+    with pytest.raises(UsageError, match="run on the CPU only"):
         load_detector(exports["onnx"], device="0")
 
 

@@ -181,9 +181,9 @@ def _write_original_yolov5(path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("runs code", "not loaded from a checkpoint"),
-        ("truncated", "empty, cut short or damaged"),
-        ("empty", "empty, cut short or damaged"),
+        ("runs code", "cannot be loaded as weights only"),
+        ("truncated", "empty, truncated or damaged"),
+        ("empty", "empty, truncated or damaged"),
         ("text", "something else"),
         ("state dict", "something else"),
         ("list", "something else"),

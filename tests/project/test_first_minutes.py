@@ -333,7 +333,7 @@ MODELS = (
         "--device cpu", world=True, files={"face.jpg": image(1)}),
     Way("a typo in a checkpoint", "fmask train --weights yolov5z.pt", 4, ("(did you mean 'yolov5n.pt'?)",), "--weights",
         world=True),
-    Way("a checkpoint that cannot be downloaded", "fmask train", 6, ("yolov5su.pt: cannot be downloaded",),
+    Way("a checkpoint that cannot be downloaded", "fmask train", 6, ("yolov5su.pt: the download failed",),
         "--weights PATH", world=True, given=offline),
     Way("weights that are no checkpoint", "fmask train --weights mine.pt", 3, ("expected a detector's checkpoint",),
         "weights/best.pt", world=True, files={"mine.pt": "?"}),

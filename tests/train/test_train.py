@@ -131,9 +131,9 @@ def test_what_cannot_be_trained_is_refused_before_it_starts(tmp_path: Path) -> N
     other.write_bytes(b"not a checkpoint")
     for change, error, says in (
         ({"weights": str(other)}, DataError, "expected a detector's checkpoint"),
-        ({"weights": str(folder / "ensemble.json")}, DataError, "its name ends in '.json'"),
+        ({"weights": str(folder / "ensemble.json")}, DataError, "the file name ends in '.json'"),
         ({"extra": {"mosiac": 1}}, UsageError, "did you mean 'mosaic'"),
-        ({"extra": {"save_dir": "/x"}}, UsageError, "fmask sets this itself"),
+        ({"extra": {"save_dir": "/x"}}, UsageError, "fmask controls this setting"),
         ({"weights": "yolov5q.pt"}, MissingError, "no such checkpoint"),
         ({"weights": "nowhere/yolov5s.pt"}, MissingError, "no such checkpoint"),
         ({"weights": "yolov6z.yaml"}, MissingError, "no such model yaml"),
@@ -169,9 +169,9 @@ def write_json_run(root: Path, name: str, *, state: str) -> None:
 
 def refused_download(root: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> NetworkError:
     open_ultralytics()
-    monkeypatch.setitem(checkpoints.KNOWN, "yolov5s.pt", url)
+    monkeypatch.setitem(checkpoints.COCO_CHECKPOINTS, "yolov5s.pt", url)
     with pytest.raises(NetworkError) as caught:
-        checkpoints.resolve(root, "yolov5s.pt")
+        checkpoints.resolve_weights(root, "yolov5s.pt")
     assert "--weights PATH" in caught.value.next_step
     assert "--weights yolov5s.yaml" in caught.value.next_step
     return caught.value
@@ -211,13 +211,15 @@ def test_a_download_is_kept_checked_and_not_repeated(tmp_path: Path, monkeypatch
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
     open_ultralytics()
-    monkeypatch.setitem(checkpoints.KNOWN, "yolov5s.pt", f"http://127.0.0.1:{server.server_port}/yolov5su.pt")
+    monkeypatch.setitem(
+        checkpoints.COCO_CHECKPOINTS, "yolov5s.pt", f"http://127.0.0.1:{server.server_port}/yolov5su.pt"
+    )
     for _ in range(2):
-        assert Path(checkpoints.resolve(tmp_path, "yolov5s.pt")).read_bytes() == b"weights"
+        assert Path(checkpoints.resolve_weights(tmp_path, "yolov5s.pt")).read_bytes() == b"weights"
     assert asked == ["/yolov5su.pt"]
-    monkeypatch.setitem(checkpoints.PINNED, "yolov5su.pt", "0" * 64)
+    monkeypatch.setitem(checkpoints.SHA256, "yolov5su.pt", "0" * 64)
     with pytest.raises(DataError, match="expected sha256 0000"):
-        checkpoints.resolve(tmp_path, "yolov5s.pt")
+        checkpoints.resolve_weights(tmp_path, "yolov5s.pt")
     assert not (tmp_path / "data/checkpoints/yolov5su.pt").exists()
     server.shutdown()
 

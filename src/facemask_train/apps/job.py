@@ -62,7 +62,7 @@ def answered(detector: Detector, read: Iterable[Frame], confidence: float, batch
             asked.append(frame)
             yield frame.pixels
 
-    for found in detector.answers(pixels(), confidence=confidence, batch=batch):
+    for found in detector.predict(pixels(), confidence=confidence, batch=batch):
         yield asked.popleft(), found
 
 

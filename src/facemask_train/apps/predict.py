@@ -138,9 +138,9 @@ def _inputs(
 
 def _check_answers_low(detector: Detector, point: Threshold, wish: Wish) -> None:
     lowest = min(point.value, anonymizer.DOUBTFUL) if wish.anonymize else point.value
-    if detector.backend.least > lowest:
+    if detector.backend.min_confidence > lowest:
         raise UsageError(
-            f"this export leaves out what is below confidence {detector.backend.least:g} by itself, and {lowest:g} is "
+            f"this export drops detections below confidence {detector.backend.min_confidence:g}, and {lowest:g} is "
             f"asked for{' to hide doubtful faces' if wish.anonymize else ''}",
             next_step="give the run's .pt, or an export with suppression outside: fmask export --nms outside",
         )
@@ -187,7 +187,7 @@ def _bare(answered: job.Answers) -> Iterator[anonymizer.Looked]:
 
 def _again(detector: Detector, answered: job.Answers, batch: int) -> Iterator[anonymizer.Looked]:
     """Add the boxes to cover: all that was found, and what a second, larger look finds where the model allows one."""
-    if detector.backend.size is not None:
+    if detector.backend.fixed_size is not None:
         yield from ((frame, found, tuple(one.corners for one in found)) for frame, found in answered)
         return
     first: deque[tuple[Detection, ...]] = deque()

@@ -98,5 +98,5 @@ def threshold(asked: Asked, detector: Detector, confidence: float | None) -> Thr
     if confidence is not None:
         return Threshold(confidence, "user")
     found = Threshold(DEFAULT, "default") if asked.run is None else chosen(asked.run, detector.imgsz)
-    said = detector.backend.point if detector.imgsz == detector.backend.imgsz else None
+    said = detector.backend.operating_point if detector.imgsz == detector.backend.imgsz else None
     return found if said is None or found.chosen == "val" else Threshold(said, "export")

@@ -91,7 +91,7 @@ def probe(model: Model, setup: Setup, threshold: Threshold, images: Path) -> Pro
     """
     wanted = read_wanted(images)
     detector = load_detector(model.weights, imgsz=setup.imgsz, device=setup.device)
-    told = detector.answers(_images(images, wanted), confidence=threshold.value, batch=setup.batch)
+    told = detector.predict(_images(images, wanted), confidence=threshold.value, batch=setup.batch)
     found, boxes = [], []
     for done, (given, (image, should_be)) in enumerate(zip(told, wanted.items(), strict=True)):
         best = max(given, key=lambda one: one.confidence, default=None)

@@ -1,4 +1,4 @@
-"""A checkpoint and images in, detections and scores out: the one door to inference. Knows no runs and no reports."""
+"""Score a checkpoint with the package's own validator: every detection, metrics and curves. Does not import `train`."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.001
 IOU = 0.7
 MAX_DETECTIONS = 300
-"""What `ultralytics` validates with by default (lowest confidence, non-maximum suppression, detections an image)."""
+"""The defaults of the `ultralytics` validator: lowest confidence, NMS IoU, detections per image."""
 
 
-class Asked(Protocol):
-    """A loaded model, whatever runs it: images (h, w, 3; uint8 RGB) in, what is found in each out."""
+class Predictor(Protocol):
+    """A loaded model on any runtime: images (h, w, 3; uint8 RGB) in, the detections of each image out."""
 
     @property
     def imgsz(self) -> int: ...
 
-    def answers(self, images: Iterable[Any], *, confidence: float = ...) -> Iterator[tuple[Detection, ...]]: ...
+    def predict(self, images: Iterable[Any], *, confidence: float = ...) -> Iterator[tuple[Detection, ...]]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The validator's numbers, 0 to 1. `n` counts labelled faces, `images` the images that hold one.
+    """The validator's metrics, 0 to 1. `n` counts labeled faces, `images` the images that have at least one.
 
-    Without a labelled face there is nothing to measure, and the numbers are None.
+    Without a labeled face there is nothing to measure, and the metrics are None.
     """
 
     precision: float | None
@@ -61,9 +61,9 @@ class Score:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Curves:
-    """The validator's curves at IoU 0.5. A row of each (k, 1000) array belongs to one of the k labelled `names`.
+    """The validator's curves at IoU 0.5. Each row of a (k, 1000) array belongs to one of the k labeled `names`.
 
-    `axis` (1000,) runs from 0 to 1: it is the recall of `precision_at_recall`, and the confidence of the others.
+    `axis` (1000,) runs from 0 to 1: recall for `precision_at_recall`, confidence for the others.
     """
 
     names: tuple[str, ...]
@@ -76,9 +76,10 @@ class Curves:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Validation:
-    """All that one pass over a split gives. `confidence` is where precision and recall stand: the best mean F1.
+    """The results of one pass over a split.
 
-    The means over classes (`mean`) leave out classes without a labelled face. `images` are sorted by `image`.
+    Precision and recall are given at `confidence`, which has the best mean F1. The means over classes (`mean`) leave
+    out classes without a labeled face. `images` are sorted by `image`.
     """
 
     model: str
@@ -90,45 +91,45 @@ class Validation:
 
 
 def load_model(weights: Path) -> tuple[Any, dict[str, Any]]:
-    """Load a detector from an `ultralytics` checkpoint, as weights only: no code of the file runs.
+    """Load a detector from an `ultralytics` checkpoint, as weights only, so that it cannot run code.
 
     Returns:
-        The model (float32, on the CPU) and the checkpoint's own dictionary (`train_args` and so on).
+        The model (float32, on the CPU) and the checkpoint's own dictionary (`train_args` and others).
 
     Raises:
         MissingError: there is no such file.
-        DataError: it is not a checkpoint of an `ultralytics` detector, or not a whole one.
+        DataError: the file is not a complete checkpoint of an `ultralytics` detector.
     """
     if not weights.is_file():
         raise MissingError(f"{weights}: no such checkpoint", next_step="check the path; `fmask train` makes one")
     if weights.suffix != ".pt":
-        raise _unusable(weights, f"its name ends in '{weights.suffix}'")
+        raise _invalid_checkpoint(weights, f"the file name ends in '{weights.suffix}'")
     open_ultralytics()
     from ultralytics.nn.tasks import load_checkpoint
 
     try:
         model, checkpoint = load_checkpoint(str(weights))
-    except Exception as error:  # whatever bytes a file holds: unpickling them can raise any exception
-        raise _unusable(weights, _why(error)) from error
+    except Exception as error:  # unpickling arbitrary bytes can raise any exception
+        raise _invalid_checkpoint(weights, _diagnose(error)) from error
     if getattr(model, "task", "") != "detect" or not hasattr(model, "names"):
-        raise _unusable(weights, f"it holds a {type(model).__name__}")
+        raise _invalid_checkpoint(weights, f"it contains a {type(model).__name__}")
     return model, checkpoint
 
 
-def _unusable(weights: Path, found: str) -> DataError:
+def _invalid_checkpoint(weights: Path, found: str) -> DataError:
     return DataError(
         f"{weights}: expected a detector's checkpoint (.pt) of the `ultralytics` package; {found}",
         next_step="give the weights/best.pt of a run, or train one: fmask train",
     )
 
 
-def _why(error: Exception) -> str:
-    told = f"{error} {error.__cause__}"
-    if "models.yolo" in told or "models.common" in told:
-        return "it is of the original yolov5 repository, which this package cannot read"
-    if "truncated" in told:
-        return "the file is empty, cut short or damaged"
-    return "it holds something else, or types that are not loaded from a checkpoint"
+def _diagnose(error: Exception) -> str:
+    text = f"{error} {error.__cause__}"
+    if "models.yolo" in text or "models.common" in text:
+        return "it comes from the original yolov5 repository, whose format this package cannot read"
+    if "truncated" in text:
+        return "the file is empty, truncated or damaged"
+    return "it contains something else, or types that cannot be loaded as weights only"
 
 
 def validate(
@@ -141,18 +142,18 @@ def validate(
     device: str = "",
     progress: Progress = no_progress,
 ) -> Validation:
-    """Score a checkpoint on one split with the package's own validator and its default settings, in one pass.
+    """Score a checkpoint on one split in one pass, with the package's own validator and its default settings.
 
-    Nothing is written beside the images, and nothing but images and labels is read there.
+    Only images and labels are read from the dataset's folders, and nothing is written there.
 
     Raises:
         MissingError: there is no such checkpoint or data.yaml.
-        DataError: the checkpoint cannot be used, its classes are not `CLASSES`, or the split has no readable image.
+        DataError: the checkpoint is unusable, its classes are not `CLASSES`, or the split has no readable image.
         UsageError: there is no such device.
     """
     model, _ = load_model(weights)
     check_names(weights, model.names.values(), f"fine-tune it first: fmask train --weights {weights}")
-    device_name(device)  # what is not there is refused
+    device_name(device)  # raises if there is no such device
     with tempfile.TemporaryDirectory(prefix="fmask-") as scratch:
         data = _split_yaml(data_yaml, split, Path(scratch))
         settings = {"imgsz": imgsz, "batch": batch, "device": device, "data": str(data), "save_dir": scratch}
@@ -167,7 +168,7 @@ def validate(
 
 
 def check_names(weights: Path, names: Iterable[Any], next_step: str) -> None:
-    """Make sure that a model's classes are ours.
+    """Check that a model's classes are `CLASSES`, in the same order.
 
     Raises:
         DataError: they are not.
@@ -176,13 +177,13 @@ def check_names(weights: Path, names: Iterable[Any], next_step: str) -> None:
     if found != list(CLASSES):
         listed = (", ".join(found[:4]) or "none") + (f" and {len(found) - 4} more" if len(found) > 4 else "")
         raise DataError(
-            f"{weights}: expected a detector of {', '.join(CLASSES)}, in this order; found {listed}",
+            f"{weights}: expected a detector with the classes {', '.join(CLASSES)}, in this order; found {listed}",
             next_step=next_step,
         )
 
 
 def _split_yaml(data_yaml: Path, split: str, scratch: Path) -> Path:
-    """Write a data.yaml of one split, since the package runs what another's may have under `download`."""
+    """Write a data.yaml for one split. The original is not passed on: the package executes its `download` key."""
     entry, home = read_yaml(data_yaml).get(split), data_yaml.parent.resolve()
     folder = (home / entry).resolve() if isinstance(entry, str) else home
     if not folder.is_relative_to(home) or folder == home or not folder.is_dir():
@@ -196,65 +197,65 @@ def _split_yaml(data_yaml: Path, split: str, scratch: Path) -> Path:
 def _no_images(data_yaml: Path, split: str) -> DataError:
     return DataError(
         f"{data_yaml}: expected images under '{split}', found none",
-        next_step="score another split (--split), or build an ensemble that has this one",
+        next_step="choose another split (--split), or build an ensemble that has this one",
     )
 
 
 def _model_name(model: Any) -> str:
-    """Return what an architecture is called: YOLOv5n."""
+    """Return the name of a model's architecture: YOLOv5n."""
     stem = Path(str(model.yaml.get("yaml_file", "model"))).stem
     return stem.replace("yolo", "YOLO", 1)
 
 
 def _validator(settings: Mapping[str, Any], folder: Path, progress: Progress) -> Any:
-    """Return the package's validator, with a memory for what it was shown and what it found."""
+    """Return the package's validator, extended to collect the labels and detections of every image."""
     from ultralytics.models.yolo.detect import DetectionValidator
     from ultralytics.utils import callbacks
 
-    class Remembering(DetectionValidator):  # type: ignore[misc]
+    class CollectingValidator(DetectionValidator):  # type: ignore[misc]
         def update_metrics(self, preds: list[dict[str, Any]], batch: dict[str, Any]) -> None:
-            for index, found in enumerate(preds):
-                images.append(_image(self, found, self._prepare_batch(index, batch), folder))
+            for index, predictions in enumerate(preds):
+                images.append(_image_result(self, predictions, self._prepare_batch(index, batch), folder))
             super().update_metrics(preds, batch)
 
-    def begin(validator: Any) -> None:
+    def on_start(validator: Any) -> None:
         use_all_cores()
         progress("scoring", 0, len(validator.dataloader.dataset))
 
-    def batch_done(validator: Any) -> None:
+    def on_batch_end(validator: Any) -> None:
         progress("scoring", len(images), len(validator.dataloader.dataset))
 
     images: list[ImageResult] = []
-    hooks = callbacks.get_default_callbacks()
-    hooks["on_val_start"].append(begin)
-    hooks["on_val_batch_end"].append(batch_done)
+    events = callbacks.get_default_callbacks()
+    events["on_val_start"].append(on_start)
+    events["on_val_batch_end"].append(on_batch_end)
     fixed = {"mode": "val", "split": "val", "rect": True, "plots": False, "verbose": False}
     limits = {"conf": CONFIDENCE, "iou": IOU, "max_det": MAX_DETECTIONS}
-    validator = Remembering(args={**fixed, **limits, **settings}, _callbacks=hooks)
+    validator = CollectingValidator(args={**fixed, **limits, **settings}, _callbacks=events)
     validator.images = images
     return validator
 
 
-def _image(validator: Any, found: dict[str, Any], shown: dict[str, Any], folder: Path) -> ImageResult:
-    """Return one image with its labels and detections, taken back from the letterboxed to its own pixels."""
-    image = Path(os.path.relpath(shown["im_file"], folder.resolve())).as_posix()
-    height, width = shown["ori_shape"]
-    labels = _named_boxes(validator, shown, shown)
-    detections = zip(_named_boxes(validator, found, shown), found["conf"].tolist(), strict=True)
-    answers = (Detection(name, confidence, corners) for (name, corners), confidence in detections)
+def _image_result(validator: Any, predictions: dict[str, Any], sample: dict[str, Any], folder: Path) -> ImageResult:
+    """Return one image's labels and detections, mapped from the letterboxed image to its own pixels."""
+    image = Path(os.path.relpath(sample["im_file"], folder.resolve())).as_posix()
+    height, width = sample["ori_shape"]
+    labels = _named_boxes(validator, sample, sample)
+    rows = zip(_named_boxes(validator, predictions, sample), predictions["conf"].tolist(), strict=True)
+    detections = (Detection(name, confidence, corners) for (name, corners), confidence in rows)
     return ImageResult(
         image=image,
         width=int(width),
         height=int(height),
         labels=tuple(_label(name, corners, image) for name, corners in labels),
-        detections=by_confidence(answers),
+        detections=by_confidence(detections),
     )
 
 
-def _named_boxes(validator: Any, boxes: dict[str, Any], shown: dict[str, Any]) -> list[tuple[str, Corners]]:
+def _named_boxes(validator: Any, boxes: dict[str, Any], sample: dict[str, Any]) -> list[tuple[str, Corners]]:
     if not len(boxes["cls"]):
         return []
-    scaled = validator.scale_preds(boxes, shown)
+    scaled = validator.scale_preds(boxes, sample)
     names = [CLASSES[int(index)] for index in scaled["cls"].tolist()]
     return [(name, tuple(corners)) for name, corners in zip(names, scaled["bboxes"].tolist(), strict=True)]
 
@@ -263,7 +264,7 @@ def _label(name: str, corners: Corners, image: str) -> Annotation:
     try:
         return Annotation(name, Box(*corners))
     except ValueError as error:
-        raise DataError(f"{image}: a label that is no box: {error}", next_step="build the ensemble again") from error
+        raise DataError(f"{image}: invalid label: {error}", next_step="build the ensemble again") from error
 
 
 def _validation(model: str, validator: Any) -> Validation:
@@ -283,7 +284,7 @@ def _validation(model: str, validator: Any) -> Validation:
 
 
 def _class_score(metrics: Any, row: int | None, index: int) -> Score:
-    """Return a class's score; `row` is its row in the results, which skip classes without labels."""
+    """Return a class's score. `row` is its row in the results, which have none for classes without labels."""
     numbers = None if row is None else metrics.class_result(row)
     return _score(numbers, int(metrics.nt_per_class[index]), int(metrics.nt_per_image[index]))
 
@@ -296,7 +297,7 @@ def _score(numbers: Sequence[float] | None, n: int, images: int) -> Score:
 
 
 def _best_confidence(box: Any) -> float:
-    """Return the confidence at which the package takes precision and recall: the best (smoothed) mean F1."""
+    """Return the confidence at which the package reports precision and recall: the best (smoothed) mean F1."""
     from ultralytics.utils.metrics import smooth
 
     return float(box.px[smooth(box.f1_curve.mean(0), 0.1).argmax()])

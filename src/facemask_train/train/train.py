@@ -15,7 +15,7 @@ from facemask_train.core.errors import DataError, UsageError
 from facemask_train.core.files import locked, storage_errors
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.versions import find_ensemble, read_ensemble
-from facemask_train.model.checkpoints import check_extra, resolve
+from facemask_train.model.checkpoints import check_trainer_settings, resolve_weights
 from facemask_train.model.ultralytics_compat import device_name, open_ultralytics
 from facemask_train.model.validation import load_model
 from facemask_train.train import runs
@@ -86,13 +86,13 @@ def train(
     card = read_ensemble(ensemble)
     _check_card(ensemble, card)
     open_ultralytics()
-    check_extra(settings.extra, _OWN, _NOT_HERE)
+    check_trainer_settings(settings.extra, _OWN, _NOT_HERE)
     own = devices["ranks"][0]["device"]
     machine = read_machine(own, device_name(own))
     step = choose(settings, machine)
     if name:
         runs.named_run(root, name)  # before anything is downloaded
-    start = resolve(root, settings.weights, progress=progress)
+    start = resolve_weights(root, settings.weights, progress=progress)
     if not start.endswith((".yaml", ".yml")):
         load_model(Path(start))  # what is no checkpoint is refused before there is a run
     folder = runs.new_run(root, name, f"{card['name']}-{Path(settings.weights).stem}")

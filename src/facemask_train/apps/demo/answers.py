@@ -20,7 +20,7 @@ from facemask_train.core.errors import FmaskError
 from facemask_train.core.types import Detection
 from facemask_train.eval.thresholds import Threshold
 from facemask_train.model.detector import one_per_face
-from facemask_train.model.validation import Asked
+from facemask_train.model.validation import Predictor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +44,7 @@ _NOTHING = "There is nothing to count here: send something first (what was found
 class Served:
     """What the page is about: a loaded model, what is known of it, and the threshold to start from."""
 
-    detector: Asked
+    detector: Predictor
     said: Statement
     start: Threshold
 
@@ -98,7 +98,7 @@ class Asker:
     def ask(self, image: ImageArray, time: float = 0.0) -> Seen:
         """Return what is found in an image (h, w, 3; RGB)."""
         with self._lock:
-            answers = next(iter(self._served.detector.answers([image], confidence=self._served.lowest)))
+            answers = next(iter(self._served.detector.predict([image], confidence=self._served.lowest)))
         return Seen((image.shape[1], image.shape[0]), one_per_face(answers), time)
 
     def warm_up(self) -> None:

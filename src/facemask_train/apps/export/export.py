@@ -21,11 +21,11 @@ from facemask_train.dataset.versions import read_ensemble
 from facemask_train.eval.audit import labels_of
 from facemask_train.eval.eval_target import Exam, Model, find_exam, find_model, open_exam, warn_of_another_ensemble
 from facemask_train.eval.thresholds import chosen
-from facemask_train.model.backends import POINT
+from facemask_train.model.backends import OPERATING_POINT
 from facemask_train.model.detector import load_detector
 from facemask_train.model.export import to_onnx, to_openvino
 from facemask_train.model.onnx_detector import STRIDE
-from facemask_train.model.validation import Asked
+from facemask_train.model.validation import Predictor
 from facemask_train.report.model_card import Story, model_card
 
 EXPORT_VERSION = 2
@@ -246,9 +246,9 @@ def convert(
     }
     point = chosen(model, imgsz)
     if point.chosen == "val":
-        about[POINT] = str(point.value)
+        about[OPERATING_POINT] = str(point.value)
     onnx = folder / f"{name}.onnx"
-    to_onnx(model.weights, onnx, imgsz=imgsz, nms=nms, about=about)
+    to_onnx(model.weights, onnx, imgsz=imgsz, nms=nms, metadata=about)
     files = {"onnx": onnx}
     if "openvino" in formats:
         files["openvino"] = folder / f"{name}_openvino_model"
@@ -261,7 +261,7 @@ def convert(
 def check(
     model: Model,
     exam: Exam,
-    backends: Mapping[str, Asked],
+    backends: Mapping[str, Predictor],
     files: Mapping[str, Path],
     *,
     imgsz: int,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from facemask_train.core.types import CLASSES, Annotation, Detection, ImageResult, Progress, no_progress
 from facemask_train.eval.measures.average_precision import average_precision, match, rank
 from facemask_train.eval.measures.boxes_table import flatten, overlaps
-from facemask_train.model.validation import CONFIDENCE, Asked
+from facemask_train.model.validation import CONFIDENCE, Predictor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,7 +66,7 @@ class Parity:
 
 
 def ask(
-    backends: Mapping[str, Asked],
+    backends: Mapping[str, Predictor],
     folder: Path,
     labels: Mapping[str, Sequence[Annotation]],
     *,
@@ -93,9 +93,9 @@ def ask(
     return {name: Answers(tuple(found[name]), tuple(seconds[name])) for name in backends}
 
 
-def _timed(backend: Asked, image: NDArray[Any]) -> tuple[float, tuple[Detection, ...]]:
+def _timed(backend: Predictor, image: NDArray[Any]) -> tuple[float, tuple[Detection, ...]]:
     began = time.perf_counter()
-    (detections,) = backend.answers([image], confidence=CONFIDENCE)
+    (detections,) = backend.predict([image], confidence=CONFIDENCE)
     return time.perf_counter() - began, detections
 
 

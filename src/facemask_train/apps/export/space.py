@@ -21,8 +21,8 @@ from facemask_train.core.files import digest_data, locked, recover, replacing, w
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.eval.eval_target import Exam, Model, find_model, warn_of_another_ensemble
 from facemask_train.model.detector import load_detector
-from facemask_train.model.onnx_detector import load_light
-from facemask_train.model.validation import Asked
+from facemask_train.model.onnx_detector import load_onnx_detector
+from facemask_train.model.validation import Predictor
 from facemask_train.report.model_card import TEMPLATES, model_card, render
 from facemask_train.train.runs import code_version
 
@@ -96,7 +96,7 @@ def _write(
     files = export.convert(folder, model, exam, ["onnx"], imgsz=imgsz, nms=True)
     files = {export.PYTORCH: model.weights, **files}
     torch = load_detector(model.weights, imgsz=imgsz, device="cpu")
-    backends: dict[str, Asked] = {export.PYTORCH: torch, "onnx": load_light(files["onnx"], imgsz=imgsz)}
+    backends: dict[str, Predictor] = {export.PYTORCH: torch, "onnx": load_onnx_detector(files["onnx"], imgsz=imgsz)}
     rows = export.check(model, exam, backends, files, imgsz=imgsz, progress=progress)
     files["onnx"].replace(folder / WEIGHTS)
     measured = known(model)

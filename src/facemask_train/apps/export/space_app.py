@@ -12,7 +12,7 @@ from facemask_train.apps.model_facts import Statement
 from facemask_train.core.errors import MissingError
 from facemask_train.core.files import read_json
 from facemask_train.eval.thresholds import DEFAULT, Threshold
-from facemask_train.model.onnx_detector import load_light
+from facemask_train.model.onnx_detector import load_onnx_detector
 
 MARKER, WEIGHTS = "space.json", "model.onnx"
 
@@ -40,6 +40,10 @@ def served(folder: Path, about: dict[str, Any]) -> Served:
     statement = Statement(
         said["model"], said["warning"], tuple((q, a) for q, a in said["facts"]), tuple(said["limits"])
     )
-    detector = load_light(folder / WEIGHTS, imgsz=int(about["imgsz"]))
-    start = Threshold(DEFAULT, "default") if detector.point is None else Threshold(detector.point, "export")
+    detector = load_onnx_detector(folder / WEIGHTS, imgsz=int(about["imgsz"]))
+    start = (
+        Threshold(DEFAULT, "default")
+        if detector.operating_point is None
+        else Threshold(detector.operating_point, "export")
+    )
     return Served(detector, statement, start)

@@ -88,9 +88,9 @@ def find_tested(root: Path, asked: Asked, detector: Detector, which: Which) -> T
     point = said["operating_point"]
     chosen = "user" if which.confidence is not None else str(point["chosen"])
     rule = Rule(which.confidence or float(point["threshold"]), detector.imgsz, which.min_face)
-    if detector.backend.least > rule.faint:
+    if detector.backend.min_confidence > rule.faint:
         raise UsageError(
-            f"this export leaves out what is below confidence {detector.backend.least:g} by itself, and unsure faces "
+            f"this export drops detections below confidence {detector.backend.min_confidence:g}, and unsure faces "
             f"from {rule.faint:g} on count as unknown",
             next_step="give the run's .pt, or an export with suppression outside: fmask export --nms outside",
         )

@@ -120,11 +120,11 @@ def ask(
     large = large_faces(labelled, least=least, most=most)
     images = sorted({face.image for face in large})
     untouched = (recoded(load(folder / image)) for image in images)
-    answers = dict(zip(images, detector.answers(untouched, confidence=threshold), strict=True))
+    answers = dict(zip(images, detector.predict(untouched, confidence=threshold), strict=True))
     right = [face for face in large if result(face, answers[face.image]) == "same"]
     jobs = sorted(((face, kind) for face in right for kind in kinds_for(face.label.name)), key=lambda job: job[0].image)
     found = []
-    for (face, kind), given in zip(jobs, detector.answers(_edited(folder, jobs), confidence=threshold), strict=True):
+    for (face, kind), given in zip(jobs, detector.predict(_edited(folder, jobs), confidence=threshold), strict=True):
         found.append(Outcome(face, kind.name, result(face, given), _confidence(face, given)))
         progress("asking about edited faces", len(found), len(jobs))
     return Asked(
