@@ -187,7 +187,7 @@ def _write_original_yolov5(path: Path) -> None:
         ("text", "something else"),
         ("state dict", "something else"),
         ("list", "something else"),
-        ("other model", "it holds a Linear"),
+        ("other model", "it contains a Linear"),
         ("yolov5 repository", "original yolov5 repository"),
     ],
 )
