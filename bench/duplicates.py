@@ -35,6 +35,7 @@ from facemask_train.core.boxes import inverse
 from facemask_train.core.drawing import open_upright
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Duplicates
+from facemask_train.core.records import to_json
 from facemask_train.dataset.build import build
 from facemask_train.dataset.grouping.duplicates import Pair, find_pairs
 from facemask_train.dataset.grouping.hashing import ORIENTATIONS, SIDE, fingerprint, turned, words
@@ -72,9 +73,9 @@ def main() -> None:
         ensemble = pd.read_parquet(root / "data/ensembles/v5/manifest.parquet")
         problems = pd.read_parquet(root / "data/ensembles/v5/problems.parquet")
         found: dict[str, Any] = {
-            "overlap": card["overlap"],
-            "groups": card["groups"],
-            "agreement": card["agreement"],
+            "overlap": card.overlap,
+            "groups": to_json(card.groups),
+            "agreement": [to_json(one) for one in card.agreement],
             "splits": splits(root, ensemble, problems),
             "excluded": excluded(root, ensemble, problems),
         }

@@ -149,7 +149,7 @@ def built(root: Path, version: str, *options: str) -> int:
     for part in ("ensembles", "cache"):
         shutil.rmtree(root / "data" / part, ignore_errors=True)
     card = fmask("build-dataset", "--version", version, *options, root=root)
-    return card["outputs"] if version == "8" else card["images"]["in"]
+    return card["outputs"] if version == "8" else card["images"]["total"]
 
 
 def script(python: str, text: str, *arguments: Path) -> str:

@@ -139,7 +139,7 @@ def main() -> None:
     fetch(root, given.sources, origin=given.archives)
     names = {side: write_recipe(root, side, given.sources) for side in SIDES}
     cards = {side: build(root, name).card for side, name in names.items()}
-    images = {side: int(card["splits"]["train"]) for side, card in cards.items()}
+    images = {side: card.splits.train for side, card in cards.items()}
     trained = {side: train_side(given, names[side], images[side]) for side in SIDES}
     exam = names["v5"]
     scored = {

@@ -66,7 +66,7 @@ def walk(
 def _trained(
     root: Path, built: Built, settings: TrainSettings, tracker: TrackerKind, command: str, progress: Progress
 ) -> Trained:
-    wanted = {"settings": settings.model_dump(mode="json"), "hash": built.card["hash"]}
+    wanted = {"settings": settings.model_dump(mode="json"), "hash": built.card.hash}
     for folder in runs.all_runs(root):
         about = runs.read_run(folder)
         if _same(about, wanted):

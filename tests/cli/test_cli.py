@@ -50,9 +50,9 @@ def test_fetch_and_build_speak_json_alone_on_standard_output(tmp_path: Path) -> 
     built = fmask("build-dataset", "--version", "tiny", "--json", "--workers", "1", cwd=tmp_path)
     assert built.returncode == 0, built.stderr
     card = json.loads(built.stdout)
-    assert {"version", "path", "hash", "up_to_date", "images", "boxes", "outputs", "splits"} <= set(card)
-    assert card["images"] == {"in": 16, "kept": 16, "merged": 0, "repaired": 0, "refused": 0}
-    assert (card["version"], card["up_to_date"], card["outputs"]) == ("tiny", False, 16)
+    assert {"name", "path", "hash", "up_to_date", "images", "boxes", "outputs", "splits"} <= set(card)
+    assert card["images"] == {"total": 16, "kept": 16, "merged": 0, "repaired": 0, "refused": 0}
+    assert (card["name"], card["up_to_date"], card["outputs"]) == ("tiny", False, 16)
     assert sum(card["splits"].values()) == 16
     again = json.loads(fmask("build-dataset", "--version", "tiny", "--json", cwd=tmp_path).stdout)
     assert (again["up_to_date"], again["hash"]) == (True, card["hash"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -19,6 +18,7 @@ from facemask_train.core.errors import ClassMapError, DataError, MissingError, U
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Split
 from facemask_train.dataset.build import build
+from facemask_train.dataset.card import EnsembleCard
 from facemask_train.dataset.grouping.split import split_of
 from facemask_train.dataset.versions import find_ensemble
 from facemask_train.formats import yolo
@@ -54,7 +54,7 @@ def test_it_writes_what_a_yolo_tool_trains_on(tmp_path: Path) -> None:
         "names": {0: "mask", 1: "no_mask"},
     }
     manifest = pd.read_parquet(folder / "manifest.parquet")
-    assert len(manifest) == card["outputs"] == 16
+    assert len(manifest) == card.outputs == 16
     for entry in manifest.to_dict("records"):
         image = folder / entry["image"]
         assert Image.open(image).size == (entry["width"], entry["height"]) == (WIDTH, HEIGHT)
@@ -84,7 +84,7 @@ def test_a_second_build_does_nothing_and_a_changed_recipe_builds_anew(tmp_path: 
     make_root(tmp_path, recipe={"split": {"train": 0.4, "val": 0.3, "test": 0.3}})
     other = build(tmp_path, "tiny", pool=ALONE)
     assert not other.up_to_date
-    assert other.card["hash"] != first["hash"]
+    assert other.card.hash != first["hash"]
 
 
 def test_the_description_alone_changes_nothing(tmp_path: Path) -> None:
@@ -123,22 +123,19 @@ def test_defects_are_counted_by_cause_and_the_rows_add_up(tmp_path: Path) -> Non
         ("image", "refused", "no-label-file"): 1,
         ("image", "repaired", "bytes-after-end"): 1,
     }
-    assert [(one["item"], one["action"], one["cause"], one["count"]) for one in card["causes"]] == sorted(
+    assert [(one.item, one.action, one.cause, one.count) for one in card.issues] == sorted(
         (*key, count) for key, count in causes.items()
     )
-    for item, totals in (("image", card["images"]), ("box", card["boxes"])):
+    for item, totals in (("image", card.images), ("box", card.boxes)):
         for action in ("repaired", "refused", "merged"):
-            assert totals[action] == sum(count for (i, a, _), count in causes.items() if (i, a) == (item, action))
-        assert totals["in"] == totals["kept"] + totals["merged"] + totals["refused"]
-    assert card["images"]["in"] == 17
-    assert card["boxes"]["in"] == 16 + 7 + 7 * 2 + 1
-    for what in ("images", "boxes"):
-        per_source = [
-            source["images"] if what == "images" else tally
-            for source in card["sources"].values()
-            for tally in ([{}] if what == "images" else source["boxes"].values())
-        ]
-        assert sum(tally["in"] for tally in per_source) == card[what]["in"]
+            assert getattr(totals, action) == sum(
+                count for (i, a, _), count in causes.items() if (i, a) == (item, action)
+            )
+        assert totals.total == totals.kept + totals.merged + totals.refused
+    assert card.images.total == 17
+    assert card.boxes.total == 16 + 7 + 7 * 2 + 1
+    assert sum(source.images.total for source in card.sources.values()) == 17
+    assert sum(boxes.total for source in card.sources.values() for boxes in source.boxes.values()) == card.boxes.total
 
 
 def test_ids_without_names_stop_with_a_histogram_a_sheet_and_the_line_to_paste(tmp_path: Path) -> None:
@@ -153,7 +150,7 @@ def test_ids_without_names_stop_with_a_histogram_a_sheet_and_the_line_to_paste(t
     assert sheet
     assert Image.open(sheet.group(1)).size[0] > 200
     done = build(root, "tiny", class_maps={"second": {"0": "no_mask", "1": "mask"}}, pool=ALONE)
-    assert done.card["faces"]["train"]["mask"] > 0
+    assert done.card.faces["train"]["mask"] > 0
 
 
 def test_a_class_map_of_wrong_names_stops_too(tmp_path: Path) -> None:
@@ -262,7 +259,7 @@ def test_the_real_archives_add_up_to_an_independent_count(tmp_path: Path, shared
             rows += sum(opened.read(name).count(b"<object>") for name in names if name.endswith(".xml"))
             texts = [name for name in names if re.search(r"images/(train|valid)/.*\.txt$", name)]
             rows += sum(len(opened.read(name).split(b"\n")) - opened.read(name).endswith(b"\n") for name in texts)
-    assert (card["images"]["in"], card["boxes"]["in"]) == (images, rows) == (1477, 7649)
+    assert (card.images.total, card.boxes.total) == (images, rows) == (1477, 7649)
     problems = pd.read_parquet(tmp_path / "data/ensembles/v5/problems.parquet")
-    assert (problems.item == "box").sum() == sum(card["boxes"][key] for key in ("refused", "repaired", "merged"))
-    assert json.loads((tmp_path / "data/ensembles/v5/ensemble.json").read_text()) == card
+    assert (problems.item == "box").sum() == card.boxes.refused + card.boxes.repaired + card.boxes.merged
+    assert EnsembleCard.load(tmp_path / "data/ensembles/v5") == card

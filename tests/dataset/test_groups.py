@@ -58,7 +58,7 @@ def test_the_first_copy_is_kept_and_gives_the_split() -> None:
     assert fates(found) == {"b/1.jpg": ("merged", "copy")}
     assert found.fates[0].detail == "of a/1.jpg"
     assert found.overlap == {"a": {"a": 0, "b": 1, "c": 0}, "b": {"a": 1, "b": 0, "c": 0}, "c": dict.fromkeys("abc", 0)}
-    assert (found.counts["groups"], found.counts["images"], found.leaks) == (1, 2, 0)
+    assert (found.counts.groups, found.counts.images, found.leaks) == (1, 2, 0)
     assert {one.family for one in found.kept} == {digest(TEST, 1), VAL}
 
 
@@ -101,7 +101,7 @@ def test_a_contradiction_between_copies_is_settled_by_the_policy() -> None:
     found = decide(members, [same(0, 1)], recipe())
     assert fates(found) == dict.fromkeys(("a/1.jpg", "b/1.jpg"), ("refused", "class-conflict"))
     assert found.fates[0].detail == "(10, 10, 30, 40) is mask in a/1.jpg and no_mask in b/1.jpg"
-    assert found.counts["conflicts"] == 1
+    assert found.counts.conflicts == 1
     preferred = decide(members, [same(0, 1)], recipe(conflicts={"prefer": "b"}))
     assert fates(preferred) == {"a/1.jpg": ("merged", "copy")}
     assert preferred.kept[0].record.labels == (flipped, BARE)
@@ -195,7 +195,7 @@ def test_kin_share_a_split_and_stay() -> None:
     members = [member("a/1", TEST, MASK), member("b/1", digest(TRAIN, 1), MASK)]
     found = decide(members, [kin(0, 1)], recipe())
     assert splits(found) == {"a/1.jpg": "test", "b/1.jpg": "test"}
-    assert (found.counts["families"], found.counts["groups"], found.leaks) == (1, 0, 0)
+    assert (found.counts.split_groups, found.counts.groups, found.leaks) == (1, 0, 0)
 
 
 def test_a_later_source_that_ties_two_splits_sends_both_to_train() -> None:
@@ -204,13 +204,13 @@ def test_a_later_source_that_ties_two_splits_sends_both_to_train() -> None:
     assert splits(apart) == {"a/1.jpg": "test", "a/2.jpg": "val"}
     found = decide(members, [kin(0, 2), kin(1, 2)], recipe())
     assert set(splits(found).values()) == {"train"}
-    assert (found.counts["joined"], found.leaks) == (1, 0)
+    assert (found.counts.joined, found.leaks) == (1, 0)
 
 
 def test_images_of_one_source_that_are_tied_go_where_the_first_goes() -> None:
     members = [member("a/1", TEST, MASK), member("a/2", VAL, MASK)]
     found = decide(members, [kin(0, 1)], recipe())
-    assert (set(splits(found).values()), found.counts["joined"]) == ({"test"}, 0)
+    assert (set(splits(found).values()), found.counts.joined) == ({"test"}, 0)
 
 
 tied = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)).filter(lambda tie: tie[0] < tie[1]), max_size=25)

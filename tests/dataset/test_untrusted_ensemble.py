@@ -98,7 +98,9 @@ def test_an_ensembles_name_leads_nowhere(root: Path, door: str, name: object) ->
     card = json.loads((ensemble / "ensemble.json").read_text())
     (ensemble / "ensemble.json").write_text(json.dumps(card | {"name": name}))
     before = outside(root)
-    with pytest.raises(DataError, match=r"ensemble\.json: name: expected a name of letters"):
+    with pytest.raises(
+        DataError, match=r"ensemble\.json: name: (expected a name of letters|input should be a valid string)"
+    ):
         DOORS[door](root, ensemble)
     assert outside(root) == before
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,11 @@ from facemask_train.core.types import Annotation, Box
 from facemask_train.dataset import build as building
 from facemask_train.dataset import write as writing
 from facemask_train.dataset.build import Built, build
+from facemask_train.dataset.card import BuildInputs, EnsembleCard, GroupCounts, ItemCounts, SplitCounts
 from facemask_train.dataset.grouping.hashing import turned
 from facemask_train.formats import yolo
 from facemask_train.sources.fetch import fetch
+from helpers.cards import change_card
 from helpers.copies import encoded
 from helpers.versions import AUGMENT, add_voc, add_yolo, configure, labels, make_world, scene
 
@@ -46,14 +48,13 @@ def manifest(root: Path, name: str = "x") -> pd.DataFrame:
 
 def test_copies_are_merged_and_what_one_excludes_is_excluded(tmp_path: Path) -> None:
     card = made(make_world(tmp_path)).card
-    assert (card["split_by"], card["leaks"]) == ("group", 0)
-    assert card["groups"] == {
-        "groups": 4, "images": 8, "largest": 2, "families": 4, "largest_family": 2,
-        "conflicts": 1, "excluded": 1, "joined": 0,
-    }  # fmt: skip
-    assert card["overlap"] == {"one": {"one": 0, "two": 4}, "two": {"one": 4, "two": 0}}
-    assert card["images"] == {"in": 24, "kept": 18, "merged": 2, "repaired": 0, "refused": 4}
-    assert card["boxes"]["in"] == card["boxes"]["kept"] + card["boxes"]["merged"] + card["boxes"]["refused"]
+    assert (card.split_by, card.leaks) == ("group", 0)
+    assert card.groups == GroupCounts(
+        groups=4, images=8, largest=2, split_groups=4, largest_split_group=2, conflicts=1, excluded=1, joined=0
+    )
+    assert card.overlap == {"one": {"one": 0, "two": 4}, "two": {"one": 4, "two": 0}}
+    assert card.images == ItemCounts(total=24, kept=18, merged=2, repaired=0, refused=4)
+    assert card.boxes.total == card.boxes.kept + card.boxes.merged + card.boxes.refused
     rows = pd.read_parquet(tmp_path / "data/ensembles/x/problems.parquet")
     images = rows[rows["item"] == "image"]
     assert dict(zip(images["source"] + "/" + images["image"], images["cause"], strict=True)) == {
@@ -88,7 +89,7 @@ def test_a_image_kept_without_faces_whose_copy_has_some_is_told(tmp_path: Path) 
     root = make_world(tmp_path)
     add_voc(root, "one", "empty", scene(50).image, [])
     add_yolo(root, "two", "pics/full", scene(50).image, labels(scene(50)))
-    assert any(note.startswith("Images kept without a face") and ": 1." in note for note in made(root).card["notes"])
+    assert any(note.startswith("Images kept without faces") and ": 1." in note for note in made(root).card.notes)
 
 
 # ---- missing sources ----
@@ -102,8 +103,8 @@ def test_a_missing_source_stops_the_build_or_is_named_in_what_is_built_without_i
         build(root, "x", pool=ALONE)
     assert "fmask fetch three" in caught.value.next_step
     done = build(root, "x", pool=ALONE, allow_missing=True)
-    assert (done.path.name, done.card["name"]) == ("x-without-three", "x-without-three")
-    assert "Built without three, which was not fetched." in done.card["notes"]
+    assert (done.path.name, done.card.name) == ("x-without-three", "x-without-three")
+    assert "Built without three, which was not fetched." in done.card.notes
     assert build(root, "x", pool=ALONE, allow_missing=True).up_to_date
     for name in ("one", "two"):
         shutil.rmtree(root / "data/raw" / name)
@@ -114,12 +115,12 @@ def test_a_missing_source_stops_the_build_or_is_named_in_what_is_built_without_i
 def test_a_preferred_source_that_is_missing_is_told(tmp_path: Path) -> None:
     root = make_world(tmp_path)
     configure(root, {"sources": ["one", "two", "three"], "conflicts": {"prefer": "three"}}, "one", "two", "three")
-    notes = made(root, allow_missing=True).card["notes"]
+    notes = made(root, allow_missing=True).card.notes
     assert "Copies that contradict each other are left out: three, preferred, is missing." in notes
 
 
 def test_a_poor_balance_of_classes_is_told(tmp_path: Path) -> None:
-    notes = made(make_world(tmp_path)).card["notes"]
+    notes = made(make_world(tmp_path)).card.notes
     assert any(note.startswith("mask is in ") and "3,000 a class" in note for note in notes)
 
 
@@ -139,22 +140,20 @@ def published(root: Path, **recipe: object) -> Path:
 
 def test_a_published_split_stays_without_what_leaks_and_says_what_is_empty(tmp_path: Path) -> None:
     card = build(published(tmp_path), "x", pool=ALONE).card
-    assert (card["splits"], card["leaks"], card["split_by"]) == ({"train": 5, "val": 3, "test": 0}, 0, "published")
-    assert "The published split test is empty in what was fetched." in card["notes"]
+    assert (card.splits, card.leaks, card.split_by) == (SplitCounts(5, 3, 0), 0, "published")
+    assert "The published split test is empty in the fetched files." in card.notes
     data = yaml.safe_load((tmp_path / "data/ensembles/x/data.yaml").read_text())
     assert set(data) == {"train", "val", "names"}
-    assert {cause["cause"]: cause["count"] for cause in card["causes"] if cause["item"] == "image"} == {
-        "copy-in-later-split": 1
-    }
+    assert {issue.cause: issue.count for issue in card.issues if issue.item == "image"} == {"copy-in-later-split": 1}
 
 
 def test_leaks_of_a_published_split_are_counted_and_repaired_on_demand(tmp_path: Path) -> None:
     root = published(tmp_path, leaks="keep")
     card = build(root, "x", pool=ALONE).card
-    assert (card["splits"]["train"], card["leaks"]) == (6, 1)
-    assert any("of an earlier split: 1 of 3." in note for note in card["notes"])
+    assert (card.splits["train"], card.leaks) == (6, 1)
+    assert any("in an earlier split: 1 of 3." in note for note in card.notes)
     repaired = build(root, "x", pool=ALONE, repair=True)
-    assert (repaired.path.name, repaired.card["splits"]["train"], repaired.card["leaks"]) == ("x-repaired", 5, 0)
+    assert (repaired.path.name, repaired.card.splits["train"], repaired.card.leaks) == ("x-repaired", 5, 0)
 
 
 def test_there_is_something_to_repair_or_it_is_an_error(tmp_path: Path) -> None:
@@ -169,7 +168,7 @@ def test_published_splits_that_no_folder_names_are_an_error_or_told(tmp_path: Pa
     root = published(tmp_path / "some")
     add_yolo(root, "one", "extra/d", scene(400).image, labels(scene(400)))
     fetch(root, ["one"])
-    assert "Images in no folder of a split, taken for train: 1." in build(root, "x", pool=ALONE).card["notes"]
+    assert "Images in no folder of a split, taken for train: 1." in build(root, "x", pool=ALONE).card.notes
 
 
 def test_each_kept_image_of_a_published_group_is_named(tmp_path: Path) -> None:
@@ -206,9 +205,7 @@ def test_only_training_images_are_copied_and_every_box_is_where_the_pixels_are(t
     fetch(tmp_path, ["one"])
     card = build(tmp_path, "x", pool=ALONE).card
     rows = manifest(tmp_path)
-    assert card["splits"] == {
-        split: count * (3 if split == "train" else 1) for split, count in card["originals"].items()
-    }
+    assert card.splits == replace(card.originals, train=3 * card.originals.train)
     assert set(rows[rows["split"] != "train"]["copy"]) == {""}
     assert set(rows[rows["split"] == "train"]["copy"]) == {"", "turned", "small"}
     turns = set()
@@ -248,14 +245,14 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 def test_a_rebuild_makes_only_what_changed(tmp_path: Path, rendered: list[int]) -> None:
     root = make_world(tmp_path, augment=AUGMENT)
     first = made(root)
-    assert (first.taken_over, len(rendered)) == (0, 2 * first.card["originals"]["train"])
+    assert (first.taken_over, len(rendered)) == (0, 2 * first.card.originals["train"])
     rendered.clear()
     # another transform of one copy: the other copy and the originals are taken over
     changed = {"copies": {**AUGMENT["copies"], "small": [{"scale": {"factor": [0.3, 0.5]}}]}}
     make_world(root, augment=changed)
     second = made(root)
-    assert len(rendered) == first.card["originals"]["train"]
-    assert second.taken_over == first.card["outputs"] - first.card["originals"]["train"]
+    assert len(rendered) == first.card.originals["train"]
+    assert second.taken_over == first.card.outputs - first.card.originals["train"]
     rendered.clear()
     # one more source: what stood before is taken over
     for number in range(4):
@@ -263,8 +260,8 @@ def test_a_rebuild_makes_only_what_changed(tmp_path: Path, rendered: list[int]) 
     configure(root, {"sources": ["one", "two", "three"], "augment": changed}, "one", "two", "three")
     fetch(root, ["three"])
     third = made(root)
-    new = third.card["originals"]["train"] - second.card["originals"]["train"]
-    assert (third.taken_over, len(rendered)) == (second.card["outputs"], 2 * new)
+    new = third.card.originals["train"] - second.card.originals["train"]
+    assert (third.taken_over, len(rendered)) == (second.card.outputs, 2 * new)
     # and the result is what a first build makes
     other = tmp_path / "anew"
     shutil.copytree(root / "own", other / "own")
@@ -286,9 +283,8 @@ def test_a_damaged_image_of_an_earlier_build_is_made_anew(tmp_path: Path) -> Non
     victims = [root / "data/ensembles/x" / row for row in manifest(root)["image"].iloc[[0, 1]]]
     victims[0].write_bytes(b"damaged")
     victims[1].unlink()
-    marker = root / "data/ensembles/x/ensemble.json"
-    marker.write_text(json.dumps({**json.loads(marker.read_text()), "inputs": {}}))
-    assert made(root).taken_over == before.card["outputs"] - 2
+    change_card(root / "data/ensembles/x", inputs=BuildInputs((), {}, {}))
+    assert made(root).taken_over == before.card.outputs - 2
     assert _files(root) == whole
 
 
@@ -320,7 +316,7 @@ def test_nothing_is_taken_over_from_a_build_with_other_packages(
     monkeypatch.setattr(cv2, "__version__", "4.0.0")
     done = made(root)
     assert done.taken_over == 0
-    assert done.card["made_with"]["opencv"] == "4.0.0"
+    assert done.card.made_with["opencv"] == "4.0.0"
 
 
 @pytest.mark.parametrize("change", ["gone", "new", "other bytes"])
@@ -347,7 +343,7 @@ def test_a_source_that_is_fetched_anew_during_a_build_stops_it(tmp_path: Path, m
     fetch(root, ["one", "two"])
     stock = building.make_card
 
-    def late(*args: Any) -> dict[str, Any]:
+    def late(*args: Any) -> EnsembleCard:
         add_yolo(root, "two", "pics/late", scene(60).image, labels(scene(60)))
         fetch(root, ["two"])
         return stock(*args)
@@ -358,7 +354,7 @@ def test_a_source_that_is_fetched_anew_during_a_build_stops_it(tmp_path: Path, m
     assert "again" in caught.value.next_step
     assert not (root / "data/ensembles/x").exists()
     monkeypatch.setattr(building, "make_card", stock)
-    assert build(root, "x", pool=ALONE).card["images"]["in"] == 25
+    assert build(root, "x", pool=ALONE).card.images.total == 25
 
 
 def test_files_taken_over_are_shared_with_nobody(tmp_path: Path) -> None:

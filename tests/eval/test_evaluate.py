@@ -17,6 +17,7 @@ from facemask_train.core.boxes import iou
 from facemask_train.core.errors import DataError, MissingError, StorageError, UsageError
 from facemask_train.core.files import digest_file, locked, write_json
 from facemask_train.core.types import CLASSES, Annotation, Box, Corners, Detection, ImageResult
+from facemask_train.dataset.card import EnsembleCard
 from facemask_train.eval import evaluate as stage
 from facemask_train.eval.evaluate import Evaluation
 from facemask_train.eval.measures.matching import Pair, confusion, misses, most_telling, pairs
@@ -24,6 +25,7 @@ from facemask_train.model.ultralytics_compat import open_ultralytics
 from facemask_train.model.validation import Validation, validate
 from facemask_train.report import galleries, markdown, plots
 from helpers import crash, shapes, wandb_log
+from helpers.cards import change_card
 from helpers.runs import make_run, score
 
 FILES = [
@@ -168,8 +170,8 @@ def test_what_it_says(evaluated: Evaluation) -> None:
     assert evaluated.folder == root / "runs" / "r" / "evaluation" / "v5-test"
     assert evaluated.report == evaluated.folder / "report.md"
     assert (evaluated.images, evaluated.boxes, evaluated.up_to_date, evaluated.tracked) == (8, 9, False, None)
-    card = json.loads((root / "data/ensembles/v5/ensemble.json").read_text())
-    assert {name: row["n"] for name, row in evaluated.per_class.items()} == card["faces"]["test"]
+    card = EnsembleCard.load(root / "data/ensembles/v5")
+    assert {name: row["n"] for name, row in evaluated.per_class.items()} == card.faces["test"]
     assert sorted(path.name for path in evaluated.folder.iterdir()) == FILES
 
 
@@ -395,9 +397,8 @@ def test_class_without_faces_has_no_numbers(tmp_path: Path) -> None:
     ensemble = shapes.draw_ensemble(tmp_path, counts=(1, 1, 4))
     for path in (ensemble / "labels" / "test").iterdir():
         path.write_text("0 0.5 0.5 0.4 0.4\n")
-    card = json.loads((ensemble / "ensemble.json").read_text())
-    card["faces"]["test"] = {"mask": 4, "no_mask": 0}
-    write_json(ensemble / "ensemble.json", card)
+    faces = EnsembleCard.load(ensemble).faces
+    change_card(ensemble, faces={**faces, "test": {"mask": 4, "no_mask": 0}})
     make_run(tmp_path, ensemble)
     found = score(tmp_path)
     assert found.per_class["no_mask"] == {

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from facemask_train.core.files import write_json
+from facemask_train.dataset.card import EnsembleCard
 from facemask_train.eval.evaluate import Evaluation, evaluate
 from helpers import shapes
 
 
 def make_run(root: Path, ensemble: Path, name: str = "r", *, finished: str = "2026-01-01", **changed: Any) -> Path:
     """Write a finished run of training, as `train` leaves one."""
-    card = json.loads((ensemble / "ensemble.json").read_text())
+    card = EnsembleCard.load(ensemble)
     folder = root / "runs" / name
     (folder / "weights").mkdir(parents=True)
     shutil.copy(shapes.trained(), folder / "weights" / "best.pt")
@@ -25,10 +25,10 @@ def make_run(root: Path, ensemble: Path, name: str = "r", *, finished: str = "20
         "settings": {"weights": "somewhere/yolov5n-face.pt", "imgsz": 64},
         "device": "cpu",
         "ensemble": {
-            "name": card["name"],
+            "name": card.name,
             "path": str(ensemble.relative_to(root)),
-            "hash": card["hash"],
-            "images": card["splits"],
+            "hash": card.hash,
+            "images": dict(card.splits.items()),
         },
         "tracker": {"kind": "wandb", "project": "masks", "run_id": "abc123"},
         "finished": finished,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import random
 import tempfile
 from pathlib import Path
@@ -11,9 +10,9 @@ from pathlib import Path
 import yaml
 from PIL import Image, ImageDraw
 
-from facemask_train.core.files import digest_data
 from facemask_train.core.types import CLASSES, SPLITS
 from facemask_train.model.ultralytics_compat import open_ultralytics
+from helpers.cards import card_for
 
 SIZE = (120, 90)
 COLOURS = {"mask": "#2878d0", "no_mask": "#e08a28"}
@@ -35,7 +34,7 @@ def draw_ensemble(root: Path, *, name: str = "v5", counts: tuple[int, int, int] 
     pq.write_table(pa.Table.from_pylist(rows), folder / "manifest.parquet")
     data = {split: f"images/{split}" for split in SPLITS}
     (folder / "data.yaml").write_text(yaml.safe_dump(data | {"names": dict(enumerate(CLASSES))}, sort_keys=False))
-    write_card(folder, name, rows)
+    card_for(name, rows).save(folder)
     return folder
 
 
@@ -59,22 +58,6 @@ def draw_image(folder: Path, split: str, stem: str, rng: random.Random, faces: i
     image.save(folder / "images" / split / f"{stem}.jpg", quality=95)
     (folder / "labels" / split / f"{stem}.txt").write_text("".join(lines))
     return {"image": f"images/{split}/{stem}.jpg", "split": split, "width": width, "height": height, "labels": labels}
-
-
-def write_card(folder: Path, name: str, rows: list[dict]) -> None:
-    """Write `ensemble.json` as the manifest's rows say."""
-
-    def count(split: str, face: str) -> int:
-        return sum(label["name"] == face for row in rows if row["split"] == split for label in row["labels"])
-
-    card = {
-        "name": name,
-        "hash": digest_data(rows),
-        "outputs": len(rows),
-        "splits": {split: sum(row["split"] == split for row in rows) for split in SPLITS},
-        "faces": {split: {face: count(split, face) for face in CLASSES} for split in SPLITS},
-    }
-    (folder / "ensemble.json").write_text(json.dumps(card, indent=2))
 
 
 @functools.cache

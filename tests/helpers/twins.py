@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +64,6 @@ def rewrite(folder: Path, rows: list[dict[str, Any]], name: str = "manifest") ->
     """Put other rows in a table of an ensemble."""
     path = folder / f"{name}.parquet"
     pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(path)), path)
-
-
-def card(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "ensemble.json").read_text())
-    return found
 
 
 def with_copies(folder: Path) -> None:

@@ -420,7 +420,7 @@ def make_world(root: Path, weights: Path) -> Path:
     shutil.copy(weights, run / "weights" / "best.pt")
     about: dict[str, Any] = {"name": run.name, "kind": "training", "state": "finished", "finished": "2026-11-25"}
     about |= {"settings": {"weights": "yolov5n.pt", "imgsz": 96}, "epochs": 1, "seconds": 1.0, "device": "cpu"}
-    about |= {"ensemble": {"name": "tiny", "path": "data/ensembles/tiny", "hash": card["hash"]}}
+    about |= {"ensemble": {"name": "tiny", "path": "data/ensembles/tiny", "hash": card.hash}}
     (run / "run.json").write_text(json.dumps(about))
     return root
 

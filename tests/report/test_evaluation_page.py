@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html.parser
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +16,7 @@ from facemask_train.eval.evaluate import Evaluation
 from facemask_train.report import charts
 from facemask_train.report.charts import Line
 from helpers import shapes
+from helpers.cards import change_card
 from helpers.runs import make_run, score
 
 SECTIONS = ["table", "curves", "confusion", "mistakes", "slices", "shortcuts", "misses", "labels", "data"]
@@ -70,21 +70,18 @@ def test_the_page_says_what_the_numbers_say(evaluated: Evaluation) -> None:
     assert f"{100 * evaluated.map50:.1f}" in text
     low, high = evaluated.intervals["map50"]
     assert f"{100 * low:.1f} to {100 * high:.1f}" in text
-    for words in ("too few to measure", "not measurable", "YOLOv5s, as published (1)", "split by file"):
+    for words in ("too few to measure", "not measurable", "YOLOv5s, as published (1)"):
         assert words in text
     assert "cowl" in text
     assert evaluated.operating_point["chosen"] == "val"
 
 
-def test_with_groups_the_page_no_longer_speaks_of_copies_in_training(tmp_path: Path) -> None:
+def test_the_notes_of_the_ensemble_are_on_the_page(tmp_path: Path) -> None:
     ensemble = shapes.draw_ensemble(tmp_path, counts=(2, 2, 4))
-    card = json.loads((ensemble / "ensemble.json").read_text())
-    card |= {"split_by": "group", "notes": ["Bursts <of> one scene may be in two splits."]}
-    (ensemble / "ensemble.json").write_text(json.dumps(card))
+    change_card(ensemble, notes=("Bursts <of> one scene may be in two splits.",))
     make_run(tmp_path, ensemble)
     found = score(tmp_path)
-    for text in (found.page.read_text(), found.report.read_text()):
-        assert "split by file" not in text
+    assert "Bursts <of> one scene" in found.report.read_text()
     assert "Bursts &lt;of&gt; one scene" in found.page.read_text(), "text is escaped"
     assert "Not asked" in found.report.read_text()
 

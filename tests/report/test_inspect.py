@@ -13,13 +13,15 @@ import pytest
 from PIL import Image
 
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.dataset.summary import SIZE_EDGES
+from facemask_train.core.records import to_json
+from facemask_train.dataset.card import EnsembleCard, ItemCounts
+from facemask_train.dataset.summary import SIZE_EDGES, ImageCounts, SizeQuantiles
 from facemask_train.report.dataset.inspect import inspect
 from facemask_train.report.dataset.thumbnails import Mark, draw, spread
 from facemask_train.report.html import SERIES
 from helpers.command_line import fmask
 from helpers.pagecheck import Page, read_page
-from helpers.twins import HOSTILE, build_as, card, make_twins, rewrite, table, with_copies
+from helpers.twins import HOSTILE, build_as, make_twins, rewrite, table, with_copies
 
 
 @pytest.fixture(scope="module")
@@ -42,48 +44,49 @@ def shown(root: Path, *, duplicates: bool = False) -> Page:
 def test_the_counts_are_those_of_this_world(built: Path) -> None:
     found = inspect(built, "1")
     assert found.path == built / "data/inspect/v1.html"
-    counts = found.counts
-    assert counts["images"] == {"in": 21, "kept": 15, "merged": 2, "repaired": 0, "refused": 4}
-    assert sum(counts["split_images"].values()) == 15
-    assert counts["split_images"] == counts["originals"]
-    assert counts["copies"] == {}
-    assert counts["faces_per_image"] == {"1": 1, "2": 14}
-    assert (counts["groups"]["groups"], counts["groups"]["conflicts"], counts["groups"]["excluded"]) == (4, 1, 1)
-    assert counts["overlap"]["first"] == {"first": 0, "second": 4}
-    assert counts["leaks"] == 0
+    summary = found.summary
+    assert summary.images == ItemCounts(total=21, kept=15, merged=2, repaired=0, refused=4)
+    assert summary.split_images.total == 15
+    assert summary.split_images == summary.originals
+    assert summary.copies == {}
+    assert summary.faces_per_image == {1: 1, 2: 14}
+    assert (summary.groups.groups, summary.groups.conflicts, summary.groups.excluded) == (4, 1, 1)
+    assert summary.overlap["first"] == {"first": 0, "second": 4}
+    assert summary.leaks == 0
     # 6 masks of 30 px; 8 of 16 px (a quarter of 64) and one of the hostile name
-    assert counts["sizes"]["mask"] == {
-        "n": 15, "min": 16.0, "p5": 16.0, "p25": 16.0, "median": 16.0, "p75": 30.0, "p95": 30.0, "max": 30.0,
-    }  # fmt: skip
-    bins = dict(zip(SIZE_EDGES, counts["size_bins"]["mask"], strict=True))
+    assert summary.sizes["mask"] == SizeQuantiles(
+        n=15, min=16.0, p5=16.0, p25=16.0, median=16.0, p75=30.0, p95=30.0, max=30.0
+    )
+    bins = dict(zip(SIZE_EDGES, summary.size_histogram.faces["mask"], strict=True))
     assert {edge: count for edge, count in bins.items() if count} == {16: 9, 24: 6}
-    assert {edge: n for edge, n in zip(SIZE_EDGES, counts["size_bins"]["no_mask"], strict=True) if n} == {12: 8, 24: 6}
+    assert {edge: n for edge, n in zip(SIZE_EDGES, summary.size_histogram.faces["no_mask"], strict=True) if n} == {
+        12: 8,
+        24: 6,
+    }
 
 
 def test_the_counts_are_those_of_the_tables(root: Path) -> None:
     folder = root / "data/ensembles/v1"
     with_copies(folder)
-    counts = inspect(root, "v1").counts
+    summary = inspect(root, "v1").summary
     rows, problems = table(folder, "manifest"), table(folder, "problems")
     originals = [row for row in rows if not row["copy"]]
     for split in ("train", "val", "test"):
         here = [row for row in rows if row["split"] == split]
-        assert counts["split_images"][split] == len(here)
-        assert counts["originals"][split] == sum(row["split"] == split for row in originals)
+        assert summary.split_images[split] == len(here)
+        assert summary.originals[split] == sum(row["split"] == split for row in originals)
         faces = Counter(label["name"] for row in here for label in row["labels"])
-        assert counts["faces"][split] == {"mask": faces["mask"], "no_mask": faces["no_mask"]}
+        assert summary.faces[split] == {"mask": faces["mask"], "no_mask": faces["no_mask"]}
         for source in ("first", "second"):
             own = [row for row in originals if (row["source"], row["split"]) == (source, split)]
-            assert counts["sources"][source][split] == {
-                "images": len(own), "faces": sum(len(row["labels"]) for row in own),
-            }  # fmt: skip
-    train = counts["originals"]["train"]
-    assert counts["copies"] == {"faces": train}
-    assert counts["face_edits"] == {"-": {"too-small": train}, "beard": {"done": train}}
+            assert summary.sources[source][split] == ImageCounts(len(own), sum(len(row["labels"]) for row in own))
+    train = summary.originals["train"]
+    assert summary.copies == {"faces": train}
+    assert summary.face_edits == {"-": {"too-small": train}, "beard": {"done": train}}
     causes = Counter((one["item"], one["action"], one["cause"]) for one in problems)
-    assert {(one["item"], one["action"], one["cause"]): one["count"] for one in counts["problems"]} == causes
-    assert counts["problems"] == card(folder)["causes"]
-    assert counts["notes"] == card(folder)["notes"]
+    assert {(one.item, one.action, one.cause): one.count for one in summary.issues} == causes
+    assert summary.issues == EnsembleCard.load(folder).issues
+    assert summary.notes == EnsembleCard.load(folder).notes
 
 
 def test_the_page_tells_and_shows(root: Path) -> None:
@@ -93,7 +96,7 @@ def test_the_page_tells_and_shows(root: Path) -> None:
         assert f"#{title.lower().replace(' ', '-')}" in page.values("a", "href"), title
     assert "What v1 holds" in page.texts
     assert "image refused: class-conflict" in page.texts
-    assert "mask is in 9 training images; some 3,000 a class are advised." in page.text
+    assert "mask is in 9 training images; at least 3,000 per class are recommended." in page.text
     # every image (15 originals, as few as they are, and the copies) and the sheet of transforms
     count = len(table(root / "data/ensembles/v1", "manifest"))
     assert page.tags.count("img") == count + 1
@@ -185,7 +188,7 @@ def test_an_ensemble_without_copies_problems_or_test(root: Path) -> None:
     rewrite(folder, [], "groups")
     rewrite(folder, [], "problems")
     found = inspect(root, "v1", duplicates=True)
-    assert found.counts["sizes"]["mask"]["median"] is None
+    assert found.summary.sizes["mask"].median is None
     text = read_page(found.path.read_bytes()).text
     for says in ("This split is empty.", "Nothing was repaired, merged or refused.", "There is no group of copies"):
         assert says in text
@@ -236,7 +239,7 @@ def test_the_command_speaks_json_and_a_short_form(built: Path) -> None:
     spoken = fmask("inspect", "1", "--duplicates", "--json", cwd=built)
     data = json.loads(spoken.stdout)
     assert data["path"] == "data/inspect/v1-duplicates.html"
-    assert {key: data[key] for key in data if key != "path"} == json.loads(json.dumps(inspect(built, "v1").counts))
+    assert {key: data[key] for key in data if key != "path"} == to_json(inspect(built, "v1").summary)
     again = fmask("build-dataset", "--version", "v1", cwd=built, COLUMNS="80")
     assert "Images that have a copy" in again.stdout
     assert "note: mask is in 9 training images" in again.stdout

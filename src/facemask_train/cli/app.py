@@ -7,6 +7,7 @@ that an earlier stage makes is missing; 5 Kaggle credentials or licence; 6 netwo
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ from facemask_train.cli.tables import table
 
 if TYPE_CHECKING:
     from facemask_train.dataset.build import Built
+    from facemask_train.dataset.card import ItemCounts
     from facemask_train.sources.fetch import Fetched
     from facemask_train.train.train import Trained
 
@@ -325,32 +327,34 @@ def _pins(found: Sequence[Fetched]) -> list[str]:
 
 
 def _build_json(built: Built) -> dict[str, Any]:
-    keys = ("hash", "images", "boxes", "outputs", "splits", "groups", "leaks", "overlap", "notes", "sources", "causes")
-    head = {"version": built.card["name"], "path": str(built.path), "up_to_date": built.up_to_date}
-    head["taken_over"] = built.taken_over
-    return head | {key: built.card[key] for key in keys}
+    about = {"path": str(built.path), "up_to_date": built.up_to_date, "taken_over": built.taken_over}
+    return built.card.to_json() | about
 
 
 def _build_tables(built: Built) -> list[Any]:
     card = built.card
     rows = []
-    for name, source in card["sources"].items():
-        rows.append((f"{name}, images", *_counts(source["images"])))
-        rows += [(f"{name}, {label}", *_counts(tally)) for label, tally in source["boxes"].items()]
-    rows += [("all images", *_counts(card["images"])), ("all boxes", *_counts(card["boxes"]))]
+    for name, source in card.sources.items():
+        rows.append((f"{name}, images", *_counts(source.images)))
+        rows += [(f"{name}, {label}", *_counts(boxes)) for label, boxes in source.boxes.items()]
+    rows += [("all images", *_counts(card.images)), ("all boxes", *_counts(card.boxes))]
     state = "up to date" if built.up_to_date else "built"
-    splits = ", ".join(f"{split} {count:,}" for split, count in card["splits"].items())
-    causes = [(f"{one['item']} {one['action']}: {one['cause']}", f"{one['count']:,}") for one in card["causes"]]
+    splits = ", ".join(f"{split} {count:,}" for split, count in card.splits.items())
+    causes = [(f"{one.item} {one.action}: {one.cause}", f"{one.count:,}") for one in card.issues]
     return [
-        table(f"Ensemble {card['name']}: what came in", ("", "in", "kept", "merged", "repaired", "refused"), rows),
+        table(
+            f"Ensemble {card.name}: what was published",
+            ("", "total", "kept", "merged", "repaired", "refused"),
+            rows,
+        ),
         *([table("Repaired and refused, by cause", ("cause", "count"), causes)] if causes else []),
-        *ensembles.groups_told(card),
-        f"{card['name']} {state}: {card['outputs']:,} images ({splits}), hash {card['hash'][:12]}, in {built.path}",
+        *ensembles.duplicates_lines(card),
+        f"{card.name} {state}: {card.outputs:,} images ({splits}), hash {card.hash[:12]}, in {built.path}",
     ]
 
 
-def _counts(tally: Mapping[str, int]) -> list[str]:
-    return [f"{tally[key]:,}" for key in ("in", "kept", "merged", "repaired", "refused")]
+def _counts(counts: ItemCounts) -> list[str]:
+    return [f"{count:,}" for count in dataclasses.astuple(counts)]
 
 
 def _train_json(done: Trained) -> dict[str, Any]:

@@ -6,21 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.cli.tables import table
+from facemask_train.core.records import to_json
+from facemask_train.core.types import SPLITS
 
 if TYPE_CHECKING:
+    from facemask_train.dataset.card import EnsembleCard, IssueCount
     from facemask_train.dataset.diff import Difference
+    from facemask_train.dataset.summary import EnsembleSummary, ImageCounts, SizeQuantiles
     from facemask_train.report.dataset.inspect import Inspection
 
-_QUANTILES = ("min", "p5", "p25", "median", "p75", "p95", "max")
 
-
-def groups_told(card: Mapping[str, Any]) -> list[Any]:
-    """Return what `build-dataset` says of copies: the overlap of sources where there is one, a line, and the notes.
-
-    Args:
-        card: what `ensemble.json` holds, or an inspection's counts.
-    """
-    return [*_overlap(card["overlap"]), _copies_line(card), *(f"note: {note}" for note in card["notes"])]
+def duplicates_lines(card: EnsembleCard | EnsembleSummary) -> list[Any]:
+    """Return what `build-dataset` prints on duplicates: the overlap of sources if any, a line, and the notes."""
+    return [*_overlap(card.overlap), _copies_line(card), *(f"note: {note}" for note in card.notes)]
 
 
 def _overlap(overlap: Mapping[str, Mapping[str, int]]) -> list[Any]:
@@ -30,17 +28,17 @@ def _overlap(overlap: Mapping[str, Mapping[str, int]]) -> list[Any]:
     return [table("Images that have a copy", ("of", *(f"in {name}" for name in overlap)), rows)]
 
 
-def _copies_line(card: Mapping[str, Any]) -> str:
-    groups, images = card["groups"], card["images"]
-    leaks = f"{_counted(card['leaks'], 'leak')} between splits"
-    if not groups["groups"]:
+def _copies_line(card: EnsembleCard | EnsembleSummary) -> str:
+    groups, images = card.groups, card.images
+    leaks = f"{_counted(card.leaks, 'leak')} between splits"
+    if not groups.groups:
         return f"no image is a copy of another; {leaks}"
-    if images["merged"]:
-        merged = f"{images['merged']:,} of {_counted(images['in'], 'image')} are copies of another: merged"
+    if images.merged:
+        merged = f"{images.merged:,} of {_counted(images.total, 'image')} are copies of another: merged"
     else:
-        merged = f"{groups['images']:,} of {_counted(images['in'], 'image')} have a copy; none were merged"
-    ends = [f"{_counted(groups[kind], 'group')} {kind}" for kind in ("excluded",) if groups[kind]]
-    ends += [f"{_counted(groups['conflicts'], 'conflict')} between copies"] if groups["conflicts"] else []
+        merged = f"{groups.images:,} of {_counted(images.total, 'image')} have a copy; none were merged"
+    ends = [f"{_counted(groups.excluded, 'group')} excluded"] if groups.excluded else []
+    ends += [f"{_counted(groups.conflicts, 'conflict')} between copies"] if groups.conflicts else []
     return "; ".join([merged, *ends, leaks])
 
 
@@ -52,54 +50,53 @@ def _counted(count: int, what: str) -> str:
 
 
 def inspect_json(found: Inspection) -> dict[str, Any]:
-    return {**found.counts, "path": str(found.path)}
+    return {**to_json(found.summary), "path": str(found.path)}
 
 
 def inspect_told(found: Inspection) -> list[Any]:
-    counts = found.counts
+    summary = found.summary
     return [
-        _classes(counts),
-        _sizes(counts["sizes"]),
-        _sources(counts["sources"]),
-        *groups_told(counts),
-        _problems_line(counts["problems"]),
+        _classes(summary),
+        _sizes(summary.sizes),
+        _sources(summary.sources),
+        *duplicates_lines(summary),
+        _issues_line(summary.issues),
         f"page: {found.path}",
     ]
 
 
-def _classes(counts: Mapping[str, Any]) -> Any:
+def _classes(summary: EnsembleSummary) -> Any:
     from facemask_train.dataset.summary import share
 
-    copies = bool(counts["copies"])
+    copies = bool(summary.copies)
     rows = []
-    for split, faces in counts["faces"].items():
-        images = [f"{counts['split_images'][split]:,}", *([f"{counts['originals'][split]:,}"] if copies else [])]
+    for split, faces in summary.faces.items():
+        images = [f"{summary.split_images[split]:,}", *([f"{summary.originals[split]:,}"] if copies else [])]
         rows.append((split, *images, *(f"{count:,}" for count in faces.values()), share(faces, "no_mask")))
-    names = tuple(next(iter(counts["faces"].values())))
-    columns = ("split", "images", *(("originals",) if copies else ()), *names, "no_mask, share")
-    return table(f"Ensemble {counts['version']}: images and faces", columns, rows)
+    columns = ("split", "images", *(("originals",) if copies else ()), *summary.classes, "no_mask, share")
+    return table(f"Ensemble {summary.name}: images and faces", columns, rows)
 
 
-def _sizes(sizes: Mapping[str, Mapping[str, Any]]) -> Any:
+def _sizes(sizes: Mapping[str, SizeQuantiles]) -> Any:
+    from facemask_train.dataset.summary import QUANTILES
+
     rows = [
-        (name, f"{found['n']:,}", *("-" if found[key] is None else f"{found[key]:,.0f}" for key in _QUANTILES))
+        (name, f"{found.n:,}", *("-" if value is None else f"{value:,.0f}" for value in found.values))
         for name, found in sizes.items()
     ]
-    return table("Faces of originals: shorter side, px", ("", "faces", *_QUANTILES), rows)
+    return table("Faces of originals: shorter side, px", ("", "faces", *QUANTILES), rows)
 
 
-def _sources(sources: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Any:
+def _sources(sources: Mapping[str, Mapping[str, ImageCounts]]) -> Any:
     rows = [
-        (source, *(f"{one['images']:,} / {one['faces']:,}" for one in splits.values()))
-        for source, splits in sources.items()
+        (source, *(f"{one.images:,} / {one.faces:,}" for one in splits.values())) for source, splits in sources.items()
     ]
-    splits = tuple(next(iter(sources.values()), ()))
-    return table("Originals by source: images / faces", ("source", *splits), rows)
+    return table("Originals by source: images / faces", ("source", *SPLITS), rows)
 
 
-def _problems_line(problems: Sequence[Mapping[str, Any]]) -> str:
+def _issues_line(issues: Sequence[IssueCount]) -> str:
     def total(item: str, action: str) -> int:
-        return sum(one["count"] for one in problems if (one["item"], one["action"]) == (item, action))
+        return sum(one.count for one in issues if (one.item, one.action) == (item, action))
 
     told = ", ".join(
         f"{_counted(total('image', action), 'image')} and {total('box', action):,} boxes {action}"

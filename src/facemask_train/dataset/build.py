@@ -12,11 +12,12 @@ from facemask_train.augment import transforms
 from facemask_train.augment.contact_sheets import examples_of, transform_sheet
 from facemask_train.core.config import Source, Target, pick_source, read_sources
 from facemask_train.core.errors import DataError, FmaskError, MissingError, StorageError, UsageError
-from facemask_train.core.files import locked, read_json, recover, replacing, write_json
+from facemask_train.core.files import locked, recover, replacing
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Augment, Recipe, Split, read_recipe
+from facemask_train.core.records import VersionError
 from facemask_train.core.types import SPLITS, Annotation, ImageRecord, Progress, no_progress
-from facemask_train.dataset.card import make_card
+from facemask_train.dataset.card import BuildInputs, EnsembleCard, SourceInputs
 from facemask_train.dataset.grouping.duplicates import Pair, find_pairs
 from facemask_train.dataset.grouping.groups import Decisions, decide
 from facemask_train.dataset.grouping.label_agreement import Member
@@ -24,9 +25,10 @@ from facemask_train.dataset.grouping.split import published_split
 from facemask_train.dataset.loading.image_index import CATALOGUE_VERSION, catalogue
 from facemask_train.dataset.loading.images import Facts, decoded_plain, make_plain, read_published
 from facemask_train.dataset.loading.load import Gathered, check_books, gather
+from facemask_train.dataset.make_card import make_card
 from facemask_train.dataset.plan import WRITE_VERSION, make_plan, original_image
 from facemask_train.dataset.tables import Earlier, earlier_images, write_data_yaml, write_groups, write_problems
-from facemask_train.dataset.versions import MARKER, ensemble_folder
+from facemask_train.dataset.versions import ensemble_folder
 from facemask_train.dataset.write import Totals, Workshop, write
 from facemask_train.sources.fetch import read_source, source_folder
 
@@ -44,7 +46,7 @@ class Built:
 
     path: Path
     up_to_date: bool
-    card: Mapping[str, Any]
+    card: EnsembleCard
     taken_over: int = 0
 
 
@@ -59,20 +61,16 @@ class _Order:
     pool: WorkerPool
     progress: Progress
 
-    def inputs(self) -> dict[str, Any]:
-        """Return all that the result depends on; equal inputs give an equal ensemble."""
-        return {
-            "code": [BUILD_VERSION, CATALOGUE_VERSION, WRITE_VERSION],
-            "recipe": self.recipe.model_dump(mode="json", exclude={"description"}),
-            "sources": {
-                name: {
-                    "digest": read_source(self.root, name)["digest"],
-                    "format": source.format,
-                    "classes": source.classes,
-                }
+    def inputs(self) -> BuildInputs:
+        """Return everything that the result depends on."""
+        return BuildInputs(
+            (BUILD_VERSION, CATALOGUE_VERSION, WRITE_VERSION),
+            self.recipe.model_dump(mode="json", exclude={"description"}),
+            {
+                name: SourceInputs(read_source(self.root, name)["digest"], source.format, source.classes)
                 for name, source in self.sources.items()
             },
-        }
+        )
 
 
 def build(
@@ -106,8 +104,8 @@ def build(
     target = ensemble_folder(root, order.recipe.name)
     with locked(target):
         recover(target)
-        card = read_json(target / MARKER)
-        if card is not None and card.get("inputs") == inputs:
+        card = _earlier_card(target)
+        if card is not None and card.inputs == inputs:
             return Built(target, up_to_date=True, card=card)
         gathered = _gather(order)
         decided = _decide(order, gathered)
@@ -121,8 +119,16 @@ def build(
                     f"{root / 'data' / 'raw'}: a source was fetched anew while {order.recipe.name} was built from it",
                     next_step="run the same command again",
                 )
-            write_json(folder / MARKER, card)
+            card.save(folder)
     return Built(target, up_to_date=False, card=card, taken_over=totals.taken_over)
+
+
+def _earlier_card(folder: Path) -> EnsembleCard | None:
+    """Return the card of the build before, or None if there is none or it is from another version of fmask."""
+    try:
+        return EnsembleCard.load(folder)
+    except (MissingError, VersionError):
+        return None
 
 
 def _sources(

@@ -1,128 +1,210 @@
-"""What an ensemble says of itself: `ensemble.json`, and the sentences that a person should read of it. Pure."""
+"""The record of a finished ensemble: `ensemble.json`, which describes what was built and from what.
+
+Contains counts, digests and notes; the images themselves are in the ensemble's tables (see `contents.py`).
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from facemask_train.core.files import digest_data
-from facemask_train.core.recipe import Prefer, Recipe, Split
-from facemask_train.core.types import CLASSES, SPLITS
-from facemask_train.dataset.grouping.groups import Decisions, Kept
-from facemask_train.dataset.grouping.split import published_split
-from facemask_train.dataset.loading.load import Gathered, Tally
-from facemask_train.dataset.tables import made_with
-from facemask_train.dataset.write import Totals
+from facemask_train.core.records import Record
+from facemask_train.core.types import SPLITS
 
-_ENOUGH = 3000  # images a class: the reference project's advice for a detector like this
-_EVEN = 0.4  # the smaller class's share of the faces from which a balance is near even
+Action = Literal["repaired", "refused", "merged"]
 
 
-def make_card(
-    recipe: Recipe,
-    inputs: Mapping[str, Any],
-    gathered: Mapping[str, Gathered],
-    decided: Decisions,
-    totals: Totals,
-    missing: Sequence[str],
-) -> dict[str, Any]:
-    """Return what `ensemble.json` says. Its hash is over what was decided, equal anywhere; no time stands in it."""
-    causes = Counter((p.item, p.action, p.cause) for source in gathered.values() for p in source.problems)
-    return {
-        "name": recipe.name,
-        "hash": digest_data([totals.decided.hexdigest(), inputs]),
-        "images_digest": totals.image_digest.hexdigest(),
-        "manifest_digest": totals.manifest,
-        "made_with": made_with(),
-        "description": recipe.description,
-        "classes": list(CLASSES),
-        "split_by": "group" if isinstance(recipe.split, Split) else "published",
-        "images": _summed(source.images() for source in gathered.values()),
-        "boxes": _summed(tally for source in gathered.values() for tally in source.boxes().values()),
-        "outputs": totals.outputs.total(),
-        "splits": {split: totals.outputs[split] for split in SPLITS},
-        "originals": {split: totals.images[split] for split in SPLITS},
-        "faces": {split: {name: totals.faces[split, name] for name in CLASSES} for split in SPLITS},
-        "groups": dict(decided.counts),
-        "leaks": decided.leaks,
-        "overlap": {source: dict(others) for source, others in decided.overlap.items()},
-        "agreement": [asdict(one) for one in decided.agreements],
-        "face_edits": _edits(totals),
-        "notes": [*_told(recipe, decided, totals, missing), *_balance(decided.kept)],
-        "sources": {
-            name: {
-                "images": source.images().as_json(),
-                "boxes": {label: tally.as_json() for label, tally in source.boxes().items()},
-            }
-            for name, source in gathered.items()
-        },
-        "causes": [{"item": i, "action": a, "cause": c, "count": causes[i, a, c]} for i, a, c in sorted(causes)],
-        "inputs": dict(inputs),
-    }
+@dataclass(frozen=True, slots=True)
+class ItemCounts:
+    """How many images or boxes were published, and the outcome: total = kept + merged + refused.
 
+    `repaired` ones are among those that were kept.
+    """
 
-def _summed(tallies: Iterable[Tally]) -> dict[str, int]:
-    return sum(tallies, Tally()).as_json()
+    total: int = 0
+    kept: int = 0
+    merged: int = 0
+    repaired: int = 0
+    refused: int = 0
 
-
-def _edits(totals: Totals) -> dict[str, dict[str, int]]:
-    """Return what became of the faces of face-aware copies: by kind, how many were done or left, and why."""
-    found: dict[str, dict[str, int]] = {}
-    for (kind, outcome), count in sorted(totals.edits.items()):
-        found.setdefault(kind, {})[outcome] = count
-    return found
-
-
-def _told(recipe: Recipe, decided: Decisions, totals: Totals, missing: Sequence[str]) -> list[str]:
-    notes = [f"Built without {name}, which was not fetched." for name in missing]
-    if isinstance(recipe.conflicts, Prefer) and recipe.conflicts.prefer in missing:
-        notes.append(
-            f"Copies that contradict each other are left out: {recipe.conflicts.prefer}, preferred, is missing."
+    def __add__(self, other: ItemCounts) -> ItemCounts:
+        return ItemCounts(
+            self.total + other.total,
+            self.kept + other.kept,
+            self.merged + other.merged,
+            self.repaired + other.repaired,
+            self.refused + other.refused,
         )
-    unlabelled = _unlabelled(decided)
-    if unlabelled:
-        notes.append(
-            f"Images kept without a face of which a copy that was merged has faces: {unlabelled}. The source that is"
-            " named first says what is on them."
-        )
-    if decided.counts["joined"]:
-        notes.append(
-            "Families of images that stood in different splits until a later source tied them together, and are in"
-            f" train now: {decided.counts['joined']}."
-        )
-    if recipe.split == "published":
-        unsaid = sum(not published_split(one.record.path) for one in decided.kept)
-        notes += [f"Images in no folder of a split, taken for train: {unsaid}."] if unsaid else []
-        empty = [split for split in SPLITS if not totals.images[split]]
-        notes += [f"The published split {split} is empty in what was fetched." for split in empty]
-    if decided.leaks:
-        notes.append(
-            "Images of val and test that are the same image as, or of one scene with, one of an earlier split:"
-            f" {decided.leaks} of {totals.images['val'] + totals.images['test']}. They are counted and left; --repair"
-            " takes what they are copies of out of the earlier split."
-        )
-    return notes
 
 
-def _unlabelled(decided: Decisions) -> int:
-    kept = {copy.group for copy in decided.copies if copy.role == "kept" and not copy.labels}
-    return len({copy.group for copy in decided.copies if copy.role == "merged" and copy.labels} & kept)
+@dataclass(frozen=True, slots=True)
+class SplitCounts:
+    """A number for each split."""
+
+    train: int = 0
+    val: int = 0
+    test: int = 0
+
+    def __getitem__(self, split: str) -> int:
+        return dict(self.items())[split]
+
+    def items(self) -> Iterator[tuple[str, int]]:
+        """Yield (split, number) in the order of `SPLITS`."""
+        yield from zip(SPLITS, (self.train, self.val, self.test), strict=True)
+
+    @property
+    def total(self) -> int:
+        return self.train + self.val + self.test
 
 
-def _balance(kept: Sequence[Kept]) -> list[str]:
-    """Return what the reference project's advice says of the training part, its augmented copies aside."""
-    labels = [[label.name for label in one.record.labels] for one in kept if one.split == "train"]
-    images = Counter(name for names in labels for name in set(names))
-    faces = Counter(name for names in labels for name in names)
-    notes = [
-        f"{name} is in {images[name]:,} training images; some {_ENOUGH:,} a class are advised."
-        for name in CLASSES
-        if images[name] < _ENOUGH
-    ]
-    smaller = min(CLASSES, key=lambda name: faces[name])
-    share = faces[smaller] / max(1, faces.total())
-    if share < _EVEN:
-        notes.append(f"{smaller} is {100 * share:.0f} % of the training faces; near even is advised.")
-    return notes
+FaceCounts = Mapping[str, Mapping[str, int]]
+"""The number of faces by split and class name."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCounts:
+    """The images and boxes that one source published, and their outcomes; boxes by what their class means."""
+
+    images: ItemCounts
+    boxes: Mapping[str, ItemCounts]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCounts:
+    """Figures on duplicates.
+
+    Attributes:
+        groups: groups of images that are the same image.
+        images: images in those groups.
+        largest: images in the largest group.
+        split_groups: groups of images that share a split because they are duplicates or near-duplicates.
+        largest_split_group: images in the largest of these.
+        conflicts: groups that were refused because their labels contradict each other.
+        excluded: groups that were refused because one of the images shows an incorrectly worn mask.
+        joined: split groups that were in different splits until a later source connected them.
+    """
+
+    groups: int = 0
+    images: int = 0
+    largest: int = 0
+    split_groups: int = 0
+    largest_split_group: int = 0
+    conflicts: int = 0
+    excluded: int = 0
+    joined: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How the labels of merged duplicates from one source agree with the labels of the kept images of another.
+
+    Attributes:
+        kept: the source of the kept images.
+        copy: the source of the merged duplicates.
+        images: merged images.
+        matched: boxes that match a kept one; `flipped` of them have another class.
+        only_kept: boxes of the kept images that no box of the duplicate matches.
+        only_copy: boxes of the duplicates that no box of the kept image matches.
+        median_iou: of the matched boxes; None if there are none.
+    """
+
+    kept: str
+    copy: str
+    images: int
+    matched: int
+    flipped: int
+    only_kept: int
+    only_copy: int
+    median_iou: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class IssueCount:
+    """How many images or boxes were repaired, refused or merged for one cause."""
+
+    item: Literal["image", "box"]
+    action: Action
+    cause: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInputs:
+    """What a build takes from one source: the digest of its content, its format, and its class map."""
+
+    digest: str
+    format: str
+    classes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildInputs:
+    """Everything that a build depends on: equal inputs give an equal ensemble.
+
+    Attributes:
+        code: the versions of the build, the image index and the writer.
+        recipe: the recipe's settings as JSON, its description left out.
+        sources: by name.
+    """
+
+    code: tuple[int, ...]
+    recipe: Mapping[str, object]
+    sources: Mapping[str, SourceInputs]
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleCard(Record):
+    """The content of `ensemble.json`. No time and no path is in it, so equal builds have equal cards.
+
+    Attributes:
+        hash: digest of the inputs and of every planned output; equal on every machine.
+        images_digest: digest of the bytes of all images.
+        manifest_digest: digest of `manifest.parquet`.
+        made_with: versions of the packages that the images' bytes depend on.
+        classes: class names in the order of their ids.
+        split_by: whether images were split by group, or as their sources published them.
+        images, boxes: outcomes of everything that the sources published.
+        outputs: images in the ensemble, augmented copies included.
+        splits: the same by split.
+        originals: images without augmented copies, by split.
+        faces: faces in all images, augmented copies included.
+        leaks: images of val or test with a duplicate or near-duplicate in an earlier split.
+        overlap: by source, how many of its images have a duplicate in each source.
+        agreement: how the labels of duplicates agree, by pair of sources.
+        face_edits: how many faces of augmented copies were edited, by kind of edit and outcome.
+        notes: sentences that a person should read.
+        issues: everything that was repaired, merged or refused, by cause.
+    """
+
+    FILE: ClassVar[str] = "ensemble.json"
+    VERSION: ClassVar[int] = 2
+    MAKE: ClassVar[str] = "fmask build-dataset --version NAME"
+
+    name: str
+    hash: str
+    images_digest: str
+    manifest_digest: str
+    made_with: Mapping[str, str]
+    description: str
+    classes: tuple[str, ...]
+    split_by: Literal["group", "published"]
+    images: ItemCounts
+    boxes: ItemCounts
+    outputs: int
+    splits: SplitCounts
+    originals: SplitCounts
+    faces: FaceCounts
+    groups: GroupCounts
+    leaks: int
+    overlap: Mapping[str, Mapping[str, int]]
+    agreement: tuple[Agreement, ...]
+    face_edits: Mapping[str, Mapping[str, int]]
+    notes: tuple[str, ...]
+    sources: Mapping[str, SourceCounts]
+    issues: tuple[IssueCount, ...]
+    inputs: BuildInputs
+
+    def faces_in(self, split: str) -> int:
+        """Return the number of faces of all classes in a split."""
+        return sum(self.faces[split].values())

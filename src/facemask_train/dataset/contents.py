@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from facemask_train.core.errors import DataError
 from facemask_train.core.files import inside
 from facemask_train.core.types import SPLITS, Annotation, Box
+from facemask_train.dataset.card import EnsembleCard
 from facemask_train.dataset.loading.validate import Problem
 from facemask_train.dataset.versions import find_ensemble, read_ensemble
 
@@ -70,7 +71,7 @@ class Holdings:
     """A finished ensemble: its folder, its card (`ensemble.json`), and the rows of its tables."""
 
     folder: Path
-    card: Mapping[str, Any]
+    card: EnsembleCard
     images: tuple[Held, ...]
     members: tuple[Member, ...]
     problems: tuple[Problem, ...]

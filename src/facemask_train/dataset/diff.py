@@ -107,7 +107,7 @@ def _absent(
 ) -> Iterator[tuple[Name, str, str]]:
     """Give each image that is there and not here, and what the ensemble without it says of it, and in detail."""
     gone = without.gone
-    sources = without.card["sources"]
+    sources = without.card.sources
     for name in there:
         if name not in here:
             if name in gone:

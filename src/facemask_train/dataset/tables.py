@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from facemask_train.core.files import digest_file, inside
 from facemask_train.core.types import CLASSES, SPLITS, Annotation
+from facemask_train.dataset.card import EnsembleCard
 from facemask_train.dataset.grouping.label_agreement import Copy
 from facemask_train.dataset.loading.validate import Problem
 from facemask_train.dataset.plan import Output, Planned
@@ -98,7 +99,7 @@ def made_with() -> dict[str, str]:
     }
 
 
-def earlier_images(folder: Path, card: Mapping[str, Any] | None) -> dict[str, Earlier]:
+def earlier_images(folder: Path, card: EnsembleCard | None) -> dict[str, Earlier]:
     """Return the images of the ensemble in a folder by their key.
 
     Args:
@@ -108,9 +109,9 @@ def earlier_images(folder: Path, card: Mapping[str, Any] | None) -> dict[str, Ea
     import pyarrow.parquet as pq
 
     manifest = folder / "manifest.parquet"
-    if card is None or card.get("made_with") != made_with() or not manifest.is_file():
+    if card is None or card.made_with != made_with() or not manifest.is_file():
         return {}
-    if card.get("manifest_digest") != digest_file(manifest):
+    if card.manifest_digest != digest_file(manifest):
         return {}
     rows = pq.read_table(manifest, columns=["key", "image", "output_sha256", "edits"]).to_pylist()
     return {

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from facemask_train.core.config import config_files, read_yaml
 from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
-from facemask_train.core.files import check_name, inside, latest, read_json, write_bytes
+from facemask_train.core.files import check_name, inside, latest, write_bytes
 from facemask_train.core.types import CLASSES, SPLITS
+from facemask_train.dataset.card import EnsembleCard
 
-MARKER, DATA_YAML = "ensemble.json", "data.yaml"
+MARKER, DATA_YAML = EnsembleCard.FILE, "data.yaml"
 
 
 def ensemble_folder(root: Path, name: str) -> Path:
@@ -54,22 +54,19 @@ def _no_ensemble(root: Path, data: str) -> MissingError:
     )
 
 
-def read_ensemble(folder: Path) -> dict[str, Any]:
-    """Return the card (`ensemble.json`) of a finished ensemble.
+def read_ensemble(folder: Path) -> EnsembleCard:
+    """Return the card of a finished ensemble.
 
     An ensemble may come from a stranger. Its name becomes a folder's name in runs, and tools read its `data.yaml`, so
     both are checked here, before anything uses them.
 
     Raises:
         MissingError: there is none, or it was not finished.
-        DataError: its name or its `data.yaml` is not one that `fmask build-dataset` writes.
+        DataError: its card is from another version of fmask or damaged, or its name or its `data.yaml` is not one
+            that `fmask build-dataset` writes.
     """
-    card = read_json(folder / MARKER)
-    if card is None:
-        raise MissingError(
-            f"{folder}: expected a finished ensemble, found no {MARKER}", next_step="fmask build-dataset --version 5"
-        )
-    check_name(card.get("name"), f"{folder / MARKER}: name")
+    card = EnsembleCard.load(folder)
+    check_name(card.name, f"{folder / MARKER}: name")
     check_data_yaml(folder)
     return card
 

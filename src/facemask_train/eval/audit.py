@@ -114,7 +114,7 @@ def audit_exam(
     model: Model, exam: Exam, setup: Setup, threshold: Threshold, *, faces: int = shortcuts.MOST_FACES
 ) -> Audit:
     """Audit a model on a split with a threshold that is known; nothing is sent to a tracker."""
-    target = model.folder / "audit" / f"{exam.card['name']}-{exam.split}"
+    target = model.folder / "audit" / f"{exam.card.name}-{exam.split}"
     said = {
         "version": AUDIT_VERSION,
         **inputs(model, exam, setup),
@@ -164,7 +164,7 @@ def _result(model: Model, exam: Exam, asked: Asked, threshold: Threshold, said: 
     unseen = {name: shortcuts.shortcut_rate(asked.outcomes, seen=False, name=name) for name in CLASSES}
     return {
         "run": model.folder.name,
-        "ensemble": exam.card["name"],
+        "ensemble": exam.card.name,
         "split": exam.split,
         "threshold": threshold.value,
         "threshold_chosen": threshold.chosen,
@@ -205,7 +205,7 @@ def _write(folder: Path, exam: Exam, outcomes: Sequence[Outcome], found: Mapping
     texts = ("image", "name", "kind", "result")
     fields = [*((key, pa.string()) for key in texts), ("face", pa.int64()), ("confidence", pa.float64())]
     pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(fields)), folder / OUTCOMES)
-    title = f"Edited faces: {found['run']} on {exam.card['name']}, {exam.split}"
+    title = f"Edited faces: {found['run']} on {exam.card.name}, {exam.split}"
     draw_outcomes(outcomes, exam.folder, title, found["threshold"], folder / GALLERY)
     write_json(folder / RESULT, found)
 

@@ -12,6 +12,7 @@ from facemask_train.core.config import read_yaml
 from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.core.files import digest_file, locked, read_json, storage_errors
 from facemask_train.core.types import CLASSES, SPLITS, Progress, no_progress
+from facemask_train.dataset.card import EnsembleCard
 from facemask_train.dataset.versions import find_ensemble, read_ensemble
 from facemask_train.model import validation
 from facemask_train.model.backends import DEFAULT_IMGSZ
@@ -36,19 +37,19 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """What it is evaluated on: an ensemble's folder with its `ensemble.json`, and the split."""
+    """What it is evaluated on: an ensemble's folder, its card, and the split."""
 
     folder: Path
-    card: Mapping[str, Any]
+    card: EnsembleCard
     split: str
 
     @property
     def images(self) -> int:
-        return int(self.card["splits"].get(self.split, 0))
+        return self.card.splits[self.split]
 
     @property
     def boxes(self) -> int:
-        return sum(self.card["faces"].get(self.split, {}).values())
+        return self.card.faces_in(self.split)
 
     def of(self, split: str) -> Exam | None:
         """Return another split of the same ensemble, or None where it has no faces."""
@@ -184,8 +185,8 @@ def _check_names(path: Path) -> None:
 def warn_of_another_ensemble(model: Model, exam: Exam) -> None:
     """Log a warning where an ensemble was built anew after the model was trained on it."""
     trained_on = model.run.get("ensemble") or {}
-    if trained_on.get("name") == exam.card["name"] and trained_on.get("hash") != exam.card["hash"]:
+    if trained_on.get("name") == exam.card.name and trained_on.get("hash") != exam.card.hash:
         _log.warning(
             "%s was built anew since run %s was trained on it: images that it was trained on may now be in %s",
-            exam.card["name"], model.folder.name, exam.split,
+            exam.card.name, model.folder.name, exam.split,
         )  # fmt: skip

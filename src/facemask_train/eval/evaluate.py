@@ -108,7 +108,7 @@ def evaluate(
     model = find_model(root, run, weights)
     exam = open_exam(find_exam(root, model, data), split)
     warn_of_another_ensemble(model, exam)
-    target = model.folder / "evaluation" / f"{exam.card['name']}-{split}"
+    target = model.folder / "evaluation" / f"{exam.card.name}-{split}"
     setup = Setup(model.imgsz(imgsz), batch, device, progress)
     inputs = {
         "version": EVALUATE_VERSION,
@@ -166,7 +166,7 @@ class Scored:
 
     @property
     def title(self) -> str:
-        return f"{self.model.folder.name} on {self.exam.card['name']}, {self.exam.split}"
+        return f"{self.model.folder.name} on {self.exam.card.name}, {self.exam.split}"
 
 
 def _write(folder: Path, scored: Scored, inputs: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def _metrics(scored: Scored, known: Mapping[str, Traits]) -> dict[str, Any]:
     measured = [known[one.image] for one in validation.images]
     return {
         "run": scored.model.folder.name,
-        "ensemble": exam.card["name"],
+        "ensemble": exam.card.name,
         "split": exam.split,
         "model": validation.model,
         "images": exam.images,

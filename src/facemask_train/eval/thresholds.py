@@ -39,7 +39,7 @@ def inputs(model: Model, exam: Exam, setup: Setup) -> dict[str, Any]:
     """Return all that decides a split's detections. The batch is among them: its images are padded to one shape."""
     return {
         "weights": model.digest,
-        "ensemble": {"name": exam.card["name"], "hash": exam.card["hash"]},
+        "ensemble": {"name": exam.card.name, "hash": exam.card.hash},
         "split": exam.split,
         "imgsz": setup.imgsz,
         "batch": setup.batch,
@@ -83,7 +83,7 @@ def chosen(model: Model, imgsz: int) -> Threshold:
 
 def _known(model: Model, exam: Exam, setup: Setup) -> Threshold | None:
     """Return what an evaluation of this model on any split of this ensemble has chosen on val."""
-    for path in sorted((model.folder / "evaluation").glob(f"{exam.card['name']}-*/metrics.json")):
+    for path in sorted((model.folder / "evaluation").glob(f"{exam.card.name}-*/metrics.json")):
         found = read_json(path) or {}
         point, said = found.get("operating_point") or {}, found.get("inputs") or {}
         if point.get("chosen") == "val" and _same(said, inputs(model, exam, setup)):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.core.types import CLASSES
+from facemask_train.dataset.card import EnsembleCard
 from facemask_train.eval.perturbations.shortcuts import LEAST_SIDE
 from facemask_train.model.validation import Curves
 from facemask_train.report import charts, wording
@@ -22,7 +23,7 @@ def page(
     found: Mapping[str, Any],
     curves: Curves,
     run: Mapping[str, Any],
-    card: Mapping[str, Any],
+    card: EnsembleCard,
     images: Mapping[str, Path],
 ) -> str:
     """Return an evaluation's report as HTML.
@@ -30,7 +31,7 @@ def page(
     Args:
         found: what `metrics.json` holds.
         run: the run's `run.json`.
-        card: the ensemble's `ensemble.json`.
+        card: of the ensemble that was scored.
         images: files to put into the page, by name.
     """
     return render(
@@ -40,7 +41,7 @@ def page(
         run=run,
         card=card,
         who=wording.who(found, run, card),
-        limits=wording.limits(found, run, card),
+        limits=wording.limits(found, run, card.hash, card.notes),
         scored=wording.scored(found),
         charts=_charts(found, curves),
         slices=_by(found["slices"]),

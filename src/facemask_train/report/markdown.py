@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facemask_train.core.types import CLASSES
+from facemask_train.dataset.card import EnsembleCard
 from facemask_train.report import wording
 from facemask_train.report.wording import percent, with_interval
 
@@ -19,14 +20,14 @@ _ALT = {
 
 
 def page(
-    title: str, found: Mapping[str, Any], run: Mapping[str, Any], card: Mapping[str, Any], images: Sequence[str]
+    title: str, found: Mapping[str, Any], run: Mapping[str, Any], card: EnsembleCard, images: Sequence[str]
 ) -> str:
     """Return the report.
 
     Args:
         found: what `metrics.json` holds.
         run: the run's `run.json`.
-        card: the ensemble's `ensemble.json`.
+        card: of the ensemble that was scored.
         images: names of the image files beside the report.
     """
     row = (*wording.who(found, run, card), *(percent(found[key]) for key in _FOUR))
@@ -39,7 +40,7 @@ def page(
         f"## Where it fails\n\n{failures(found)}",
         f"## Shortcuts\n\n{shortcuts(found.get('audit'))}",
         f"## What was scored\n\n{bullets(wording.scored(found))}",
-        f"## Limits\n\n{bullets(wording.limits(found, run, card))}",
+        f"## Limits\n\n{bullets(wording.limits(found, run, card.hash, card.notes))}",
         *([wording.copies(found["agreement_of_copies"])] if found.get("agreement_of_copies") else []),
         *(f"![{_ALT[name]}]({name})" for name in images),
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.core.types import CLASSES, SPLITS
+from facemask_train.dataset.card import EnsembleCard
 from facemask_train.report import markdown, wording
 from facemask_train.report.html import environment
 from facemask_train.train.runs import duration
@@ -21,7 +22,6 @@ _SPLIT_BY = {
     "group": "Images were split by group: copies and near-copies of one image, and images of one scene, are in "
     "one split.",
     "published": "The split is the one that was published; it was not checked that it keeps copies together.",
-    "file": "Images were split one by one: near-copies of a test image may have been trained on.",
 }
 
 
@@ -33,7 +33,7 @@ class Story:
         run: its `run.json`.
         digest: the sha256 of its weights.
         imgsz: the image size it is asked at, in pixels.
-        ensemble: the `ensemble.json` it was trained on, None where that is not at hand.
+        ensemble: the card of the ensemble it was trained on, None if that is no longer there.
         sources: by name, what is known of each source: `handle` and `licence`.
         evaluations: every `metrics.json` of it.
         exports: rows of the table of files.
@@ -43,7 +43,7 @@ class Story:
     run: Mapping[str, Any]
     digest: str
     imgsz: int
-    ensemble: Mapping[str, Any] | None = None
+    ensemble: EnsembleCard | None = None
     sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     evaluations: Sequence[Mapping[str, Any]] = ()
     exports: Sequence[Sequence[str]] = ()
@@ -81,7 +81,7 @@ def model_card(story: Story) -> str:
         ensemble=story.ensemble,
         sources=_sources(story),
         splits=_splits(story.ensemble),
-        grouping=_SPLIT_BY[(story.ensemble or {}).get("split_by", "file")],
+        grouping=_SPLIT_BY[story.ensemble.split_by] if story.ensemble else "",
         drops_incorrect=_recipe(story).get("worn_incorrectly") == "drop-image",
         evaluations=story.evaluations,
         exports=story.exports,
@@ -149,7 +149,7 @@ def limits(story: Story) -> list[str]:
     known = [
         f"{found['ensemble']}, {found['split']}: {line}"
         for found in story.evaluations
-        for line in wording.limits(found, story.run, _card_of(story, found))
+        for line in wording.limits(found, story.run, found["inputs"]["ensemble"]["hash"])
     ]
     fixed = [
         "Not measured: differences between people (age, sex, skin, headwear of a faith), places and cameras. The "
@@ -162,39 +162,30 @@ def limits(story: Story) -> list[str]:
     return [*known, *fixed]
 
 
-def _card_of(story: Story, found: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what is known of the ensemble that was scored: its card where it is the one trained on, else its hash."""
-    scored = found["inputs"]["ensemble"]
-    if story.ensemble is not None and story.ensemble["hash"] == scored["hash"]:
-        return {**story.ensemble, "notes": ()}  # they stand under "Trained on"
-    return {"hash": scored["hash"], "split_by": "not known"}
-
-
 def _version(run: Mapping[str, Any]) -> str:
     version = (run.get("code") or {}).get("version")
     return f" {version}" if version else ""
 
 
-def _recipe(story: Story) -> Mapping[str, Any]:
-    recipe: Mapping[str, Any] = ((story.ensemble or {}).get("inputs") or {}).get("recipe") or {}
-    return recipe
+def _recipe(story: Story) -> Mapping[str, object]:
+    return story.ensemble.inputs.recipe if story.ensemble else {}
 
 
 def _sources(story: Story) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
-    for name, one in ((story.ensemble or {}).get("sources") or {}).items():
+    for name, one in story.ensemble.sources.items() if story.ensemble else ():
         known = story.sources.get(name, {})
-        faces = sum(tally["kept"] for tally in one["boxes"].values())
+        faces = sum(boxes.kept for boxes in one.boxes.values())
         who = known.get("handle") or "-", known.get("licence") or "not stated"
-        rows.append((name, *who, f"{one['images']['kept']:,}", f"{faces:,}"))
+        rows.append((name, *who, f"{one.images.kept:,}", f"{faces:,}"))
     return rows
 
 
-def _splits(ensemble: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
+def _splits(ensemble: EnsembleCard | None) -> list[tuple[str, ...]]:
     if ensemble is None:
         return []
     return [
-        (split, f"{ensemble['splits'][split]:,}", *(f"{ensemble['faces'][split][name]:,}" for name in CLASSES))
+        (split, f"{ensemble.splits[split]:,}", *(f"{ensemble.faces[split][name]:,}" for name in CLASSES))
         for split in SPLITS
     ]
 

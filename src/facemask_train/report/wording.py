@@ -10,6 +10,9 @@ from facemask_train.eval.measures.metrics import ENOUGH_FACES, ENOUGH_IMAGES
 from facemask_train.eval.perturbations.shortcuts import MEASURABLE_FACES, MEASURABLE_IMAGES
 
 if TYPE_CHECKING:
+    from facemask_train.dataset.card import EnsembleCard
+
+if TYPE_CHECKING:
     from facemask_train.eval.measures.paired_bootstrap import Difference
 
 TOO_FEW = "too few to measure"
@@ -48,9 +51,9 @@ def rate(one: Mapping[str, Any]) -> str:
     return with_interval(one["rate"], one["interval"]) if one["measurable"] else NOT_MEASURABLE
 
 
-def who(found: Mapping[str, Any], run: Mapping[str, Any], card: Mapping[str, Any]) -> tuple[str, ...]:
+def who(found: Mapping[str, Any], run: Mapping[str, Any], card: EnsembleCard) -> tuple[str, ...]:
     """Return model, dataset, images, checkpoint and training time. The images are those of the whole ensemble."""
-    images = f"{sum(card['splits'].values()):,}"
+    images = f"{card.splits.total:,}"
     if run["kind"] == "weights":
         return found["model"], found["ensemble"], images, run["weights"]["file"], "not known"
     start = str(run["settings"]["weights"]).replace("\\", "/").rpartition("/")[2]
@@ -102,8 +105,14 @@ def _chosen(by: str, split: str) -> str:
     return "has the best F1 on these very images" if split == "val" else "has the best F1 on the val split"
 
 
-def limits(found: Mapping[str, Any], run: Mapping[str, Any], card: Mapping[str, Any]) -> list[str]:
-    """Return what has to be known before a number is believed."""
+def limits(
+    found: Mapping[str, Any], run: Mapping[str, Any], ensemble_hash: str, notes: Sequence[str] = ()
+) -> list[str]:
+    """Return what a reader has to know before trusting a number.
+
+    Args:
+        ensemble_hash, notes: of the ensemble that was scored.
+    """
     said = []
     if found["images"] < ENOUGH_IMAGES:
         said.append(f"{TOO_FEW.capitalize()}: {found['images']} images; {ENOUGH_IMAGES} or more say something.")
@@ -115,12 +124,8 @@ def limits(found: Mapping[str, Any], run: Mapping[str, Any], card: Mapping[str, 
         said.append("These are images that models are trained on: the numbers say nothing of new ones.")
     if found["split"] == "val":
         said.append("The best epoch was chosen on a validation split: on it, numbers are a little too good.")
-    if (run.get("ensemble") or {}).get("hash") != card["hash"]:
+    if (run.get("ensemble") or {}).get("hash") != ensemble_hash:
         said.append(f"{_trained_on(run)}: images that the model was trained on may be among those scored.")
-    if card.get("split_by", "file") == "file":
-        said.append(
-            "The ensemble was split by file: near-duplicates of a scored image may be among the training images."
-        )
     audit = found.get("audit")
     if audit is None:
         said.append("It was not asked about edited faces (`fmask audit`), so nothing is known of shortcuts.")
@@ -129,7 +134,7 @@ def limits(found: Mapping[str, Any], run: Mapping[str, Any], card: Mapping[str, 
             f"The shortcut rate is not measurable: {audit['shortcut_rate']['faces']} large enough faces, rightly named "
             f"when untouched; it takes {MEASURABLE_FACES} on {MEASURABLE_IMAGES} images."
         )
-    return [*said, *map(str, card.get("notes") or ())]
+    return [*said, *notes]
 
 
 def _trained_on(run: Mapping[str, Any]) -> str:

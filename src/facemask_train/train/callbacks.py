@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.errors import DataError, FmaskError
 from facemask_train.core.types import Progress
+from facemask_train.dataset.card import EnsembleCard
 from facemask_train.train.history.results import Epochs, read_rows
 from facemask_train.train.runs import duration
 from facemask_train.train.tracking.tracker import Tracker
@@ -37,7 +38,7 @@ class Run:
     """What the callbacks of one training share."""
 
     folder: Path
-    card: Mapping[str, Any]
+    card: EnsembleCard
     tracker: Tracker
     progress: Progress
     pace: Pace = field(default_factory=Pace)
@@ -84,13 +85,13 @@ def _check_loaders(run: Run, trainer: Trainer) -> None:
     for split, loader in (("train", trainer.train_loader), ("val", trainer.test_loader)):
         labels = loader.dataset.labels
         found = (len(labels), sum(len(label["cls"]) for label in labels))
-        expected = (run.card["splits"][split], sum(run.card["faces"][split].values()))
+        expected = (run.card.splits[split], run.card.faces_in(split))
         if found != expected:
             raise DataError(
                 f"{trainer.args.data}: expected {expected[0]} images with {expected[1]} faces in {split},"
                 f" the loader found {found[0]} with {found[1]}",
                 next_step=f"build the ensemble again: remove its folder, then fmask build-dataset --version "
-                f"{run.card['name']}",
+                f"{run.card.name}",
             )
 
 
@@ -104,13 +105,13 @@ def _estimate(run: Run, trainer: Trainer) -> None:
     each = seconds_per_image(model, trainer.args.imgsz, images, trainer.autocast())
     each /= max(1, trainer.world_size)
     left = trainer.epochs - trainer.start_epoch
-    epoch = run.card["splits"]["train"] + run.card["splits"]["val"] / 3  # validation is a forward pass alone
+    epoch = run.card.splits.train + run.card.splits.val / 3  # validation is a forward pass alone
     _log.info(
         "on this CPU an image takes %.0f ms a training step: about %s for %d epochs of %d images",
         each * 1000,
         duration(each * epoch * left),
         left,
-        run.card["splits"]["train"],
+        run.card.splits.train,
     )
 
 

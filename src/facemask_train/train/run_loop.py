@@ -8,7 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facemask_train.core.records import to_json
 from facemask_train.core.types import Progress
+from facemask_train.dataset.card import EnsembleCard
 from facemask_train.dataset.versions import DATA_YAML, write_trusted_yaml
 from facemask_train.model.validation import Validation, validate
 from facemask_train.train import runs
@@ -28,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 def carry_out(
-    root: Path, folder: Path, about: dict[str, Any], card: Mapping[str, Any], step: Step, progress: Progress
+    root: Path, folder: Path, about: dict[str, Any], card: EnsembleCard, step: Step, progress: Progress
 ) -> None:
     """Train from the start or the last checkpoint, score the best weights, and close the books."""
     tracker = open_tracker(
@@ -58,8 +60,8 @@ def _lineage(run: Run, ensemble: Path) -> None:
     """Say in the tracker what the run is made from."""
     names = ("ensemble.json", "data.yaml", "manifest.parquet", "groups.parquet", "problems.parquet")
     files = {name: ensemble / name for name in names if (ensemble / name).is_file()}
-    about = {key: run.card[key] for key in ("hash", "splits", "faces")}
-    run.tracker.artifact(f"ensemble-{run.card['name']}", "dataset", files, metadata=about, used=True)
+    about = {"hash": run.card.hash, "splits": to_json(run.card.splits), "faces": run.card.faces}
+    run.tracker.artifact(f"ensemble-{run.card.name}", "dataset", files, metadata=about, used=True)
 
 
 def _fit(root: Path, run: Run, about: dict[str, Any]) -> dict[str, Any]:

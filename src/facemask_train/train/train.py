@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from facemask_train.core.dist_env import dist_env
 from facemask_train.core.errors import DataError, UsageError
 from facemask_train.core.files import locked, storage_errors
 from facemask_train.core.types import Progress, no_progress
+from facemask_train.dataset.card import EnsembleCard
 from facemask_train.dataset.versions import find_ensemble, read_ensemble
 from facemask_train.model.checkpoints import check_trainer_settings, resolve_weights
 from facemask_train.model.ultralytics_compat import device_name, open_ultralytics
@@ -95,8 +95,8 @@ def train(
     start = resolve_weights(root, settings.weights, progress=progress)
     if not start.endswith((".yaml", ".yml")):
         load_model(Path(start))  # what is no checkpoint is refused before there is a run
-    folder = runs.new_run(root, name, f"{card['name']}-{Path(settings.weights).stem}")
-    _log.info("training %s on %s (%s)", folder.name, card["name"], ensemble)
+    folder = runs.new_run(root, name, f"{card.name}-{Path(settings.weights).stem}")
+    _log.info("training %s on %s (%s)", folder.name, card.name, ensemble)
     about = {
         "name": folder.name,
         "kind": "training",
@@ -140,10 +140,10 @@ def resume(
         )
     ensemble = find_ensemble(root, data or str(root / about["ensemble"]["path"]))
     card = read_ensemble(ensemble)
-    if card["hash"] != about["ensemble"]["hash"]:
+    if card.hash != about["ensemble"]["hash"]:
         raise DataError(
             f"{ensemble}: expected the ensemble {about['ensemble']['hash'][:12]} that {folder.name} was trained on,"
-            f" found {card['hash'][:12]}",
+            f" found {card.hash[:12]}",
             next_step="name the right one with --data, or start a new run: fmask train",
         )
     wanted = about["settings"]["device"] if device is None else device
@@ -171,8 +171,13 @@ def _how(settings: TrainSettings, start: str, machine: Machine, step: Step) -> d
     }
 
 
-def _trained_on(card: Mapping[str, Any], ensemble: Path, root: Path) -> dict[str, Any]:
-    return {"name": card["name"], "path": _relative(ensemble, root), "hash": card["hash"], "images": card["splits"]}
+def _trained_on(card: EnsembleCard, ensemble: Path, root: Path) -> dict[str, Any]:
+    return {
+        "name": card.name,
+        "path": _relative(ensemble, root),
+        "hash": card.hash,
+        "images": dict(card.splits.items()),
+    }
 
 
 def _adapt(about: dict[str, Any], ensemble: str, wanted: str) -> Step:
@@ -212,8 +217,8 @@ def _followed(root: Path) -> Trained:
     return Trained(folder.name, folder, folder / "weights" / "best.pt", 0, 0.0, 0.0)
 
 
-def _check_card(ensemble: Path, card: Mapping[str, Any]) -> None:
-    empty = [split for split in ("train", "val") if not card["splits"][split]]
+def _check_card(ensemble: Path, card: EnsembleCard) -> None:
+    empty = [split for split in ("train", "val") if not card.splits[split]]
     if empty:
         raise DataError(
             f"{ensemble}: expected images for {' and '.join(empty)}, found none",

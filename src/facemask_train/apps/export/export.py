@@ -16,7 +16,9 @@ from facemask_train.core.config import read_sources
 from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.core.files import digest_file, locked, read_json, recover, replacing, write_json
 from facemask_train.core.parallel import usable_cores
+from facemask_train.core.records import VersionError
 from facemask_train.core.types import Progress, no_progress
+from facemask_train.dataset.card import EnsembleCard
 from facemask_train.dataset.versions import read_ensemble
 from facemask_train.eval.audit import labels_of
 from facemask_train.eval.eval_target import Exam, Model, find_exam, find_model, open_exam, warn_of_another_ensemble
@@ -124,7 +126,7 @@ def find_checked(root: Path, model: Model, data: str | None, split: str | None) 
     if split is not None:
         return open_exam(folder, split)
     card = read_ensemble(folder)
-    return open_exam(folder, "test" if sum(card["faces"].get("test", {}).values()) else "val")
+    return open_exam(folder, "test" if card.faces_in("test") else "val")
 
 
 def inputs_of(model: Model, exam: Exam, imgsz: int, *, nms: bool) -> dict[str, Any]:
@@ -133,7 +135,7 @@ def inputs_of(model: Model, exam: Exam, imgsz: int, *, nms: bool) -> dict[str, A
     return {
         "version": EXPORT_VERSION,
         "weights": model.digest,
-        "ensemble": {"name": exam.card["name"], "hash": exam.card["hash"]},
+        "ensemble": {"name": exam.card.name, "hash": exam.card.hash},
         "split": exam.split,
         "imgsz": imgsz,
         "nms": nms,
@@ -242,7 +244,7 @@ def convert(
     about = {
         "run": name,
         "weights": model.digest,
-        "checked_on": f"{exam.card['name']} {exam.card['hash']} {exam.split}",
+        "checked_on": f"{exam.card.name} {exam.card.hash} {exam.split}",
     }
     point = chosen(model, imgsz)
     if point.chosen == "val":
@@ -288,7 +290,7 @@ def check(
 
 def _refused(name: str, model: Model, exam: Exam, apart: Parity) -> DataError:
     return DataError(
-        f"{model.folder.name} as {name} does not answer as PyTorch does, on {exam.card['name']}, {exam.split}: "
+        f"{model.folder.name} as {name} does not answer as PyTorch does, on {exam.card.name}, {exam.split}: "
         f"mAP 0.5:0.95 is {100 * apart.map_difference:+.2f} points apart (allowed {100 * parity.MAP_TOLERANCE:.1f}), a "
         f"corner {apart.box_error:.2f} px (allowed {parity.BOX_TOLERANCE:g}), and {apart.lost} of {apart.boxes} boxes "
         "are gone; nothing was written",
@@ -361,20 +363,23 @@ def rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
-def _trained_on(root: Path, model: Model) -> dict[str, Any] | None:
+def _trained_on(root: Path, model: Model) -> EnsembleCard | None:
     """Return the card of the ensemble that a model was trained on, where it is still the same."""
     trained_on = model.run.get("ensemble")
     if not trained_on:
         return None
-    card = read_json(root / trained_on["path"] / "ensemble.json")
-    return card if card is not None and card["hash"] == trained_on["hash"] else None
+    try:
+        card = EnsembleCard.load(root / trained_on["path"])
+    except (MissingError, VersionError):
+        return None
+    return card if card.hash == trained_on["hash"] else None
 
 
-def _sources(root: Path, ensemble: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
+def _sources(root: Path, ensemble: EnsembleCard | None) -> dict[str, dict[str, str]]:
     """Return handle and licence of each source of an ensemble: as fetched, else as configured."""
     configured = read_sources(root)
     found = {}
-    for name in (ensemble or {}).get("sources") or {}:
+    for name in ensemble.sources if ensemble else ():
         fetched = read_json(root / "data" / "raw" / name / "source.json") or {}
         own = configured.get(name)
         kept = {key: fetched.get(key) or getattr(own, key, "") or "" for key in ("handle", "licence")}

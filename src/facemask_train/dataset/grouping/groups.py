@@ -14,8 +14,9 @@ from typing import Literal
 from facemask_train.core.boxes import inverse, laid_over, match
 from facemask_train.core.recipe import Prefer, Recipe, Split
 from facemask_train.core.types import SPLITS, WORN_INCORRECTLY_CAUSE, Annotation, ImageRecord
+from facemask_train.dataset.card import Agreement, GroupCounts
 from facemask_train.dataset.grouping.duplicates import Pair, groups_of
-from facemask_train.dataset.grouping.label_agreement import Agreement, Copy, Member, agreements, overlap
+from facemask_train.dataset.grouping.label_agreement import Copy, Member, agreements, overlap
 from facemask_train.dataset.grouping.split import Families, families, published_split
 
 COPY_OF_WORN = f"copy-of-{WORN_INCORRECTLY_CAUSE}"
@@ -56,7 +57,7 @@ class Decisions:
     copies: tuple[Copy, ...]
     agreements: tuple[Agreement, ...]
     overlap: Mapping[str, Mapping[str, int]]
-    counts: Mapping[str, int]
+    counts: GroupCounts
     leaks: int
 
 
@@ -269,21 +270,21 @@ def _labels(member: Member) -> tuple[Annotation, ...]:
 
 def _counts(
     groups: Mapping[int, Sequence[int]], kin: Families, ties: Iterable[tuple[int, int]], copies: Sequence[Copy]
-) -> dict[str, int]:
-    """Return the figures that the card gives of the groups."""
+) -> GroupCounts:
+    """Return the figures on duplicates for the card."""
     tied = Counter(int(kin.first[index]) for index in {index for tie in ties for index in tie})
     conflicts = {copy.group for copy in copies if copy.cause == CONFLICT}
     excluded = {copy.group for copy in copies if copy.cause in (COPY_OF_WORN, WORN_INCORRECTLY_CAUSE)}
-    return {
-        "groups": len(groups),
-        "images": sum(map(len, groups.values())),
-        "largest": max(map(len, groups.values()), default=0),
-        "families": len(tied),
-        "largest_family": max(tied.values(), default=0),
-        "conflicts": len(conflicts),
-        "excluded": len(excluded),
-        "joined": kin.joined,
-    }
+    return GroupCounts(
+        groups=len(groups),
+        images=sum(map(len, groups.values())),
+        largest=max(map(len, groups.values()), default=0),
+        split_groups=len(tied),
+        largest_split_group=max(tied.values(), default=0),
+        conflicts=len(conflicts),
+        excluded=len(excluded),
+        joined=kin.joined,
+    )
 
 
 def _leaks(kept: Mapping[int, Kept], contents: _Contents) -> int:

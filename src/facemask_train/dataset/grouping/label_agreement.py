@@ -12,6 +12,7 @@ from statistics import median
 from typing import Literal
 
 from facemask_train.core.types import Annotation, ImageRecord
+from facemask_train.dataset.card import Agreement
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +47,6 @@ class Copy:
     labels: tuple[Annotation, ...] = ()
     matched: tuple[int, ...] = ()
     overlaps: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How the labels of copies of one source agree with those kept of another."""
-
-    kept: str
-    copy: str
-    images: int
-    matched: int
-    flipped: int
-    only_kept: int
-    only_copy: int
-    median_iou: float | None
 
 
 def agreements(copies: Sequence[Copy]) -> Iterator[Agreement]:

@@ -12,32 +12,12 @@ from facemask_train.core.config import Source
 from facemask_train.core.errors import ClassMapError, FmaskError
 from facemask_train.core.recipe import Recipe
 from facemask_train.core.types import CLASSES, WORN_INCORRECTLY, ImageRecord, PublishedRow, SourceReading
+from facemask_train.dataset.card import ItemCounts
 from facemask_train.dataset.grouping.groups import Fate
 from facemask_train.dataset.loading.class_sheet import save_class_sheet
 from facemask_train.dataset.loading.image_index import Catalogue
 from facemask_train.dataset.loading.validate import UNKNOWN, Problem, Rules, clean
 from facemask_train.sources.fetch import altered, source_folder
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """What came in and what became of it: `in` = kept + merged + refused; `repaired` is part of kept."""
-
-    came: int = 0
-    kept: int = 0
-    merged: int = 0
-    repaired: int = 0
-    refused: int = 0
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(*(mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)))
-
-    @property
-    def counts(self) -> tuple[int, int, int, int, int]:
-        return (self.came, self.kept, self.merged, self.repaired, self.refused)
-
-    def as_json(self) -> dict[str, int]:
-        return dict(zip(("in", "kept", "merged", "repaired", "refused"), self.counts, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +49,19 @@ class Gathered:
         for row in self.rows[path]:
             yield self.rules.problem(row, path, fate.action, fate.cause, fate.detail)
 
-    def images(self) -> Tally:
+    def images(self) -> ItemCounts:
         """Return the books of the images."""
         acts = Counter(problem.action for problem in self.problems if problem.item == "image")
         came = len(self.catalogue.facts)
-        return Tally(came, came - acts["merged"] - acts["refused"], acts["merged"], acts["repaired"], acts["refused"])
+        return ItemCounts(
+            came, came - acts["merged"] - acts["refused"], acts["merged"], acts["repaired"], acts["refused"]
+        )
 
-    def boxes(self) -> dict[str, Tally]:
+    def boxes(self) -> dict[str, ItemCounts]:
         """Return the books of the boxes, by what their class means."""
         acts = Counter((problem.label, problem.action) for problem in self.problems if problem.item == "box")
         return {
-            label: Tally(
+            label: ItemCounts(
                 self.came[label],
                 self.came[label] - acts[label, "merged"] - acts[label, "refused"],
                 acts[label, "merged"],
@@ -119,7 +101,7 @@ def check_books(name: str, gathered: Gathered, images: int, labels: int) -> None
     Raises:
         FmaskError: they differ: an image or a box went astray without a row that says why.
     """
-    books = (gathered.images().kept, sum(tally.kept for tally in gathered.boxes().values()))
+    books = (gathered.images().kept, sum(counts.kept for counts in gathered.boxes().values()))
     if books != (images, labels):
         raise FmaskError(
             f"{name}: the books say that {books} images and boxes are kept, found {(images, labels)}; this is a bug"

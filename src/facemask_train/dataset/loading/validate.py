@@ -22,11 +22,11 @@ from facemask_train.core.types import (
     PublishedRow,
     SourceReading,
 )
+from facemask_train.dataset.card import Action
 from facemask_train.dataset.loading.images import Facts
 
 UNKNOWN = "unknown"
 Worn = Literal["drop-image", "drop-box", "as-no-mask"]
-Action = Literal["repaired", "refused", "merged"]
 
 _ROUNDING = 2e-6  # of the longer side: what six decimals of a normalised box can be off by; not a defect
 EXIF_TURNS = {5: 5, 6: 3, 7: 7, 8: 1}

@@ -28,7 +28,7 @@ def difference_page(before: Holdings, after: Holdings, found: Difference) -> byt
         kicker="fmask · what changed",
         lede=_summary(found),
         opening=[html.key_figures(_figures(found))],
-        footer=f"{before.name}: {before.card['hash']}; {after.name}: {after.card['hash']}. Made by fmask diff. Images"
+        footer=f"{before.name}: {before.card.hash}; {after.name}: {after.card.hash}. Made by fmask diff. Images"
         " are told apart by their source and their path in it.",
     )
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from facemask_train.dataset.contents import page_path, read_holdings
-from facemask_train.dataset.summary import counts_of
+from facemask_train.dataset.summary import EnsembleSummary, summarize
 from facemask_train.report import html
 from facemask_train.report.dataset.duplicates_page import group_sections
 from facemask_train.report.dataset.inspect_page import inspection_page
@@ -16,10 +14,10 @@ from facemask_train.report.dataset.inspect_page import inspection_page
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The page, and the counts that it shows."""
+    """The page, and the figures that it shows."""
 
     path: Path
-    counts: Mapping[str, Any]
+    summary: EnsembleSummary
 
 
 def inspect(root: Path, version: str, *, duplicates: bool = False) -> Inspection:
@@ -35,8 +33,8 @@ def inspect(root: Path, version: str, *, duplicates: bool = False) -> Inspection
         StorageError: the page cannot be written.
     """
     held = read_holdings(root, version)
-    counts = counts_of(held)
+    summary = summarize(held)
     more = list(group_sections(root, held)) if duplicates else []
     path = page_path(root, f"{held.name}-duplicates" if duplicates else held.name)
-    html.write(path, inspection_page(held, counts, more))
-    return Inspection(path, counts)
+    html.write(path, inspection_page(held, summary, more))
+    return Inspection(path, summary)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from facemask_train.core.types import CLASSES, SPLITS
+from facemask_train.core.types import SPLITS
 from facemask_train.dataset.contents import Held, Holdings
-from facemask_train.dataset.summary import QUANTILES, share
+from facemask_train.dataset.summary import QUANTILES, EnsembleSummary, ImageCounts, share
 from facemask_train.report import html
 from facemask_train.report.dataset.thumbnails import draw, marks_of, spread
 
@@ -21,88 +21,83 @@ _BUCKETS = ((0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 9), (10, 19), (2
 _AGREED = ("images", "matched", "flipped", "only_kept", "only_copy")
 
 
-def inspection_page(held: Holdings, counts: Mapping[str, Any], more: Sequence[html.Section]) -> bytes:
+def inspection_page(held: Holdings, summary: EnsembleSummary, more: Sequence[html.Section]) -> bytes:
     """Return the page.
 
     Args:
-        counts: what `counts_of` says of it.
-        more: sections that come last.
+        more: sections to add at the end.
     """
     return html.page(
         f"What {held.name} holds",
-        [*_sections(held, counts), *more],
+        [*_sections(held, summary), *more],
         kicker="fmask · ensemble",
-        lede=str(held.card.get("description", "")),
-        opening=_opening(counts),
-        footer=f"Ensemble {held.name}, hash {counts['hash']}. Made by fmask inspect; all of it is in the ensemble's own"
+        lede=held.card.description,
+        opening=_opening(summary),
+        footer=f"Ensemble {held.name}, hash {summary.hash}. Made by fmask inspect; all of it is in the ensemble's own"
         " manifest.parquet, groups.parquet, problems.parquet and ensemble.json.",
     )
 
 
-def _opening(counts: Mapping[str, Any]) -> list[Markup]:
-    images, faces = counts["split_images"], _all_faces(counts)
-    groups = counts["groups"]
-    copies = sum(counts["copies"].values())
+def _opening(summary: EnsembleSummary) -> list[Markup]:
+    images, faces = summary.split_images, {name: summary.faces_of(name) for name in summary.classes}
+    groups = summary.groups
+    copies = sum(summary.copies.values())
     by_split = ", ".join(f"{split} {images[split]:,}" for split in SPLITS)
     figures = [
-        html.KeyFigure(f"{sum(images.values()):,}", "images", by_split),
+        html.KeyFigure(f"{images.total:,}", "images", by_split),
         html.KeyFigure(f"{sum(faces.values()):,}", "faces", f"no_mask {share(faces, 'no_mask')}"),
         html.KeyFigure(f"{copies:,}", "augmented copies", "in train alone" if copies else "none were asked for"),
-        html.KeyFigure(f"{groups['images']:,}", "published images with a copy", f"in {groups['groups']:,} groups"),
-        html.KeyFigure(f"{counts['leaks']:,}", "leaks between splits", "images of val or test with kin before them"),
+        html.KeyFigure(f"{groups.images:,}", "published images with a copy", f"in {groups.groups:,} groups"),
+        html.KeyFigure(f"{summary.leaks:,}", "leaks between splits", "images of val or test with kin before them"),
     ]
-    return [html.key_figures(figures), *([html.notes(counts["notes"])] if counts["notes"] else [])]
+    return [html.key_figures(figures), *([html.notes(summary.notes)] if summary.notes else [])]
 
 
-def _all_faces(counts: Mapping[str, Any]) -> dict[str, int]:
-    return {name: sum(counts["faces"][split][name] for split in SPLITS) for name in CLASSES}
-
-
-def _sections(held: Holdings, counts: Mapping[str, Any]) -> Iterator[html.Section]:
-    yield _classes(counts)
-    yield _sizes(counts)
-    yield _origins(counts)
-    yield _groups(counts)
-    if counts["face_edits"]:
-        yield _face_edits(counts)
-    yield _problems(counts)
+def _sections(held: Holdings, summary: EnsembleSummary) -> Iterator[html.Section]:
+    yield _classes(summary)
+    yield _sizes(summary)
+    yield _origins(summary)
+    yield _groups(summary)
+    if summary.face_edits:
+        yield _face_edits(summary)
+    yield _problems(summary)
     yield from _sheets(held)
     if sheets := sorted((held.folder / "transforms").glob("*.jpg")):
         yield _transforms(sheets)
 
 
-def _classes(counts: Mapping[str, Any]) -> html.Section:
-    faces, alone = counts["faces"], counts["faces_of_originals"]
-    rows = [(split, [faces[split][name] for name in CLASSES]) for split in SPLITS]
-    if counts["copies"]:
-        rows.insert(1, ("train, originals alone", [alone["train"][name] for name in CLASSES]))
+def _classes(summary: EnsembleSummary) -> html.Section:
+    faces, alone = summary.faces, summary.faces_of_originals
+    rows = [(split, [faces[split][name] for name in summary.classes]) for split in SPLITS]
+    if summary.copies:
+        rows.insert(1, ("train, originals alone", [alone["train"][name] for name in summary.classes]))
     told = [
         (
             split,
-            f"{counts['split_images'][split]:,}",
-            *(f"{faces[split][name]:,}" for name in CLASSES),
+            f"{summary.split_images[split]:,}",
+            *(f"{faces[split][name]:,}" for name in summary.classes),
             share(faces[split], "no_mask"),
         )
         for split in SPLITS
     ]
-    columns = ("split", "images", *CLASSES, "no_mask, share")
-    chart = html.bars(rows, CLASSES, "Faces in each split")
+    columns = ("split", "images", *summary.classes, "no_mask, share")
+    chart = html.bars(rows, summary.classes, "Faces in each split")
     return html.Section("Classes", (html.pair(chart, html.table(columns, told)),))
 
 
-def _sizes(counts: Mapping[str, Any]) -> html.Section:
-    bins, sizes = counts["size_bins"], counts["sizes"]
+def _sizes(summary: EnsembleSummary) -> html.Section:
+    bins, sizes = summary.size_histogram, summary.sizes
     chart = html.histogram(
-        [f"{edge}+" if place == len(bins["edges"]) - 1 else str(edge) for place, edge in enumerate(bins["edges"])],
-        [(name, bins[name]) for name in CLASSES],
+        [f"{edge}+" if place == len(bins.edges) - 1 else str(edge) for place, edge in enumerate(bins.edges)],
+        [(name, bins.faces[name]) for name in summary.classes],
         axis="shorter side from, px",
         caption="Faces by the shorter side of their box",
     )
-    rows = [(name, f"{sizes[name]['n']:,}", *(_px(sizes[name][key]) for key in QUANTILES)) for name in CLASSES]
+    rows = [(name, f"{sizes[name].n:,}", *map(_px, sizes[name].values)) for name in summary.classes]
     return html.Section(
         "Sizes",
         (
-            html.pair(chart, _per_image(counts)),
+            html.pair(chart, _per_image(summary)),
             html.table(("shorter side, px", "faces", *QUANTILES), rows, "p5: 5 % of the faces are smaller"),
         ),
         "In the pixels of the published image, originals alone: an augmented copy repeats its faces.",
@@ -113,8 +108,8 @@ def _px(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
 
 
-def _per_image(counts: Mapping[str, Any]) -> Markup:
-    found = {int(faces): images for faces, images in counts["faces_per_image"].items()}
+def _per_image(summary: EnsembleSummary) -> Markup:
+    found = summary.faces_per_image
     columns = [
         sum(images for faces, images in found.items() if low <= faces and (high is None or faces <= high))
         for low, high in _BUCKETS
@@ -125,14 +120,18 @@ def _per_image(counts: Mapping[str, Any]) -> Markup:
     )
 
 
-def _origins(counts: Mapping[str, Any]) -> html.Section:
-    sources, copies = counts["sources"], counts["copies"]
+def _origins(summary: EnsembleSummary) -> html.Section:
+    sources, copies = summary.sources, summary.copies
     rows = []
     for source, splits in sources.items():
         cells = [splits[split] for split in SPLITS]
         rows.append((source, *_images_and_faces(cells)))
     totals = [
-        {key: sum(splits[split][key] for splits in sources.values()) for key in ("images", "faces")} for split in SPLITS
+        ImageCounts(
+            sum(splits[split].images for splits in sources.values()),
+            sum(splits[split].faces for splits in sources.values()),
+        )
+        for split in SPLITS
     ]
     rows.append(("all originals", *_images_and_faces(totals)))
     parts = [html.table(("source", *SPLITS, "images", "faces"), rows, "In each split: images / faces")]
@@ -142,26 +141,26 @@ def _origins(counts: Mapping[str, Any]) -> html.Section:
     return html.Section("Sources", tuple(parts), "An image counts for the source that its kept copy is of.")
 
 
-def _images_and_faces(cells: list[dict[str, int]]) -> list[str]:
-    each = [f"{one['images']:,} / {one['faces']:,}" for one in cells]
-    return [*each, *(f"{sum(one[key] for one in cells):,}" for key in ("images", "faces"))]
+def _images_and_faces(cells: list[ImageCounts]) -> list[str]:
+    each = [f"{one.images:,} / {one.faces:,}" for one in cells]
+    return [*each, f"{sum(one.images for one in cells):,}", f"{sum(one.faces for one in cells):,}"]
 
 
-def _groups(counts: Mapping[str, Any]) -> html.Section:
-    groups, overlap, agreement = counts["groups"], counts["overlap"], counts["agreement"]
-    kept = "Of each, one is kept." if counts["images"]["merged"] else "None were merged: the split is as published."
+def _groups(summary: EnsembleSummary) -> html.Section:
+    groups, overlap, agreement = summary.groups, summary.overlap, summary.agreement
+    kept = "Of each, one is kept." if summary.images.merged else "None were merged: the split is as published."
     told = (
-        f"{groups['images']:,} published images are in {groups['groups']:,} groups of the same image (re-encoded,"
-        f" rescaled, cropped a little, turned or mirrored); the largest has {groups['largest']}. {kept}"
-        f" {groups['excluded']:,} groups went because one of them shows a mask worn incorrectly, and"
-        f" {groups['conflicts']:,} because their copies contradict each other."
+        f"{groups.images:,} published images are in {groups.groups:,} groups of the same image (re-encoded,"
+        f" rescaled, cropped a little, turned or mirrored); the largest has {groups.largest}. {kept}"
+        f" {groups.excluded:,} groups went because one of them shows a mask worn incorrectly, and"
+        f" {groups.conflicts:,} because their copies contradict each other."
     )
     parts = [html.paragraph(told)]
     matrix = [(one, *(f"{others[other]:,}" for other in overlap)) for one, others in overlap.items()]
     parts.append(html.table(("images of", *(f"with a copy in {name}" for name in overlap)), matrix))
     if agreement:
         rows = [
-            (f"{one['kept']} / {one['copy']}", *(f"{one[key]:,}" for key in _AGREED), _iou(one["median_iou"]))
+            (f"{one.kept} / {one.copy}", *(f"{getattr(one, key):,}" for key in _AGREED), _iou(one.median_iou))
             for one in agreement
         ]
         columns = ("kept / copy", "images", "matched", "other class", "kept alone", "copy alone", "median IoU")
@@ -174,8 +173,8 @@ def _iou(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _face_edits(counts: Mapping[str, Any]) -> html.Section:
-    edits = counts["face_edits"]
+def _face_edits(summary: EnsembleSummary) -> html.Section:
+    edits = summary.face_edits
     outcomes = sorted({outcome for kinds in edits.values() for outcome in kinds}, key=lambda one: (one != "done", one))
     rows = [
         ("none" if kind == "-" else kind, *(f"{found.get(outcome, 0):,}" for outcome in outcomes))
@@ -185,8 +184,8 @@ def _face_edits(counts: Mapping[str, Any]) -> html.Section:
     return html.Section("Edited faces", (html.table(("edit", *outcomes), rows),), lede)
 
 
-def _problems(counts: Mapping[str, Any]) -> html.Section:
-    rows = [(f"{one['item']} {one['action']}: {one['cause']}", f"{one['count']:,}") for one in counts["problems"]]
+def _problems(summary: EnsembleSummary) -> html.Section:
+    rows = [(f"{one.item} {one.action}: {one.cause}", f"{one.count:,}") for one in summary.issues]
     if not rows:
         return html.Section("Problems", (html.paragraph("Nothing was repaired, merged or refused."),))
     lede = "Every image and box that was repaired, merged or refused, by cause."
@@ -198,7 +197,9 @@ def _sheets(held: Holdings) -> Iterator[html.Section]:
         images = held.of_split(split)
         shown = spread(images, _SHOWN)
         items = [draw(held.folder / one.image, marks_of(one.labels), one.size, caption=_caption(one)) for one in shown]
-        parts = (html.legend(CLASSES), html.grid(items)) if items else (html.paragraph("This split is empty."),)
+        parts = (
+            (html.legend(held.card.classes), html.grid(items)) if items else (html.paragraph("This split is empty."),)
+        )
         lede = f"{len(shown):,} of {len(images):,} images, spread evenly over the sources, with their boxes."
         yield html.Section(f"Images of {split}", parts, lede)
 

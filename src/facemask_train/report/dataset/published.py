@@ -48,7 +48,7 @@ def _published(
     files = source_folder(root, source) / "files"
     sizes = {path: size for path in paths if (size := _size(files / path)) is not None}
     try:
-        reading = formats.read(files, held.card["inputs"]["sources"][source]["format"], sizes)
+        reading = formats.read(files, held.card.inputs.sources[source].format, sizes)
     except (FmaskError, OSError, KeyError) as error:
         log.info("%s: boxes as published are not shown (%s)", files, error)
         return

@@ -1,0 +1,120 @@
+"""Makes an ensemble's card from what a build decided and wrote, with the notes that a person should read. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from facemask_train.core.files import digest_data
+from facemask_train.core.recipe import Prefer, Recipe, Split
+from facemask_train.core.records import to_json
+from facemask_train.core.types import CLASSES, SPLITS
+from facemask_train.dataset.card import BuildInputs, EnsembleCard, IssueCount, ItemCounts, SourceCounts, SplitCounts
+from facemask_train.dataset.grouping.groups import Decisions, Kept
+from facemask_train.dataset.grouping.split import published_split
+from facemask_train.dataset.loading.load import Gathered
+from facemask_train.dataset.tables import made_with
+from facemask_train.dataset.write import Totals
+
+_ENOUGH_IMAGES = 3000  # per class: the reference project's advice for a detector like this
+_BALANCED = 0.8  # of an even share of the faces: a class with less than this is noted
+
+
+def make_card(
+    recipe: Recipe,
+    inputs: BuildInputs,
+    gathered: Mapping[str, Gathered],
+    decided: Decisions,
+    totals: Totals,
+    missing: Sequence[str],
+) -> EnsembleCard:
+    """Return the card of a build. Its hash covers what was decided, and is equal on every machine."""
+    causes = Counter((p.item, p.action, p.cause) for source in gathered.values() for p in source.problems)
+    sources = {name: SourceCounts(source.images(), source.boxes()) for name, source in gathered.items()}
+    return EnsembleCard(
+        name=recipe.name,
+        hash=digest_data([totals.decided.hexdigest(), to_json(inputs)]),
+        images_digest=totals.image_digest.hexdigest(),
+        manifest_digest=totals.manifest,
+        made_with=made_with(),
+        description=recipe.description,
+        classes=CLASSES,
+        split_by="group" if isinstance(recipe.split, Split) else "published",
+        images=sum((one.images for one in sources.values()), ItemCounts()),
+        boxes=sum((boxes for one in sources.values() for boxes in one.boxes.values()), ItemCounts()),
+        outputs=totals.outputs.total(),
+        splits=SplitCounts(**totals.outputs),
+        originals=SplitCounts(**totals.images),
+        faces={split: {name: totals.faces[split, name] for name in CLASSES} for split in SPLITS},
+        groups=decided.counts,
+        leaks=decided.leaks,
+        overlap=decided.overlap,
+        agreement=decided.agreements,
+        face_edits=_face_edits(totals),
+        notes=(*_notes(recipe, decided, totals, missing), *_balance_notes(decided.kept)),
+        sources=sources,
+        issues=tuple(IssueCount(*key, causes[key]) for key in sorted(causes)),
+        inputs=inputs,
+    )
+
+
+def _face_edits(totals: Totals) -> dict[str, dict[str, int]]:
+    """Return the outcomes of face-aware edits: by kind, how many were drawn or skipped, and why."""
+    found: dict[str, dict[str, int]] = {}
+    for (kind, outcome), count in sorted(totals.edits.items()):
+        found.setdefault(kind, {})[outcome] = count
+    return found
+
+
+def _notes(recipe: Recipe, decided: Decisions, totals: Totals, missing: Sequence[str]) -> list[str]:
+    notes = [f"Built without {name}, which was not fetched." for name in missing]
+    if isinstance(recipe.conflicts, Prefer) and recipe.conflicts.prefer in missing:
+        notes.append(
+            f"Duplicates with conflicting labels are left out, because the preferred source,"
+            f" {recipe.conflicts.prefer}, is missing."
+        )
+    unlabelled = _kept_without_faces(decided)
+    if unlabelled:
+        notes.append(
+            f"Images kept without faces although a merged duplicate has some: {unlabelled}. The labels of the source"
+            " listed first in the recipe are used."
+        )
+    if decided.counts.joined:
+        notes.append(
+            "Split groups that were in different splits until a later source connected them, and that are now in"
+            f" train: {decided.counts.joined}."
+        )
+    if recipe.split == "published":
+        unknown = sum(not published_split(one.record.path) for one in decided.kept)
+        notes += [f"Images outside of any split folder, assigned to train: {unknown}."] if unknown else []
+        empty = [split for split in SPLITS if not totals.images[split]]
+        notes += [f"The published split {split} is empty in the fetched files." for split in empty]
+    if decided.leaks:
+        notes.append(
+            "Images of val and test with a duplicate or near-duplicate in an earlier split:"
+            f" {decided.leaks} of {totals.images['val'] + totals.images['test']}. They are counted and kept; --repair"
+            " removes their duplicates from the earlier split."
+        )
+    return notes
+
+
+def _kept_without_faces(decided: Decisions) -> int:
+    kept = {copy.group for copy in decided.copies if copy.role == "kept" and not copy.labels}
+    return len({copy.group for copy in decided.copies if copy.role == "merged" and copy.labels} & kept)
+
+
+def _balance_notes(kept: Sequence[Kept]) -> list[str]:
+    """Return where the training part, without augmented copies, falls short of the reference project's advice."""
+    labels = [[label.name for label in one.record.labels] for one in kept if one.split == "train"]
+    images = Counter(name for names in labels for name in set(names))
+    faces = Counter(name for names in labels for name in names)
+    notes = [
+        f"{name} is in {images[name]:,} training images; at least {_ENOUGH_IMAGES:,} per class are recommended."
+        for name in CLASSES
+        if images[name] < _ENOUGH_IMAGES
+    ]
+    rarest = min(CLASSES, key=lambda name: faces[name])
+    share = faces[rarest] / max(1, faces.total())
+    if share < _BALANCED / len(CLASSES):
+        notes.append(f"{rarest} is {100 * share:.0f} % of the training faces; balanced classes are recommended.")
+    return notes
