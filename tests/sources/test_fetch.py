@@ -372,9 +372,10 @@ def test_a_download(
     assert one.digest == only(fetch(new_root(tmp_path / "other"), ["one"], origin=by_hand)).digest
 
 
-def test_a_download_is_made_once(root: Path, online: FakeKaggle) -> None:
+def test_a_download_is_made_once(root: Path, online: FakeKaggle, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch(root, ["one"])
     online.asked.clear()
+    refuse_to_read(monkeypatch)
     assert only(fetch(root, ["one"])).state == "up-to-date"
     assert online.asked == []
 

@@ -412,7 +412,8 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
     def install(fault: str) -> Path:
         (tmp_path / "broken" / "wandb").mkdir(parents=True)
         (tmp_path / "broken" / "wandb" / "__init__.py").write_text(_BROKEN_WANDB)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+        first = [str(tmp_path / "broken"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(first))
         monkeypatch.setenv("FAULT", fault)
         monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 1.0)
         return tmp_path / "run"
@@ -479,7 +480,7 @@ def test_a_hung_wandb_does_not_keep_the_program_from_ending(broken: Callable[[st
     """More is waiting than a pipe holds, so that a write which blocks would show."""
     folder = broken("init never returns")
     subprocess.run([sys.executable, "-c", _LEAVES, str(folder), end], check=True, timeout=120)
-    wait_for(lambda: not processes_with(f"PYTHONPATH={folder.parent / 'broken'}\0", file="environ"))
+    wait_for(lambda: not processes_with(f"PYTHONPATH={folder.parent / 'broken'}", file="environ"))
 
 
 def services_of(tracker: Tracker) -> list[int]:

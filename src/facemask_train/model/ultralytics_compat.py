@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,6 +17,13 @@ from facemask_train.core.dist_env import cores_per_process, dist_env
 from facemask_train.core.errors import UsageError
 from facemask_train.core.parallel import usable_cores
 
+TESTED = ("8.4.190", "8.4.190")
+"""The first and the last version of `ultralytics` that fmask is tested with; pyproject.toml has the same bounds.
+
+fmask overrides private methods of the package. `tests/model/ultralytics_bodies.txt` lists them, to be checked again
+before a newer version is let in.
+"""
+
 _INTEGRATIONS = ("sync", "wandb", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard")
 
 
@@ -24,6 +32,9 @@ def open_ultralytics() -> None:
 
     Its settings go to a temporary folder of this user, its messages below a warning are silenced (fmask reports
     progress itself), and checkpoints are loaded as weights only, so a checkpoint cannot run code.
+
+    Raises:
+        UsageError: the installed version is none that fmask is tested with.
     """
     home = _settings_folder()
     # Threads that spin while they wait take cores from other programs: on a busy machine a step took twice as long.
@@ -44,6 +55,9 @@ def open_ultralytics() -> None:
     from PIL import Image
 
     stock_open = Image.open
+    import ultralytics
+
+    check_version(ultralytics.__version__)
     from ultralytics.engine import trainer
     from ultralytics.utils import LOGGER, SETTINGS
 
@@ -54,6 +68,26 @@ def open_ultralytics() -> None:
     dict.__setitem__(SETTINGS, "api_key", "")
     _protect_files()
     trainer.check_amp = _is_on_cuda  # the stock check downloads a model
+
+
+def check_version(found: str) -> None:
+    """Refuse a version of `ultralytics` outside of `TESTED`.
+
+    Raises:
+        UsageError: names the version that was found, those that fmask is tested with, and the command to install one.
+    """
+    first, last = TESTED
+    if _numbers(first) <= _numbers(found) <= _numbers(last):
+        return
+    expected = f"{last}, the one" if first == last else f"{first} to {last}, those"
+    raise UsageError(
+        f"ultralytics {found}: expected version {expected} that fmask is tested with",
+        next_step=f"pip install 'ultralytics-opencv-headless=={last}'",
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)))
 
 
 def _is_on_cuda(model: Any) -> bool:
