@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -191,15 +194,17 @@ def test_a_name_server_that_never_answers(tmp_path: Path, monkeypatch: pytest.Mo
     assert "no answer from the name server for no-such-host.invalid in 0.5 s" in str(error)
 
 
-def test_a_download_is_kept_checked_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-    from threading import Thread
+WEIGHTS_SHA256 = hashlib.sha256(b"weights").hexdigest()
 
-    asked = []
+
+@pytest.fixture
+def weights_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Serve yolov5su.pt on 127.0.0.1, and list the paths that were requested."""
+    requested: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requested.append(self.path)
             self.send_response(200)
             self.send_header("Content-Length", "7")
             self.end_headers()
@@ -209,19 +214,53 @@ def test_a_download_is_kept_checked_and_not_repeated(tmp_path: Path, monkeypatch
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     open_ultralytics()
-    monkeypatch.setitem(
-        checkpoints.COCO_CHECKPOINTS, "yolov5s.pt", f"http://127.0.0.1:{server.server_port}/yolov5su.pt"
-    )
+    url = f"http://127.0.0.1:{server.server_port}/yolov5su.pt"
+    monkeypatch.setitem(checkpoints.COCO_CHECKPOINTS, "yolov5s.pt", url)
+    yield requested
+    server.shutdown()
+
+
+def pin(root: Path, text: str) -> None:
+    (root / "configs").mkdir(exist_ok=True)
+    (root / "configs/checkpoints.yaml").write_text(text)
+
+
+def test_the_first_download_prints_its_digest_and_where_to_pin_it(
+    tmp_path: Path, weights_server: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(2):
         assert Path(checkpoints.resolve_weights(tmp_path, "yolov5s.pt")).read_bytes() == b"weights"
-    assert asked == ["/yolov5su.pt"]
-    monkeypatch.setitem(checkpoints.SHA256, "yolov5su.pt", "0" * 64)
-    with pytest.raises(DataError, match="expected sha256 0000"):
+    assert weights_server == ["/yolov5su.pt"]
+    (told,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert f"{tmp_path}/configs/checkpoints.yaml, under sha256: " in told
+    pin(tmp_path, f"sha256:\n  {told.rpartition('under sha256: ')[2]}\n")  # what it says, pasted
+    caplog.set_level("INFO")
+    checkpoints.resolve_weights(tmp_path, "yolov5s.pt")
+    assert checkpoints.expected_digest(tmp_path, "yolov5su.pt")[1] == WEIGHTS_SHA256
+    assert "as pinned" in caplog.text
+
+
+def test_a_download_that_is_not_the_pinned_one_is_removed(tmp_path: Path, weights_server: list[str]) -> None:
+    pin(tmp_path, f"sha256: {{yolov5su.pt: '{'0' * 64}'}}")
+    with pytest.raises(DataError, match=f"expected sha256 0000.*checkpoints.yaml.*found {WEIGHTS_SHA256}"):
         checkpoints.resolve_weights(tmp_path, "yolov5s.pt")
+    assert weights_server == ["/yolov5su.pt"]
     assert not (tmp_path / "data/checkpoints/yolov5su.pt").exists()
-    server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("sha256: {yolov5su.pt: abc}", "64 hexadecimal digits, found 'abc'"), ("sha: {}", "under 'sha256', found None")],
+)
+def test_pins_that_are_none_are_refused_before_the_download(
+    tmp_path: Path, weights_server: list[str], text: str, says: str
+) -> None:
+    pin(tmp_path, text)
+    with pytest.raises(UsageError, match=says):
+        checkpoints.resolve_weights(tmp_path, "yolov5s.pt")
+    assert weights_server == []
 
 
 def test_a_local_file_called_yolov5s_is_taken_as_it_is(tmp_path: Path) -> None:

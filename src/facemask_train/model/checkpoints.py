@@ -6,13 +6,14 @@ Checkpoints are loaded as weights only (`ultralytics_compat.open_ultralytics` en
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from facemask_train.core.config import TrainSettings
+from facemask_train.core.config import TrainSettings, config_file, read_yaml
 from facemask_train.core.errors import DigestError, MissingError, NetworkError, UsageError, nearest
 from facemask_train.core.files import digest_file, locked, storage_errors
 from facemask_train.core.types import Progress, no_progress
@@ -21,8 +22,8 @@ _RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
 COCO_CHECKPOINTS = {f"yolov5{size}.pt": f"{_RELEASE}/yolov5{size}u.pt" for size in "nsmlx"}
 """URLs of COCO checkpoints by their YOLOv5 names. The package's YOLOv5 has an anchor-free head, hence the `u`."""
 
-SHA256: dict[str, str] = {}
-"""Expected sha256 digests by file name. The digest of a file that is not listed is logged instead of checked."""
+PINS = "checkpoints.yaml"
+"""The file in `configs/` with the expected sha256 digests, by file name, under the key `sha256`."""
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 15.0
@@ -40,6 +41,7 @@ def resolve_weights(root: Path, weights: str, *, progress: Progress = no_progres
         MissingError: there is no such file, and no COCO checkpoint of this name.
         NetworkError: the download failed.
         DigestError: the downloaded file does not have the expected digest.
+        UsageError: `configs/checkpoints.yaml` is not valid.
     """
     path = Path(weights).expanduser()
     if path.suffix in (".yaml", ".yml"):
@@ -72,24 +74,42 @@ def _model_yaml(path: Path) -> str:
 
 def _cached_download(root: Path, url: str, progress: Progress) -> Path:
     target = root / "data" / "checkpoints" / url.rpartition("/")[2]
+    pins, expected = expected_digest(root, target.name)
     with locked(target):
-        if not target.exists():
+        is_new = not target.exists()
+        if is_new:
             _download(url, target, progress)
         digest = digest_file(target)
-        expected = SHA256.get(target.name)
         if expected and expected != digest:
             target.unlink()
             raise DigestError(
-                f"{target}: expected sha256 {expected}, found {digest}; the file was removed",
+                f"{target}: expected sha256 {expected} (from {pins}), found {digest}; the file was removed",
                 next_step="run the command again, or give a local checkpoint with --weights PATH",
             )
-    _log.info(
-        "weights %s (sha256 %s, %s)",
-        target.name,
-        digest,
-        "as expected" if expected else "no expected digest to compare with",
-    )
+    if is_new and not expected:
+        message = "%s: sha256 %s, not compared with anything. To pin it, add to %s, under sha256: %s: %s"
+        _log.warning(message, target.name, digest, root / "configs" / PINS, target.name, digest)
+    else:
+        _log.info("weights %s (sha256 %s, %s)", target.name, digest, "as pinned" if expected else "not pinned")
     return target
+
+
+def expected_digest(root: Path, name: str) -> tuple[Path, str]:
+    """Return the file with the pinned digests, and the sha256 of a checkpoint in it (empty if it is not pinned).
+
+    Raises:
+        UsageError: the file has no `sha256` mapping, or the digest is not 64 hexadecimal digits.
+    """
+    path = config_file(root, PINS)
+    pins = read_yaml(path).get("sha256")
+    if not isinstance(pins, dict):
+        raise UsageError(f"{path}: expected a mapping under 'sha256', found {pins!r}", next_step="fix the file")
+    digest = str(pins.get(name, "")).lower()
+    if digest and not re.fullmatch("[0-9a-f]{64}", digest):
+        raise UsageError(
+            f"{path}: sha256: {name}: expected 64 hexadecimal digits, found {digest!r}", next_step="fix the file"
+        )
+    return path, digest
 
 
 def _download(url: str, target: Path, progress: Progress) -> None:
