@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -16,6 +17,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
+from typing import Any
 
 import pytest
 
@@ -95,6 +97,80 @@ def test_no_link_outside_the_site_leads_nowhere(name: str) -> None:
 def anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def result(name: str) -> Any:
+    return json.loads((REPO / "bench" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def prose(name: str) -> str:
+    return " ".join((REPO / name).read_text(encoding="utf-8").split())
+
+
+def test_the_leaks_of_random_splits_are_those_that_were_measured() -> None:
+    splits = result("duplicates")["splits"]
+    val, test = (splits["20 random splits of the same records, copies included"][part] for part in ("val", "test"))
+    built = splits["as built"]
+    assert (
+        f"{percent(val['mean share'])} % of the val images and {percent(test['mean share'])} % of the test images"
+        in prose("docs/versions.md")
+    )
+    assert (
+        f"{built['val']['near']} of {built['val']['images']} and {built['test']['near']} of {built['test']['images']}"
+        in prose("docs/versions.md")
+    )
+    row = " | ".join(
+        f"{percent(part['mean share'])} % ({percent(part['lowest'])} to {percent(part['highest'])})"
+        for part in (val, test)
+    )
+    assert row in prose("bench/README.md")
+    crop = result("duplicates")["copies"]["cropped by 5 % a side (beyond what is asked)"]
+    found = f"of {crop['planted']} planted copies cropped by up to 5 % a side, the groups found {crop['same']}"
+    assert found in prose("docs/versions.md")
+
+
+@pytest.mark.parametrize("recipe", ["v5", "v8"])
+def test_the_shortcut_rates_are_given_by_class(recipe: str) -> None:
+    def cell(rate: Any) -> str:
+        if not rate["measurable"]:
+            return f"not measurable, n = {rate['n']}"
+        low, high = map(percent, rate["interval"])
+        return f"{percent(rate['rate'])} % ({low} to {high}), n = {rate['n']}"
+
+    by_class = result("v5_against_v8")["models"][recipe]["shortcut_rate_by_class"]
+    (row,) = [
+        line for line in (REPO / "README.md").read_text().splitlines() if line.startswith(f"| {recipe}-like data")
+    ]
+    assert row.endswith(f"| {cell(by_class['mask'])} | {cell(by_class['no_mask'])} |")
+
+
+def test_the_rates_of_drawn_faces_are_those_that_were_measured() -> None:
+    models = result("shortcut_models")["models"]
+    bare = {name: percent(models[name]["bare_faces_unseen"]["rate"]) for name in models}
+    every = {name: percent(models[name]["shortcut_rate"]["rate"]) for name in models}
+    assert f"{bare['balanced']} to {bare['weak']} % of them" in prose("README.md")
+    assert f"a built-in shortcut {bare['two-toned']} %" in prose("README.md")
+    assert f"flipped {every['weak']} % and a good one (99) {every['balanced']} % over all faces" in prose(
+        "docs/numbers.md"
+    )
+    assert f"but {bare['weak']} and {bare['balanced']} % of bare faces alone" in prose("docs/numbers.md")
+
+
+def test_the_coverage_of_surveys_is_given_with_and_without_shift() -> None:
+    found = result("survey")
+    lowest: dict[str, float] = {}
+    for row in found["rows"]:
+        held = row["coverage"]["corrected"]
+        lowest[row["under"]] = min(held, lowest.get(row["under"], held))
+    without = lowest.pop("")
+    text = prose("docs/using.md")
+    assert f"at least {100 * without:.0f} % of the time in each of {found['cells']} cells without shift" in text
+    assert len(lowest) == 4
+    assert f"the lowest cell had {percent(min(lowest.values()))} %" in text
 
 
 def test_the_citation_is_of_this_version() -> None:

@@ -154,9 +154,9 @@ def headline_of(audit: Mapping[str, Any]) -> str:
             f"enough and rightly named when untouched; it takes {MEASURABLE_FACES} on {MEASURABLE_IMAGES}."
         )
     text = (
-        f"Of {unseen['n']:,} edits that must not change the answer and that no training image shows ({kinds}), on "
-        f"{unseen['faces']} faces, {rate(unseen)} % flipped it, and {percent(unseen['lost'] / unseen['n'])} % lost the "
-        "face."
+        f"Of {unseen['n']:,} edits that must not change the answer and that fmask draws into no training image "
+        f"({kinds}), on {unseen['faces']} faces, {rate(unseen)} % flipped it, and "
+        f"{percent(unseen['lost'] / unseen['n'])} % lost the face."
     )
     if response["measurable"]:
         text += f" A mask put on a bare face changed the answer in {rate(response)} %."
