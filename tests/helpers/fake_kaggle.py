@@ -33,7 +33,7 @@ class FakeKaggle:
     content: bytes
     handle: str = "owner/name"
     version: int = 3
-    licence: str = "CC0: Public Domain"
+    license: str = "CC0: Public Domain"
     cuts: list[int] = field(default_factory=list)
     status: dict[str, int] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_json(404, {"code": 404, "message": "Not found"})
         elif method == "GetDataset":
             self._answer_json(
-                200, {"licenseName": self.kaggle.licence, "currentVersionNumber": self.kaggle.version, "totalBytes": 1}
+                200, {"licenseName": self.kaggle.license, "currentVersionNumber": self.kaggle.version, "totalBytes": 1}
             )
         else:
             self._answer(302, b"", {"Location": f"http://127.0.0.1:{self.server.server_address[1]}/archive?sig=x"})

@@ -19,8 +19,9 @@ from facemask_train.core import files as stage_files
 from facemask_train.core.errors import DataError, DigestError, MissingError, NetworkError, StorageError, UsageError
 from facemask_train.sources import fetch as module
 from facemask_train.sources import kaggle
-from facemask_train.sources.fetch import Fetched, fetch, read_source, source_folder
+from facemask_train.sources.fetch import Fetched, fetch
 from facemask_train.sources.sample import archives
+from facemask_train.sources.source_record import read_source, source_folder
 from helpers import crash
 from helpers.fake_kaggle import FakeKaggle
 
@@ -28,13 +29,13 @@ FILES = {"images/a.jpg": b"image" * 99, "labels/a.txt": b"0 .5 .5 .1 .1\n", "lab
 MODIFIED = 1_590_110_000
 SOURCES = """
 sources:
-  one: {handle: owner/name, licence: CC0-1.0}
+  one: {handle: owner/name, license: CC0-1.0}
   two: {handle: owner/second}
   three: {handle: owner/third}
   extra: {handle: owner/extra, optional: true}
-  mine: {path: mine, licence: own, optional: true}
-  packed: {path: packed.zip, licence: own, optional: true}
-  drawn: {sample: voc, licence: CC0-1.0, optional: true}
+  mine: {path: mine, license: own, optional: true}
+  packed: {path: packed.zip, license: own, optional: true}
+  drawn: {sample: voc, license: CC0-1.0, optional: true}
 """
 
 
@@ -107,12 +108,13 @@ def test_what_is_written(root: Path, by_hand: Path, caplog: pytest.LogCaptureFix
     assert sorted(crash.tree(one.path)) == [
         *("files", "files/images", "files/images/a.jpg", "files/labels", "files/labels/a.txt", "source.json")
     ]
-    assert read_source(root, "one") == {
+    assert json.loads((one.path / "source.json").read_text()) == {
+        "version": 2,
         "name": "one",
         "origin": "name.zip",
         "handle": "owner/name",
-        "version": None,
-        "licence": "CC0-1.0",
+        "kaggle_version": None,
+        "license": "CC0-1.0",
         "digest": one.digest,
         "archive": {
             "name": "name.zip",
@@ -121,11 +123,10 @@ def test_what_is_written(root: Path, by_hand: Path, caplog: pytest.LogCaptureFix
             "modified": "2020-05-22T01:13:20+00:00",
         },
         "files": 2,
-        "bytes": 707,
+        "bytes": 509,
         "skipped": [{"name": ".DS_Store", "cause": "litter"}, {"name": "labels.cache", "cause": "runs-code"}],
-        "layout": 1,
     }
-    assert "one: left out 1 files (runs-code)" in caplog.text
+    assert "one: skipped 1 files (runs-code)" in caplog.text
 
 
 def test_a_rerun_does_nothing(root: Path, by_hand: Path) -> None:
@@ -169,7 +170,7 @@ def test_the_names_that_browsers_give(root: Path, tmp_path: Path, name: str) -> 
         (tmp_path / "hand" / other).write_bytes(b"another dataset")
     one, *_ = fetch(root, [], origin=tmp_path / "hand")
     assert one.state == "fetched"
-    assert read_source(root, "one")["origin"] == name
+    assert read_source(root, "one").origin == name
 
 
 def test_the_plain_name_goes_before_copies_and_new_copies_before_old(
@@ -178,11 +179,11 @@ def test_the_plain_name_goes_before_copies_and_new_copies_before_old(
     for number in (9, 10):
         zip_of(by_hand / f"name ({number}).zip", {"a.jpg": str(number).encode()})
     fetch(root, ["one"], origin=by_hand)
-    assert read_source(root, "one")["origin"] == "name.zip"
+    assert read_source(root, "one").origin == "name.zip"
     assert "took name.zip of name (10).zip, name (9).zip, name.zip" in caplog.text
     (by_hand / "name.zip").unlink()
     fetch(root, ["one"], origin=by_hand)
-    assert read_source(root, "one")["origin"] == "name (10).zip"
+    assert read_source(root, "one").origin == "name (10).zip"
 
 
 def test_one_archive(root: Path, by_hand: Path, tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ def test_a_damaged_archive_replaces_nothing(root: Path, by_hand: Path) -> None:
 
 def test_a_pinned_digest(root: Path, by_hand: Path) -> None:
     digest = only(fetch(root, ["one"], origin=by_hand)).digest
-    edit(root, "licence: CC0-1.0}\n  two", f"licence: CC0-1.0, digest: '{digest}'}}\n  two")
+    edit(root, "license: CC0-1.0}\n  two", f"license: CC0-1.0, digest: '{digest}'}}\n  two")
     pinned = only(fetch(root, ["one"], origin=by_hand))
     assert (pinned.state, pinned.pin) == ("up-to-date", "")
     before = crash.tree(root)
@@ -236,7 +237,7 @@ def test_a_pinned_digest(root: Path, by_hand: Path) -> None:
 
 def test_a_pin_that_what_is_there_does_not_have(root: Path, by_hand: Path) -> None:
     fetch(root, ["one"], origin=by_hand)
-    edit(root, "licence: CC0-1.0}\n  two", f"licence: CC0-1.0, digest: 'sha256:{'0' * 64}'}}\n  two")
+    edit(root, "license: CC0-1.0}\n  two", f"license: CC0-1.0, digest: 'sha256:{'0' * 64}'}}\n  two")
     with pytest.raises(DigestError):
         fetch(root, ["one"], origin=by_hand)
 
@@ -250,13 +251,13 @@ def test_a_folder_of_the_users_own(root: Path) -> None:
     assert only(fetch(root, ["mine"])).state == "fetched"
     assert only(fetch(root, ["mine"])).state == "up-to-date"
     found = read_source(root, "mine")
-    assert (found["origin"], found["handle"], found["archive"], found["licence"]) == ("mine", None, None, "own")
+    assert (found.origin, found.handle, found.archive, found.license) == ("mine", None, None, "own")
     (root / "mine/in/a.jpg").write_bytes(b"b")
     assert only(fetch(root, ["mine"])).state == "fetched"
     assert (root / "data/raw/mine/files/in/a.jpg").read_bytes() == b"b"
-    edit(root, "{path: mine, licence: own", "{path: mine, licence: MIT")
+    edit(root, "{path: mine, license: own", "{path: mine, license: MIT")
     assert only(fetch(root, ["mine"])).state == "fetched"
-    assert read_source(root, "mine")["licence"] == "MIT"
+    assert read_source(root, "mine").license == "MIT"
 
 
 def test_an_archive_of_the_users_own(root: Path) -> None:
@@ -269,8 +270,8 @@ def test_an_archive_of_the_users_own(root: Path) -> None:
     before = read_source(root, "packed")
     assert only(fetch(root, ["packed"])).state == "fetched"
     after = read_source(root, "packed")
-    assert after["digest"] == before["digest"]
-    assert after["archive"]["name"] == "packed.tar.gz"
+    assert after.digest == before.digest
+    assert after.archive.name == "packed.tar.gz"
 
 
 def test_a_path_in_the_home_folder(root: Path) -> None:
@@ -288,7 +289,7 @@ def test_a_path_that_is_not_there(root: Path) -> None:
 def test_a_path_that_holds_our_copy_or_lies_in_it(root: Path, path: str) -> None:
     (root / path).mkdir(parents=True, exist_ok=True)
     edit(root, "{path: mine", f"{{path: {path}")
-    with pytest.raises(UsageError, match="or lies in it"):
+    with pytest.raises(UsageError, match="or lies inside it"):
         fetch(root, ["mine"])
 
 
@@ -311,7 +312,7 @@ def test_a_sample(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "write_archive", write_archive)
     assert [only(fetch(root, ["drawn"])).state for _ in range(2)] == ["fetched", "up-to-date"]
     assert drawn == ["voc"]
-    assert read_source(root, "drawn")["archive"]["modified"] is None
+    assert read_source(root, "drawn").archive.modified is None
     assert only(fetch(root, ["drawn"])).pin == ""
     assert not (root / "data/raw/.downloads/drawn").exists()
 
@@ -364,11 +365,11 @@ def test_a_download(
     assert one.state == "fetched"
     assert {"one: downloading", "one: unpacking"} <= set(seen)
     found = read_source(root, "one")
-    assert (found["origin"], found["version"], found["licence"]) == ("owner/name", 3, "CC0: Public Domain")
-    assert found["archive"]["modified"] == "2020-05-22T01:11:47+00:00"
-    assert found["archive"]["name"] == "name.zip"
+    assert (found.origin, found.kaggle_version, found.license) == ("owner/name", 3, "CC0: Public Domain")
+    assert found.archive.modified == "2020-05-22T01:11:47+00:00"
+    assert found.archive.name == "name.zip"
     assert not list((root / "data/raw/.downloads").iterdir())
-    assert "a-secret-key" not in caplog.text + json.dumps(found)
+    assert "a-secret-key" not in caplog.text + (one.path / "source.json").read_text()
     assert one.digest == only(fetch(new_root(tmp_path / "other"), ["one"], origin=by_hand)).digest
 
 
@@ -386,7 +387,7 @@ def test_another_version_or_handle_is_downloaded(root: Path, online: FakeKaggle)
     assert only(fetch(root, ["one"])).state == "up-to-date"
     edit(root, "version: 3", "version: 2")
     assert only(fetch(root, ["one"])).state == "fetched"
-    assert read_source(root, "one")["version"] == 2
+    assert read_source(root, "one").kaggle_version == 2
     edit(root, "owner/name", "owner/renamed")
     with pytest.raises(NetworkError, match="owner/renamed"):
         fetch(root, ["one"])
@@ -408,7 +409,7 @@ def test_a_damaged_download_is_made_again(root: Path, online: FakeKaggle, damage
 
 
 def test_a_download_that_is_not_the_pinned_one_is_kept_for_a_new_pin(root: Path, online: FakeKaggle) -> None:
-    edit(root, "licence: CC0-1.0}\n  two", f"licence: CC0-1.0, digest: 'sha256:{'0' * 64}'}}\n  two")
+    edit(root, "license: CC0-1.0}\n  two", f"license: CC0-1.0, digest: 'sha256:{'0' * 64}'}}\n  two")
     with pytest.raises(DigestError) as caught:
         fetch(root, ["one"])
     assert not source_folder(root, "one").exists()
@@ -434,7 +435,7 @@ def test_what_a_broken_download_left_goes_when_the_source_is_there(
 def test_a_source_that_fails_leaves_those_before_it(root: Path, online: FakeKaggle) -> None:
     with pytest.raises(NetworkError, match="owner/second"):
         fetch(root, [])
-    assert read_source(root, "one")["version"] == 3
+    assert read_source(root, "one").kaggle_version == 3
 
 
 # Deaths
@@ -529,9 +530,21 @@ def test_the_real_archives(root: Path, shared: Path, tmp_path: Path) -> None:
         "aditya276": "fetched",
         "karm1a": "absent",
     }
-    assert read_source(root, "andrewmvd")["files"] == 1364
-    assert read_source(root, "aditya276")["files"] == 1594
+    assert read_source(root, "andrewmvd").files == 1364
+    assert read_source(root, "aditya276").files == 1594
     with pytest.MonkeyPatch.context() as patch:
         refuse_to_read(patch)
         assert {one.state for one in fetch(root, ["andrewmvd", "aditya276"])} == {"up-to-date"}
-    assert module.archive.digest_folder(found["aditya276"].path / "files") == found["aditya276"].digest
+    assert module.archive.digest_folder(found.aditya276.path / "files") == found.aditya276.digest
+
+
+def test_a_source_of_another_version_is_named_by_readers_and_fetched_again(root: Path, by_hand: Path) -> None:
+    one = fetch(root, ["one"], origin=by_hand)[0]
+    path = one.path / "source.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "version": 99}))
+    with pytest.raises(DataError, match="expected version 2, found 99") as caught:
+        read_source(root, "one")
+    assert caught.value.next_step == f"remove {one.path}, then: fmask fetch one"
+    assert fetch(root, ["one"], origin=by_hand)[0].state == "fetched"
+    assert json.loads(path.read_text()) == record

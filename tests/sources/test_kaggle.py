@@ -52,7 +52,7 @@ def test_a_download(fake: FakeKaggle, tmp_path: Path, capfd: pytest.CaptureFixtu
     found = kaggle.download("owner/name", tmp_path, progress=lambda *step: seen.append(step))
     assert found.path.read_bytes() == CONTENT
     assert found.path.name == "name.zip"
-    assert (found.version, found.licence) == (3, "CC0: Public Domain")
+    assert (found.version, found.license) == (3, "CC0: Public Domain")
     assert found.modified == "2020-05-22T01:11:47+00:00"
     assert seen[-1] == ("downloading", len(CONTENT), len(CONTENT))
     assert fake.of("DownloadDataset") == [{"ownerSlug": "owner", "datasetSlug": "name", "datasetVersionNumber": 3}]
@@ -165,7 +165,7 @@ def test_no_network(tmp_path: Path) -> None:
 
 REFUSALS = {
     401: (CredentialsError, "refuses the token", "~/.kaggle/kaggle.json or KAGGLE_API_TOKEN"),
-    403: (CredentialsError, "licence", "accept the licence on https://www.kaggle.com/datasets/owner/name,"),
+    403: (CredentialsError, "license", "accept the license on https://www.kaggle.com/datasets/owner/name,"),
     404: (NetworkError, "no dataset owner/name", "https://www.kaggle.com/datasets/owner/name"),
     429: (NetworkError, "too many requests", "in some minutes"),
     500: (NetworkError, "500", "try again later"),

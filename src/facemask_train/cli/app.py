@@ -1,7 +1,7 @@
 """The command line: each command parses, calls one function, and prints what it gave.
 
 Exit codes: 0 done; 1 unexpected; 2 a wrong name, option, key or value; 3 an input that cannot be used; 4 something
-that an earlier stage makes is missing; 5 Kaggle credentials or licence; 6 network; 7 disk or permission;
+that an earlier stage makes is missing; 5 Kaggle credentials or license; 6 network; 7 disk or permission;
 8 training stopped; 9 a number that was asked for was not reached; 130 interrupted.
 """
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _CODES = (
     "Exit codes: 0 done, 1 unexpected, 2 a wrong name or value, 3 an input that cannot be used, 4 an earlier stage is"
-    " missing, 5 Kaggle credentials or licence, 6 network, 7 disk or permission, 8 training stopped, 9 a number that"
+    " missing, 5 Kaggle credentials or license, 6 network, 7 disk or permission, 8 training stopped, 9 a number that"
     " was asked for was not reached, 130 interrupted."
 )
 app = typer.Typer(

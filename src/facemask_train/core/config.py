@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from facemask_train.core.errors import MissingError, UsageError, nearest
 from facemask_train.core.types import CLASSES, WORN_INCORRECTLY
@@ -42,7 +42,7 @@ class Source(Settings):
     """A built-in sample that fmask draws, in this layout."""
     version: int | None = Field(None, ge=1)
     """The Kaggle version (default: the newest)."""
-    licence: str = ""
+    license: str = Field("", validation_alias=AliasChoices("license", "licence"))
     """The license, shown in the card of the ensemble."""
     format: Literal["probe", "voc", "yolo", "coco"] = "probe"
     """The annotation format; `probe` detects it."""

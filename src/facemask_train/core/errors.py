@@ -6,7 +6,7 @@
     │   ├── DigestError       3   an archive that is not the one that was pinned
     │   └── ClassMapError     3   class ids without names: a person has to say which is which
     ├── MissingError          4   something that an earlier stage makes is not there
-    ├── CredentialsError      5   Kaggle: no token, a refused one, or a licence not yet accepted
+    ├── CredentialsError      5   Kaggle: no token, a refused one, or a license not yet accepted
     ├── NetworkError          6   no network, no answer, or an answer that is no use (404, 429, 5xx)
     ├── StorageError          7   no space, no permission, or another fmask at work on the folder
     ├── TrainingError         8   training stopped and cannot go on
@@ -64,7 +64,7 @@ class MissingError(FmaskError):
 
 
 class CredentialsError(FmaskError):
-    """Kaggle has no token from us, refuses it, or waits for its licence to be accepted."""
+    """Kaggle has no token from us, refuses it, or waits for its license to be accepted."""
 
     exit_code = 5
 

@@ -30,7 +30,7 @@ from facemask_train.dataset.plan import WRITE_VERSION, make_plan, original_image
 from facemask_train.dataset.tables import Earlier, earlier_images, write_data_yaml, write_groups, write_problems
 from facemask_train.dataset.versions import ensemble_folder
 from facemask_train.dataset.write import Totals, Workshop, write
-from facemask_train.sources.fetch import read_source, source_folder
+from facemask_train.sources.source_record import read_source, source_folder
 
 BUILD_VERSION = 3
 """Raised by hand when the same inputs and settings would give another ensemble."""
@@ -67,7 +67,7 @@ class _Order:
             (BUILD_VERSION, CATALOGUE_VERSION, WRITE_VERSION),
             self.recipe.model_dump(mode="json", exclude={"description"}),
             {
-                name: SourceInputs(read_source(self.root, name)["digest"], source.format, source.classes)
+                name: SourceInputs(read_source(self.root, name).digest, source.format, source.classes)
                 for name, source in self.sources.items()
             },
         )

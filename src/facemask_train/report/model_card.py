@@ -34,7 +34,7 @@ class Story:
         digest: the sha256 of its weights.
         imgsz: the image size it is asked at, in pixels.
         ensemble: the card of the ensemble it was trained on, None if that is no longer there.
-        sources: by name, what is known of each source: `handle` and `licence`.
+        sources: by name, what is known of each source: `handle` and `license`.
         evaluations: every `metrics.json` of it.
         exports: rows of the table of files.
         machine, exam: what the table was measured on.
@@ -176,7 +176,7 @@ def _sources(story: Story) -> list[tuple[str, ...]]:
     for name, one in story.ensemble.sources.items() if story.ensemble else ():
         known = story.sources.get(name, {})
         faces = sum(boxes.kept for boxes in one.boxes.values())
-        who = known.get("handle") or "-", known.get("licence") or "not stated"
+        who = known.get("handle") or "-", known.get("license") or "not stated"
         rows.append((name, *who, f"{one.images.kept:,}", f"{faces:,}"))
     return rows
 

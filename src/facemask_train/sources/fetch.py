@@ -1,15 +1,9 @@
-"""`fmask fetch`: brings sources into `data/raw/<name>/`. Knows where they come from, not what is in them.
+"""`fmask fetch`: puts sources into `data/raw/<name>/`. Does not read labels.
 
     data/raw/<name>/files/         the files as published
-    data/raw/<name>/source.json    what they are; written last, it means "complete"
+    data/raw/<name>/source.json    the `SourceRecord`; written last, so its presence means "complete"
 
-`source.json` holds: `name`; `origin` (Kaggle's handle, or the name of the file or folder that was given); `handle` and
-`version` (Kaggle's; the version is null where a file was given by hand); `licence`; `digest` (of the content, see
-`archive.py`); `archive` (its `name`, `bytes`, `sha256`, and `modified`, its own time in UTC; null for a folder);
-`files` and `bytes` (unpacked); `skipped` (the name and cause of each file that was left out); `layout` (the version of
-this module's output). It is the same in every rerun, so it does not say when it was fetched: its file's time does.
-
-Each source has a lock; a second command on it is refused. A download waits in `data/raw/.downloads/<name>/`.
+Each source is locked while it is fetched. Downloads are kept in `data/raw/.downloads/<name>/` until they are unpacked.
 """
 
 from __future__ import annotations
@@ -22,29 +16,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from facemask_train.core import files as stage_files
 from facemask_train.core.config import Source, pick_source, read_sources
 from facemask_train.core.errors import DataError, DigestError, MissingError, StorageError, UsageError
+from facemask_train.core.records import VersionError
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.sources import archive
 from facemask_train.sources.sample import archives
+from facemask_train.sources.source_record import ArchiveInfo, SkippedFile, SourceRecord, source_folder
 
-LAYOUT = 1
-"""Raised by hand when the same input gives another `data/raw/<name>/`: then finished ones are made again."""
-
-MARKER = "source.json"
 _PACKED = (".zip", ".tar.gz", ".tgz")
-_SHOWN = 5  # names that a message has of a folder
+_SHOWN = 5  # file names of a folder that a message lists
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """One source, after `fetch`. `digest` and `pin` are empty where it is absent.
+    """The result of `fetch` for one source. `digest` and `pin` are empty if the source is absent.
 
-    `pin` is the line to add under the source's name in configs/sources.yaml; empty where a digest is pinned already.
+    `pin` is the line to add to the source in configs/sources.yaml; empty if a digest is pinned already.
     """
 
     name: str
@@ -56,18 +48,18 @@ class Fetched:
 
 @dataclass(frozen=True)
 class _Input:
-    """An archive or a folder that lies on the disk, and what is known of it."""
+    """An archive or a folder on disk, and its metadata."""
 
     path: Path
     origin: str
-    licence: str
+    license: str
     version: int | None = None
     modified: str | None = None
 
 
 @dataclass(frozen=True)
 class _Job:
-    """A source to bring, and where to."""
+    """A source to fetch, and where to."""
 
     root: Path
     name: str
@@ -90,50 +82,19 @@ class _Job:
         self.progress(f"{self.name}: {what}", done, total)
 
 
-def source_folder(root: Path, name: str) -> Path:
-    """Return the folder that holds a fetched source."""
-    return root / "data" / "raw" / name
-
-
-def read_source(root: Path, name: str) -> dict[str, Any]:
-    """Return what `source.json` says of a fetched source.
-
-    Raises:
-        MissingError: the source is not fetched.
-        DataError: the file is damaged.
-    """
-    path = source_folder(root, name) / MARKER
-    found = stage_files.read_json(path)
-    if found is None:
-        raise MissingError(f"{path}: no such file: '{name}' is not fetched", next_step=f"fmask fetch {name}")
-    if not isinstance(found.get("digest"), str):
-        raise DataError(f"{path}: expected a digest, found none", next_step=_afresh(path.parent))
-    return found
-
-
-def altered(file: Path, found: str) -> DataError:
-    """Make the error for a file of a fetched source that is not as it was fetched."""
-    folder = next((parent for parent in file.parents if (parent / MARKER).is_file()), file.parent)
-    return DataError(f"{file}: expected the file that was fetched, found {found}", next_step=_afresh(folder))
-
-
-def _afresh(folder: Path) -> str:
-    return f"remove {folder}, then: fmask fetch {folder.name}"
-
-
 def fetch(
     root: Path, names: Sequence[str], *, origin: Path | None = None, progress: Progress = no_progress
 ) -> list[Fetched]:
-    """Bring sources into `data/raw/`; those that are there and up to date cost no request and no copy.
+    """Fetch sources into `data/raw/`. Sources that are up to date cost no request and no copy.
 
     Args:
-        names: sources of configs/sources.yaml; none stands for all of Kaggle's that are not optional.
-        origin: an archive for one source, or a folder of archives under the names that Kaggle gives them. A source
-            that is not in the folder is told of; where it was named, or none is there, it is an error.
+        names: sources from configs/sources.yaml. If empty, all Kaggle sources that are not optional.
+        origin: an archive for one source, or a folder of archives under their Kaggle names. A missing archive is
+            reported; it is an error if its source was named, or if the folder has no archive at all.
 
     Raises:
-        UsageError: an unknown name, no name where Kaggle has none, or an archive without a name that says whose it is.
-        MissingError: `origin`, or the named source's archive in it, or any archive in it, is not there.
+        UsageError: a name is unknown or missing, or it is unclear which source an archive belongs to.
+        MissingError: `origin`, or an archive in it, does not exist.
         DataError: an archive is broken, unsafe, or not the pinned one (`DigestError`).
         CredentialsError, NetworkError, StorageError: see `kaggle.download`.
     """
@@ -141,7 +102,7 @@ def fetch(
     chosen = {name: pick_source(sources, name) for name in names} or _default(sources)
     if not chosen:
         raise UsageError(
-            "expected a source's name, found none; without one Kaggle's are fetched, and configs/sources.yaml has none",
+            "expected the name of a source, found none; configs/sources.yaml has no Kaggle source to fetch by default",
             next_step=f"fmask fetch {' '.join(sources)}",
         )
     if origin is None:
@@ -173,7 +134,7 @@ def _default(sources: dict[str, Source]) -> dict[str, Source]:
 
 
 def _owner(origin: Path, sources: dict[str, Source], names: Sequence[str]) -> dict[str, Source]:
-    """Return the source whose archive has the name that Kaggle gives it."""
+    """Return the source whose Kaggle archive has this name."""
     if names:
         raise UsageError(
             f"{origin}: one archive for {len(names)} sources ({', '.join(names)})",
@@ -185,12 +146,12 @@ def _owner(origin: Path, sources: dict[str, Source], names: Sequence[str]) -> di
             return {name: sources[name]}
     raise UsageError(
         f"{origin}: expected one of Kaggle's file names ({', '.join(known)}), found '{origin.name}'",
-        next_step=f"say whose it is: fmask fetch NAME --from {origin}",
+        next_step=f"name the source: fmask fetch NAME --from {origin}",
     )
 
 
 def _found_in(folder: Path, chosen: dict[str, Source], *, named: bool) -> dict[str, Path]:
-    """Return the archive of each of Kaggle's sources that the folder has."""
+    """Return the archives of Kaggle sources in a folder, by source."""
     given = {}
     for name, source in chosen.items():
         found = _archive_in(folder, source.archive_name) if source.handle else None
@@ -199,8 +160,8 @@ def _found_in(folder: Path, chosen: dict[str, Source], *, named: bool) -> dict[s
         elif source.handle and named:
             raise MissingError(
                 f"{folder / source.archive_name}: no such file: the archive of '{name}' is not in this folder",
-                next_step=f"put it there; where it has another name: fmask fetch {name} --from THE_FILE;"
-                " an unpacked one is a source of its own: path: FOLDER in configs/sources.yaml",
+                next_step=f"put it there; if it has another name: fmask fetch {name} --from THE_FILE;"
+                " if it is unpacked, set path: FOLDER in configs/sources.yaml",
             )
     return given
 
@@ -212,13 +173,12 @@ def _none_in(folder: Path, absent: Iterable[str]) -> MissingError:
     return MissingError(
         f"{folder}: expected an archive under Kaggle's name ({', '.join(absent)}),"
         f" found {', '.join(there[:_SHOWN]) or 'nothing'}{more}",
-        next_step=f"name another folder; or, of an archive with another name, the source: "
-        f"fmask fetch NAME --from {folder / packed}",
+        next_step=f"use another folder; or, if the archive has another name: fmask fetch NAME --from {folder / packed}",
     )
 
 
 def _archive_in(folder: Path, file_name: str) -> Path | None:
-    """Return the archive of this name, or else the newest of the copies that a browser made of it."""
+    """Return the archive of this name, else the latest numbered copy that a browser made of it."""
     numbered = [(_copy_number(path.name, file_name), path) for path in sorted(folder.iterdir()) if path.is_file()]
     found = [(number, path) for number, path in numbered if number is not None]
     if not found:
@@ -230,31 +190,38 @@ def _archive_in(folder: Path, file_name: str) -> Path | None:
 
 
 def _copy_number(found: str, file_name: str) -> int | None:
-    """Return 0 for Kaggle's file name, n for a browser's n-th copy (`name (1).zip`, `name 2.zip`), None for others."""
+    """Return 0 for the Kaggle file name, n for the n-th copy of a browser (`name (1).zip`, `name 2.zip`), else None."""
     stem, suffix = map(re.escape, (file_name.removesuffix(".zip"), ".zip"))
     match = re.fullmatch(rf"{stem}(?: ?\((\d+)\)| (\d+))?{suffix}", found, re.IGNORECASE)
     return int(match[1] or match[2] or 0) if match else None
 
 
-def _is_current(job: _Job, present: dict[str, Any], local: _Input | None) -> bool:
-    """Say if what is in place is what would be brought. Without a local input it asks nobody."""
+def _is_current(job: _Job, present: SourceRecord, local: _Input | None) -> bool:
+    """Return whether fetching would give what is there already. Makes no network request."""
     source = job.source
-    if present.get("layout") != LAYOUT or not (job.target / "files").is_dir():
+    if not (job.target / "files").is_dir():
         return False
-    if present.get("handle") != source.handle or source.digest not in (None, present.get("digest")):
+    if present.handle != source.handle or source.digest not in (None, present.digest):
         return False
     if local is not None:
-        return present.get("licence") == local.licence and _same_input(present, local.path)
+        return present.license == local.license and _same_input(present, local.path)
     if source.sample is not None:
-        return present.get("origin") == job.sample_origin
-    return source.version is None or present.get("version") in (None, source.version)
+        return present.origin == job.sample_origin
+    return source.version is None or present.kaggle_version in (None, source.version)
 
 
-def _same_input(present: dict[str, Any], path: Path) -> bool:
-    known = present.get("archive")
+def _same_input(present: SourceRecord, path: Path) -> bool:
     if path.is_dir():
-        return known is None and bool(present.get("digest") == archive.digest_folder(path))
-    return known is not None and bool(known["sha256"] == stage_files.digest_file(path))
+        return present.archive is None and present.digest == archive.digest_folder(path)
+    return present.archive is not None and present.archive.sha256 == stage_files.digest_file(path)
+
+
+def _present(target: Path) -> SourceRecord | None:
+    """Return the record of what is in place; None if there is nothing, or a version that has to be fetched again."""
+    try:
+        return SourceRecord.load(target)
+    except (MissingError, VersionError):
+        return None
 
 
 # Act
@@ -264,45 +231,45 @@ def _fetch_one(job: _Job, given: Path | None, *, offline: bool) -> Fetched:
     with stage_files.locked(job.target):
         stage_files.recover(job.target)
         local = _local_input(job, given)
-        present = stage_files.read_json(job.target / MARKER)
+        present = _present(job.target)
         state: Literal["fetched", "up-to-date"] = "up-to-date"
         if present is None or not _is_current(job, present, local):
             if offline and local is None and job.source.handle:
                 return Fetched(job.name, job.target, "", "absent", "")
             present, state = _bring(job, local), "fetched"
         shutil.rmtree(job.downloads, ignore_errors=True)
-    pin = "" if job.source.digest or job.source.sample else f"digest: {present['digest']}"
-    return Fetched(job.name, job.target, present["digest"], state, pin)
+    pin = "" if job.source.digest or job.source.sample else f"digest: {present.digest}"
+    return Fetched(job.name, job.target, present.digest, state, pin)
 
 
 def _local_input(job: _Job, given: Path | None) -> _Input | None:
-    """Return the archive or folder on this machine that a source comes from, if it does.
+    """Return the local archive or folder of a source, or None if it has none.
 
     Raises:
-        MissingError: it is not there.
+        MissingError: it does not exist.
         StorageError: it cannot be read.
-        UsageError: it is a folder that holds our copy of it, or lies in it.
+        UsageError: the folder contains the target, or lies inside it.
     """
     if given is None and job.source.path is None:
         return None
     path = given or job.root / Path(job.source.path or "").expanduser()
-    mend = "check the path after --from" if given else f"mend the path of '{job.name}' in configs/sources.yaml"
+    fix = "check the path after --from" if given else f"fix the path of '{job.name}' in configs/sources.yaml"
     try:
         modified = datetime.fromtimestamp(int(path.stat().st_mtime), UTC).isoformat()
         if path.is_file():
             path.open("rb").close()
     except FileNotFoundError as error:
-        raise MissingError(f"{path}: no such file or folder", next_step=mend) from error
+        raise MissingError(f"{path}: no such file or folder", next_step=fix) from error
     except PermissionError as error:
         raise StorageError(f"{path}: cannot be read", next_step="make it readable, then run this again") from error
     here, there = path.resolve(), job.target.resolve()
     if path.is_dir() and (here in (there, *there.parents) or there in here.parents):
-        raise UsageError(f"{path}: holds {job.target}, or lies in it", next_step=mend)
-    return _Input(path, here.name, job.source.licence, modified=modified)
+        raise UsageError(f"{path}: contains {job.target}, or lies inside it", next_step=fix)
+    return _Input(path, here.name, job.source.license, modified=modified)
 
 
-def _bring(job: _Job, local: _Input | None) -> dict[str, Any]:
-    """Put a source in place from the user's own files, from what fmask draws, or from Kaggle."""
+def _bring(job: _Job, local: _Input | None) -> SourceRecord:
+    """Fetch a source from the user's own files, from the sample that fmask draws, or from Kaggle."""
     if local is not None:
         return _install(job, local)
     if job.source.sample is not None:
@@ -311,12 +278,12 @@ def _bring(job: _Job, local: _Input | None) -> dict[str, Any]:
     try:
         return _install(job, downloaded)
     except DigestError:
-        raise  # it is whole: once it is pinned, it need not be downloaded again
+        raise  # the download is complete: with a new pin it can be used as it is
     except DataError as error:
         shutil.rmtree(job.downloads, ignore_errors=True)
         raise DataError(
             f"{job.source.handle}: the download cannot be used: {error}",
-            next_step=f"run `fmask fetch {job.name}` again: it downloads afresh",
+            next_step=f"run `fmask fetch {job.name}` again: it starts a new download",
         ) from error
 
 
@@ -325,63 +292,58 @@ def _download(job: _Job) -> _Input:
 
     handle = job.source.handle or ""
     found = kaggle.download(handle, job.downloads, version=job.source.version, progress=job.report)
-    return _Input(found.path, handle, found.licence or job.source.licence, found.version, found.modified)
+    return _Input(found.path, handle, found.license or job.source.license, found.version, found.modified)
 
 
 def _draw(job: _Job) -> _Input:
-    """Draw a sample's archive. It is of this moment, so its time is not recorded."""
-
+    """Draw the archive of a sample. Its modification time is not recorded, since it is new each time."""
     assert job.source.sample is not None
     path = job.downloads / f"{job.source.sample}.zip"
     with stage_files.storage_errors(path):
         job.downloads.mkdir(parents=True, exist_ok=True)
         archives.write_archive(job.source.sample, path, progress=job.report)
-    return _Input(path, job.sample_origin, job.source.licence)
+    return _Input(path, job.sample_origin, job.source.license)
 
 
-def _install(job: _Job, found: _Input) -> dict[str, Any]:
-    """Unpack, verify, describe, and move into place."""
+def _install(job: _Job, found: _Input) -> SourceRecord:
+    """Unpack, verify, record, and move into place."""
     whole_folder = found.path.is_dir()
     packed = None if whole_folder else _describe_archive(found)
     with stage_files.replacing(job.target) as work:
         bring = archive.copy if whole_folder else archive.unpack
         contents = bring(found.path, work / "files", progress=job.report)
         _check_pin(job, found, contents)
-        description = _describe(job, found, contents, packed)
-        stage_files.write_json(work / MARKER, description)
+        record = _describe(job, found, contents, packed)
+        record.save(work)
     for cause, count in sorted(Counter(cause for _, cause in contents.skipped).items()):
-        _log.warning("%s: left out %d files (%s); %s names them", job.name, count, cause, job.target / MARKER)
-    return description
+        _log.warning("%s: skipped %d files (%s); see %s", job.name, count, cause, job.target / SourceRecord.FILE)
+    return record
 
 
-def _describe(job: _Job, found: _Input, contents: archive.Contents, packed: dict[str, Any] | None) -> dict[str, Any]:
-    return {
-        "name": job.name,
-        "origin": found.origin,
-        "handle": job.source.handle,
-        "version": found.version,
-        "licence": found.licence,
-        "digest": contents.digest,
-        "archive": packed,
-        "files": contents.files,
-        "bytes": contents.bytes,
-        "skipped": [{"name": name, "cause": cause} for name, cause in contents.skipped],
-        "layout": LAYOUT,
-    }
+def _describe(job: _Job, found: _Input, contents: archive.Contents, packed: ArchiveInfo | None) -> SourceRecord:
+    return SourceRecord(
+        name=job.name,
+        origin=found.origin,
+        handle=job.source.handle,
+        kaggle_version=found.version,
+        license=found.license,
+        digest=contents.digest,
+        archive=packed,
+        files=contents.files,
+        bytes=contents.bytes,
+        skipped=tuple(SkippedFile(name, cause) for name, cause in contents.skipped),
+    )
 
 
-def _describe_archive(found: _Input) -> dict[str, Any]:
-    return {
-        "name": found.path.name,
-        "bytes": found.path.stat().st_size,
-        "sha256": stage_files.digest_file(found.path),
-        "modified": found.modified,
-    }
+def _describe_archive(found: _Input) -> ArchiveInfo:
+    size, sha256 = found.path.stat().st_size, stage_files.digest_file(found.path)
+    return ArchiveInfo(found.path.name, size, sha256, found.modified)
 
 
 def _check_pin(job: _Job, found: _Input, contents: archive.Contents) -> None:
     if job.source.digest not in (None, contents.digest):
         raise DigestError(
             f"{found.origin}: expected the content {job.source.digest}, found {contents.digest}",
-            next_step=f"if this content is meant, configs/sources.yaml, under {job.name}: digest: {contents.digest}",
+            next_step="if you want this content, set in configs/sources.yaml,"
+            f" under {job.name}: digest: {contents.digest}",
         )

@@ -42,12 +42,12 @@ class Download:
 
     path: Path
     version: int | None
-    licence: str
+    license: str
     modified: str | None
 
 
 def page(handle: str) -> str:
-    """Return the address of a dataset's page, where a person downloads it or accepts its licence."""
+    """Return the address of a dataset's page, where a person downloads it or accepts its license."""
     return f"https://www.kaggle.com/datasets/{handle}"
 
 
@@ -59,7 +59,7 @@ def download(handle: str, folder: Path, *, version: int | None = None, progress:
         version: the dataset's version; None takes the one that is current.
 
     Raises:
-        CredentialsError: no token, a refused one, or a licence that is not accepted yet.
+        CredentialsError: no token, a refused one, or a license that is not accepted yet.
         NetworkError: no network, no answer in time, or an answer that is no use.
         StorageError: the disk has no room for the archive.
     """
@@ -269,8 +269,8 @@ def _refused(handle: str, status: int) -> FmaskError:
         return CredentialsError("Kaggle refuses the token (401)", next_step=_token_goes(handle))
     if status == 403:
         return CredentialsError(
-            f"Kaggle does not give {handle} to this account (403): its licence may not be accepted yet",
-            next_step=f"sign in, accept the licence on {page(handle)}, then run this command again",
+            f"Kaggle does not give {handle} to this account (403): its license may not be accepted yet",
+            next_step=f"sign in, accept the license on {page(handle)}, then run this command again",
         )
     if status == 404:
         return NetworkError(

@@ -29,6 +29,7 @@ from facemask_train.model.export import to_onnx, to_openvino
 from facemask_train.model.onnx_detector import STRIDE
 from facemask_train.model.validation import Predictor
 from facemask_train.report.model_card import Story, model_card
+from facemask_train.sources.source_record import SourceRecord, read_source, source_folder
 
 EXPORT_VERSION = 2
 """Raised by hand when what an export holds changes, so that earlier ones are made anew."""
@@ -376,12 +377,12 @@ def _trained_on(root: Path, model: Model) -> EnsembleCard | None:
 
 
 def _sources(root: Path, ensemble: EnsembleCard | None) -> dict[str, dict[str, str]]:
-    """Return handle and licence of each source of an ensemble: as fetched, else as configured."""
+    """Return handle and license of each source of an ensemble: as fetched, else as configured."""
     configured = read_sources(root)
     found = {}
     for name in ensemble.sources if ensemble else ():
-        fetched = read_json(root / "data" / "raw" / name / "source.json") or {}
-        own = configured.get(name)
-        kept = {key: fetched.get(key) or getattr(own, key, "") or "" for key in ("handle", "licence")}
-        found[name] = {key: str(value) for key, value in kept.items()}
+        fetched = read_source(root, name) if (source_folder(root, name) / SourceRecord.FILE).is_file() else None
+        known = [one for one in (fetched, configured.get(name)) if one is not None]
+        handle = next((one.handle for one in known if one.handle), "")
+        found[name] = {"handle": handle, "license": next((one.license for one in known if one.license), "")}
     return found

@@ -119,7 +119,7 @@ def _write(
     shutil.copy(TEMPLATES / "app.py.txt", folder / "app.py")
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     (folder / ".gitattributes").write_text("*.onnx filter=lfs diff=lfs merge=lfs -text\n", encoding="utf-8")
-    _copy_licence(folder / "LICENSE")
+    _copy_license(folder / "LICENSE")
     about = {"imgsz": imgsz, "statement": asdict(said), "inputs": dict(inputs)}
     write_json(folder / MARKER, about)
 
@@ -142,8 +142,8 @@ def _head(name: str) -> str:
     return str(yaml.safe_dump(head, sort_keys=False, allow_unicode=True))
 
 
-def _copy_licence(target: Path) -> None:
-    """Put the licence's text beside the code, from the checkout or from what was installed."""
+def _copy_license(target: Path) -> None:
+    """Put the license's text beside the code, from the checkout or from what was installed."""
     installed = [one.locate() for one in metadata.files("facemask-train") or () if one.name == "LICENSE"]
     for path in (PACKAGE.parents[1] / "LICENSE", *map(Path, map(str, installed))):
         if path.is_file():

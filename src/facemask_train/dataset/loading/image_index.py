@@ -25,7 +25,7 @@ from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.grouping.hashing import BITS, SIDE, words
 from facemask_train.dataset.loading.images import Examined, Facts, examine_bytes
-from facemask_train.sources.fetch import read_source, source_folder
+from facemask_train.sources.source_record import read_source, source_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +65,7 @@ def catalogue(root: Path, name: str, *, pool: WorkerPool, progress: Progress = n
         StorageError: the cache cannot be written, or another command is writing it.
     """
     target = root / "data" / "cache" / name
-    wanted = {"code": CATALOGUE_VERSION, "digest": read_source(root, name)["digest"]}
+    wanted = {"code": CATALOGUE_VERSION, "digest": read_source(root, name).digest}
     with locked(target):
         recover(target)
         digest, known = _remembered_in(target)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from facemask_train.core.errors import FmaskError
 from facemask_train.dataset.grouping.hashing import Fingerprint, fingerprint
-from facemask_train.sources.fetch import altered
+from facemask_train.sources.source_record import altered
 
 if TYPE_CHECKING:
     import numpy as np

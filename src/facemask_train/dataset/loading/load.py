@@ -17,7 +17,7 @@ from facemask_train.dataset.grouping.groups import Fate
 from facemask_train.dataset.loading.class_sheet import save_class_sheet
 from facemask_train.dataset.loading.image_index import Catalogue
 from facemask_train.dataset.loading.validate import UNKNOWN, Problem, Rules, clean
-from facemask_train.sources.fetch import altered, source_folder
+from facemask_train.sources.source_record import altered, source_folder
 
 
 @dataclass(frozen=True, slots=True)

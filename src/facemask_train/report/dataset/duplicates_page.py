@@ -19,7 +19,7 @@ from facemask_train.dataset.grouping.groups import CONFLICT
 from facemask_train.report import html
 from facemask_train.report.dataset.published import published_marks
 from facemask_train.report.dataset.thumbnails import SHOWN_CLASSES, Mark, draw, marks_of
-from facemask_train.sources.fetch import source_folder
+from facemask_train.sources.source_record import source_folder
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -18,7 +18,7 @@ from facemask_train.core.types import Box, PublishedRow
 from facemask_train.dataset.contents import Holdings, Member, Name
 from facemask_train.dataset.loading.images import orientation_of
 from facemask_train.report.dataset.thumbnails import Mark
-from facemask_train.sources.fetch import source_folder
+from facemask_train.sources.source_record import source_folder
 
 log = logging.getLogger(__name__)
 
