@@ -103,6 +103,31 @@ GROUPS = {
             "apps/test_prevalence.py::test_a_rate_lies_in_its_interval_and_both_within_0_and_1",
         ),
     ),
+    "split-groups": Group(
+        ("dataset/grouping/groups.py", "dataset/grouping/split.py"), ("dataset/test_split.py", "dataset/test_groups.py")
+    ),
+    "archive": Group(
+        ("sources/archive.py",),
+        ("sources/test_archive_limits.py", "sources/test_archive.py"),
+        tuple(
+            f"sources/test_archive.py::test_{name}"
+            for name in (
+                "a_folder_and_its_archives_have_one_digest",
+                "an_archive_with_more_members_than_16_bits_can_count",
+                "whatever_its_name_no_member_lands_outside",
+                "a_flipped_bit_is_noticed_or_changes_nothing",
+                "a_bomb_is_refused_before_it_is_unpacked",
+                "a_truncated_archive",
+            )
+        ),
+    ),
+    "books": Group(
+        ("dataset/build.py", "dataset/loading/load.py", "dataset/loading/validate.py"),
+        (
+            *("dataset/test_load.py", "dataset/test_validate.py", "dataset/test_build_decisions.py"),
+            "dataset/test_build.py::test_it_writes_what_a_yolo_tool_trains_on",
+        ),
+    ),
 }
 """`without`: what imports torch, or takes as long as all others together."""
 

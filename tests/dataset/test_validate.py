@@ -167,3 +167,134 @@ def test_the_books_balance_whatever_comes_in(
     for label in labels or ():
         assert 0 <= label.box.x_min < label.box.x_max <= 200
         assert 0 <= label.box.y_min < label.box.y_max <= 100
+
+
+@pytest.mark.parametrize(
+    ("corners", "cause", "detail"),
+    [
+        ((5, 20, 20, 20), "no-area", "found (5, 20, 20, 20)"),
+        ((5, 30, 20, 20), "no-area", "found (5, 30, 20, 20)"),
+        ((-20, 5, 0, 20), "outside", "found (-20, 5, 0, 20) in 200 x 100 px"),
+        ((5, -20, 20, 0), "outside", "found (5, -20, 20, 0) in 200 x 100 px"),
+        ((200, 5, 220, 20), "outside", "found (200, 5, 220, 20) in 200 x 100 px"),
+        ((5, 100, 20, 120), "outside", "found (5, 100, 20, 120) in 200 x 100 px"),
+        ((5, -20, 20, 0.5), "too-small", "found (5, -20, 20, 0.5), less than 1 px a side inside the image"),
+        ((5, 5, 5.9, 20), "too-small", "found (5, 5, 5.9, 20), less than 1 px a side inside the image"),
+        ((199.5, 5, 300, 20), "too-small", "found (199.5, 5, 300, 20), less than 1 px a side inside the image"),
+        ((5, 99.5, 20, 300), "too-small", "found (5, 99.5, 20, 300), less than 1 px a side inside the image"),
+    ],
+)
+def test_a_box_that_no_one_saw_is_refused(corners: Corners, cause: str, detail: str) -> None:
+    labels, (problem,) = one(row(corners))
+    assert labels == ()
+    assert (problem.action, problem.cause, problem.detail) == ("refused", cause, detail)
+
+
+@pytest.mark.parametrize(
+    ("corners", "kept", "cause"),
+    [
+        ((0, 0, 200, 100), (0, 0, 200, 100), ""),
+        ((5, 5, 6, 6), (5, 5, 6, 6), ""),  # one pixel is enough
+        ((-20, 5, 1, 20), (0, 5, 1, 20), "past-edge"),
+        ((199, 5, 300, 20), (199, 5, 200, 20), "past-edge"),
+        ((5, 99, 20, 101), (5, 99, 20, 100), "past-edge"),
+        # two millionths of the longer side, 0.0004, are a rounding error
+        ((-0.00039, 5, 20, 20), (0, 5, 20, 20), ""),
+        ((-0.0005, 5, 20, 20), (0, 5, 20, 20), "past-edge"),
+        ((5, 5, 20, 100.0003), (5, 5, 20, 100), ""),
+        ((5, 5, 20, 100.0005), (5, 5, 20, 100), "past-edge"),
+    ],
+)
+def test_a_box_at_the_edge_is_kept(corners: Corners, kept: Corners, cause: str) -> None:
+    labels, problems = one(row(corners))
+    assert labels == (Annotation("mask", Box(*kept)),)
+    shown = "({:g}, {:g}, {:g}, {:g})".format(*corners)
+    said = [("repaired", cause, f"found {shown} in 200 x 100 px")] if cause else []
+    assert [(problem.action, problem.cause, problem.detail) for problem in problems] == said
+
+
+def test_boxes_are_the_same_to_a_thousandth_of_a_pixel() -> None:
+    for least, same in ((0.0004, True), (0.001, False)):
+        labels, problems = one(row((5, 5, 20, 20)), row((5, 5, 20, 20 + least), number=2))
+        assert labels is not None
+        assert (len(labels), len(problems)) == ((1, 1) if same else (2, 0))
+    labels, problems = one(row((5, 5, 20, 20)), row((50, 5, 70, 20), number=2), row((50, 5, 70, 20), number=3))
+    assert told(problems) == [("box", "refused", "duplicate", 3)]
+
+
+def test_a_row_says_what_its_class_means() -> None:
+    found = rules()
+    assert [found.meaning(row(None, name)) for name in ("with", "without", "askew", "cat")] == [
+        *("mask", "no_mask", "worn_incorrectly", "unknown")
+    ]
+    assert found.meaning(row(None, cause="unknown-class")) == "unknown"
+    assert found.meaning(row(None, cause="not-a-number")) == "mask"
+    assert found.problem(row(None, "without", number=4), "b.png", "merged", "copy", "of c") == Problem(
+        "s", "b.png", "box", "merged", "copy", "of c", "a.xml", 4, "no_mask", "without"
+    )
+    assert Problem("s", "b.png", "image", "refused", "x") == Problem(
+        *("s", "b.png", "image", "refused", "x"), detail="", file="", number=0, label="", published=""
+    )
+
+
+def test_an_unknown_class_names_those_that_are_known() -> None:
+    _, (problem,) = one(row((5, 5, 20, 20), "cat"))
+    assert (problem.cause, problem.detail, problem.label) == (
+        *("unknown-class", "found 'cat', known: with, without, askew", "unknown"),
+    )
+
+
+def test_a_refused_images_rows_keep_their_own_cause_but_not_that_of_its_size() -> None:
+    broken = Facts("a.png", "00", cause="truncated", detail="cut")
+    rows = (row(None, number=1, cause="no-image-size"), row((5, 5, 20, 20), "askew", number=2))
+    _, problems = one(*rows, facts=broken)
+    assert told(problems)[1:] == [("box", "refused", "in-refused-image", 1), ("box", "refused", "in-refused-image", 2)]
+    assert [problem.detail for problem in problems] == ["cut", "truncated", "truncated"]
+
+
+def test_an_images_own_cause_comes_before_its_annotations() -> None:
+    broken = Facts("a.png", "00", cause="truncated", detail="cut")
+    assert told(one(cause="no-label-file", facts=broken)[1]) == [("image", "refused", "truncated", 0)]
+    worn = row((5, 5, 20, 20), "askew", number=3)
+    assert told(one(worn, cause="bad-xml")[1])[0] == ("image", "refused", "bad-xml", 0)
+    assert told(one(worn, declared=(300, 100))[1])[0] == ("image", "refused", "size-mismatch", 0)
+    assert one(worn, row((50, 5, 70, 20), "askew", number=7))[1][0].detail == "in row 3, 7"
+
+
+def test_a_declared_size_may_be_that_of_the_file_or_of_what_is_shown() -> None:
+    turned = Facts("a.png", "00", 100, 200, (200, 100), 6, ".jpg", ("exif-orientation",))
+    for declared, sound in (((100, 200), True), ((200, 100), True), ((100, 100), False), (None, True)):
+        labels, problems = one(row((10, 20, 40, 60)), facts=turned, declared=declared)
+        assert (labels is not None) is sound
+        assert sound or problems[0].detail == "annotated as (100, 100), found (100, 200)"
+
+
+def test_a_turned_box_past_the_edge_has_both_causes_and_a_bad_one_only_its_own() -> None:
+    turned = Facts("a.png", "00", 100, 200, (200, 100), 6, ".jpg", ("exif-orientation",))
+    _, problems = one(
+        row((10, 20, 40, 120)), row(None, number=2, cause="wrong-columns"), facts=turned, declared=(200, 100)
+    )
+    assert told(problems)[1:] == [
+        ("box", "repaired", "exif-turned+past-edge", 1),
+        ("box", "refused", "wrong-columns", 2),
+    ]
+
+
+def test_several_repairs_of_an_image_are_one_problem() -> None:
+    mended = Facts("a.png", "00", 200, 100, (200, 100), extension=".png", repairs=("bytes-after-end", "palette"))
+    assert told(one(facts=mended)[1]) == [("image", "repaired", "bytes-after-end+palette", 0)]
+
+
+def test_images_keep_their_order_and_rows_of_refused_ones_are_not_labels() -> None:
+    reading = SourceReading(
+        tuple(
+            PublishedImage(f"{name}.png", (row((5, 5, 20, 20)), row(None, number=2, cause="x")), cause)
+            for name, cause in (("b", ""), ("c", "no-label-file"), ("a", ""))
+        )
+    )
+    found = clean(reading, {f"{name}.png": FACTS for name in "abc"}, rules())
+    assert [record.path for record in found.records] == ["b.png", "a.png"]
+    assert {path: [one.number for one in rows] for path, rows in found.rows.items()} == {"b.png": [1], "a.png": [1]}
+    assert [(one.image, one.item, one.number) for one in found.problems] == [
+        *(("b.png", "box", 2), ("c.png", "image", 0), ("c.png", "box", 1), ("c.png", "box", 2), ("a.png", "box", 2))
+    ]

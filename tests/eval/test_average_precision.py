@@ -252,6 +252,10 @@ def test_how_coarse_the_101_recalls_are_by_hand() -> None:
     one = flat(1, labels, found)
     assert coarseness(rank(one, match(one, overlaps(one)), 0)).tolist() == pytest.approx([2 / 3 / 101 / 12**0.5] * 10)
     assert coarseness(rank(one, match(one, overlaps(one)), 1)).tolist() == [0.0] * 10
+    late = flat(1, labels, [(0, 0, FAR, 0.9), (0, 0, BOX, 0.8), (0, 0, FAR, 0.7), (0, 0, FAR, 0.6)])
+    assert coarseness(rank(late, match(late, overlaps(late)), 0)).tolist() == pytest.approx(
+        [1 / 2 / 101 / 12**0.5] * 10
+    )
 
 
 def test_many_resamples_are_each_as_one_alone() -> None:

@@ -384,7 +384,7 @@ def _readable(source: Path) -> Iterator[None]:
     try:
         yield
     except _BROKEN as error:
-        raise _refusal(source, f"{broken} ({error or type(error).__name__})") from error
+        raise _refusal(source, f"{broken} ({str(error) or type(error).__name__})") from error
     except PermissionError as error:
         _unreadable(error)
     except OSError as error:

@@ -1,0 +1,328 @@
+"""What a build decides before it writes: sources, names, books and splits, on records written by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facemask_train.core.config import parse
+from facemask_train.core.errors import DataError, FmaskError, MissingError, StorageError, UsageError
+from facemask_train.core.parallel import WorkerPool
+from facemask_train.core.recipe import Recipe
+from facemask_train.core.types import Annotation, Box, ImageRecord
+from facemask_train.dataset import build as module
+from facemask_train.dataset.grouping.groups import Decisions, Fate, Kept
+from facemask_train.dataset.grouping.label_agreement import Copy, Member
+from facemask_train.dataset.loading.image_index import Catalogue
+from facemask_train.dataset.loading.images import Facts
+from facemask_train.dataset.loading.load import Gathered, Tally
+from facemask_train.dataset.loading.validate import Problem, Rules
+from facemask_train.sources.fetch import fetch
+from helpers.records import is_fixed, records
+from helpers.worlds import make_root, write
+
+ALONE = WorkerPool(workers=1)
+FACE = Annotation("mask", Box(1, 1, 9, 9))
+NOTHING = Decisions((), (), (), (), {}, {}, 0)
+
+
+def recipe(**changes: object) -> Recipe:
+    return parse(Recipe, {"name": "tiny", "sources": ["first", "second"], **changes}, where="test")
+
+
+# ---- sources and names ----
+
+
+def fetched(root: Path, *names: str) -> Path:
+    make_root(root, images=1)
+    fetch(root, list(names))
+    return root
+
+
+def test_all_sources_are_used_in_the_recipes_order(tmp_path: Path) -> None:
+    root = fetched(tmp_path, "first", "second")
+    sources, missing = module._sources(root, recipe(sources=["second", "first"]), {}, allow_missing=False)
+    assert (list(sources), missing) == (["second", "first"], ())
+    assert sources["second"].classes == {"masked": "mask", "bare": "no_mask"}
+
+
+def test_a_class_map_goes_before_that_of_the_sources(tmp_path: Path) -> None:
+    root = fetched(tmp_path, "first", "second")
+    sources, _ = module._sources(root, recipe(), {"second": {"0": "no_mask"}}, allow_missing=False)
+    assert sources["second"].classes == {"0": "no_mask"}
+    assert sources["first"].classes["mask"] == "mask"
+    with pytest.raises(UsageError, match="thrid"):
+        module._sources(root, recipe(), {"thrid": {"0": "no_mask"}}, allow_missing=False)
+
+
+def test_a_missing_source_stops_unless_it_may_be_left_out(tmp_path: Path) -> None:
+    root = fetched(tmp_path, "first")
+    with pytest.raises(MissingError, match="found no second") as caught:
+        module._sources(root, recipe(), {}, allow_missing=False)
+    assert caught.value.next_step == "fmask fetch second (or leave out what is missing: --allow-missing)"
+    sources, missing = module._sources(root, recipe(), {}, allow_missing=True)
+    assert (list(sources), missing) == (["first"], ("second",))
+
+
+@pytest.mark.parametrize("allow_missing", [False, True])
+def test_without_any_source_there_is_nothing_to_build(tmp_path: Path, allow_missing: bool) -> None:
+    root = make_root(tmp_path, images=1)
+    with pytest.raises(MissingError, match="found no first, second") as caught:
+        module._sources(root, recipe(), {}, allow_missing=allow_missing)
+    assert caught.value.next_step == "fmask fetch first second"
+
+
+@pytest.mark.parametrize(
+    ("missing", "repair", "name"),
+    [
+        ((), False, "tiny"),
+        (("second",), False, "tiny-without-second"),
+        (("first", "second"), False, "tiny-without-first-second"),
+        ((), True, "tiny-repaired"),
+        (("second",), True, "tiny-without-second-repaired"),
+    ],
+)
+def test_an_ensemble_is_named_after_what_it_is(missing: tuple[str, ...], repair: bool, name: str) -> None:
+    found = module._as_asked(recipe(split="published", leaks="keep"), ("first",), missing, repair=repair)
+    assert (found.name, found.sources, found.leaks) == (name, ("first",), "remove" if repair else "keep")
+
+
+def test_what_has_no_leaks_is_not_repaired() -> None:
+    for plain in (recipe(), recipe(split="published")):
+        with pytest.raises(UsageError, match="--repair: expected a recipe with leaks: keep, found tiny"):
+            module._as_asked(plain, ("first",), (), repair=True)
+        assert module._as_asked(plain, ("first",), (), repair=False).name == "tiny"
+
+
+# ---- the books ----
+
+
+def facts(path: str, cause: str = "") -> Facts:
+    return Facts(path, f"{path}-digest", 96, 64, (96, 64), extension=".png", cause=cause)
+
+
+def record(path: str, faces: int = 1, source: str = "first") -> ImageRecord:
+    return ImageRecord(source, path, f"{path}-digest", 96, 64, (FACE,) * faces)
+
+
+def gathered(*found: Facts, records: tuple[ImageRecord, ...] = (), problems: tuple[Problem, ...] = ()) -> Gathered:
+    images = Catalogue(
+        found,
+        np.arange(4 * len(found), dtype=np.uint64).reshape(-1, 4),  # type: ignore[arg-type]
+        np.arange(len(found), dtype=np.uint8).reshape(-1, 1, 1),
+    )
+    came = {"mask": sum(len(one.labels) for one in records)}
+    return Gathered(images, records, {one.path: () for one in records}, problems, Rules("first", {}, "drop-box"), came)
+
+
+def refused(path: str, item: str = "image", action: str = "refused") -> Problem:
+    return Problem("first", path, item, action, "no-label-file")  # type: ignore[arg-type]
+
+
+def test_members_are_the_images_that_can_be_read() -> None:
+    """With their record, or why they have none: repairs, and boxes that were refused, say nothing of an image."""
+    source = gathered(
+        *(facts("a.png"), facts("b.png", "truncated"), facts("c.png"), facts("d.png"), facts("e.png")),
+        records=(record("d.png"), record("a.png")),
+        problems=(refused("c.png"), refused("d.png", action="repaired"), refused("a.png", item="box")),
+    )
+    assert list(module._members("first", source)) == [
+        Member("first", "a.png", "a.png-digest", record("a.png"), ""),
+        Member("first", "c.png", "c.png-digest", None, "no-label-file"),
+        Member("first", "d.png", "d.png-digest", record("d.png"), ""),
+        Member("first", "e.png", "e.png-digest", None, ""),
+    ]
+
+
+def test_pairs_are_sought_among_the_images_that_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, object] = {}
+
+    def find(hashes: np.ndarray, thumbnail: object, digests: list[str], settings: object, **_: object) -> list[object]:
+        shown = [int(thumbnail(place)[0, 0]) for place in range(len(digests))]  # type: ignore[operator]
+        seen.update(hashes=hashes[:, 0].tolist(), shown=shown, digests=digests)
+        return []
+
+    monkeypatch.setattr(module, "find_pairs", find)
+    sources = {
+        "first": gathered(facts("a.png"), facts("b.png", "truncated"), facts("c.png")),
+        "second": gathered(facts("d.png", "truncated"), facts("e.png")),
+    }
+    order = module._Order(Path(), recipe(), {}, (), ALONE, lambda *_: None)
+    assert module._pairs(order, sources) == []
+    assert seen == {
+        "hashes": [0, 8, 4],
+        "shown": [0, 2, 1],
+        "digests": ["a.png-digest", "c.png-digest", "e.png-digest"],
+    }
+
+
+def kept(path: str, split: str = "train", source: str = "first", faces: int = 1) -> Kept:
+    return Kept(record(path, faces, source), split, "x")
+
+
+def test_the_groups_decisions_are_entered_source_by_source() -> None:
+    one, two = record("a.png", 2), record("b.png", 3)
+    source = replace(gathered(facts("a.png"), facts("b.png"), records=(one, two)), came={})
+    source = replace(source, came={"mask": 2})
+    member = Member("first", "b.png", "x", two, "")
+    other = replace(member, source="second", path="a.png")
+    decided = replace(
+        NOTHING,
+        kept=(kept("a.png", faces=2), kept("z.png", source="second", faces=7)),
+        fates=(Fate(member, "merged", "copy", "of a.png"), Fate(other, "refused", "copy", "")),
+    )
+    (found,) = module._after({"first": source}, decided).values()
+    assert found.images() == Tally(2, 1, 1, 0, 0)
+    assert [(entry.image, entry.action) for entry in found.problems] == [("b.png", "merged")]
+    for astray in (replace(decided, kept=()), replace(decided, fates=())):
+        with pytest.raises(FmaskError, match="this is a bug"):
+            module._after({"first": source}, astray)
+
+
+# ---- splits ----
+
+FOLDERS = ("train/1.png", "valid/2.png", "test/3.png")
+SPLITS = ("train", "val", "test")
+
+
+def decided(*splits: str, leaks: int = 0, paths: tuple[str, ...] = FOLDERS) -> Decisions:
+    return replace(NOTHING, kept=tuple(kept(paths[SPLITS.index(one)], one) for one in splits), leaks=leaks)
+
+
+@pytest.mark.parametrize(
+    ("changes", "given"),
+    [
+        ({}, decided(*SPLITS)),
+        ({"split": {"train": 1, "val": 0, "test": 0}}, decided("train")),
+        ({"split": {"train": 0.5, "val": 0.5, "test": 0}}, decided("train", "val")),
+        ({"split": "published"}, decided("train")),  # it has no more
+        ({"split": "published"}, decided("train", "test")),
+        ({"split": "published", "leaks": "keep"}, decided("train", "val", leaks=3)),
+    ],
+)
+def test_what_can_be_built(changes: dict[str, object], given: Decisions) -> None:
+    module._check(recipe(**changes), {}, given)
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "said"),
+    [
+        ({}, decided("train", "val"), "expected images for test, found none (2 of 5 images can be used)"),
+        ({}, decided("val"), "expected images for train, test, found none (1 of 5"),
+        ({"split": {"train": 0.5, "val": 0.5, "test": 0}}, decided("train"), "expected images for val, found none"),
+        ({"split": "published"}, decided("val", "test"), "expected images for train, found none"),
+        ({"split": "published"}, decided(), "expected images for train, found none (0 of 5"),
+        (
+            {"split": "published"},
+            decided("train", paths=("a/1.png",)),
+            "expected images in folders called train, valid or test, found none",
+        ),
+    ],
+)
+def test_what_lacks_a_split_is_refused(changes: dict[str, object], given: Decisions, said: str) -> None:
+    sources = {
+        "first": gathered(facts("1.png"), facts("2.png"), facts("3.png")),
+        "second": gathered(facts("4.png"), facts("5.png", "truncated")),
+    }
+    with pytest.raises(DataError) as caught:
+        module._check(recipe(**changes), sources, given)
+    assert f"ensemble tiny: {said}" in str(caught.value)
+
+
+def test_a_copy_in_two_splits_is_a_bug() -> None:
+    for changes in ({}, {"split": "published"}):
+        with pytest.raises(FmaskError, match="2 images have a copy in two splits; this is a bug"):
+            module._check(recipe(**changes), {}, decided(*SPLITS, leaks=2))
+
+
+# ---- what is written ----
+
+
+def test_where_the_kept_image_of_each_group_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "original_image", lambda one, found: f"{one.split}/{found.path}")
+    members = [Member("first", path, "x", record(path), "") for path in ("a.png", "b.png", "c.png")]
+    copies = (
+        Copy(0, members[0], "kept", "", 0, 1.0, (), (), ()),
+        Copy(0, members[1], "merged", "copy", 0, 1.0, (), (), ()),
+        Copy(1, replace(members[2], source="second"), "kept", "", 0, 1.0, (), (), ()),
+    )
+    given = replace(NOTHING, kept=(kept("a.png"), kept("c.png"), kept("c.png", "test", "second")), copies=copies)
+    by_path = {path: facts(path) for path in ("a.png", "b.png", "c.png")}
+    assert module._kept_images(given, {"first": by_path, "second": by_path}) == {
+        ("first", "a.png"): "train/a.png",
+        ("second", "c.png"): "test/c.png",
+    }
+
+
+# ---- the whole ----
+
+
+def test_a_build_is_made_once_and_says_what_it_took_over(tmp_path: Path) -> None:
+    make_root(tmp_path, images=1, recipe={"split": {"train": 1, "val": 0, "test": 0}})
+    fetch(tmp_path, ["first"])
+    seen: list[str] = []
+
+    def build(**changes: object) -> module.Built:
+        asked = {"allow_missing": True, "pool": ALONE, "progress": lambda what, *_: seen.append(what)}
+        return module.build(tmp_path, "tiny", **asked | changes)  # type: ignore[arg-type]
+
+    first = build()
+    assert first.path.name == "tiny-without-second"
+    assert (first.up_to_date, first.taken_over) == (False, 0)
+    assert seen
+    assert (first.card["images"]["in"], first.card["images"]["kept"], first.card["outputs"]) == (1, 1, 1)
+    seen.clear()
+    again = build()
+    assert (again.path, again.up_to_date, again.taken_over, seen) == (first.path, True, 0, [])
+    assert again.card == first.card
+    make_root(tmp_path, images=1, recipe={"split": {"train": 1, "val": 0, "test": 0}, "worn_incorrectly": "drop-box"})
+    other = build()
+    assert (other.up_to_date, other.taken_over) == (False, 1)
+    with pytest.raises(MissingError):
+        build(allow_missing=False)
+    with pytest.raises(UsageError, match="--repair"):
+        build(repair=True)
+
+
+def test_transforms_are_drawn_from_training_images_with_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_root(tmp_path, images=1)
+    fetch(tmp_path, ["first"])
+    copies = {"seed": 3, "copies": {"flip": [{"do": "mirror"}]}}
+    shown: list[str] = []
+    monkeypatch.setattr(module, "_reduced", lambda files, one, found: shown.append(f"{files.name}/{one.path}"))
+    monkeypatch.setattr(module, "examples_of", lambda images, steps, seed: images)
+    monkeypatch.setattr(module, "transform_sheet", lambda examples, path, title: shown.append(path.name))
+    order = module._Order(tmp_path, recipe(), {}, (), ALONE, lambda *_: None)
+    settings = type("Settings", (), copies)
+    paths = [f"{number:02}.png" for number in range(60)]
+    given = replace(
+        NOTHING,
+        kept=(kept("test.png", "test"), kept("empty.png", faces=0), *(kept(path) for path in paths)),
+    )
+    module._draw_transforms(order, settings, tmp_path, {"first": {path: facts(path) for path in paths}}, given)  # type: ignore[arg-type]
+    assert shown == [*(f"files/{path}" for path in paths[:48]), "flip.jpg"]
+
+
+def test_a_source_that_changes_meanwhile_stops_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_root(tmp_path, images=1, recipe={"sources": ["first"], "split": {"train": 1, "val": 0, "test": 0}})
+    fetch(root, ["first"])
+    make_card = module.make_card
+
+    def change_meanwhile(*given: object) -> object:
+        write(root / "data/raw/first", {"source.json": (root / "data/raw/first/source.json").read_text().replace(
+            module.read_source(root, "first")["digest"], "sha256:other"
+        )})  # fmt: skip
+        return make_card(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "make_card", change_meanwhile)
+    with pytest.raises(StorageError, match="fetched anew while tiny was built"):
+        module.build(root, "tiny", pool=ALONE)
+    assert not (root / "data/ensembles/tiny").exists()
+
+
+def test_records_are_fixed() -> None:
+    assert {module.Built} <= set(records(module))
+    assert all(map(is_fixed, records(module)))

@@ -1,0 +1,284 @@
+"""The books: what came in is kept, merged or refused, image by image and box by box; and what a class map means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facemask_train.core.config import Source
+from facemask_train.core.errors import ClassMapError, DataError, FmaskError
+from facemask_train.core.recipe import Recipe
+from facemask_train.core.types import Annotation, Box, ImageRecord, PublishedImage, PublishedRow, SourceReading
+from facemask_train.dataset.grouping.groups import Fate
+from facemask_train.dataset.grouping.label_agreement import Member
+from facemask_train.dataset.loading import load, validate
+from facemask_train.dataset.loading.image_index import Catalogue
+from facemask_train.dataset.loading.images import Facts
+from facemask_train.dataset.loading.load import Gathered, Tally, check_books
+from facemask_train.dataset.loading.validate import Problem, Rules, clean
+from helpers.records import is_fixed, records
+from helpers.worlds import image, write
+
+RULES = Rules("s", {"with": "mask", "without": "no_mask", "askew": "worn_incorrectly"}, "drop-image")
+FACE = Annotation("mask", Box(1, 1, 9, 9))
+
+
+def facts(path: str, **changes: object) -> Facts:
+    return Facts(path, "00", width=96, height=64, stored=(96, 64), extension=".png", **changes)  # type: ignore[arg-type]
+
+
+def catalogue(*found: Facts) -> Catalogue:
+    return Catalogue(found, np.zeros((len(found), 4), np.uint64), np.zeros((len(found), 1, 1), np.uint8))  # type: ignore[arg-type]
+
+
+def row(name: str, number: int = 1, *, file: str = "a.xml") -> PublishedRow:
+    return PublishedRow(file, number, name, (1.0, 1.0, 9.0, 9.0))
+
+
+def problem(path: str, action: str, cause: str = "x", label: str = "") -> Problem:
+    return Problem("s", path, "box" if label else "image", action, cause, label=label)  # type: ignore[arg-type]
+
+
+# ---- tallies ----
+
+
+def test_tallies_add_up_field_by_field() -> None:
+    assert Tally(10, 6, 3, 2, 1) + Tally(1, 1, 0, 1, 0) == Tally(11, 7, 3, 3, 1)
+    assert Tally() == Tally(0, 0, 0, 0, 0)
+    assert Tally(10, 6, 3, 2, 1).counts == (10, 6, 3, 2, 1)
+    assert Tally(10, 6, 3, 2, 1).as_json() == {"in": 10, "kept": 6, "merged": 3, "repaired": 2, "refused": 1}
+
+
+def books(*problems: Problem, images: int = 6, **came: int) -> Gathered:
+    return Gathered(catalogue(*(facts(f"{i}.png") for i in range(images))), (), {}, problems, RULES, came)
+
+
+def test_the_books_of_images_by_hand() -> None:
+    """Of 6 images 2 were merged and 1 refused; 2 were repaired and kept. Problems of boxes count for nothing."""
+    found = books(
+        *(problem("0.png", "merged"), problem("1.png", "merged"), problem("2.png", "refused")),
+        *(problem("3.png", "repaired"), problem("4.png", "repaired"), problem("5.png", "refused", label="mask")),
+    )
+    assert found.images() == Tally(came=6, kept=3, merged=2, repaired=2, refused=1)
+
+
+def test_the_books_of_boxes_by_hand() -> None:
+    found = books(
+        *(problem("0.png", "merged", label="mask"), problem("0.png", "merged", label="mask")),
+        *(problem("1.png", "refused", label="mask"), problem("1.png", "repaired", label="mask")),
+        *(problem("1.png", "refused", label="no_mask"), problem("2.png", "refused", label="unknown")),
+        problem("3.png", "refused"),
+        mask=9,
+        no_mask=1,
+        unknown=1,
+    )
+    assert found.boxes() == {
+        "mask": Tally(came=9, kept=6, merged=2, repaired=1, refused=1),
+        "no_mask": Tally(came=1, kept=0, merged=0, repaired=0, refused=1),
+        "unknown": Tally(came=1, kept=0, merged=0, repaired=0, refused=1),
+    }
+    assert list(found.boxes()) == ["mask", "no_mask", "unknown"]
+    assert books(worn_incorrectly=2).boxes() == {"worn_incorrectly": Tally(2, 2)}
+    assert books().boxes() == {}
+
+
+@pytest.mark.parametrize(("images", "boxes"), [(5, 3), (4, 4), (4, 2), (3, 3)])
+def test_books_that_do_not_balance_are_a_bug(images: int, boxes: int) -> None:
+    found = books(problem("0.png", "merged"), problem("1.png", "refused"), mask=2, no_mask=1)
+    check_books("s", found, 4, 3)
+    with pytest.raises(FmaskError, match=rf"\(4, 3\) .* found \({images}, {boxes}\)"):
+        check_books("s", found, images, boxes)
+
+
+def member(path: str) -> Member:
+    return Member("s", path, "00", ImageRecord("s", path, "00", 96, 64, (FACE,)), "")
+
+
+def test_what_the_groups_decide_is_entered_row_by_row() -> None:
+    """Image 0 is merged with its two boxes, image 1 refused with its one; repairs of either are struck out."""
+    before = Gathered(
+        catalogue(*(facts(f"{i}.png") for i in range(4))),
+        (),
+        {"0.png": (row("with"), row("without", 2)), "1.png": (row("with"),), "2.png": (row("with"),)},
+        (
+            *(problem("0.png", "repaired"), problem("0.png", "repaired", label="mask")),
+            *(problem("2.png", "repaired"), problem("3.png", "refused"), problem("0.png", "refused", label="mask")),
+        ),
+        RULES,
+        {"mask": 4, "no_mask": 1},
+    )
+    after = before.after(
+        {
+            "0.png": Fate(member("0.png"), "merged", "copy", "of a/1.png"),
+            "1.png": Fate(member("1.png"), "refused", "class-conflict", "both"),
+        }
+    )
+    assert after.problems == (
+        *(problem("2.png", "repaired"), problem("3.png", "refused"), problem("0.png", "refused", label="mask")),
+        Problem("s", "0.png", "image", "merged", "copy", "of a/1.png"),
+        Problem("s", "0.png", "box", "merged", "copy", "of a/1.png", "a.xml", 1, "mask", "with"),
+        Problem("s", "0.png", "box", "merged", "copy", "of a/1.png", "a.xml", 2, "no_mask", "without"),
+        Problem("s", "1.png", "image", "refused", "class-conflict", "both"),
+        Problem("s", "1.png", "box", "refused", "class-conflict", "both", "a.xml", 1, "mask", "with"),
+    )
+    assert after.images() == Tally(4, 1, 1, 1, 2)
+    assert after.boxes() == {"mask": Tally(4, 1, 1, 0, 2), "no_mask": Tally(1, 0, 1, 0, 0)}
+    assert before.after({}) == before
+
+
+published = st.lists(
+    st.tuples(
+        st.sampled_from(["", "no-label-file"]),
+        st.lists(st.tuples(st.sampled_from(["with", "without", "askew", "cat"]), st.integers(-2, 12)), max_size=4),
+        st.sampled_from(["", "merged", "refused"]),
+    ),
+    max_size=6,
+)
+
+
+@given(published, st.sampled_from(["drop-image", "drop-box", "as-no-mask"]), st.integers(0, 2))
+def test_the_books_add_up_whatever_is_published_and_decided(
+    given_images: list[tuple[str, list[tuple[str, int]], str]], worn: str, orphans: int
+) -> None:
+    """In = kept + merged + refused, and what is kept is what the records hold."""
+    rules = Rules("s", RULES.classes, worn)  # type: ignore[arg-type]
+    images = [
+        PublishedImage(
+            f"{i}.png",
+            tuple(PublishedRow(f"{i}.xml", n, name, (0, 0, x, 9)) for n, (name, x) in enumerate(rows, 1)),
+            cause,
+        )
+        for i, (cause, rows, _) in enumerate(given_images)
+    ]
+    lost = tuple(PublishedRow("ghost.xml", n, "with", cause="no-image") for n in range(orphans))
+    found = catalogue(*(facts(one.path) for one in images))
+    cleaned = clean(SourceReading(tuple(images), lost), found.by_path, rules)
+    came: dict[str, int] = {}
+    for one in [row for found_image in images for row in found_image.rows] + list(lost):
+        came[rules.meaning(one)] = came.get(rules.meaning(one), 0) + 1
+    gathered = Gathered(found, cleaned.records, cleaned.rows, cleaned.problems, rules, came)
+    decided = {
+        record.path: Fate(member(record.path), action, "copy", "")  # type: ignore[arg-type]
+        for record in cleaned.records
+        if (action := given_images[int(record.path[:-4])][2])
+    }
+    after = gathered.after(decided)
+    kept = [record for record in cleaned.records if record.path not in decided]
+    check_books("s", after, len(kept), sum(len(record.labels) for record in kept))
+    for tally, total in ((after.images(), len(images)), (sum(after.boxes().values(), Tally()), sum(came.values()))):
+        assert tally.came == total == tally.kept + tally.merged + tally.refused
+        assert 0 <= tally.repaired <= tally.kept
+
+
+# ---- class maps ----
+
+
+def reading(*names: str, published: tuple[str, ...] | None = ()) -> SourceReading:
+    return SourceReading((PublishedImage("a.png", tuple(map(row, names))),), names=published)
+
+
+def classes(found: SourceReading, given: dict[str, str]) -> dict[str, str]:
+    return dict(load._classes(Path("root"), "s", Source(path="x", classes=given), found))  # type: ignore[arg-type]
+
+
+def test_a_class_map_is_of_names_or_of_ids() -> None:
+    by_name = {"with": "mask", "without": "no_mask"}
+    assert classes(reading("with", "cat"), by_name) == by_name
+    assert classes(reading("with", published=("without", "with")), by_name) == by_name
+    by_id = {"0": "no_mask", "1": "mask"}
+    assert classes(reading("1", published=None), by_id) == by_id
+    # ids of a source with names stand for these, as far as there are any
+    assert classes(reading("with", published=("without", "with")), {**by_id, "2": "mask"}) == {
+        "without": "no_mask",
+        "with": "mask",
+    }
+    assert classes(reading(), by_name) == by_name  # no row: nothing that the map could lack
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, PublishedRow]]:
+    """Collect what the sheet of classes would show."""
+    shown: list[tuple[str, PublishedRow]] = []
+    name = next(one for one in vars(load) if one.endswith("class_sheet"))
+    monkeypatch.setattr(load, name, lambda files, pairs, sheet: shown.extend(pairs))
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("found", "given", "said"),
+    [
+        (
+            reading("0", "1", "1", published=None),
+            {},
+            "expected a class map (classes: in sources.yaml); found no names file",
+        ),
+        (reading("0", "1", "1", published=None), {"with": "mask"}, "expected classes named with; found no names file"),
+        (
+            reading("0", "1", "1"),
+            {"with": "mask", "not": "no_mask"},
+            "expected classes named with, not; found names that",
+        ),
+    ],
+)
+def test_rows_that_no_class_map_names_stop_with_a_histogram(
+    asked: list[tuple[str, PublishedRow]], found: SourceReading, given: dict[str, str], said: str
+) -> None:
+    with pytest.raises(ClassMapError) as caught:
+        classes(found, given)
+    assert said in str(caught.value)
+    assert str(caught.value).endswith("(0: 1 boxes, 1: 2 boxes)")
+    assert str(Path("root/data/class-maps/s.jpg")) in caught.value.next_step
+    assert caught.value.next_step.endswith("--class-map s=0:mask,1:no_mask")
+    assert [(path, one.name) for path, one in asked] == [("a.png", "0"), ("a.png", "1"), ("a.png", "1")]
+
+
+def test_rows_without_a_box_need_no_class(asked: list[tuple[str, PublishedRow]]) -> None:
+    broken = PublishedRow("a.txt", 1, "7", cause="wrong-columns")
+    found = SourceReading((PublishedImage("a.png", (broken,)),), names=())
+    assert classes(found, {"with": "mask"}) == {"with": "mask"}
+    with pytest.raises(ClassMapError):
+        classes(SourceReading(found.images, names=None), {"with": "mask"})
+    assert asked == []
+
+
+# ---- a source as it is fetched ----
+
+XML = """<annotation><size><width>96</width><height>64</height></size>
+<object><name>{}</name><bndbox><xmin>11</xmin><ymin>11</ymin><xmax>40</xmax><ymax>40</ymax></bndbox></object>
+<object><name>cat</name><bndbox><xmin>11</xmin><ymin>11</ymin><xmax>40</xmax><ymax>40</ymax></bndbox></object>
+</annotation>"""
+
+
+def gathered(root: Path, *known: Facts) -> Gathered:
+    source = Source(path="x", format="voc", classes={"with": "mask"})
+    recipe = Recipe(name="x", sources=("s",))
+    return load.gather(root, "s", source, catalogue(*known), recipe)
+
+
+def test_a_source_is_read_and_counted(tmp_path: Path) -> None:
+    files = {f"{stem}.png": image(1, "PNG") for stem in "ab"} | {f"{stem}.xml": XML.format("with") for stem in "abc"}
+    write(tmp_path / "data/raw/s/files", files)
+    found = gathered(tmp_path, facts("a.png"), Facts("b.png", "00", cause="truncated"))
+    assert [record.path for record in found.records] == ["a.png"]
+    assert [len(record.labels) for record in found.records] == [1]
+    assert found.came == {"mask": 3, "unknown": 3}  # those of the absent c.png too
+    assert found.images() == Tally(2, 1, 0, 0, 1)
+    assert found.boxes() == {"mask": Tally(3, 1, 0, 0, 2), "unknown": Tally(3, 0, 0, 0, 3)}
+
+
+def test_images_added_or_removed_after_the_fetch_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "data/raw/s/files", {"a.png": image(1, "PNG"), "a.xml": XML.format("with")})
+    with pytest.raises(DataError, match=r"b\.png.*none"):
+        gathered(tmp_path, facts("a.png"), facts("b.png"))
+    with pytest.raises(DataError, match=r"a\.png.*one that is new"):
+        gathered(tmp_path)
+
+
+def test_records_are_fixed() -> None:
+    for module in (load, validate):
+        assert records(module)
+        assert all(map(is_fixed, records(module)))
