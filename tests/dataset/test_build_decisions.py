@@ -14,11 +14,12 @@ from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Recipe
 from facemask_train.core.types import Annotation, Box, ImageRecord
 from facemask_train.dataset import build as module
+from facemask_train.dataset.card import GroupCounts, ItemCounts
 from facemask_train.dataset.grouping.groups import Decisions, Fate, Kept
 from facemask_train.dataset.grouping.label_agreement import Copy, Member
 from facemask_train.dataset.loading.image_index import Catalogue
 from facemask_train.dataset.loading.images import Facts
-from facemask_train.dataset.loading.load import Gathered, Tally
+from facemask_train.dataset.loading.load import Gathered
 from facemask_train.dataset.loading.validate import Problem, Rules
 from facemask_train.sources.fetch import fetch
 from helpers.records import is_fixed, records
@@ -26,7 +27,7 @@ from helpers.worlds import make_root, write
 
 ALONE = WorkerPool(workers=1)
 FACE = Annotation("mask", Box(1, 1, 9, 9))
-NOTHING = Decisions((), (), (), (), {}, {}, 0)
+NOTHING = Decisions((), (), (), (), {}, GroupCounts(), 0)
 
 
 def recipe(**changes: object) -> Recipe:
@@ -175,7 +176,7 @@ def test_the_groups_decisions_are_entered_source_by_source() -> None:
         fates=(Fate(member, "merged", "copy", "of a.png"), Fate(other, "refused", "copy", "")),
     )
     (found,) = module._after({"first": source}, decided).values()
-    assert found.images() == Tally(2, 1, 1, 0, 0)
+    assert found.images() == ItemCounts(2, 1, 1, 0, 0)
     assert [(entry.image, entry.action) for entry in found.problems] == [("b.png", "merged")]
     for astray in (replace(decided, kept=()), replace(decided, fates=())):
         with pytest.raises(FmaskError, match="this is a bug"):
@@ -273,7 +274,7 @@ def test_a_build_is_made_once_and_says_what_it_took_over(tmp_path: Path) -> None
     assert first.path.name == "tiny-without-second"
     assert (first.up_to_date, first.taken_over) == (False, 0)
     assert seen
-    assert (first.card["images"]["in"], first.card["images"]["kept"], first.card["outputs"]) == (1, 1, 1)
+    assert (first.card.images.total, first.card.images.kept, first.card.outputs) == (1, 1, 1)
     seen.clear()
     again = build()
     assert (again.path, again.up_to_date, again.taken_over, seen) == (first.path, True, 0, [])

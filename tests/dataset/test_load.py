@@ -13,12 +13,13 @@ from facemask_train.core.config import Source
 from facemask_train.core.errors import ClassMapError, DataError, FmaskError
 from facemask_train.core.recipe import Recipe
 from facemask_train.core.types import Annotation, Box, ImageRecord, PublishedImage, PublishedRow, SourceReading
+from facemask_train.dataset.card import ItemCounts
 from facemask_train.dataset.grouping.groups import Fate
 from facemask_train.dataset.grouping.label_agreement import Member
 from facemask_train.dataset.loading import load, validate
 from facemask_train.dataset.loading.image_index import Catalogue
 from facemask_train.dataset.loading.images import Facts
-from facemask_train.dataset.loading.load import Gathered, Tally, check_books
+from facemask_train.dataset.loading.load import Gathered, check_books
 from facemask_train.dataset.loading.validate import Problem, Rules, clean
 from helpers.records import is_fixed, records
 from helpers.worlds import image, write
@@ -43,14 +44,12 @@ def problem(path: str, action: str, cause: str = "x", label: str = "") -> Proble
     return Problem("s", path, "box" if label else "image", action, cause, label=label)  # type: ignore[arg-type]
 
 
-# ---- tallies ----
+# ---- counts ----
 
 
-def test_tallies_add_up_field_by_field() -> None:
-    assert Tally(10, 6, 3, 2, 1) + Tally(1, 1, 0, 1, 0) == Tally(11, 7, 3, 3, 1)
-    assert Tally() == Tally(0, 0, 0, 0, 0)
-    assert Tally(10, 6, 3, 2, 1).counts == (10, 6, 3, 2, 1)
-    assert Tally(10, 6, 3, 2, 1).as_json() == {"in": 10, "kept": 6, "merged": 3, "repaired": 2, "refused": 1}
+def test_counts_add_up_field_by_field() -> None:
+    assert ItemCounts(10, 6, 3, 2, 1) + ItemCounts(1, 1, 0, 1, 0) == ItemCounts(11, 7, 3, 3, 1)
+    assert ItemCounts() == ItemCounts(0, 0, 0, 0, 0)
 
 
 def books(*problems: Problem, images: int = 6, **came: int) -> Gathered:
@@ -63,7 +62,7 @@ def test_the_books_of_images_by_hand() -> None:
         *(problem("0.png", "merged"), problem("1.png", "merged"), problem("2.png", "refused")),
         *(problem("3.png", "repaired"), problem("4.png", "repaired"), problem("5.png", "refused", label="mask")),
     )
-    assert found.images() == Tally(came=6, kept=3, merged=2, repaired=2, refused=1)
+    assert found.images() == ItemCounts(total=6, kept=3, merged=2, repaired=2, refused=1)
 
 
 def test_the_books_of_boxes_by_hand() -> None:
@@ -77,12 +76,12 @@ def test_the_books_of_boxes_by_hand() -> None:
         unknown=1,
     )
     assert found.boxes() == {
-        "mask": Tally(came=9, kept=6, merged=2, repaired=1, refused=1),
-        "no_mask": Tally(came=1, kept=0, merged=0, repaired=0, refused=1),
-        "unknown": Tally(came=1, kept=0, merged=0, repaired=0, refused=1),
+        "mask": ItemCounts(total=9, kept=6, merged=2, repaired=1, refused=1),
+        "no_mask": ItemCounts(total=1, kept=0, merged=0, repaired=0, refused=1),
+        "unknown": ItemCounts(total=1, kept=0, merged=0, repaired=0, refused=1),
     }
     assert list(found.boxes()) == ["mask", "no_mask", "unknown"]
-    assert books(worn_incorrectly=2).boxes() == {"worn_incorrectly": Tally(2, 2)}
+    assert books(worn_incorrectly=2).boxes() == {"worn_incorrectly": ItemCounts(2, 2)}
     assert books().boxes() == {}
 
 
@@ -125,8 +124,8 @@ def test_what_the_groups_decide_is_entered_row_by_row() -> None:
         Problem("s", "1.png", "image", "refused", "class-conflict", "both"),
         Problem("s", "1.png", "box", "refused", "class-conflict", "both", "a.xml", 1, "mask", "with"),
     )
-    assert after.images() == Tally(4, 1, 1, 1, 2)
-    assert after.boxes() == {"mask": Tally(4, 1, 1, 0, 2), "no_mask": Tally(1, 0, 1, 0, 0)}
+    assert after.images() == ItemCounts(4, 1, 1, 1, 2)
+    assert after.boxes() == {"mask": ItemCounts(4, 1, 1, 0, 2), "no_mask": ItemCounts(1, 0, 1, 0, 0)}
     assert before.after({}) == before
 
 
@@ -169,9 +168,12 @@ def test_the_books_add_up_whatever_is_published_and_decided(
     after = gathered.after(decided)
     kept = [record for record in cleaned.records if record.path not in decided]
     check_books("s", after, len(kept), sum(len(record.labels) for record in kept))
-    for tally, total in ((after.images(), len(images)), (sum(after.boxes().values(), Tally()), sum(came.values()))):
-        assert tally.came == total == tally.kept + tally.merged + tally.refused
-        assert 0 <= tally.repaired <= tally.kept
+    for counts, total in (
+        (after.images(), len(images)),
+        (sum(after.boxes().values(), ItemCounts()), sum(came.values())),
+    ):
+        assert counts.total == total == counts.kept + counts.merged + counts.refused
+        assert 0 <= counts.repaired <= counts.kept
 
 
 # ---- class maps ----
@@ -266,8 +268,8 @@ def test_a_source_is_read_and_counted(tmp_path: Path) -> None:
     assert [record.path for record in found.records] == ["a.png"]
     assert [len(record.labels) for record in found.records] == [1]
     assert found.came == {"mask": 3, "unknown": 3}  # those of the absent c.png too
-    assert found.images() == Tally(2, 1, 0, 0, 1)
-    assert found.boxes() == {"mask": Tally(3, 1, 0, 0, 2), "unknown": Tally(3, 0, 0, 0, 3)}
+    assert found.images() == ItemCounts(2, 1, 0, 0, 1)
+    assert found.boxes() == {"mask": ItemCounts(3, 1, 0, 0, 2), "unknown": ItemCounts(3, 0, 0, 0, 3)}
 
 
 def test_images_added_or_removed_after_the_fetch_are_refused(tmp_path: Path) -> None:

@@ -241,6 +241,10 @@ def test_a_detection_takes_the_label_that_it_overlaps_most_of_those_still_free()
     assert found[:, 0].tolist() == [1] * 10
     assert found[:, 1].tolist() == [0] * 7 + [-1] * 3  # an IoU of 0.8
     assert found[:, 2].tolist() == [-1] * 10
+    # in the second image too: a detection that overlaps two labels takes one of them
+    labels = [(0, 0, BOX, 1.0)] + [(1, *rest) for _, *rest in labels]  # type: ignore[misc]
+    two = flat(2, labels, [(0, 0, BOX, 0.9), (1, 0, BOX, 0.9), (1, 0, BOX, 0.8)])
+    assert match(two, overlaps(two))[:7].tolist() == [[0, 2, 1]] * 7
     assert match(one, overlaps(one), (0.8,)).tolist() == [[1, 0, -1]]
     assert match(one, overlaps(one), (0.81,)).tolist() == [[1, -1, -1]]
 
