@@ -275,6 +275,11 @@ def test_a_build_is_made_once_and_says_what_it_took_over(tmp_path: Path) -> None
     assert (first.up_to_date, first.taken_over) == (False, 0)
     assert seen
     assert (first.card.images.total, first.card.images.kept, first.card.outputs) == (1, 1, 1)
+    for name in ("data.yaml", "ensemble.json", "groups.parquet", "problems.parquet", "manifest.parquet"):
+        assert (first.path / name).is_file(), name
+    assert [path.suffix for kind in ("images", "labels") for path in (first.path / kind / "train").iterdir()] == [
+        *(".png", ".txt")
+    ]
     seen.clear()
     again = build()
     assert (again.path, again.up_to_date, again.taken_over, seen) == (first.path, True, 0, [])
@@ -313,9 +318,8 @@ def test_a_source_that_changes_meanwhile_stops_the_build(tmp_path: Path, monkeyp
     make_card = module.make_card
 
     def change_meanwhile(*given: object) -> object:
-        write(root / "data/raw/first", {"source.json": (root / "data/raw/first/source.json").read_text().replace(
-            module.read_source(root, "first")["digest"], "sha256:other"
-        )})  # fmt: skip
+        marker, digest = root / "data/raw/first/source.json", module.read_source(root, "first").digest
+        write(marker.parent, {marker.name: marker.read_text().replace(digest, "sha256:other")})
         return make_card(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "make_card", change_meanwhile)
