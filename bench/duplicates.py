@@ -38,7 +38,7 @@ from facemask_train.core.recipe import Duplicates
 from facemask_train.core.records import to_json
 from facemask_train.dataset.build import build
 from facemask_train.dataset.grouping.duplicates import Pair, find_pairs
-from facemask_train.dataset.grouping.hashing import ORIENTATIONS, SIDE, fingerprint, turned, words
+from facemask_train.dataset.grouping.hashing import ORIENTATIONS, SIDE, hash_image, orient_image, stack_hashes
 from facemask_train.sources.fetch import fetch
 from helpers.copies import copy_of, moment, wall
 
@@ -71,13 +71,13 @@ def main() -> None:
         fetch(root, ["andrewmvd", "aditya276"], origin=asked.archives)
         card = build(root, "5").card
         ensemble = pd.read_parquet(root / "data/ensembles/v5/manifest.parquet")
-        problems = pd.read_parquet(root / "data/ensembles/v5/problems.parquet")
+        issues = pd.read_parquet(root / "data/ensembles/v5/issues.parquet")
         found: dict[str, Any] = {
             "overlap": card.overlap,
             "groups": to_json(card.groups),
             "agreement": [to_json(one) for one in card.agreement],
-            "splits": splits(root, ensemble, problems),
-            "excluded": excluded(root, ensemble, problems),
+            "splits": splits(root, ensemble, issues),
+            "excluded": excluded(root, ensemble, issues),
         }
         chosen = ensemble.sort_values("sha256").head(IMAGES)
         images = [np.asarray(open_upright(_file(root, row))) for _, row in chosen.iterrows()]
@@ -98,7 +98,7 @@ def difference_hash(path: Path) -> np.ndarray:
     """Return an image's hash in 8 orientations, (8, 32) bytes: is each of 16 x 16 cells brighter than the next?"""
     grey = np.asarray(open_upright(path).convert("L"))
     small = [
-        cv2.resize(np.ascontiguousarray(turned(grey, way)), (17, 16), interpolation=cv2.INTER_AREA)
+        cv2.resize(np.ascontiguousarray(orient_image(grey, way)), (17, 16), interpolation=cv2.INTER_AREA)
         for way in ORIENTATIONS
     ]
     return np.array([np.packbits(one[:, 1:] > one[:, :-1]) for one in small])
@@ -113,9 +113,9 @@ def near(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     return distance <= NEAR
 
 
-def splits(root: Path, ensemble: pd.DataFrame, problems: pd.DataFrame) -> dict[str, Any]:
+def splits(root: Path, ensemble: pd.DataFrame, issues: pd.DataFrame) -> dict[str, Any]:
     """Compare how much of val and test is near something in train: as built, and in plain random splits."""
-    gone = problems[(problems["item"] == "image") & (problems["cause"] == "copy")]
+    gone = issues[(issues["item"] == "image") & (issues["cause"] == "copy")]
     merged = gone.rename(columns={"image": "source_image"})[["source", "source_image"]]
     records = pd.concat([ensemble[["source", "source_image", "split"]], merged.assign(split="")], ignore_index=True)
     hashes = np.array([difference_hash(_file(root, row)) for _, row in records.iterrows()])
@@ -148,8 +148,8 @@ def leaked(alike: np.ndarray, split: np.ndarray) -> dict[str, Any]:
     return found
 
 
-def excluded(root: Path, ensemble: pd.DataFrame, problems: pd.DataFrame) -> dict[str, int]:
-    worn = problems[(problems["item"] == "image") & (problems["cause"] == "worn-incorrectly")]
+def excluded(root: Path, ensemble: pd.DataFrame, issues: pd.DataFrame) -> dict[str, int]:
+    worn = issues[(issues["item"] == "image") & (issues["cause"] == "worn-incorrectly")]
     worn = worn.rename(columns={"image": "source_image"})
     bad = np.array([difference_hash(_file(root, row)) for _, row in worn.iterrows()])
     good = np.array([difference_hash(_file(root, row)) for _, row in ensemble.iterrows()])
@@ -160,11 +160,15 @@ def excluded(root: Path, ensemble: pd.DataFrame, problems: pd.DataFrame) -> dict
 
 
 def pairs_of(images: list[np.ndarray]) -> list[Pair]:
-    prints = [fingerprint(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)) for image in images]
+    prints = [hash_image(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)) for image in images]
     thumbnails = [np.frombuffer(one.thumbnail, np.uint8).reshape(SIDE, SIDE) for one in prints]
     digests = [str(number) for number in range(len(images))]
     return find_pairs(
-        words([one.hash for one in prints]), thumbnails.__getitem__, digests, Duplicates(), pool=WorkerPool(workers=1)
+        stack_hashes([one.hash for one in prints]),
+        thumbnails.__getitem__,
+        digests,
+        Duplicates(),
+        pool=WorkerPool(workers=1),
     )
 
 

@@ -29,9 +29,9 @@ from facemask_train.core.recipe import Duplicates, Recipe
 from facemask_train.core.types import Annotation, Box, ImageRecord
 from facemask_train.dataset.grouping.duplicates import find_pairs
 from facemask_train.dataset.grouping.groups import decide
-from facemask_train.dataset.grouping.hashing import SIDE, oriented, turned
-from facemask_train.dataset.grouping.label_agreement import Member
-from facemask_train.dataset.loading.images import Facts
+from facemask_train.dataset.grouping.hashing import SIDE, orient_hashes, orient_image
+from facemask_train.dataset.grouping.label_agreement import SourceImage
+from facemask_train.dataset.loading.images import ImageFacts
 from facemask_train.dataset.plan import make_plan
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -71,7 +71,7 @@ def made_up(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     of[copies], way[copies] = rng.integers(0, count - count // 10, len(copies)), rng.integers(0, 8, len(copies))
     for orientation in range(8):
         these = copies[way[copies] == orientation]
-        near = oriented(hashes[of[these]], orientation)
+        near = orient_hashes(hashes[of[these]], orientation)
         for _ in range(8):
             near[:, 0] ^= np.uint64(1) << rng.integers(0, 64, len(these)).astype(np.uint64)
         hashes[these] = near
@@ -84,12 +84,12 @@ def measure(count: int) -> dict[str, Any]:
     patterns = rng.integers(0, 255, (64, 12, 12), dtype=np.uint8).repeat(SIDE // 12, axis=1).repeat(SIDE // 12, axis=2)
 
     def thumbnail(index: int) -> np.ndarray:
-        return np.ascontiguousarray(turned(patterns[of[index] % 64], int(way[index])))
+        return np.ascontiguousarray(orient_image(patterns[of[index] % 64], int(way[index])))
 
     digests = [f"{value:016x}" * 4 for value in rng.integers(0, 2**64, count, dtype=np.uint64).tolist()]
     sources = ["abc"[3 * index // count] for index in range(count)]
     members = [
-        Member(source, f"{index}.jpg", digest, ImageRecord(source, f"{index}.jpg", digest, 100, 60, LABELS))
+        SourceImage(source, f"{index}.jpg", digest, ImageRecord(source, f"{index}.jpg", digest, 100, 60, LABELS))
         for index, (source, digest) in enumerate(zip(sources, digests, strict=True))
     ]
     recipe = parse(Recipe, RECIPE, where="growth")
@@ -123,11 +123,11 @@ def measure(count: int) -> dict[str, Any]:
     }
 
 
-class _Facts(dict[str, Facts]):
-    """Facts of any image, made when asked for."""
+class _Facts(dict[str, ImageFacts]):
+    """ImageFacts of any image, made when asked for."""
 
-    def __missing__(self, path: str) -> Facts:
-        return Facts(path, "", 100, 60, (100, 60), 1, ".jpg")
+    def __missing__(self, path: str) -> ImageFacts:
+        return ImageFacts(path, "", 100, 60, (100, 60), 1, ".jpg")
 
 
 if __name__ == "__main__":

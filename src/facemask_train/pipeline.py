@@ -12,7 +12,7 @@ from facemask_train.core.errors import UsageError
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import read_recipe
 from facemask_train.core.types import Progress, no_progress
-from facemask_train.dataset.build import Built, ClassMaps, build
+from facemask_train.dataset.build import BuildResult, ClassMaps, build
 from facemask_train.eval.evaluate import Evaluation, evaluate
 from facemask_train.sources.fetch import Fetched, fetch
 from facemask_train.train import runs
@@ -26,7 +26,7 @@ class Walk:
     """What the four stages gave."""
 
     fetched: list[Fetched]
-    built: Built
+    built: BuildResult
     trained: Trained
     evaluated: Evaluation
 
@@ -64,7 +64,7 @@ def walk(
 
 
 def _trained(
-    root: Path, built: Built, settings: TrainSettings, tracker: TrackerKind, command: str, progress: Progress
+    root: Path, built: BuildResult, settings: TrainSettings, tracker: TrackerKind, command: str, progress: Progress
 ) -> Trained:
     wanted = {"settings": settings.model_dump(mode="json"), "hash": built.card.hash}
     for folder in runs.all_runs(root):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from facemask_train.core.boxes import inverse, iou, laid_over, match, oriented
 from facemask_train.core.types import Annotation, Box
-from facemask_train.dataset.grouping.hashing import ORIENTATIONS, turned
+from facemask_train.dataset.grouping.hashing import ORIENTATIONS, orient_image
 
 WIDTH, HEIGHT = 40, 24
 
@@ -29,7 +29,7 @@ def extent(image: np.ndarray) -> tuple[int, int, int, int]:
 def test_a_box_turns_as_its_image_does(box: Box, orientation: int) -> None:
     image = np.zeros((HEIGHT, WIDTH), np.uint8)
     image[int(box.y_min) : int(box.y_max), int(box.x_min) : int(box.x_max)] = 1
-    assert oriented(box.corners, WIDTH, HEIGHT, orientation) == extent(turned(image, orientation))
+    assert oriented(box.corners, WIDTH, HEIGHT, orientation) == extent(orient_image(image, orientation))
 
 
 @given(boxes(), st.sampled_from(ORIENTATIONS))

@@ -108,8 +108,8 @@ def test_defects_are_counted_by_cause_and_the_rows_add_up(tmp_path: Path) -> Non
         },
     )
     card = built(root)
-    problems = pd.read_parquet(root / "data/ensembles/tiny/problems.parquet")
-    causes = Counter(zip(problems["item"], problems["action"], problems["cause"], strict=True))
+    issues = pd.read_parquet(root / "data/ensembles/tiny/issues.parquet")
+    causes = Counter(zip(issues["item"], issues["action"], issues["cause"], strict=True))
     assert causes == {
         ("box", "refused", "duplicate"): 1,
         ("box", "refused", "not-a-number"): 1,
@@ -260,6 +260,6 @@ def test_the_real_archives_add_up_to_an_independent_count(tmp_path: Path, shared
             texts = [name for name in names if re.search(r"images/(train|valid)/.*\.txt$", name)]
             rows += sum(len(opened.read(name).split(b"\n")) - opened.read(name).endswith(b"\n") for name in texts)
     assert (card.images.total, card.boxes.total) == (images, rows) == (1477, 7649)
-    problems = pd.read_parquet(tmp_path / "data/ensembles/v5/problems.parquet")
-    assert (problems.item == "box").sum() == card.boxes.refused + card.boxes.repaired + card.boxes.merged
+    issues = pd.read_parquet(tmp_path / "data/ensembles/v5/issues.parquet")
+    assert (issues.item == "box").sum() == card.boxes.refused + card.boxes.repaired + card.boxes.merged
     assert EnsembleCard.load(tmp_path / "data/ensembles/v5") == card

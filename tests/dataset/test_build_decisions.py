@@ -15,12 +15,12 @@ from facemask_train.core.recipe import Recipe
 from facemask_train.core.types import Annotation, Box, ImageRecord
 from facemask_train.dataset import build as module
 from facemask_train.dataset.card import GroupCounts, ItemCounts
-from facemask_train.dataset.grouping.groups import Decisions, Fate, Kept
-from facemask_train.dataset.grouping.label_agreement import Copy, Member
-from facemask_train.dataset.loading.image_index import Catalogue
-from facemask_train.dataset.loading.images import Facts
-from facemask_train.dataset.loading.load import Gathered
-from facemask_train.dataset.loading.validate import Problem, Rules
+from facemask_train.dataset.grouping.groups import Decisions, Kept, Outcome
+from facemask_train.dataset.grouping.label_agreement import Duplicate, SourceImage
+from facemask_train.dataset.loading.image_index import ImageIndex
+from facemask_train.dataset.loading.images import ImageFacts
+from facemask_train.dataset.loading.load import LoadedSource
+from facemask_train.dataset.loading.validate import Issue, LabelRules
 from facemask_train.sources.fetch import fetch
 from helpers.records import is_fixed, records
 from helpers.worlds import make_root, write
@@ -87,54 +87,56 @@ def test_without_any_source_there_is_nothing_to_build(tmp_path: Path, allow_miss
     ],
 )
 def test_an_ensemble_is_named_after_what_it_is(missing: tuple[str, ...], repair: bool, name: str) -> None:
-    found = module._as_asked(recipe(split="published", leaks="keep"), ("first",), missing, repair=repair)
+    found = module._with_options(recipe(split="published", leaks="keep"), ("first",), missing, repair=repair)
     assert (found.name, found.sources, found.leaks) == (name, ("first",), "remove" if repair else "keep")
 
 
 def test_what_has_no_leaks_is_not_repaired() -> None:
     for plain in (recipe(), recipe(split="published")):
         with pytest.raises(UsageError, match="--repair: expected a recipe with leaks: keep, found tiny"):
-            module._as_asked(plain, ("first",), (), repair=True)
-        assert module._as_asked(plain, ("first",), (), repair=False).name == "tiny"
+            module._with_options(plain, ("first",), (), repair=True)
+        assert module._with_options(plain, ("first",), (), repair=False).name == "tiny"
 
 
 # ---- the books ----
 
 
-def facts(path: str, cause: str = "") -> Facts:
-    return Facts(path, f"{path}-digest", 96, 64, (96, 64), extension=".png", cause=cause)
+def facts(path: str, cause: str = "") -> ImageFacts:
+    return ImageFacts(path, f"{path}-digest", 96, 64, (96, 64), extension=".png", cause=cause)
 
 
 def record(path: str, faces: int = 1, source: str = "first") -> ImageRecord:
     return ImageRecord(source, path, f"{path}-digest", 96, 64, (FACE,) * faces)
 
 
-def gathered(*found: Facts, records: tuple[ImageRecord, ...] = (), problems: tuple[Problem, ...] = ()) -> Gathered:
-    images = Catalogue(
+def loaded(*found: ImageFacts, records: tuple[ImageRecord, ...] = (), issues: tuple[Issue, ...] = ()) -> LoadedSource:
+    images = ImageIndex(
         found,
         np.arange(4 * len(found), dtype=np.uint64).reshape(-1, 4),  # type: ignore[arg-type]
         np.arange(len(found), dtype=np.uint8).reshape(-1, 1, 1),
     )
-    came = {"mask": sum(len(one.labels) for one in records)}
-    return Gathered(images, records, {one.path: () for one in records}, problems, Rules("first", {}, "drop-box"), came)
+    published = {"mask": sum(len(one.labels) for one in records)}
+    return LoadedSource(
+        images, records, {one.path: () for one in records}, issues, LabelRules("first", {}, "drop-box"), published
+    )
 
 
-def refused(path: str, item: str = "image", action: str = "refused") -> Problem:
-    return Problem("first", path, item, action, "no-label-file")  # type: ignore[arg-type]
+def refused(path: str, item: str = "image", action: str = "refused") -> Issue:
+    return Issue("first", path, item, action, "no-label-file")  # type: ignore[arg-type]
 
 
 def test_members_are_the_images_that_can_be_read() -> None:
     """With their record, or why they have none: repairs, and boxes that were refused, say nothing of an image."""
-    source = gathered(
+    source = loaded(
         *(facts("a.png"), facts("b.png", "truncated"), facts("c.png"), facts("d.png"), facts("e.png")),
         records=(record("d.png"), record("a.png")),
-        problems=(refused("c.png"), refused("d.png", action="repaired"), refused("a.png", item="box")),
+        issues=(refused("c.png"), refused("d.png", action="repaired"), refused("a.png", item="box")),
     )
-    assert list(module._members("first", source)) == [
-        Member("first", "a.png", "a.png-digest", record("a.png"), ""),
-        Member("first", "c.png", "c.png-digest", None, "no-label-file"),
-        Member("first", "d.png", "d.png-digest", record("d.png"), ""),
-        Member("first", "e.png", "e.png-digest", None, ""),
+    assert list(module._readable_images("first", source)) == [
+        SourceImage("first", "a.png", "a.png-digest", record("a.png"), ""),
+        SourceImage("first", "c.png", "c.png-digest", None, "no-label-file"),
+        SourceImage("first", "d.png", "d.png-digest", record("d.png"), ""),
+        SourceImage("first", "e.png", "e.png-digest", None, ""),
     ]
 
 
@@ -148,10 +150,10 @@ def test_pairs_are_sought_among_the_images_that_can_be_read(monkeypatch: pytest.
 
     monkeypatch.setattr(module, "find_pairs", find)
     sources = {
-        "first": gathered(facts("a.png"), facts("b.png", "truncated"), facts("c.png")),
-        "second": gathered(facts("d.png", "truncated"), facts("e.png")),
+        "first": loaded(facts("a.png"), facts("b.png", "truncated"), facts("c.png")),
+        "second": loaded(facts("d.png", "truncated"), facts("e.png")),
     }
-    order = module._Order(Path(), recipe(), {}, (), ALONE, lambda *_: None)
+    order = module._BuildJob(Path(), recipe(), {}, (), ALONE, lambda *_: None)
     assert module._pairs(order, sources) == []
     assert seen == {
         "hashes": [0, 8, 4],
@@ -166,21 +168,21 @@ def kept(path: str, split: str = "train", source: str = "first", faces: int = 1)
 
 def test_the_groups_decisions_are_entered_source_by_source() -> None:
     one, two = record("a.png", 2), record("b.png", 3)
-    source = replace(gathered(facts("a.png"), facts("b.png"), records=(one, two)), came={})
-    source = replace(source, came={"mask": 2})
-    member = Member("first", "b.png", "x", two, "")
-    other = replace(member, source="second", path="a.png")
+    source = replace(loaded(facts("a.png"), facts("b.png"), records=(one, two)), published={})
+    source = replace(source, published={"mask": 2})
+    source_image = SourceImage("first", "b.png", "x", two, "")
+    other = replace(source_image, source="second", path="a.png")
     decided = replace(
         NOTHING,
         kept=(kept("a.png", faces=2), kept("z.png", source="second", faces=7)),
-        fates=(Fate(member, "merged", "copy", "of a.png"), Fate(other, "refused", "copy", "")),
+        outcomes=(Outcome(source_image, "merged", "copy", "of a.png"), Outcome(other, "refused", "copy", "")),
     )
-    (found,) = module._after({"first": source}, decided).values()
+    (found,) = module._apply_outcomes({"first": source}, decided).values()
     assert found.images() == ItemCounts(2, 1, 1, 0, 0)
-    assert [(entry.image, entry.action) for entry in found.problems] == [("b.png", "merged")]
-    for astray in (replace(decided, kept=()), replace(decided, fates=())):
+    assert [(entry.image, entry.action) for entry in found.issues] == [("b.png", "merged")]
+    for astray in (replace(decided, kept=()), replace(decided, outcomes=())):
         with pytest.raises(FmaskError, match="this is a bug"):
-            module._after({"first": source}, astray)
+            module._apply_outcomes({"first": source}, astray)
 
 
 # ---- splits ----
@@ -225,8 +227,8 @@ def test_what_can_be_built(changes: dict[str, object], given: Decisions) -> None
 )
 def test_what_lacks_a_split_is_refused(changes: dict[str, object], given: Decisions, said: str) -> None:
     sources = {
-        "first": gathered(facts("1.png"), facts("2.png"), facts("3.png")),
-        "second": gathered(facts("4.png"), facts("5.png", "truncated")),
+        "first": loaded(facts("1.png"), facts("2.png"), facts("3.png")),
+        "second": loaded(facts("4.png"), facts("5.png", "truncated")),
     }
     with pytest.raises(DataError) as caught:
         module._check(recipe(**changes), sources, given)
@@ -235,7 +237,7 @@ def test_what_lacks_a_split_is_refused(changes: dict[str, object], given: Decisi
 
 def test_a_copy_in_two_splits_is_a_bug() -> None:
     for changes in ({}, {"split": "published"}):
-        with pytest.raises(FmaskError, match="2 images have a copy in two splits; this is a bug"):
+        with pytest.raises(FmaskError, match="2 images have a duplicate in another split; this is a bug"):
             module._check(recipe(**changes), {}, decided(*SPLITS, leaks=2))
 
 
@@ -244,13 +246,15 @@ def test_a_copy_in_two_splits_is_a_bug() -> None:
 
 def test_where_the_kept_image_of_each_group_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "original_image", lambda one, found: f"{one.split}/{found.path}")
-    members = [Member("first", path, "x", record(path), "") for path in ("a.png", "b.png", "c.png")]
-    copies = (
-        Copy(0, members[0], "kept", "", 0, 1.0, (), (), ()),
-        Copy(0, members[1], "merged", "copy", 0, 1.0, (), (), ()),
-        Copy(1, replace(members[2], source="second"), "kept", "", 0, 1.0, (), (), ()),
+    members = [SourceImage("first", path, "x", record(path), "") for path in ("a.png", "b.png", "c.png")]
+    duplicates = (
+        Duplicate(0, members[0], "kept", "", 0, 1.0, (), (), ()),
+        Duplicate(0, members[1], "merged", "copy", 0, 1.0, (), (), ()),
+        Duplicate(1, replace(members[2], source="second"), "kept", "", 0, 1.0, (), (), ()),
     )
-    given = replace(NOTHING, kept=(kept("a.png"), kept("c.png"), kept("c.png", "test", "second")), copies=copies)
+    given = replace(
+        NOTHING, kept=(kept("a.png"), kept("c.png"), kept("c.png", "test", "second")), duplicates=duplicates
+    )
     by_path = {path: facts(path) for path in ("a.png", "b.png", "c.png")}
     assert module._kept_images(given, {"first": by_path, "second": by_path}) == {
         ("first", "a.png"): "train/a.png",
@@ -266,27 +270,22 @@ def test_a_build_is_made_once_and_says_what_it_took_over(tmp_path: Path) -> None
     fetch(tmp_path, ["first"])
     seen: list[str] = []
 
-    def build(**changes: object) -> module.Built:
+    def build(**changes: object) -> module.BuildResult:
         asked = {"allow_missing": True, "pool": ALONE, "progress": lambda what, *_: seen.append(what)}
         return module.build(tmp_path, "tiny", **asked | changes)  # type: ignore[arg-type]
 
     first = build()
     assert first.path.name == "tiny-without-second"
-    assert (first.up_to_date, first.taken_over) == (False, 0)
+    assert (first.up_to_date, first.reused) == (False, 0)
     assert seen
     assert (first.card.images.total, first.card.images.kept, first.card.outputs) == (1, 1, 1)
-    for name in ("data.yaml", "ensemble.json", "groups.parquet", "problems.parquet", "manifest.parquet"):
-        assert (first.path / name).is_file(), name
-    assert [path.suffix for kind in ("images", "labels") for path in (first.path / kind / "train").iterdir()] == [
-        *(".png", ".txt")
-    ]
     seen.clear()
     again = build()
-    assert (again.path, again.up_to_date, again.taken_over, seen) == (first.path, True, 0, [])
+    assert (again.path, again.up_to_date, again.reused, seen) == (first.path, True, 0, [])
     assert again.card == first.card
     make_root(tmp_path, images=1, recipe={"split": {"train": 1, "val": 0, "test": 0}, "worn_incorrectly": "drop-box"})
     other = build()
-    assert (other.up_to_date, other.taken_over) == (False, 1)
+    assert (other.up_to_date, other.reused) == (False, 1)
     with pytest.raises(MissingError):
         build(allow_missing=False)
     with pytest.raises(UsageError, match="--repair"):
@@ -301,7 +300,7 @@ def test_transforms_are_drawn_from_training_images_with_faces(tmp_path: Path, mo
     monkeypatch.setattr(module, "_reduced", lambda files, one, found: shown.append(f"{files.name}/{one.path}"))
     monkeypatch.setattr(module, "examples_of", lambda images, steps, seed: images)
     monkeypatch.setattr(module, "transform_sheet", lambda examples, path, title: shown.append(path.name))
-    order = module._Order(tmp_path, recipe(), {}, (), ALONE, lambda *_: None)
+    order = module._BuildJob(tmp_path, recipe(), {}, (), ALONE, lambda *_: None)
     settings = type("Settings", (), copies)
     paths = [f"{number:02}.png" for number in range(60)]
     given = replace(
@@ -318,16 +317,17 @@ def test_a_source_that_changes_meanwhile_stops_the_build(tmp_path: Path, monkeyp
     make_card = module.make_card
 
     def change_meanwhile(*given: object) -> object:
-        marker, digest = root / "data/raw/first/source.json", module.read_source(root, "first").digest
-        write(marker.parent, {marker.name: marker.read_text().replace(digest, "sha256:other")})
+        write(root / "data/raw/first", {"source.json": (root / "data/raw/first/source.json").read_text().replace(
+            module.read_source(root, "first").digest, "sha256:other"
+        )})  # fmt: skip
         return make_card(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "make_card", change_meanwhile)
-    with pytest.raises(StorageError, match="fetched anew while tiny was built"):
+    with pytest.raises(StorageError, match="fetched again while tiny was built"):
         module.build(root, "tiny", pool=ALONE)
     assert not (root / "data/ensembles/tiny").exists()
 
 
 def test_records_are_fixed() -> None:
-    assert {module.Built} <= set(records(module))
+    assert {module.BuildResult} <= set(records(module))
     assert all(map(is_fixed, records(module)))

@@ -17,7 +17,14 @@ from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Duplicates
 from facemask_train.dataset.grouping import duplicates
 from facemask_train.dataset.grouping.duplicates import Pair, find_candidates, find_pairs, groups_of
-from facemask_train.dataset.grouping.hashing import ORIENTATIONS, SIDE, fingerprint, oriented, turned, words
+from facemask_train.dataset.grouping.hashing import (
+    ORIENTATIONS,
+    SIDE,
+    hash_image,
+    orient_hashes,
+    orient_image,
+    stack_hashes,
+)
 from facemask_train.dataset.grouping.similarity import has_structure
 from facemask_train.sources.sample.scenes import Scene, draw_scene
 from helpers.copies import copy_of, encoded, moment, wall
@@ -35,10 +42,10 @@ def grey(image: np.ndarray) -> np.ndarray:
 
 
 def pairs_of(images: list[np.ndarray], **changes: float) -> list[Pair]:
-    prints = [fingerprint(grey(image)) for image in images]
+    prints = [hash_image(grey(image)) for image in images]
     thumbnails = [np.frombuffer(one.thumbnail, np.uint8).reshape(SIDE, SIDE) for one in prints]
     digests = [hashlib.sha256(encoded(image, kind=".png")).hexdigest() for image in images]
-    hashes = words([one.hash for one in prints])
+    hashes = stack_hashes([one.hash for one in prints])
     return find_pairs(hashes, thumbnails.__getitem__, digests, Duplicates(**changes), pool=ALONE)
 
 
@@ -48,15 +55,17 @@ def pairs_of(images: list[np.ndarray], **changes: float) -> list[Pair]:
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_the_hash_of_an_oriented_image_follows_from_one(orientation: int) -> None:
     for scene in scenes()[:6]:
-        plain = words([fingerprint(grey(scene.image)).hash])
-        there = words([fingerprint(grey(turned(scene.image, orientation))).hash])
-        assert np.bitwise_count(oriented(plain, orientation) ^ there).sum() <= 2  # a sign of almost nothing may flip
+        plain = stack_hashes([hash_image(grey(scene.image)).hash])
+        there = stack_hashes([hash_image(grey(orient_image(scene.image, orientation))).hash])
+        assert (
+            np.bitwise_count(orient_hashes(plain, orientation) ^ there).sum() <= 2
+        )  # a sign of almost nothing may flip
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=4, max_size=4), st.sampled_from(ORIENTATIONS))
 def test_an_orientation_has_an_inverse(hash_words: list[int], orientation: int) -> None:
     hashes = np.array([hash_words], np.uint64)
-    assert (oriented(oriented(hashes, orientation), inverse(orientation)) == hashes).all()
+    assert (orient_hashes(orient_hashes(hashes, orientation), inverse(orientation)) == hashes).all()
 
 
 def planted(count: int, seed: int) -> np.ndarray:
@@ -64,7 +73,7 @@ def planted(count: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     hashes = rng.integers(0, 2**64, (count, 4), dtype=np.uint64)
     for index in range(count // 3):
-        near = oriented(hashes[index : index + 1], int(rng.integers(8)))[0]
+        near = orient_hashes(hashes[index : index + 1], int(rng.integers(8)))[0]
         for bit in rng.choice(64, int(rng.integers(20)), replace=False):
             near[0] ^= np.uint64(1) << np.uint64(bit)
         hashes[count - 1 - index] = near
@@ -77,7 +86,7 @@ def test_the_index_finds_the_same_pairs_as_a_comparison_of_all(monkeypatch: pyte
     by_hand = [
         (i, j, orientation)
         for orientation in ORIENTATIONS
-        for turned_hashes in [oriented(hashes, orientation)]
+        for turned_hashes in [orient_hashes(hashes, orientation)]
         for i in range(len(hashes))
         for j in np.flatnonzero(np.bitwise_count(turned_hashes[:, 0] ^ hashes[i, 0]) <= distance).tolist()
         if i < j and _a_third_is_near(int(turned_hashes[j, 0] ^ hashes[i, 0]))
@@ -142,7 +151,7 @@ def test_near_uniform_images_are_the_same_only_with_the_same_bytes() -> None:
 
 
 def test_what_has_no_structure_is_not_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not any(fingerprint(grey(wall(seed))).hash.strip(b"\0") for seed in range(6))
+    assert not any(hash_image(grey(wall(seed))).hash.strip(b"\0") for seed in range(6))
     assert all(has_structure(cv2.resize(grey(scene.image), (SIDE, SIDE))) for scene in scenes())
     searched: list[int] = []
     monkeypatch.setattr(duplicates, "find_candidates", lambda hashes, distance: searched.append(len(hashes)) or [])
@@ -153,8 +162,8 @@ def test_what_has_no_structure_is_not_searched_for(monkeypatch: pytest.MonkeyPat
 def test_equal_images_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else an image that a source holds a thousand times would be compared with itself half a million times."""
     compared = []
-    stock = duplicates.likeness
-    monkeypatch.setattr(duplicates, "likeness", lambda *pair: compared.append(1) or stock(*pair))
+    stock = duplicates.measure_similarity
+    monkeypatch.setattr(duplicates, "measure_similarity", lambda *pair: compared.append(1) or stock(*pair))
     scene = scenes()[0].image
     near = copy_of(scene, Random(1), crop=0, scale=0.5, quality=60, orientation=2)
     pairs = pairs_of([scene, near, scene, scenes()[1].image, near, *[scene] * 20])

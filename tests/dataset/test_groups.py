@@ -10,8 +10,8 @@ from facemask_train.core.recipe import Recipe, Split
 from facemask_train.core.types import Annotation, Box, ImageRecord
 from facemask_train.dataset.grouping.duplicates import Pair
 from facemask_train.dataset.grouping.groups import Decisions, decide
-from facemask_train.dataset.grouping.label_agreement import Member
-from facemask_train.dataset.grouping.split import families, published_split
+from facemask_train.dataset.grouping.label_agreement import SourceImage
+from facemask_train.dataset.grouping.split import assign_splits, published_split
 
 TRAIN, VAL, TEST = "0" * 64, "b" * 64, "f" * 64  # contents that fall into each split of 0.5 / 0.25 / 0.25
 MASK, BARE = Annotation("mask", Box(10, 10, 30, 40)), Annotation("no_mask", Box(60, 10, 80, 40))
@@ -21,13 +21,13 @@ def digest(split: str, number: int) -> str:
     return f"{split[:60]}{number:04x}"
 
 
-def member(
+def image(
     name: str, sha256: str, *labels: Annotation, cause: str = "", size: tuple[int, int] = (100, 50), path: str = ""
-) -> Member:
+) -> SourceImage:
     source, _, stem = name.partition("/")
     found = path or f"{stem}.jpg"
     record = None if cause else ImageRecord(source, found, sha256, *size, labels)
-    return Member(source, found, sha256, record, cause)
+    return SourceImage(source, found, sha256, record, cause)
 
 
 def recipe(**changes: object) -> Recipe:
@@ -35,11 +35,11 @@ def recipe(**changes: object) -> Recipe:
     return parse(Recipe, {"name": "x", "sources": ["a", "b", "c"], "split": shares, **changes}, where="test")
 
 
-def same(first: int, second: int, orientation: int = 0) -> Pair:
+def duplicate_pair(first: int, second: int, orientation: int = 0) -> Pair:
     return Pair(first, second, orientation, 0.95, 0.99, same=True)
 
 
-def kin(first: int, second: int) -> Pair:
+def near_duplicate(first: int, second: int) -> Pair:
     return Pair(first, second, 0, 0.2, 0.95, same=False)
 
 
@@ -47,92 +47,96 @@ def splits(found: Decisions) -> dict[str, str]:
     return {f"{one.record.source}/{one.record.path}": one.split for one in found.kept}
 
 
-def fates(found: Decisions) -> dict[str, tuple[str, str]]:
-    return {fate.member.name: (fate.action, fate.cause) for fate in found.fates}
+def outcomes(found: Decisions) -> dict[str, tuple[str, str]]:
+    return {outcome.image.name: (outcome.action, outcome.cause) for outcome in found.outcomes}
 
 
 def test_the_first_copy_is_kept_and_gives_the_split() -> None:
-    members = [member("a/1", digest(TEST, 1), MASK), member("b/1", digest(TRAIN, 2), MASK), member("b/2", VAL, BARE)]
-    found = decide(members, [same(0, 1)], recipe())
+    images = [image("a/1", digest(TEST, 1), MASK), image("b/1", digest(TRAIN, 2), MASK), image("b/2", VAL, BARE)]
+    found = decide(images, [duplicate_pair(0, 1)], recipe())
     assert splits(found) == {"a/1.jpg": "test", "b/2.jpg": "val"}
-    assert fates(found) == {"b/1.jpg": ("merged", "copy")}
-    assert found.fates[0].detail == "of a/1.jpg"
+    assert outcomes(found) == {"b/1.jpg": ("merged", "copy")}
+    assert found.outcomes[0].detail == "of a/1.jpg"
     assert found.overlap == {"a": {"a": 0, "b": 1, "c": 0}, "b": {"a": 1, "b": 0, "c": 0}, "c": dict.fromkeys("abc", 0)}
     assert (found.counts.groups, found.counts.images, found.leaks) == (1, 2, 0)
-    assert {one.family for one in found.kept} == {digest(TEST, 1), VAL}
+    assert {one.split_group for one in found.kept} == {digest(TEST, 1), VAL}
 
 
 def test_a_first_copy_without_labels_gives_the_split_and_the_next_is_kept() -> None:
-    members = [member("a/1", digest(TEST, 1), cause="no-label-file"), member("b/1", digest(TRAIN, 2), MASK)]
-    found = decide(members, [same(0, 1)], recipe())
+    images = [image("a/1", digest(TEST, 1), cause="no-label-file"), image("b/1", digest(TRAIN, 2), MASK)]
+    found = decide(images, [duplicate_pair(0, 1)], recipe())
     assert splits(found) == {"b/1.jpg": "test"}
-    assert [(copy.role, copy.cause) for copy in found.copies] == [("refused", "no-label-file"), ("kept", "")]
+    assert [(one.role, one.cause) for one in found.duplicates] == [("refused", "no-label-file"), ("kept", "")]
 
 
 def test_a_mask_worn_incorrectly_excludes_all_copies_but_no_image_two_steps_away() -> None:
-    members = [
-        member("a/1", TRAIN, cause="worn-incorrectly"),
-        member("b/1", digest(TRAIN, 1), MASK),
-        member("b/2", digest(TRAIN, 2), MASK),  # the same image as b/1, not as a/1
-        member("c/1", digest(TRAIN, 3), MASK),  # of one scene with a/1
+    images = [
+        image("a/1", TRAIN, cause="worn-incorrectly"),
+        image("b/1", digest(TRAIN, 1), MASK),
+        image("b/2", digest(TRAIN, 2), MASK),  # the same image as b/1, not as a/1
+        image("c/1", digest(TRAIN, 3), MASK),  # of one scene with a/1
     ]
-    found = decide(members, [same(0, 1), same(1, 2), kin(0, 3)], recipe())
-    assert fates(found) == dict.fromkeys(("b/1.jpg", "c/1.jpg"), ("refused", "copy-of-worn-incorrectly"))
-    assert found.fates[0].detail == "the same image or scene as a/1.jpg"
+    found = decide(images, [duplicate_pair(0, 1), duplicate_pair(1, 2), near_duplicate(0, 3)], recipe())
+    assert outcomes(found) == dict.fromkeys(("b/1.jpg", "c/1.jpg"), ("refused", "copy-of-worn-incorrectly"))
+    assert found.outcomes[0].detail == "duplicate or near-duplicate of a/1.jpg"
     assert set(splits(found)) == {"b/2.jpg"}
-    lenient = decide(members, [same(0, 1), same(1, 2), kin(0, 3)], recipe(worn_incorrectly="drop-box"))
+    lenient = decide(
+        images, [duplicate_pair(0, 1), duplicate_pair(1, 2), near_duplicate(0, 3)], recipe(worn_incorrectly="drop-box")
+    )
     assert set(splits(lenient)) == {"b/1.jpg", "b/2.jpg", "c/1.jpg"}
 
 
 def test_what_is_the_same_as_an_excluded_image_is_excluded_outside_of_its_group_too() -> None:
-    members = [
-        member("a/1", TRAIN, MASK),
-        member("b/1", digest(TRAIN, 1), cause="worn-incorrectly"),  # a copy of a/1
-        member("c/1", digest(TRAIN, 2), MASK),  # the same as b/1 alone, so of no group
+    images = [
+        image("a/1", TRAIN, MASK),
+        image("b/1", digest(TRAIN, 1), cause="worn-incorrectly"),  # a copy of a/1
+        image("c/1", digest(TRAIN, 2), MASK),  # the same as b/1 alone, so of no group
     ]
-    found = decide(members, [same(0, 1), same(1, 2)], recipe())
-    assert set(fates(found)) == {"a/1.jpg", "c/1.jpg"}
+    found = decide(images, [duplicate_pair(0, 1), duplicate_pair(1, 2)], recipe())
+    assert set(outcomes(found)) == {"a/1.jpg", "c/1.jpg"}
     assert not found.kept
 
 
 def test_a_contradiction_between_copies_is_settled_by_the_policy() -> None:
     flipped = Annotation("no_mask", Box(11, 10, 30, 41))
-    members = [member("a/1", TRAIN, MASK, BARE), member("b/1", digest(TRAIN, 1), flipped, BARE)]
-    found = decide(members, [same(0, 1)], recipe())
-    assert fates(found) == dict.fromkeys(("a/1.jpg", "b/1.jpg"), ("refused", "class-conflict"))
-    assert found.fates[0].detail == "(10, 10, 30, 40) is mask in a/1.jpg and no_mask in b/1.jpg"
+    images = [image("a/1", TRAIN, MASK, BARE), image("b/1", digest(TRAIN, 1), flipped, BARE)]
+    found = decide(images, [duplicate_pair(0, 1)], recipe())
+    assert outcomes(found) == dict.fromkeys(("a/1.jpg", "b/1.jpg"), ("refused", "class-conflict"))
+    assert found.outcomes[0].detail == "(10, 10, 30, 40) is mask in a/1.jpg and no_mask in b/1.jpg"
     assert found.counts.conflicts == 1
-    preferred = decide(members, [same(0, 1)], recipe(conflicts={"prefer": "b"}))
-    assert fates(preferred) == {"a/1.jpg": ("merged", "copy")}
+    preferred = decide(images, [duplicate_pair(0, 1)], recipe(conflicts={"prefer": "b"}))
+    assert outcomes(preferred) == {"a/1.jpg": ("merged", "copy")}
     assert preferred.kept[0].record.labels == (flipped, BARE)
-    absent = decide(members, [same(0, 1)], recipe(conflicts={"prefer": "c"}))
-    assert set(fates(absent)) == {"a/1.jpg", "b/1.jpg"}
+    absent = decide(images, [duplicate_pair(0, 1)], recipe(conflicts={"prefer": "c"}))
+    assert set(outcomes(absent)) == {"a/1.jpg", "b/1.jpg"}
 
 
 def test_a_preferred_source_that_contradicts_itself_settles_nothing() -> None:
     flipped = Annotation("no_mask", MASK.box)
-    members = [
-        member("a/1", TRAIN, MASK),
-        member("b/1", digest(TRAIN, 1), MASK),
-        member("b/2", digest(TRAIN, 2), flipped),
+    images = [
+        image("a/1", TRAIN, MASK),
+        image("b/1", digest(TRAIN, 1), MASK),
+        image("b/2", digest(TRAIN, 2), flipped),
     ]
-    found = decide(members, [same(0, 1), same(0, 2)], recipe(conflicts={"prefer": "b"}))
-    assert set(fates(found).values()) == {("refused", "class-conflict")}
+    found = decide(images, [duplicate_pair(0, 1), duplicate_pair(0, 2)], recipe(conflicts={"prefer": "b"}))
+    assert set(outcomes(found).values()) == {("refused", "class-conflict")}
     assert not found.kept
 
 
 def test_what_holds_of_an_image_holds_of_all_with_its_bytes() -> None:
     """Of equal images only the first is in the pairs with others."""
     worn, other = digest(TRAIN, 1), digest(TRAIN, 2)
-    members = [
-        member("a/1", worn, MASK),
-        member("a/2", other, MASK),
-        member("b/1", worn, cause="worn-incorrectly"),
-        member("b/2", other, MASK),
+    images = [
+        image("a/1", worn, MASK),
+        image("a/2", other, MASK),
+        image("b/1", worn, cause="worn-incorrectly"),
+        image("b/2", other, MASK),
     ]
-    found = decide(members, [kin(0, 1), same(0, 2), kin(0, 3), same(1, 3)], recipe())
+    found = decide(
+        images, [near_duplicate(0, 1), duplicate_pair(0, 2), near_duplicate(0, 3), duplicate_pair(1, 3)], recipe()
+    )
     assert not found.kept
-    assert {name for name, _ in fates(found).items()} == {"a/1.jpg", "a/2.jpg", "b/2.jpg"}
+    assert {name for name, _ in outcomes(found).items()} == {"a/1.jpg", "a/2.jpg", "b/2.jpg"}
 
 
 @given(st.data())
@@ -141,15 +145,15 @@ def test_no_published_image_stays_that_has_a_copy_in_a_later_split(data: st.Data
     content = data.draw(st.lists(st.integers(0, 4), min_size=2, max_size=9))
     parts = [data.draw(st.sampled_from(["train", "valid", "test"])) for _ in content]
     alike = data.draw(st.sets(st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(lambda tie: tie[0] < tie[1])))
-    members = [
-        member(f"a/{index}", digest(TRAIN, known), MASK, path=f"{part}/{index}.jpg")
+    images = [
+        image(f"a/{index}", digest(TRAIN, known), MASK, path=f"{part}/{index}.jpg")
         for index, (known, part) in enumerate(zip(content, parts, strict=True))
     ]
     first = {known: content.index(known) for known in content}
-    pairs = [same(first[known], index) for index, known in enumerate(content) if first[known] != index]
+    pairs = [duplicate_pair(first[known], index) for index, known in enumerate(content) if first[known] != index]
     for one, other in alike & {(a, b) for a in first for b in first}:
         low, high = sorted((one, other), key=first.__getitem__)
-        pairs += [kin(first[low], index) for index, known in enumerate(content) if known == high]
+        pairs += [near_duplicate(first[low], index) for index, known in enumerate(content) if known == high]
     tied = {
         (i, j)
         for i, one in enumerate(content)
@@ -158,8 +162,8 @@ def test_no_published_image_stays_that_has_a_copy_in_a_later_split(data: st.Data
     }
     order = ["train", "valid", "test"]
     later = {i for i, j in tied if order.index(parts[j]) < order.index(parts[i])}
-    assert decide(members, pairs, recipe(split="published", leaks="keep")).leaks == len(later)
-    found = decide(members, pairs, recipe(split="published"))
+    assert decide(images, pairs, recipe(split="published", leaks="keep")).leaks == len(later)
+    found = decide(images, pairs, recipe(split="published"))
     left = [int(one.record.path.rpartition("/")[2][:-4]) for one in found.kept]
     assert found.leaks == 0
     assert all(parts[i] == parts[j] for i, j in tied if i in left and j in left)
@@ -169,47 +173,47 @@ def test_no_published_image_stays_that_has_a_copy_in_a_later_split(data: st.Data
 def test_labels_of_a_turned_and_smaller_copy_are_laid_over_the_kept_image() -> None:
     # the copy is 25 x 50: turned by a quarter counter-clockwise (orientation 1) it is as the kept one, at half its size
     turned = Annotation("mask", Box(5, 5, 20, 15))
-    members = [member("a/1", TRAIN, MASK), member("b/1", digest(TRAIN, 1), turned, size=(25, 50))]
-    found = decide(members, [same(0, 1, orientation=1)], recipe())
-    copy = found.copies[1]
-    assert copy.labels == (Annotation("mask", Box(10, 10, 30, 40)),)
-    assert (copy.matched, copy.overlaps) == ((0,), (1.0,))
+    images = [image("a/1", TRAIN, MASK), image("b/1", digest(TRAIN, 1), turned, size=(25, 50))]
+    found = decide(images, [duplicate_pair(0, 1, orientation=1)], recipe())
+    duplicate = found.duplicates[1]
+    assert duplicate.labels == (Annotation("mask", Box(10, 10, 30, 40)),)
+    assert (duplicate.matched, duplicate.overlaps) == ((0,), (1.0,))
     (agreement,) = found.agreements
-    assert (agreement.kept, agreement.copy, agreement.matched, agreement.median_iou) == ("a", "b", 1, 1.0)
+    assert (agreement.kept, agreement.merged, agreement.matched, agreement.median_iou) == ("a", "b", 1, 1.0)
 
 
 def test_agreement_counts_flips_and_boxes_that_only_one_has() -> None:
-    members = [
-        member("a/1", TRAIN, MASK, BARE),
-        member("b/1", digest(TRAIN, 1), Annotation("mask", Box(10, 10, 30, 34)), Annotation("mask", Box(85, 0, 99, 9))),
+    images = [
+        image("a/1", TRAIN, MASK, BARE),
+        image("b/1", digest(TRAIN, 1), Annotation("mask", Box(10, 10, 30, 34)), Annotation("mask", Box(85, 0, 99, 9))),
     ]
-    (agreement,) = decide(members, [same(0, 1)], recipe()).agreements
+    (agreement,) = decide(images, [duplicate_pair(0, 1)], recipe()).agreements
     assert (agreement.images, agreement.matched, agreement.flipped) == (1, 1, 0)
-    assert (agreement.only_kept, agreement.only_copy, agreement.median_iou) == (1, 1, 0.8)
+    assert (agreement.only_kept, agreement.only_merged, agreement.median_iou) == (1, 1, 0.8)
 
 
 # ---- splits ----
 
 
-def test_kin_share_a_split_and_stay() -> None:
-    members = [member("a/1", TEST, MASK), member("b/1", digest(TRAIN, 1), MASK)]
-    found = decide(members, [kin(0, 1)], recipe())
+def test_near_duplicates_share_a_split_and_are_kept() -> None:
+    images = [image("a/1", TEST, MASK), image("b/1", digest(TRAIN, 1), MASK)]
+    found = decide(images, [near_duplicate(0, 1)], recipe())
     assert splits(found) == {"a/1.jpg": "test", "b/1.jpg": "test"}
     assert (found.counts.split_groups, found.counts.groups, found.leaks) == (1, 0, 0)
 
 
 def test_a_later_source_that_ties_two_splits_sends_both_to_train() -> None:
-    members = [member("a/1", TEST, MASK), member("a/2", VAL, MASK), member("b/1", digest(TEST, 1), MASK)]
-    apart = decide(members[:2], [], recipe())
+    images = [image("a/1", TEST, MASK), image("a/2", VAL, MASK), image("b/1", digest(TEST, 1), MASK)]
+    apart = decide(images[:2], [], recipe())
     assert splits(apart) == {"a/1.jpg": "test", "a/2.jpg": "val"}
-    found = decide(members, [kin(0, 2), kin(1, 2)], recipe())
+    found = decide(images, [near_duplicate(0, 2), near_duplicate(1, 2)], recipe())
     assert set(splits(found).values()) == {"train"}
     assert (found.counts.joined, found.leaks) == (1, 0)
 
 
 def test_images_of_one_source_that_are_tied_go_where_the_first_goes() -> None:
-    members = [member("a/1", TEST, MASK), member("a/2", VAL, MASK)]
-    found = decide(members, [kin(0, 1)], recipe())
+    images = [image("a/1", TEST, MASK), image("a/2", VAL, MASK)]
+    found = decide(images, [near_duplicate(0, 1)], recipe())
     assert (set(splits(found).values()), found.counts.joined) == ({"test"}, 0)
 
 
@@ -223,11 +227,11 @@ def test_a_source_at_the_end_moves_nothing_but_what_only_it_ties_together(
     digests = [digit * 64 for digit in first_digits]
     ranks = [0] * known + [1] * (20 - known)
     share = Split(train=0.5, val=0.25, test=0.25)
-    before = families(digests[:known], ranks[:known], [tie for tie in ties if max(tie) < known], share)
-    after = families(digests, ranks, ties, share)
+    before = assign_splits(digests[:known], ranks[:known], [tie for tie in ties if max(tie) < known], share)
+    after = assign_splits(digests, ranks, ties, share)
     for one in range(known):
-        family = [other for other in range(known) if after.first[other] == after.first[one]]
-        crossed = len({before.splits[other] for other in family}) > 1
+        split_group = [other for other in range(known) if after.first[other] == after.first[one]]
+        crossed = len({before.splits[other] for other in split_group}) > 1
         assert after.splits[one] == ("train" if crossed else before.splits[one])
     assert all(after.splits[one] == after.splits[other] for one, other in ties)
 
@@ -244,27 +248,27 @@ def test_a_path_says_its_published_split() -> None:
     assert [published_split(path) for path in paths] == ["train", "val", "test", "train", "", "val"]
 
 
-def published(**changes: object) -> tuple[list[Member], Decisions]:
-    members = [
-        member("a/1", digest(TRAIN, 1), MASK, path="train/1.jpg"),
-        member("a/2", digest(TRAIN, 2), MASK, path="train/2.jpg"),
-        member("a/3", digest(TRAIN, 3), MASK, path="valid/3.jpg"),
-        member("a/4", digest(TRAIN, 4), MASK, path="test/4.jpg"),
-        member("a/5", digest(TRAIN, 5), BARE, path="test/5.jpg"),  # a copy of test/4 with another class
+def published(**changes: object) -> tuple[list[SourceImage], Decisions]:
+    images = [
+        image("a/1", digest(TRAIN, 1), MASK, path="train/1.jpg"),
+        image("a/2", digest(TRAIN, 2), MASK, path="train/2.jpg"),
+        image("a/3", digest(TRAIN, 3), MASK, path="valid/3.jpg"),
+        image("a/4", digest(TRAIN, 4), MASK, path="test/4.jpg"),
+        image("a/5", digest(TRAIN, 5), BARE, path="test/5.jpg"),  # a copy of test/4 with another class
     ]
-    pairs = [same(0, 3), kin(1, 2), same(2, 3), same(3, 4)]
-    return members, decide(members, pairs, recipe(split="published", **changes))
+    pairs = [duplicate_pair(0, 3), near_duplicate(1, 2), duplicate_pair(2, 3), duplicate_pair(3, 4)]
+    return images, decide(images, pairs, recipe(split="published", **changes))
 
 
 def test_published_splits_stay_and_what_has_a_copy_in_a_later_one_leaves() -> None:
     _, found = published()
     # valid/3 leaves for test/4; train/2 was only tied to valid/3, so it may stay; test keeps its own copies
     assert splits(found) == {"a/train/2.jpg": "train", "a/test/4.jpg": "test", "a/test/5.jpg": "test"}
-    assert fates(found) == dict.fromkeys(("a/train/1.jpg", "a/valid/3.jpg"), ("refused", "copy-in-later-split"))
+    assert outcomes(found) == dict.fromkeys(("a/train/1.jpg", "a/valid/3.jpg"), ("refused", "copy-in-later-split"))
     assert found.leaks == 0
 
 
 def test_published_leaks_can_be_counted_and_left() -> None:
-    members, found = published(leaks="keep")
-    assert len(found.kept) == len(members)
+    images, found = published(leaks="keep")
+    assert len(found.kept) == len(images)
     assert found.leaks == 2  # valid/3 (train/2), and test/4 (train/1 and valid/3)

@@ -15,7 +15,7 @@ from facemask_train.core.files import locked
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.dataset.grouping.hashing import SIDE
 from facemask_train.dataset.loading import image_index as module
-from facemask_train.dataset.loading.image_index import Catalogue, catalogue
+from facemask_train.dataset.loading.image_index import ImageIndex, index_images
 from facemask_train.sources.fetch import fetch
 from helpers.worlds import WIDTH, image, make_root, write
 
@@ -36,7 +36,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return paths
 
 
-def equal(one: Catalogue, other: Catalogue) -> bool:
+def equal(one: ImageIndex, other: ImageIndex) -> bool:
     arrays = (one.hashes == other.hashes).all() and (one.thumbnails == other.thumbnails).all()
     return bool(arrays) and one.facts == other.facts
 
@@ -45,7 +45,7 @@ def test_it_holds_what_each_image_is_and_looks_like(tmp_path: Path, seen: list[s
     root = make_root(tmp_path, images=3)
     write(root / "own/second/pics", {"broken.jpg": b"no image"})
     fetch(root, ["second"])
-    found = catalogue(root, "second", pool=ALONE)
+    found = index_images(root, "second", pool=ALONE)
     assert [facts.path for facts in found.facts] == ["pics/b 0.jpg", "pics/b 1.jpg", "pics/b 2.jpg", "pics/broken.jpg"]
     assert [facts.cause for facts in found.facts] == ["", "", "", "unreadable"]
     assert found.thumbnails.shape == (4, SIDE, SIDE)
@@ -59,39 +59,39 @@ def test_it_holds_what_each_image_is_and_looks_like(tmp_path: Path, seen: list[s
 def test_an_unchanged_source_is_not_read_again(tmp_path: Path, seen: list[str]) -> None:
     root = make_root(tmp_path, images=3)
     fetch(root, ["second"])
-    first = catalogue(root, "second", pool=ALONE)
+    first = index_images(root, "second", pool=ALONE)
     seen.clear()
     (root / "data/raw/second/files/pics/b 0.jpg").unlink()  # what is fetched is not looked at
-    assert equal(first, catalogue(root, "second", pool=ALONE))
+    assert equal(first, index_images(root, "second", pool=ALONE))
     assert seen == []
 
 
 def test_of_a_changed_source_only_what_changed_is_examined(tmp_path: Path, seen: list[str]) -> None:
     root = make_root(tmp_path, images=4)
     fetch(root, ["second"])
-    catalogue(root, "second", pool=ALONE)
+    index_images(root, "second", pool=ALONE)
     seen.clear()
     write(root / "own/second/pics", {"b 1.jpg": image(900), "new.jpg": image(901), "new.txt": "0 0.5 0.5 0.1 0.1\n"})
     (root / "own/second/pics/b 2.jpg").unlink()
     fetch(root, ["second"])
-    found = catalogue(root, "second", pool=ALONE)
+    found = index_images(root, "second", pool=ALONE)
     assert seen == ["pics/b 1.jpg", "pics/new.jpg"]
     anew = make_root(tmp_path / "anew", images=4)
     for name in ("b 1.jpg", "new.jpg"):
         write(anew / "own/second/pics", {name: (root / "own/second/pics" / name).read_bytes()})
     (anew / "own/second/pics/b 2.jpg").unlink()
     fetch(anew, ["second"])
-    assert equal(found, catalogue(anew, "second", pool=ALONE))
+    assert equal(found, index_images(anew, "second", pool=ALONE))
 
 
 def test_another_version_of_the_code_examines_anew(tmp_path: Path, seen: list[str]) -> None:
     root = make_root(tmp_path, images=2)
     fetch(root, ["second"])
-    catalogue(root, "second", pool=ALONE)
-    marker = root / "data/cache/second/catalogue.json"
+    index_images(root, "second", pool=ALONE)
+    marker = root / "data/cache/second/index.json"
     marker.write_text(json.dumps({**json.loads(marker.read_text()), "code": 0}))
     seen.clear()
-    catalogue(root, "second", pool=ALONE)
+    index_images(root, "second", pool=ALONE)
     assert len(seen) == 2
 
 
@@ -99,10 +99,10 @@ def test_another_version_of_the_code_examines_anew(tmp_path: Path, seen: list[st
 def test_a_damaged_catalogue_is_made_anew(tmp_path: Path, seen: list[str], damage: str) -> None:
     root = make_root(tmp_path, images=3)
     fetch(root, ["second"])
-    whole = catalogue(root, "second", pool=ALONE)
+    whole = index_images(root, "second", pool=ALONE)
     whole = replace(whole, thumbnails=np.array(whole.thumbnails))  # from the file that is damaged now
     name, _, what = damage.partition(" ")
-    file = {"thumbnails": "thumbnails.bin", "table": "images.parquet", "marker": "catalogue.json"}[name]
+    file = {"thumbnails": "thumbnails.bin", "table": "images.parquet", "marker": "index.json"}[name]
     path = root / "data/cache/second" / file
     content = path.read_bytes()
     if what == "gone":
@@ -112,7 +112,7 @@ def test_a_damaged_catalogue_is_made_anew(tmp_path: Path, seen: list[str], damag
     else:
         path.write_bytes(content[: len(content) // 2])
     seen.clear()
-    assert equal(whole, catalogue(root, "second", pool=ALONE))
+    assert equal(whole, index_images(root, "second", pool=ALONE))
     assert len(seen) == 3
     assert path.read_bytes() == content
 
@@ -122,7 +122,7 @@ def test_workers_and_folders_make_no_difference(tmp_path: Path) -> None:
     for number, workers in enumerate((1, 2)):
         root = make_root(tmp_path / f"{number}", images=70)
         fetch(root, ["first"])
-        made.append(catalogue(root, "first", pool=WorkerPool(workers=workers)))
+        made.append(index_images(root, "first", pool=WorkerPool(workers=workers)))
     assert equal(*made)
     trees = [sorted(path.read_bytes() for path in (tmp_path / name / "data/cache/first").iterdir()) for name in "01"]
     assert trees[0] == trees[1]
@@ -131,10 +131,10 @@ def test_workers_and_folders_make_no_difference(tmp_path: Path) -> None:
 def test_a_source_that_is_not_fetched_or_held_by_another_command_is_named(tmp_path: Path) -> None:
     root = make_root(tmp_path, images=1)
     with pytest.raises(MissingError, match="first"):
-        catalogue(root, "first", pool=ALONE)
+        index_images(root, "first", pool=ALONE)
     fetch(root, ["first"])
     with locked(root / "data/cache/first"), pytest.raises(StorageError, match="another fmask"):
-        catalogue(root, "first", pool=ALONE)
+        index_images(root, "first", pool=ALONE)
 
 
 def test_a_source_without_images_has_an_empty_catalogue(tmp_path: Path) -> None:
@@ -142,5 +142,5 @@ def test_a_source_without_images_has_an_empty_catalogue(tmp_path: Path) -> None:
     for path in (root / "own/second/pics").glob("*.jpg"):
         path.unlink()
     fetch(root, ["second"])
-    found = catalogue(root, "second", pool=ALONE)
+    found = index_images(root, "second", pool=ALONE)
     assert (found.facts, found.hashes.shape, found.thumbnails.shape) == ((), (0, 4), (0, SIDE, SIDE))

@@ -14,34 +14,35 @@ from facemask_train.core.errors import ClassMapError, DataError, FmaskError
 from facemask_train.core.recipe import Recipe
 from facemask_train.core.types import Annotation, Box, ImageRecord, PublishedImage, PublishedRow, SourceReading
 from facemask_train.dataset.card import ItemCounts
-from facemask_train.dataset.grouping.groups import Fate
-from facemask_train.dataset.grouping.label_agreement import Member
-from facemask_train.dataset.loading import load, validate
-from facemask_train.dataset.loading.image_index import Catalogue
-from facemask_train.dataset.loading.images import Facts
-from facemask_train.dataset.loading.load import Gathered, check_books
-from facemask_train.dataset.loading.validate import Problem, Rules, clean
+from facemask_train.dataset.grouping.groups import Outcome
+from facemask_train.dataset.grouping.label_agreement import SourceImage
+from facemask_train.dataset.loading import class_map, load, validate
+from facemask_train.dataset.loading.image_index import ImageIndex
+from facemask_train.dataset.loading.images import ImageFacts
+from facemask_train.dataset.loading.load import LoadedSource, check_totals
+from facemask_train.dataset.loading.validate import Issue, LabelRules
+from facemask_train.dataset.loading.validate import validate as validate_source
 from helpers.records import is_fixed, records
 from helpers.worlds import image, write
 
-RULES = Rules("s", {"with": "mask", "without": "no_mask", "askew": "worn_incorrectly"}, "drop-image")
+RULES = LabelRules("s", {"with": "mask", "without": "no_mask", "askew": "worn_incorrectly"}, "drop-image")
 FACE = Annotation("mask", Box(1, 1, 9, 9))
 
 
-def facts(path: str, **changes: object) -> Facts:
-    return Facts(path, "00", width=96, height=64, stored=(96, 64), extension=".png", **changes)  # type: ignore[arg-type]
+def facts(path: str, **changes: object) -> ImageFacts:
+    return ImageFacts(path, "00", width=96, height=64, stored=(96, 64), extension=".png", **changes)  # type: ignore[arg-type]
 
 
-def catalogue(*found: Facts) -> Catalogue:
-    return Catalogue(found, np.zeros((len(found), 4), np.uint64), np.zeros((len(found), 1, 1), np.uint8))  # type: ignore[arg-type]
+def index(*found: ImageFacts) -> ImageIndex:
+    return ImageIndex(found, np.zeros((len(found), 4), np.uint64), np.zeros((len(found), 1, 1), np.uint8))  # type: ignore[arg-type]
 
 
 def row(name: str, number: int = 1, *, file: str = "a.xml") -> PublishedRow:
     return PublishedRow(file, number, name, (1.0, 1.0, 9.0, 9.0))
 
 
-def problem(path: str, action: str, cause: str = "x", label: str = "") -> Problem:
-    return Problem("s", path, "box" if label else "image", action, cause, label=label)  # type: ignore[arg-type]
+def issue(path: str, action: str, cause: str = "x", label: str = "") -> Issue:
+    return Issue("s", path, "box" if label else "image", action, cause, label=label)  # type: ignore[arg-type]
 
 
 # ---- counts ----
@@ -52,25 +53,25 @@ def test_counts_add_up_field_by_field() -> None:
     assert ItemCounts() == ItemCounts(0, 0, 0, 0, 0)
 
 
-def books(*problems: Problem, images: int = 6, **came: int) -> Gathered:
-    return Gathered(catalogue(*(facts(f"{i}.png") for i in range(images))), (), {}, problems, RULES, came)
+def books(*issues: Issue, images: int = 6, **came: int) -> LoadedSource:
+    return LoadedSource(index(*(facts(f"{i}.png") for i in range(images))), (), {}, issues, RULES, came)
 
 
 def test_the_books_of_images_by_hand() -> None:
     """Of 6 images 2 were merged and 1 refused; 2 were repaired and kept. Problems of boxes count for nothing."""
     found = books(
-        *(problem("0.png", "merged"), problem("1.png", "merged"), problem("2.png", "refused")),
-        *(problem("3.png", "repaired"), problem("4.png", "repaired"), problem("5.png", "refused", label="mask")),
+        *(issue("0.png", "merged"), issue("1.png", "merged"), issue("2.png", "refused")),
+        *(issue("3.png", "repaired"), issue("4.png", "repaired"), issue("5.png", "refused", label="mask")),
     )
     assert found.images() == ItemCounts(total=6, kept=3, merged=2, repaired=2, refused=1)
 
 
 def test_the_books_of_boxes_by_hand() -> None:
     found = books(
-        *(problem("0.png", "merged", label="mask"), problem("0.png", "merged", label="mask")),
-        *(problem("1.png", "refused", label="mask"), problem("1.png", "repaired", label="mask")),
-        *(problem("1.png", "refused", label="no_mask"), problem("2.png", "refused", label="unknown")),
-        problem("3.png", "refused"),
+        *(issue("0.png", "merged", label="mask"), issue("0.png", "merged", label="mask")),
+        *(issue("1.png", "refused", label="mask"), issue("1.png", "repaired", label="mask")),
+        *(issue("1.png", "refused", label="no_mask"), issue("2.png", "refused", label="unknown")),
+        issue("3.png", "refused"),
         mask=9,
         no_mask=1,
         unknown=1,
@@ -87,46 +88,46 @@ def test_the_books_of_boxes_by_hand() -> None:
 
 @pytest.mark.parametrize(("images", "boxes"), [(5, 3), (4, 4), (4, 2), (3, 3)])
 def test_books_that_do_not_balance_are_a_bug(images: int, boxes: int) -> None:
-    found = books(problem("0.png", "merged"), problem("1.png", "refused"), mask=2, no_mask=1)
-    check_books("s", found, 4, 3)
+    found = books(issue("0.png", "merged"), issue("1.png", "refused"), mask=2, no_mask=1)
+    check_totals("s", found, 4, 3)
     with pytest.raises(FmaskError, match=rf"\(4, 3\) .* found \({images}, {boxes}\)"):
-        check_books("s", found, images, boxes)
+        check_totals("s", found, images, boxes)
 
 
-def member(path: str) -> Member:
-    return Member("s", path, "00", ImageRecord("s", path, "00", 96, 64, (FACE,)), "")
+def source_image(path: str) -> SourceImage:
+    return SourceImage("s", path, "00", ImageRecord("s", path, "00", 96, 64, (FACE,)), "")
 
 
 def test_what_the_groups_decide_is_entered_row_by_row() -> None:
     """Image 0 is merged with its two boxes, image 1 refused with its one; repairs of either are struck out."""
-    before = Gathered(
-        catalogue(*(facts(f"{i}.png") for i in range(4))),
+    before = LoadedSource(
+        index(*(facts(f"{i}.png") for i in range(4))),
         (),
         {"0.png": (row("with"), row("without", 2)), "1.png": (row("with"),), "2.png": (row("with"),)},
         (
-            *(problem("0.png", "repaired"), problem("0.png", "repaired", label="mask")),
-            *(problem("2.png", "repaired"), problem("3.png", "refused"), problem("0.png", "refused", label="mask")),
+            *(issue("0.png", "repaired"), issue("0.png", "repaired", label="mask")),
+            *(issue("2.png", "repaired"), issue("3.png", "refused"), issue("0.png", "refused", label="mask")),
         ),
         RULES,
         {"mask": 4, "no_mask": 1},
     )
-    after = before.after(
+    after = before.with_outcomes(
         {
-            "0.png": Fate(member("0.png"), "merged", "copy", "of a/1.png"),
-            "1.png": Fate(member("1.png"), "refused", "class-conflict", "both"),
+            "0.png": Outcome(source_image("0.png"), "merged", "copy", "of a/1.png"),
+            "1.png": Outcome(source_image("1.png"), "refused", "class-conflict", "both"),
         }
     )
-    assert after.problems == (
-        *(problem("2.png", "repaired"), problem("3.png", "refused"), problem("0.png", "refused", label="mask")),
-        Problem("s", "0.png", "image", "merged", "copy", "of a/1.png"),
-        Problem("s", "0.png", "box", "merged", "copy", "of a/1.png", "a.xml", 1, "mask", "with"),
-        Problem("s", "0.png", "box", "merged", "copy", "of a/1.png", "a.xml", 2, "no_mask", "without"),
-        Problem("s", "1.png", "image", "refused", "class-conflict", "both"),
-        Problem("s", "1.png", "box", "refused", "class-conflict", "both", "a.xml", 1, "mask", "with"),
+    assert after.issues == (
+        *(issue("2.png", "repaired"), issue("3.png", "refused"), issue("0.png", "refused", label="mask")),
+        Issue("s", "0.png", "image", "merged", "copy", "of a/1.png"),
+        Issue("s", "0.png", "box", "merged", "copy", "of a/1.png", "a.xml", 1, "mask", "with"),
+        Issue("s", "0.png", "box", "merged", "copy", "of a/1.png", "a.xml", 2, "no_mask", "without"),
+        Issue("s", "1.png", "image", "refused", "class-conflict", "both"),
+        Issue("s", "1.png", "box", "refused", "class-conflict", "both", "a.xml", 1, "mask", "with"),
     )
     assert after.images() == ItemCounts(4, 1, 1, 1, 2)
     assert after.boxes() == {"mask": ItemCounts(4, 1, 1, 0, 2), "no_mask": ItemCounts(1, 0, 1, 0, 0)}
-    assert before.after({}) == before
+    assert before.with_outcomes({}) == before
 
 
 published = st.lists(
@@ -144,7 +145,7 @@ def test_the_books_add_up_whatever_is_published_and_decided(
     given_images: list[tuple[str, list[tuple[str, int]], str]], worn: str, orphans: int
 ) -> None:
     """In = kept + merged + refused, and what is kept is what the records hold."""
-    rules = Rules("s", RULES.classes, worn)  # type: ignore[arg-type]
+    rules = LabelRules("s", RULES.classes, worn)  # type: ignore[arg-type]
     images = [
         PublishedImage(
             f"{i}.png",
@@ -154,20 +155,20 @@ def test_the_books_add_up_whatever_is_published_and_decided(
         for i, (cause, rows, _) in enumerate(given_images)
     ]
     lost = tuple(PublishedRow("ghost.xml", n, "with", cause="no-image") for n in range(orphans))
-    found = catalogue(*(facts(one.path) for one in images))
-    cleaned = clean(SourceReading(tuple(images), lost), found.by_path, rules)
+    found = index(*(facts(one.path) for one in images))
+    validated = validate_source(SourceReading(tuple(images), lost), found.by_path, rules)
     came: dict[str, int] = {}
     for one in [row for found_image in images for row in found_image.rows] + list(lost):
         came[rules.meaning(one)] = came.get(rules.meaning(one), 0) + 1
-    gathered = Gathered(found, cleaned.records, cleaned.rows, cleaned.problems, rules, came)
+    loaded = LoadedSource(found, validated.records, validated.rows, validated.issues, rules, came)
     decided = {
-        record.path: Fate(member(record.path), action, "copy", "")  # type: ignore[arg-type]
-        for record in cleaned.records
+        record.path: Outcome(source_image(record.path), action, "copy", "")  # type: ignore[arg-type]
+        for record in validated.records
         if (action := given_images[int(record.path[:-4])][2])
     }
-    after = gathered.after(decided)
-    kept = [record for record in cleaned.records if record.path not in decided]
-    check_books("s", after, len(kept), sum(len(record.labels) for record in kept))
+    after = loaded.with_outcomes(decided)
+    kept = [record for record in validated.records if record.path not in decided]
+    check_totals("s", after, len(kept), sum(len(record.labels) for record in kept))
     for counts, total in (
         (after.images(), len(images)),
         (sum(after.boxes().values(), ItemCounts()), sum(came.values())),
@@ -184,7 +185,7 @@ def reading(*names: str, published: tuple[str, ...] | None = ()) -> SourceReadin
 
 
 def classes(found: SourceReading, given: dict[str, str]) -> dict[str, str]:
-    return dict(load._classes(Path("root"), "s", Source(path="x", classes=given), found))  # type: ignore[arg-type]
+    return dict(class_map.class_meanings(Path("root"), "s", Source(path="x", classes=given), found))  # type: ignore[arg-type]
 
 
 def test_a_class_map_is_of_names_or_of_ids() -> None:
@@ -205,8 +206,8 @@ def test_a_class_map_is_of_names_or_of_ids() -> None:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, PublishedRow]]:
     """Collect what the sheet of classes would show."""
     shown: list[tuple[str, PublishedRow]] = []
-    name = next(one for one in vars(load) if one.endswith("class_sheet"))
-    monkeypatch.setattr(load, name, lambda files, pairs, sheet: shown.extend(pairs))
+    name = next(one for one in vars(class_map) if one.endswith("class_sheet"))
+    monkeypatch.setattr(class_map, name, lambda files, pairs, sheet: shown.extend(pairs))
     return shown
 
 
@@ -255,19 +256,19 @@ XML = """<annotation><size><width>96</width><height>64</height></size>
 </annotation>"""
 
 
-def gathered(root: Path, *known: Facts) -> Gathered:
+def loaded(root: Path, *known: ImageFacts) -> LoadedSource:
     source = Source(path="x", format="voc", classes={"with": "mask"})
     recipe = Recipe(name="x", sources=("s",))
-    return load.gather(root, "s", source, catalogue(*known), recipe)
+    return load.load_source(root, "s", source, index(*known), recipe)
 
 
 def test_a_source_is_read_and_counted(tmp_path: Path) -> None:
     files = {f"{stem}.png": image(1, "PNG") for stem in "ab"} | {f"{stem}.xml": XML.format("with") for stem in "abc"}
     write(tmp_path / "data/raw/s/files", files)
-    found = gathered(tmp_path, facts("a.png"), Facts("b.png", "00", cause="truncated"))
+    found = loaded(tmp_path, facts("a.png"), ImageFacts("b.png", "00", cause="truncated"))
     assert [record.path for record in found.records] == ["a.png"]
     assert [len(record.labels) for record in found.records] == [1]
-    assert found.came == {"mask": 3, "unknown": 3}  # those of the absent c.png too
+    assert found.published == {"mask": 3, "unknown": 3}  # those of the absent c.png too
     assert found.images() == ItemCounts(2, 1, 0, 0, 1)
     assert found.boxes() == {"mask": ItemCounts(3, 1, 0, 0, 2), "unknown": ItemCounts(3, 0, 0, 0, 3)}
 
@@ -275,9 +276,9 @@ def test_a_source_is_read_and_counted(tmp_path: Path) -> None:
 def test_images_added_or_removed_after_the_fetch_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "data/raw/s/files", {"a.png": image(1, "PNG"), "a.xml": XML.format("with")})
     with pytest.raises(DataError, match=r"b\.png.*none"):
-        gathered(tmp_path, facts("a.png"), facts("b.png"))
+        loaded(tmp_path, facts("a.png"), facts("b.png"))
     with pytest.raises(DataError, match=r"a\.png.*one that is new"):
-        gathered(tmp_path)
+        loaded(tmp_path)
 
 
 def test_records_are_fixed() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from facemask_train.core.recipe import Split
 from facemask_train.dataset.grouping import split as module
-from facemask_train.dataset.grouping.split import families, published_split, split_of
+from facemask_train.dataset.grouping.split import assign_splits, published_split, split_of
 from helpers.records import is_fixed, records
 
 HALVES = Split(train=0.5, val=0.25, test=0.25)
@@ -67,9 +67,9 @@ def test_the_published_split_is_the_nearest_folders(path: str, expected: str) ->
 
 
 def test_images_without_ties_go_alone() -> None:
-    found = families([TRAIN, VAL, TEST], [0, 0, 1], [], HALVES)
+    found = assign_splits([TRAIN, VAL, TEST], [0, 0, 1], [], HALVES)
     assert (found.first.tolist(), found.splits, found.joined) == ([0, 1, 2], ["train", "val", "test"], 0)
-    assert (families([], [], [], HALVES).splits, families([], [], [], HALVES).joined) == ([], 0)
+    assert (assign_splits([], [], [], HALVES).splits, assign_splits([], [], [], HALVES).joined) == ([], 0)
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_images_without_ties_go_alone() -> None:
 def test_groups_by_hand(
     digests: list[str], ranks: list[int], ties: list[tuple[int, int]], first: list[int], splits: list[str], joined: int
 ) -> None:
-    found = families(digests, ranks, ties, HALVES)
+    found = assign_splits(digests, ranks, ties, HALVES)
     assert (found.first.tolist(), found.splits, found.joined) == (first, splits, joined)
-    backwards = families(digests, ranks, reversed(ties), HALVES)
+    backwards = assign_splits(digests, ranks, reversed(ties), HALVES)
     assert (backwards.first.tolist(), backwards.splits, backwards.joined) == (first, splits, joined)
 
 
@@ -124,7 +124,7 @@ tied = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)).filter(lambda 
 @given(st.lists(st.sampled_from("05af"), min_size=12, max_size=12), tied)
 def test_a_group_is_what_is_tied_and_shares_a_split(digits: list[str], ties: list[tuple[int, int]]) -> None:
     """Of one source: the first image of a group gives the split of all."""
-    found = families([digit * 64 for digit in digits], [0] * 12, ties, HALVES)
+    found = assign_splits([digit * 64 for digit in digits], [0] * 12, ties, HALVES)
     assert found.first.tolist() == components(12, ties)
     assert found.splits == [split_of(digits[first] * 64, HALVES) for first in components(12, ties)]
     assert found.joined == 0

@@ -16,7 +16,7 @@ from facemask_train.apps.export.export import export
 from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError
 from facemask_train.core.files import check_name, inside
-from facemask_train.dataset.contents import read_holdings
+from facemask_train.dataset.contents import read_contents
 from facemask_train.dataset.versions import read_ensemble, write_trusted_yaml
 from facemask_train.eval.audit import audit
 from facemask_train.eval.evaluate import evaluate
@@ -66,7 +66,7 @@ def root(tmp_path: Path, weights: Path) -> Path:
 
 
 def read_v5(root: Path) -> None:
-    read_holdings(root, "v5")
+    read_contents(root, "v5")
 
 
 def audit_v5(root: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_folder_of_images_that_links_elsewhere_is_refused(root: Path) -> None:
 
 @pytest.mark.parametrize("image", ["../../../w.pt", "/etc/hostname", ""])
 @pytest.mark.parametrize(
-    "reader", [lambda root: read_holdings(root, "v5"), lambda root: audit_on(root, root / "data/ensembles/v5")]
+    "reader", [lambda root: read_contents(root, "v5"), lambda root: audit_on(root, root / "data/ensembles/v5")]
 )
 def test_an_image_of_the_manifest_lies_in_the_ensemble(
     root: Path, image: str, reader: Callable[[Path], object]

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facemask_train.core.types import Annotation, Box, Corners, PublishedImage, PublishedRow, SourceReading
-from facemask_train.dataset.loading.images import Facts
-from facemask_train.dataset.loading.validate import Problem, Rules, clean
+from facemask_train.dataset.loading.images import ImageFacts
+from facemask_train.dataset.loading.validate import Issue, LabelRules, validate
 
 CLASSES = {"with": "mask", "without": "no_mask", "askew": "worn_incorrectly"}
-FACTS = Facts("a.png", "00", width=200, height=100, stored=(200, 100), extension=".png")
+FACTS = ImageFacts("a.png", "00", width=200, height=100, stored=(200, 100), extension=".png")
 
 
-def rules(worn: str = "drop-image") -> Rules:
-    return Rules("s", CLASSES, worn)  # type: ignore[arg-type]
+def rules(worn: str = "drop-image") -> LabelRules:
+    return LabelRules("s", CLASSES, worn)  # type: ignore[arg-type]
 
 
 def row(corners: Corners | None, name: str = "with", *, number: int = 1, cause: str = "") -> PublishedRow:
@@ -23,16 +23,16 @@ def row(corners: Corners | None, name: str = "with", *, number: int = 1, cause: 
 
 
 def one(
-    *rows: PublishedRow, facts: Facts = FACTS, worn: str = "drop-image", **published: object
-) -> tuple[tuple[Annotation, ...] | None, list[Problem]]:
-    """Clean one image; return its labels (None: refused) and the problems."""
+    *rows: PublishedRow, facts: ImageFacts = FACTS, worn: str = "drop-image", **published: object
+) -> tuple[tuple[Annotation, ...] | None, list[Issue]]:
+    """Clean one image; return its labels (None: refused) and the issues."""
     reading = SourceReading((PublishedImage("a.png", rows, **published),))  # type: ignore[arg-type]
-    cleaned = clean(reading, {"a.png": facts}, rules(worn))
-    return (cleaned.records[0].labels if cleaned.records else None), list(cleaned.problems)
+    cleaned = validate(reading, {"a.png": facts}, rules(worn))
+    return (cleaned.records[0].labels if cleaned.records else None), list(cleaned.issues)
 
 
-def told(problems: list[Problem]) -> list[tuple[str, str, str, int]]:
-    return [(problem.item, problem.action, problem.cause, problem.number) for problem in problems]
+def told(issues: list[Issue]) -> list[tuple[str, str, str, int]]:
+    return [(issue.item, issue.action, issue.cause, issue.number) for issue in issues]
 
 
 def test_a_good_box_is_kept_as_it_is() -> None:
@@ -48,15 +48,15 @@ def test_a_good_box_is_kept_as_it_is() -> None:
     ],
 )
 def test_a_box_past_the_edge_is_clipped_not_lost(corners: Corners, kept: Corners) -> None:
-    labels, problems = one(row(corners))
+    labels, issues = one(row(corners))
     assert labels == (Annotation("mask", Box(*kept)),)
-    assert told(problems) == [("box", "repaired", "past-edge", 1)]
+    assert told(issues) == [("box", "repaired", "past-edge", 1)]
 
 
 def test_what_six_decimals_round_away_is_no_defect() -> None:
-    labels, problems = one(row((-0.0003, 5, 20, 100.0002)))
+    labels, issues = one(row((-0.0003, 5, 20, 100.0002)))
     assert labels == (Annotation("mask", Box(0, 5, 20, 100)),)
-    assert problems == []
+    assert issues == []
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_what_six_decimals_round_away_is_no_defect() -> None:
     ],
 )
 def test_a_bad_row_is_quarantined_and_its_image_kept(bad: PublishedRow, cause: str) -> None:
-    labels, problems = one(bad, row((5, 5, 20, 20), number=2))
+    labels, issues = one(bad, row((5, 5, 20, 20), number=2))
     assert labels == (Annotation("mask", Box(5, 5, 20, 20)),)
-    assert told(problems) == [("box", "refused", cause, 1)]
+    assert told(issues) == [("box", "refused", cause, 1)]
 
 
 def test_a_box_stands_once() -> None:
@@ -82,32 +82,32 @@ def test_a_box_stands_once() -> None:
     assert told(twice[1]) == [("box", "refused", "duplicate", 2)]
     both = one(row((5, 5, 20, 20)), row((5, 5, 20, 20), "without", number=2))
     assert told(both[1]) == [("box", "refused", "contradicted", 2)]
-    assert "mask too" in both[1][0].detail
+    assert "also mask" in both[1][0].detail
 
 
 def test_worn_incorrectly_follows_the_recipe() -> None:
     rows = (row((5, 5, 20, 20)), row((50, 5, 80, 20), "askew", number=2))
-    labels, problems = one(*rows)
+    labels, issues = one(*rows)
     assert labels is None
-    assert told(problems) == [
+    assert told(issues) == [
         ("image", "refused", "worn-incorrectly", 0),
         ("box", "refused", "in-refused-image", 1),
         ("box", "refused", "worn-incorrectly", 2),
     ]
-    labels, problems = one(*rows, worn="drop-box")
+    labels, issues = one(*rows, worn="drop-box")
     assert labels == (Annotation("mask", Box(5, 5, 20, 20)),)
-    assert told(problems) == [("box", "refused", "worn-incorrectly", 2)]
-    labels, problems = one(*rows, worn="as-no-mask")
+    assert told(issues) == [("box", "refused", "worn-incorrectly", 2)]
+    labels, issues = one(*rows, worn="as-no-mask")
     assert labels is not None
     assert [label.name for label in labels] == ["mask", "no_mask"]
-    assert problems == []
+    assert issues == []
 
 
 def test_a_refused_image_takes_its_rows_along_each_with_a_cause() -> None:
-    broken = Facts("a.png", "00", cause="truncated", detail="cut")
-    labels, problems = one(row((5, 5, 20, 20)), row(None, number=2, cause="wrong-columns"), facts=broken)
+    broken = ImageFacts("a.png", "00", cause="truncated", detail="cut")
+    labels, issues = one(row((5, 5, 20, 20)), row(None, number=2, cause="wrong-columns"), facts=broken)
     assert labels is None
-    assert told(problems) == [
+    assert told(issues) == [
         ("image", "refused", "truncated", 0),
         ("box", "refused", "in-refused-image", 1),
         ("box", "refused", "wrong-columns", 2),
@@ -126,16 +126,16 @@ def test_a_image_without_rows_is_background() -> None:
 )
 def test_a_box_drawn_before_the_exif_turn_turns_along(orientation: int, turned: Corners) -> None:
     # stored 200 x 100, shown 100 x 200; the box is drawn on what is stored, as the declared size tells
-    facts = Facts("a.png", "00", 100, 200, (200, 100), orientation, ".jpg", ("exif-orientation",))
-    labels, problems = one(row((10, 20, 40, 60)), facts=facts, declared=(200, 100))
+    facts = ImageFacts("a.png", "00", 100, 200, (200, 100), orientation, ".jpg", ("exif-orientation",))
+    labels, issues = one(row((10, 20, 40, 60)), facts=facts, declared=(200, 100))
     assert labels == (Annotation("mask", Box(*turned)),)
-    assert told(problems) == [("image", "repaired", "exif-orientation", 0), ("box", "repaired", "exif-turned", 1)]
+    assert told(issues) == [("image", "repaired", "exif-orientation", 0), ("box", "repaired", "exif-turned", 1)]
     assert one(row((10, 20, 40, 60)), facts=facts, declared=(100, 200))[0] == (Annotation("mask", Box(10, 20, 40, 60)),)
 
 
 def test_rows_of_absent_images_are_counted() -> None:
     reading = SourceReading((), orphans=(row(None, cause="no-image"),))
-    assert told(list(clean(reading, {}, rules()).problems)) == [("box", "refused", "no-image", 1)]
+    assert told(list(validate(reading, {}, rules()).issues)) == [("box", "refused", "no-image", 1)]
 
 
 anything = st.floats(-300, 500) | st.sampled_from([0.0, 100.0, 200.0, 1e300, -1e300])
@@ -156,10 +156,10 @@ def test_the_books_balance_whatever_comes_in(
         row(corners, name, number=n, cause="" if corners else "wrong-columns")
         for n, (corners, name) in enumerate(given_rows, 1)
     ]
-    facts = Facts("a.png", "00", cause=cause) if cause else FACTS
-    labels, problems = one(*rows, facts=facts, worn=worn)
-    refused = [problem.number for problem in problems if problem.item == "box" and problem.action == "refused"]
-    repaired = [problem.number for problem in problems if problem.item == "box" and problem.action == "repaired"]
+    facts = ImageFacts("a.png", "00", cause=cause) if cause else FACTS
+    labels, issues = one(*rows, facts=facts, worn=worn)
+    refused = [issue.number for issue in issues if issue.item == "box" and issue.action == "refused"]
+    repaired = [issue.number for issue in issues if issue.item == "box" and issue.action == "repaired"]
     assert len(refused) + len(labels or ()) == len(rows)
     assert len(set(refused)) == len(refused)
     assert len(repaired) <= len(labels or ())
@@ -185,9 +185,9 @@ def test_the_books_balance_whatever_comes_in(
     ],
 )
 def test_a_box_that_no_one_saw_is_refused(corners: Corners, cause: str, detail: str) -> None:
-    labels, (problem,) = one(row(corners))
+    labels, (issue,) = one(row(corners))
     assert labels == ()
-    assert (problem.action, problem.cause, problem.detail) == ("refused", cause, detail)
+    assert (issue.action, issue.cause, issue.detail) == ("refused", cause, detail)
 
 
 @pytest.mark.parametrize(
@@ -206,20 +206,20 @@ def test_a_box_that_no_one_saw_is_refused(corners: Corners, cause: str, detail: 
     ],
 )
 def test_a_box_at_the_edge_is_kept(corners: Corners, kept: Corners, cause: str) -> None:
-    labels, problems = one(row(corners))
+    labels, issues = one(row(corners))
     assert labels == (Annotation("mask", Box(*kept)),)
     shown = "({:g}, {:g}, {:g}, {:g})".format(*corners)
     said = [("repaired", cause, f"found {shown} in 200 x 100 px")] if cause else []
-    assert [(problem.action, problem.cause, problem.detail) for problem in problems] == said
+    assert [(issue.action, issue.cause, issue.detail) for issue in issues] == said
 
 
 def test_boxes_are_the_same_to_a_thousandth_of_a_pixel() -> None:
     for least, same in ((0.0004, True), (0.001, False)):
-        labels, problems = one(row((5, 5, 20, 20)), row((5, 5, 20, 20 + least), number=2))
+        labels, issues = one(row((5, 5, 20, 20)), row((5, 5, 20, 20 + least), number=2))
         assert labels is not None
-        assert (len(labels), len(problems)) == ((1, 1) if same else (2, 0))
-    labels, problems = one(row((5, 5, 20, 20)), row((50, 5, 70, 20), number=2), row((50, 5, 70, 20), number=3))
-    assert told(problems) == [("box", "refused", "duplicate", 3)]
+        assert (len(labels), len(issues)) == ((1, 1) if same else (2, 0))
+    labels, issues = one(row((5, 5, 20, 20)), row((50, 5, 70, 20), number=2), row((50, 5, 70, 20), number=3))
+    assert told(issues) == [("box", "refused", "duplicate", 3)]
 
 
 def test_a_row_says_what_its_class_means() -> None:
@@ -229,31 +229,31 @@ def test_a_row_says_what_its_class_means() -> None:
     ]
     assert found.meaning(row(None, cause="unknown-class")) == "unknown"
     assert found.meaning(row(None, cause="not-a-number")) == "mask"
-    assert found.problem(row(None, "without", number=4), "b.png", "merged", "copy", "of c") == Problem(
+    assert found.issue(row(None, "without", number=4), "b.png", "merged", "copy", "of c") == Issue(
         "s", "b.png", "box", "merged", "copy", "of c", "a.xml", 4, "no_mask", "without"
     )
-    assert Problem("s", "b.png", "image", "refused", "x") == Problem(
+    assert Issue("s", "b.png", "image", "refused", "x") == Issue(
         *("s", "b.png", "image", "refused", "x"), detail="", file="", number=0, label="", published=""
     )
 
 
 def test_an_unknown_class_names_those_that_are_known() -> None:
-    _, (problem,) = one(row((5, 5, 20, 20), "cat"))
-    assert (problem.cause, problem.detail, problem.label) == (
+    _, (issue,) = one(row((5, 5, 20, 20), "cat"))
+    assert (issue.cause, issue.detail, issue.label) == (
         *("unknown-class", "found 'cat', known: with, without, askew", "unknown"),
     )
 
 
 def test_a_refused_images_rows_keep_their_own_cause_but_not_that_of_its_size() -> None:
-    broken = Facts("a.png", "00", cause="truncated", detail="cut")
+    broken = ImageFacts("a.png", "00", cause="truncated", detail="cut")
     rows = (row(None, number=1, cause="no-image-size"), row((5, 5, 20, 20), "askew", number=2))
-    _, problems = one(*rows, facts=broken)
-    assert told(problems)[1:] == [("box", "refused", "in-refused-image", 1), ("box", "refused", "in-refused-image", 2)]
-    assert [problem.detail for problem in problems] == ["cut", "truncated", "truncated"]
+    _, issues = one(*rows, facts=broken)
+    assert told(issues)[1:] == [("box", "refused", "in-refused-image", 1), ("box", "refused", "in-refused-image", 2)]
+    assert [issue.detail for issue in issues] == ["cut", "truncated", "truncated"]
 
 
 def test_an_images_own_cause_comes_before_its_annotations() -> None:
-    broken = Facts("a.png", "00", cause="truncated", detail="cut")
+    broken = ImageFacts("a.png", "00", cause="truncated", detail="cut")
     assert told(one(cause="no-label-file", facts=broken)[1]) == [("image", "refused", "truncated", 0)]
     worn = row((5, 5, 20, 20), "askew", number=3)
     assert told(one(worn, cause="bad-xml")[1])[0] == ("image", "refused", "bad-xml", 0)
@@ -262,26 +262,26 @@ def test_an_images_own_cause_comes_before_its_annotations() -> None:
 
 
 def test_a_declared_size_may_be_that_of_the_file_or_of_what_is_shown() -> None:
-    turned = Facts("a.png", "00", 100, 200, (200, 100), 6, ".jpg", ("exif-orientation",))
+    turned = ImageFacts("a.png", "00", 100, 200, (200, 100), 6, ".jpg", ("exif-orientation",))
     for declared, sound in (((100, 200), True), ((200, 100), True), ((100, 100), False), (None, True)):
-        labels, problems = one(row((10, 20, 40, 60)), facts=turned, declared=declared)
+        labels, issues = one(row((10, 20, 40, 60)), facts=turned, declared=declared)
         assert (labels is not None) is sound
-        assert sound or problems[0].detail == "annotated as (100, 100), found (100, 200)"
+        assert sound or issues[0].detail == "annotated as (100, 100), found (100, 200)"
 
 
 def test_a_turned_box_past_the_edge_has_both_causes_and_a_bad_one_only_its_own() -> None:
-    turned = Facts("a.png", "00", 100, 200, (200, 100), 6, ".jpg", ("exif-orientation",))
-    _, problems = one(
+    turned = ImageFacts("a.png", "00", 100, 200, (200, 100), 6, ".jpg", ("exif-orientation",))
+    _, issues = one(
         row((10, 20, 40, 120)), row(None, number=2, cause="wrong-columns"), facts=turned, declared=(200, 100)
     )
-    assert told(problems)[1:] == [
+    assert told(issues)[1:] == [
         ("box", "repaired", "exif-turned+past-edge", 1),
         ("box", "refused", "wrong-columns", 2),
     ]
 
 
 def test_several_repairs_of_an_image_are_one_problem() -> None:
-    mended = Facts("a.png", "00", 200, 100, (200, 100), extension=".png", repairs=("bytes-after-end", "palette"))
+    mended = ImageFacts("a.png", "00", 200, 100, (200, 100), extension=".png", repairs=("bytes-after-end", "palette"))
     assert told(one(facts=mended)[1]) == [("image", "repaired", "bytes-after-end+palette", 0)]
 
 
@@ -292,9 +292,9 @@ def test_images_keep_their_order_and_rows_of_refused_ones_are_not_labels() -> No
             for name, cause in (("b", ""), ("c", "no-label-file"), ("a", ""))
         )
     )
-    found = clean(reading, {f"{name}.png": FACTS for name in "abc"}, rules())
+    found = validate(reading, {f"{name}.png": FACTS for name in "abc"}, rules())
     assert [record.path for record in found.records] == ["b.png", "a.png"]
     assert {path: [one.number for one in rows] for path, rows in found.rows.items()} == {"b.png": [1], "a.png": [1]}
-    assert [(one.image, one.item, one.number) for one in found.problems] == [
+    assert [(one.image, one.item, one.number) for one in found.issues] == [
         *(("b.png", "box", 2), ("c.png", "image", 0), ("c.png", "box", 1), ("c.png", "box", 2), ("a.png", "box", 2))
     ]

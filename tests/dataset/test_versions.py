@@ -21,9 +21,9 @@ from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.types import Annotation, Box
 from facemask_train.dataset import build as building
 from facemask_train.dataset import write as writing
-from facemask_train.dataset.build import Built, build
+from facemask_train.dataset.build import BuildResult, build
 from facemask_train.dataset.card import BuildInputs, EnsembleCard, GroupCounts, ItemCounts, SplitCounts
-from facemask_train.dataset.grouping.hashing import turned
+from facemask_train.dataset.grouping.hashing import orient_image
 from facemask_train.formats import yolo
 from facemask_train.sources.fetch import fetch
 from helpers.cards import change_card
@@ -34,7 +34,7 @@ ALONE = WorkerPool(workers=1)
 SPLIT = {"train": 0.5, "val": 0.25, "test": 0.25}
 
 
-def made(root: Path, **options: object) -> Built:
+def made(root: Path, **options: object) -> BuildResult:
     fetch(root, ["one", "two"])
     return build(root, "x", pool=ALONE, **options)  # type: ignore[arg-type]
 
@@ -55,7 +55,7 @@ def test_copies_are_merged_and_what_one_excludes_is_excluded(tmp_path: Path) -> 
     assert card.overlap == {"one": {"one": 0, "two": 4}, "two": {"one": 4, "two": 0}}
     assert card.images == ItemCounts(total=24, kept=18, merged=2, repaired=0, refused=4)
     assert card.boxes.total == card.boxes.kept + card.boxes.merged + card.boxes.refused
-    rows = pd.read_parquet(tmp_path / "data/ensembles/x/problems.parquet")
+    rows = pd.read_parquet(tmp_path / "data/ensembles/x/issues.parquet")
     images = rows[rows["item"] == "image"]
     assert dict(zip(images["source"] + "/" + images["image"], images["cause"], strict=True)) == {
         "one/images/a3.png": "worn-incorrectly",
@@ -104,7 +104,7 @@ def test_a_missing_source_stops_the_build_or_is_named_in_what_is_built_without_i
     assert "fmask fetch three" in caught.value.next_step
     done = build(root, "x", pool=ALONE, allow_missing=True)
     assert (done.path.name, done.card.name) == ("x-without-three", "x-without-three")
-    assert "Built without three, which was not fetched." in done.card.notes
+    assert "BuildResult without three, which was not fetched." in done.card.notes
     assert build(root, "x", pool=ALONE, allow_missing=True).up_to_date
     for name in ("one", "two"):
         shutil.rmtree(root / "data/raw" / name)
@@ -132,7 +132,7 @@ def published(root: Path, **recipe: object) -> Path:
         drawn = scene(200 + number)
         add_yolo(root, "one", f"{part}/c{number}", drawn.image, labels(drawn))
     drawn = scene(200)
-    add_yolo(root, "one", "valid/again", np.ascontiguousarray(turned(drawn.image, 4)), [])
+    add_yolo(root, "one", "valid/again", np.ascontiguousarray(orient_image(drawn.image, 4)), [])
     configure(root, {"sources": ["one"], "split": "published", **recipe}, "one")
     fetch(root, ["one"])
     return root
@@ -159,7 +159,7 @@ def test_leaks_of_a_published_split_are_counted_and_repaired_on_demand(tmp_path:
 def test_there_is_something_to_repair_or_it_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected a recipe with leaks: keep, found x") as caught:
         made(make_world(tmp_path), repair=True)
-    assert caught.value.next_step == "leave --repair out"
+    assert caught.value.next_step == "run the same command without --repair"
 
 
 def test_published_splits_that_no_folder_names_are_an_error_or_told(tmp_path: Path) -> None:
@@ -245,14 +245,14 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 def test_a_rebuild_makes_only_what_changed(tmp_path: Path, rendered: list[int]) -> None:
     root = make_world(tmp_path, augment=AUGMENT)
     first = made(root)
-    assert (first.taken_over, len(rendered)) == (0, 2 * first.card.originals["train"])
+    assert (first.reused, len(rendered)) == (0, 2 * first.card.originals["train"])
     rendered.clear()
     # another transform of one copy: the other copy and the originals are taken over
     changed = {"copies": {**AUGMENT["copies"], "small": [{"scale": {"factor": [0.3, 0.5]}}]}}
     make_world(root, augment=changed)
     second = made(root)
     assert len(rendered) == first.card.originals["train"]
-    assert second.taken_over == first.card.outputs - first.card.originals["train"]
+    assert second.reused == first.card.outputs - first.card.originals["train"]
     rendered.clear()
     # one more source: what stood before is taken over
     for number in range(4):
@@ -261,7 +261,7 @@ def test_a_rebuild_makes_only_what_changed(tmp_path: Path, rendered: list[int]) 
     fetch(root, ["three"])
     third = made(root)
     new = third.card.originals["train"] - second.card.originals["train"]
-    assert (third.taken_over, len(rendered)) == (second.card.outputs, 2 * new)
+    assert (third.reused, len(rendered)) == (second.card.outputs, 2 * new)
     # and the result is what a first build makes
     other = tmp_path / "anew"
     shutil.copytree(root / "own", other / "own")
@@ -284,7 +284,7 @@ def test_a_damaged_image_of_an_earlier_build_is_made_anew(tmp_path: Path) -> Non
     victims[0].write_bytes(b"damaged")
     victims[1].unlink()
     change_card(root / "data/ensembles/x", inputs=BuildInputs((), {}, {}))
-    assert made(root).taken_over == before.card.outputs - 2
+    assert made(root).reused == before.card.outputs - 2
     assert _files(root) == whole
 
 
@@ -304,7 +304,7 @@ def test_nothing_is_taken_over_by_a_manifest_that_is_not_the_one_that_was_writte
         case "gone":
             path.unlink()
     make_world(root, worn_incorrectly="drop-box")
-    assert made(root).taken_over == 0
+    assert made(root).reused == 0
 
 
 def test_nothing_is_taken_over_from_a_build_with_other_packages(
@@ -315,8 +315,8 @@ def test_nothing_is_taken_over_from_a_build_with_other_packages(
     make_world(root, augment={**AUGMENT, "quality": 91})
     monkeypatch.setattr(cv2, "__version__", "4.0.0")
     done = made(root)
-    assert done.taken_over == 0
-    assert done.card.made_with["opencv"] == "4.0.0"
+    assert done.reused == 0
+    assert done.card.packages["opencv"] == "4.0.0"
 
 
 @pytest.mark.parametrize("change", ["gone", "new", "other bytes"])
@@ -349,7 +349,7 @@ def test_a_source_that_is_fetched_anew_during_a_build_stops_it(tmp_path: Path, m
         return stock(*args)
 
     monkeypatch.setattr(building, "make_card", late)
-    with pytest.raises(StorageError, match="fetched anew while x was built") as caught:
+    with pytest.raises(StorageError, match="fetched again while x was built") as caught:
         build(root, "x", pool=ALONE)
     assert "again" in caught.value.next_step
     assert not (root / "data/ensembles/x").exists()

@@ -26,7 +26,7 @@ def card_for(name: str, rows: Sequence[Mapping[str, Any]]) -> EnsembleCard:
         hash=digest_data(rows),
         images_digest="",
         manifest_digest="",
-        made_with={},
+        packages={},
         description="",
         classes=CLASSES,
         split_by="group",

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from facemask_train.core.types import Corners
-from facemask_train.dataset.grouping.hashing import turned
+from facemask_train.dataset.grouping.hashing import orient_image
 
 ImageArray = np.ndarray
 """(height, width, 3), RGB."""
@@ -44,7 +44,7 @@ def cropped(image: ImageArray, shares: Corners) -> ImageArray:
 def copy_of(image: ImageArray, rng: Random, *, crop: float, scale: float, quality: int, orientation: int) -> ImageArray:
     """Return a copy that was cropped (each side by `crop` or not at all), rescaled, turned and re-encoded."""
     sides = (rng.choice((0.0, crop)), rng.choice((0.0, crop)), rng.choice((0.0, crop)), rng.choice((0.0, crop)))
-    return reencoded(turned(rescaled(cropped(image, sides), scale), orientation), quality)
+    return reencoded(orient_image(rescaled(cropped(image, sides), scale), orientation), quality)
 
 
 def moment(image: ImageArray, box: Corners, rng: Random) -> ImageArray:

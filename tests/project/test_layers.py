@@ -24,7 +24,6 @@ FLOORS = [
     ("train",),
     ("eval.measures",),
     ("eval.perturbations",),
-    ("apps.records",),
     ("report",),
     ("eval",),
     ("apps",),

@@ -140,8 +140,8 @@ def test_images_that_are_gone_fail_nothing(root: Path) -> None:
 def test_wrong_names_and_broken_tables(root: Path) -> None:
     with pytest.raises(MissingError, match="did you mean 'reversed'"):
         diff(root, "v1", "revresed")
-    (root / "data/ensembles/v2/problems.parquet").unlink()
-    with pytest.raises(DataError, match="problems"):
+    (root / "data/ensembles/v2/issues.parquet").unlink()
+    with pytest.raises(DataError, match="issues"):
         diff(root, "v1", "v2")
 
 

@@ -17,7 +17,7 @@ from facemask_train.core.records import to_json
 from facemask_train.dataset.card import EnsembleCard, ItemCounts
 from facemask_train.dataset.summary import SIZE_EDGES, ImageCounts, SizeQuantiles
 from facemask_train.report.dataset.inspect import inspect
-from facemask_train.report.dataset.thumbnails import Mark, draw, spread
+from facemask_train.report.dataset.thumbnails import Mark, sample_evenly, thumbnail
 from facemask_train.report.html import SERIES
 from helpers.command_line import fmask
 from helpers.pagecheck import Page, read_page
@@ -69,7 +69,7 @@ def test_the_counts_are_those_of_the_tables(root: Path) -> None:
     folder = root / "data/ensembles/v1"
     with_copies(folder)
     summary = inspect(root, "v1").summary
-    rows, problems = table(folder, "manifest"), table(folder, "problems")
+    rows, issues = table(folder, "manifest"), table(folder, "issues")
     originals = [row for row in rows if not row["copy"]]
     for split in ("train", "val", "test"):
         here = [row for row in rows if row["split"] == split]
@@ -83,7 +83,7 @@ def test_the_counts_are_those_of_the_tables(root: Path) -> None:
     train = summary.originals["train"]
     assert summary.copies == {"faces": train}
     assert summary.face_edits == {"-": {"too-small": train}, "beard": {"done": train}}
-    causes = Counter((one["item"], one["action"], one["cause"]) for one in problems)
+    causes = Counter((one["item"], one["action"], one["cause"]) for one in issues)
     assert {(one.item, one.action, one.cause): one.count for one in summary.issues} == causes
     assert summary.issues == EnsembleCard.load(folder).issues
     assert summary.notes == EnsembleCard.load(folder).notes
@@ -157,7 +157,7 @@ def test_kin_are_shown_apart_from_copies(root: Path) -> None:
     folder = root / "data/ensembles/v1"
     rows = table(folder, "manifest")
     train = [row for row in rows if row["split"] == "train" and row["source"] == "second"]
-    train[1]["family"] = train[0]["family"]
+    train[1]["split_group"] = train[0]["split_group"]
     rewrite(folder, rows)
     assert "1 of 1 families." in shown(root, duplicates=True).text
 
@@ -186,7 +186,7 @@ def test_an_ensemble_without_copies_problems_or_test(root: Path) -> None:
     rows = [row | {"split": "train", "labels": []} for row in table(folder, "manifest") if row["split"] == "train"]
     rewrite(folder, rows)
     rewrite(folder, [], "groups")
-    rewrite(folder, [], "problems")
+    rewrite(folder, [], "issues")
     found = inspect(root, "v1", duplicates=True)
     assert found.summary.sizes["mask"].median is None
     text = read_page(found.path.read_bytes()).text
@@ -194,7 +194,7 @@ def test_an_ensemble_without_copies_problems_or_test(root: Path) -> None:
         assert says in text
 
 
-@pytest.mark.parametrize("name", ["manifest", "groups", "problems"])
+@pytest.mark.parametrize("name", ["manifest", "groups", "issues"])
 def test_a_table_that_is_gone_or_broken_names_the_way_out(root: Path, name: str) -> None:
     path = root / f"data/ensembles/v1/{name}.parquet"
     for content in (b"PAR1", None):
@@ -210,16 +210,16 @@ def test_an_unknown_version_names_the_nearest(built: Path) -> None:
 
 
 def test_a_sample_is_spread_over_all_parts_and_seeded() -> None:
-    assert spread([1, 2, 3], 5) == [1, 2, 3]
-    found = spread(range(1000), 10)
+    assert sample_evenly([1, 2, 3], 5) == [1, 2, 3]
+    found = sample_evenly(range(1000), 10)
     assert [number // 100 for number in found] == list(range(10))
-    assert found == spread(range(1000), 10) != spread(range(1000), 10, seed=1)
+    assert found == sample_evenly(range(1000), 10) != sample_evenly(range(1000), 10, seed=1)
 
 
 def test_a_box_is_drawn_where_it_is_also_on_a_smaller_image(tmp_path: Path) -> None:
     Image.new("RGB", (1000, 500), "white").save(tmp_path / "p.png")
     marks = [Mark("no_mask", (500.0, 100.0, 900.0, 400.0))]
-    item = draw(tmp_path / "p.png", marks, caption="c", longest=200)
+    item = thumbnail(tmp_path / "p.png", marks, caption="c", longest=200)
     assert item.image is not None
     image = Image.open(io.BytesIO(base64.b64decode(item.image.uri.partition(",")[2])))
     assert image.size == (200, 100)

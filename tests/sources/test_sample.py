@@ -56,8 +56,8 @@ def test_it_holds_enough_to_score(manifest: pd.DataFrame) -> None:
 
 
 def test_the_published_defects_are_in_it_and_met(root: Path) -> None:
-    problems = pd.read_parquet(root / "data/ensembles/sample/problems.parquet")
-    met = set(problems.cause[problems.item == "image"].str.split("+").explode()) | set(problems.cause)
+    issues = pd.read_parquet(root / "data/ensembles/sample/issues.parquet")
+    met = set(issues.cause[issues.item == "image"].str.split("+").explode()) | set(issues.cause)
     assert {"alpha", "palette", "exif-orientation", "wrong-extension", "bytes-after-end", "truncated"} <= met
     assert {"no-label-file", "worn-incorrectly", "wrong-columns", "not-a-number", "unknown-class", "no-area"} <= met
     assert {"past-edge", "duplicate"} <= met

@@ -39,7 +39,7 @@ from facemask_train.cli.options import (
 from facemask_train.cli.tables import table
 
 if TYPE_CHECKING:
-    from facemask_train.dataset.build import Built
+    from facemask_train.dataset.build import BuildResult
     from facemask_train.dataset.card import ItemCounts
     from facemask_train.sources.fetch import Fetched
     from facemask_train.train.train import Trained
@@ -326,12 +326,12 @@ def _pins(found: Sequence[Fetched]) -> list[str]:
     return ["To pin this content, add to configs/sources.yaml:", *pins] if pins else []
 
 
-def _build_json(built: Built) -> dict[str, Any]:
-    about = {"path": str(built.path), "up_to_date": built.up_to_date, "taken_over": built.taken_over}
+def _build_json(built: BuildResult) -> dict[str, Any]:
+    about = {"path": str(built.path), "up_to_date": built.up_to_date, "reused": built.reused}
     return built.card.to_json() | about
 
 
-def _build_tables(built: Built) -> list[Any]:
+def _build_tables(built: BuildResult) -> list[Any]:
     card = built.card
     rows = []
     for name, source in card.sources.items():

@@ -1,4 +1,4 @@
-"""Ensembles in the terminal: the short form of what was built, of what one holds, and of what changed between two."""
+"""Ensembles in the terminal: short results of `build-dataset`, `inspect` and `diff`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from facemask_train.core.types import SPLITS
 
 if TYPE_CHECKING:
     from facemask_train.dataset.card import EnsembleCard, IssueCount
-    from facemask_train.dataset.diff import Difference
+    from facemask_train.dataset.diff import EnsembleDiff
     from facemask_train.dataset.summary import EnsembleSummary, ImageCounts, SizeQuantiles
     from facemask_train.report.dataset.inspect import Inspection
 
@@ -108,7 +108,7 @@ def _issues_line(issues: Sequence[IssueCount]) -> str:
 # ---- diff ----
 
 
-def diff_json(found: Difference) -> dict[str, Any]:
+def diff_json(found: EnsembleDiff) -> dict[str, Any]:
     return {
         "a": found.before,
         "b": found.after,
@@ -126,7 +126,7 @@ def diff_json(found: Difference) -> dict[str, Any]:
     }
 
 
-def diff_told(found: Difference) -> list[Any]:
+def diff_told(found: EnsembleDiff) -> list[Any]:
     page = f"page: {found.path}"
     if found.equal:
         return [
@@ -135,9 +135,9 @@ def diff_told(found: Difference) -> list[Any]:
         ]
     counts = [
         ("added", len(found.added)),
-        *((f"  before, {why}", count) for why, count in found.whys(found.added).items()),
+        *((f"  before, {reason}", count) for reason, count in found.reasons(found.added).items()),
         ("removed", len(found.removed)),
-        *((f"  now, {why}", count) for why, count in found.whys(found.removed).items()),
+        *((f"  now, {reason}", count) for reason, count in found.reasons(found.removed).items()),
         ("moved", len(found.moved)),
         *((f"  {way}", count) for way, count in found.moves().items()),
         ("relabelled", len(found.relabelled)),
@@ -148,6 +148,6 @@ def diff_told(found: Difference) -> list[Any]:
     return [table(f"From {found.before} to {found.after}", ("", "images"), rows), *_copies(found), page]
 
 
-def _copies(found: Difference) -> list[Any]:
+def _copies(found: EnsembleDiff) -> list[Any]:
     rows = [(one.name, f"{one.added:,}", f"{one.removed:,}", f"{one.changed:,}") for one in found.copies]
     return [table("Augmented copies", ("copy", "added", "removed", "changed"), rows)] if rows else []

@@ -1,1 +1,1 @@
-"""From records to a versioned ensemble: clean, split, plan, write. Knows no model."""
+"""Builds ensembles from fetched sources, and reads, summarizes and compares them. Does not import torch."""

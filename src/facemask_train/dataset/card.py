@@ -101,21 +101,21 @@ class Agreement:
 
     Attributes:
         kept: the source of the kept images.
-        copy: the source of the merged duplicates.
+        merged: the source of the merged duplicates.
         images: merged images.
         matched: boxes that match a kept one; `flipped` of them have another class.
         only_kept: boxes of the kept images that no box of the duplicate matches.
-        only_copy: boxes of the duplicates that no box of the kept image matches.
+        only_merged: boxes of the duplicates that no box of the kept image matches.
         median_iou: of the matched boxes; None if there are none.
     """
 
     kept: str
-    copy: str
+    merged: str
     images: int
     matched: int
     flipped: int
     only_kept: int
-    only_copy: int
+    only_merged: int
     median_iou: float | None
 
 
@@ -161,7 +161,7 @@ class EnsembleCard(Record):
         hash: digest of the inputs and of every planned output; equal on every machine.
         images_digest: digest of the bytes of all images.
         manifest_digest: digest of `manifest.parquet`.
-        made_with: versions of the packages that the images' bytes depend on.
+        packages: versions of the packages that the images' bytes depend on.
         classes: class names in the order of their ids.
         split_by: whether images were split by group, or as their sources published them.
         images, boxes: outcomes of everything that the sources published.
@@ -185,7 +185,7 @@ class EnsembleCard(Record):
     hash: str
     images_digest: str
     manifest_digest: str
-    made_with: Mapping[str, str]
+    packages: Mapping[str, str]
     description: str
     classes: tuple[str, ...]
     split_by: Literal["group", "published"]

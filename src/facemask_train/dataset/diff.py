@@ -1,4 +1,4 @@
-"""What changed from one ensemble to another, by source image: added, removed, moved, relabelled. Pure."""
+"""Compares two ensembles by published image: added, removed, moved, relabelled. Pure."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facemask_train.core.types import Annotation
-from facemask_train.dataset.contents import Held, Holdings, Name
+from facemask_train.dataset.contents import EnsembleContents, EnsembleImage, ImageName
 
-_TOLERANCE = 0.01  # pixels; less is how a number was written
+_TOLERANCE = 0.01  # pixels; smaller differences come from rounding
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One published image as the two ensembles have it; None where one has it not, and then why (in full: detail)."""
+    """A published image in both ensembles; None in the one that lacks it, with the reason (details in `detail`)."""
 
-    before: Held | None
-    after: Held | None
-    why: str = ""
+    before: EnsembleImage | None
+    after: EnsembleImage | None
+    reason: str = ""
     detail: str = ""
 
     @property
-    def held(self) -> Held:
+    def image(self) -> EnsembleImage:
         found = self.after or self.before
         assert found is not None
         return found
 
 
 @dataclass(frozen=True, slots=True)
-class Copies:
-    """Augmented copies of one name: how many were added, removed, and made anew with other pixels or labels."""
+class CopyChanges:
+    """Augmented copies of one name: how many were added, removed, or have other pixels or labels."""
 
     name: str
     added: int
@@ -40,10 +40,10 @@ class Copies:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """What changed from `before` to `after`, and the page that shows it.
+class EnsembleDiff:
+    """The changes from one ensemble to another, and the page that shows them.
 
-    An image that is in both can be moved, relabelled and redrawn (its file has other bytes) at once.
+    An image in both ensembles can be moved, relabelled and redrawn (its file has other bytes) at once.
     """
 
     path: Path
@@ -55,30 +55,30 @@ class Difference:
     relabelled: tuple[Change, ...]
     redrawn: tuple[Change, ...]
     same: int
-    copies: tuple[Copies, ...]
+    copies: tuple[CopyChanges, ...]
 
     @property
     def equal(self) -> bool:
-        """Say if the two hold the same images with the same labels in the same splits."""
+        """Whether both have the same images with the same labels in the same splits."""
         parts = (self.added, self.removed, self.moved, self.relabelled, self.redrawn)
         return not any(parts) and not any(one.added or one.removed or one.changed for one in self.copies)
 
-    def whys(self, changes: Iterable[Change]) -> dict[str, int]:
-        """Count changes by why they happened, the most frequent first."""
-        found = Counter(one.why for one in changes)
+    def reasons(self, changes: Iterable[Change]) -> dict[str, int]:
+        """Count changes by reason, the most frequent first."""
+        found = Counter(one.reason for one in changes)
         return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
 
     def moves(self) -> dict[str, int]:
-        """Count moved images by way: `val to train`."""
+        """Count moved images by direction: `val to train`."""
         found = Counter(f"{one.before.split} to {one.after.split}" for one in self.moved if one.before and one.after)
         return dict(sorted(found.items()))
 
 
-def compare(before: Holdings, after: Holdings, path: Path) -> Difference:
-    """Compare what two ensembles hold.
+def compare_ensembles(before: EnsembleContents, after: EnsembleContents, path: Path) -> EnsembleDiff:
+    """Compare the contents of two ensembles.
 
     Args:
-        path: where the page will be.
+        path: of the page that will show the result.
     """
     old, new = before.originals, after.originals
     both = [Change(old[name], new[name]) for name in new if name in old]
@@ -87,13 +87,13 @@ def compare(before: Holdings, after: Holdings, path: Path) -> Difference:
     redrawn = tuple(
         one for one in both if one.before and one.after and one.before.output_sha256 != one.after.output_sha256
     )
-    changed = {one.held.name for one in (*moved, *relabelled, *redrawn)}
-    return Difference(
+    changed = {one.image.name for one in (*moved, *relabelled, *redrawn)}
+    return EnsembleDiff(
         path,
         before.name,
         after.name,
-        added=tuple(Change(None, new[name], *why) for name, *why in _absent(new, old, before)),
-        removed=tuple(Change(old[name], None, *why) for name, *why in _absent(old, new, after)),
+        added=tuple(Change(None, new[name], *reason) for name, *reason in _absent(new, old, before)),
+        removed=tuple(Change(old[name], None, *reason) for name, *reason in _absent(old, new, after)),
         moved=moved,
         relabelled=relabelled,
         redrawn=redrawn,
@@ -103,55 +103,54 @@ def compare(before: Holdings, after: Holdings, path: Path) -> Difference:
 
 
 def _absent(
-    there: Mapping[Name, Held], here: Mapping[Name, Held], without: Holdings
-) -> Iterator[tuple[Name, str, str]]:
-    """Give each image that is there and not here, and what the ensemble without it says of it, and in detail."""
-    gone = without.gone
-    sources = without.card.sources
+    there: Mapping[ImageName, EnsembleImage], here: Mapping[ImageName, EnsembleImage], without: EnsembleContents
+) -> Iterator[tuple[ImageName, str, str]]:
+    """Yield each image that only one ensemble has, with the reason why the other lacks it, and details."""
+    excluded, sources = without.excluded, without.card.sources
     for name in there:
         if name not in here:
-            if name in gone:
-                yield name, f"{gone[name].action}: {gone[name].cause}", gone[name].detail
+            if name in excluded:
+                yield name, f"{excluded[name].action}: {excluded[name].cause}", excluded[name].detail
             elif name[0] not in sources:
-                yield name, f"{name[0]} is no source of {without.name}", ""
+                yield name, f"{name[0]} is not a source of {without.name}", ""
             else:
-                yield name, f"not in {name[0]} when {without.name} was built", ""
+                yield name, f"not yet in {name[0]} when {without.name} was built", ""
 
 
-def same_labels(one: Held, other: Held) -> bool:
-    """Say if two images have the same faces: classes, and boxes within a hundredth of a pixel, in any order."""
+def same_labels(one: EnsembleImage, other: EnsembleImage) -> bool:
+    """Return whether two images have equal classes and boxes, to a hundredth of a pixel, in any order."""
     return not any(changed_labels(one.labels, other.labels))
 
 
 def changed_labels(
     some: Sequence[Annotation], others: Sequence[Annotation]
 ) -> tuple[list[Annotation], list[Annotation]]:
-    """Return the labels that only the first has, and those that only the second has."""
+    """Return the labels that only the first image has, and those that only the second has."""
     if some == others:
         return [], []
-    left, alone = list(others), []
+    unmatched, only_some = list(others), []
     for label in some:
-        twin = next((other for other in left if _same(label, other)), None)
-        if twin is None:
-            alone.append(label)
+        equal = next((other for other in unmatched if _same(label, other)), None)
+        if equal is None:
+            only_some.append(label)
         else:
-            left.remove(twin)
-    return alone, left
+            unmatched.remove(equal)
+    return only_some, unmatched
 
 
 def _same(one: Annotation, other: Annotation) -> bool:
     corners = zip(one.box.corners, other.box.corners, strict=True)
-    return one.name == other.name and all(abs(mine - theirs) <= _TOLERANCE for mine, theirs in corners)
+    return one.name == other.name and all(abs(a - b) <= _TOLERANCE for a, b in corners)
 
 
-def _copies(before: Holdings, after: Holdings) -> Iterator[Copies]:
+def _copies(before: EnsembleContents, after: EnsembleContents) -> Iterator[CopyChanges]:
     old = {(one.copy, *one.name): one for one in before.images if one.copy}
     new = {(one.copy, *one.name): one for one in after.images if one.copy}
     for name in sorted({key[0] for key in (*old, *new)}):
-        mine, theirs = ({key for key in found if key[0] == name} for found in (old, new))
-        changed = sum(_differ(old[key], new[key]) for key in mine & theirs)
-        yield Copies(name, len(theirs - mine), len(mine - theirs), changed)
+        before_keys, after_keys = ({key for key in found if key[0] == name} for found in (old, new))
+        changed = sum(_differ(old[key], new[key]) for key in before_keys & after_keys)
+        yield CopyChanges(name, len(after_keys - before_keys), len(before_keys - after_keys), changed)
 
 
-def _differ(one: Held, other: Held) -> bool:
+def _differ(one: EnsembleImage, other: EnsembleImage) -> bool:
     return one.output_sha256 != other.output_sha256 or not same_labels(one, other)

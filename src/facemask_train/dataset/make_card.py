@@ -12,8 +12,8 @@ from facemask_train.core.types import CLASSES, SPLITS
 from facemask_train.dataset.card import BuildInputs, EnsembleCard, IssueCount, ItemCounts, SourceCounts, SplitCounts
 from facemask_train.dataset.grouping.groups import Decisions, Kept
 from facemask_train.dataset.grouping.split import published_split
-from facemask_train.dataset.loading.load import Gathered
-from facemask_train.dataset.tables import made_with
+from facemask_train.dataset.loading.load import LoadedSource
+from facemask_train.dataset.tables import package_versions
 from facemask_train.dataset.write import Totals
 
 _ENOUGH_IMAGES = 3000  # per class: the reference project's advice for a detector like this
@@ -23,20 +23,20 @@ _BALANCED = 0.8  # of an even share of the faces: a class with less than this is
 def make_card(
     recipe: Recipe,
     inputs: BuildInputs,
-    gathered: Mapping[str, Gathered],
-    decided: Decisions,
+    loaded: Mapping[str, LoadedSource],
+    decisions: Decisions,
     totals: Totals,
     missing: Sequence[str],
 ) -> EnsembleCard:
     """Return the card of a build. Its hash covers what was decided, and is equal on every machine."""
-    causes = Counter((p.item, p.action, p.cause) for source in gathered.values() for p in source.problems)
-    sources = {name: SourceCounts(source.images(), source.boxes()) for name, source in gathered.items()}
+    causes = Counter((issue.item, issue.action, issue.cause) for source in loaded.values() for issue in source.issues)
+    sources = {name: SourceCounts(source.images(), source.boxes()) for name, source in loaded.items()}
     return EnsembleCard(
         name=recipe.name,
-        hash=digest_data([totals.decided.hexdigest(), to_json(inputs)]),
-        images_digest=totals.image_digest.hexdigest(),
-        manifest_digest=totals.manifest,
-        made_with=made_with(),
+        hash=digest_data([totals.plan_digest.hexdigest(), to_json(inputs)]),
+        images_digest=totals.images_digest.hexdigest(),
+        manifest_digest=totals.manifest_digest,
+        packages=package_versions(),
         description=recipe.description,
         classes=CLASSES,
         split_by="group" if isinstance(recipe.split, Split) else "published",
@@ -46,12 +46,12 @@ def make_card(
         splits=SplitCounts(**totals.outputs),
         originals=SplitCounts(**totals.images),
         faces={split: {name: totals.faces[split, name] for name in CLASSES} for split in SPLITS},
-        groups=decided.counts,
-        leaks=decided.leaks,
-        overlap=decided.overlap,
-        agreement=decided.agreements,
+        groups=decisions.counts,
+        leaks=decisions.leaks,
+        overlap=decisions.overlap,
+        agreement=decisions.agreements,
         face_edits=_face_edits(totals),
-        notes=(*_notes(recipe, decided, totals, missing), *_balance_notes(decided.kept)),
+        notes=(*_notes(recipe, decisions, totals, missing), *_balance_notes(decisions.kept)),
         sources=sources,
         issues=tuple(IssueCount(*key, causes[key]) for key in sorted(causes)),
         inputs=inputs,
@@ -66,41 +66,41 @@ def _face_edits(totals: Totals) -> dict[str, dict[str, int]]:
     return found
 
 
-def _notes(recipe: Recipe, decided: Decisions, totals: Totals, missing: Sequence[str]) -> list[str]:
-    notes = [f"Built without {name}, which was not fetched." for name in missing]
+def _notes(recipe: Recipe, decisions: Decisions, totals: Totals, missing: Sequence[str]) -> list[str]:
+    notes = [f"BuildResult without {name}, which was not fetched." for name in missing]
     if isinstance(recipe.conflicts, Prefer) and recipe.conflicts.prefer in missing:
         notes.append(
             f"Duplicates with conflicting labels are left out, because the preferred source,"
             f" {recipe.conflicts.prefer}, is missing."
         )
-    unlabelled = _kept_without_faces(decided)
+    unlabelled = _kept_without_faces(decisions)
     if unlabelled:
         notes.append(
             f"Images kept without faces although a merged duplicate has some: {unlabelled}. The labels of the source"
             " listed first in the recipe are used."
         )
-    if decided.counts.joined:
+    if decisions.counts.joined:
         notes.append(
             "Split groups that were in different splits until a later source connected them, and that are now in"
-            f" train: {decided.counts.joined}."
+            f" train: {decisions.counts.joined}."
         )
     if recipe.split == "published":
-        unknown = sum(not published_split(one.record.path) for one in decided.kept)
+        unknown = sum(not published_split(one.record.path) for one in decisions.kept)
         notes += [f"Images outside of any split folder, assigned to train: {unknown}."] if unknown else []
         empty = [split for split in SPLITS if not totals.images[split]]
         notes += [f"The published split {split} is empty in the fetched files." for split in empty]
-    if decided.leaks:
+    if decisions.leaks:
         notes.append(
             "Images of val and test with a duplicate or near-duplicate in an earlier split:"
-            f" {decided.leaks} of {totals.images['val'] + totals.images['test']}. They are counted and kept; --repair"
+            f" {decisions.leaks} of {totals.images['val'] + totals.images['test']}. They are counted and kept; --repair"
             " removes their duplicates from the earlier split."
         )
     return notes
 
 
-def _kept_without_faces(decided: Decisions) -> int:
-    kept = {copy.group for copy in decided.copies if copy.role == "kept" and not copy.labels}
-    return len({copy.group for copy in decided.copies if copy.role == "merged" and copy.labels} & kept)
+def _kept_without_faces(decisions: Decisions) -> int:
+    kept = {one.group for one in decisions.duplicates if one.role == "kept" and not one.labels}
+    return len({one.group for one in decisions.duplicates if one.role == "merged" and one.labels} & kept)
 
 
 def _balance_notes(kept: Sequence[Kept]) -> list[str]:

@@ -1,7 +1,7 @@
-"""What an ensemble will hold, image by image: decided here, made in `write.py`. Pure.
+"""Plans every image of an ensemble; `write.py` then writes them. Pure.
 
-The plan is the manifest: one output for every image of the ensemble, with the file that it comes from, what is done
-to it, and its labels. So the result does not depend on workers, order or machine.
+The plan becomes the manifest: one output for each image of the ensemble, with its source file, the operation on it,
+and its labels. So the result does not depend on the number of workers, their order, or the machine.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from facemask_train.core.files import digest_data
 from facemask_train.core.recipe import Augment
 from facemask_train.core.types import Annotation
 from facemask_train.dataset.grouping.groups import Kept
-from facemask_train.dataset.loading.images import Facts, plain_extension
+from facemask_train.dataset.loading.images import ImageFacts, plain_extension
 
 WRITE_VERSION = 2
-"""Raised by hand when the same plan gives other bytes: then no image of an earlier build is taken over."""
+"""Raised by hand when the same plan gives other bytes, so that no image of an earlier build is reused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One image of the ensemble: its path in it, what it shows, and how it is made.
+    """One planned image of the ensemble.
 
-    `copy` is empty for the original, or the name of one of the recipe's copies; `key` is equal for equal bytes.
+    Attributes:
+        image: its path in the ensemble.
+        copy: the name of the augmented copy; empty for the original.
+        key: equal keys mean equal bytes.
     """
 
     image: str
@@ -44,48 +47,50 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """One image of a source, and all that is made of it: the original first, then its copies."""
+class PlannedImage:
+    """One image of a source and all its outputs: the original first, then its augmented copies."""
 
     kept: Kept
-    facts: Facts
+    facts: ImageFacts
     outputs: tuple[Output, ...]
 
 
 def make_plan(
-    kept: Iterable[Kept], facts: Mapping[str, Mapping[str, Facts]], augment: Augment | None
-) -> Iterator[Planned]:
-    """Give the plan of an ensemble, one source image at a time.
+    kept: Iterable[Kept], facts: Mapping[str, Mapping[str, ImageFacts]], augment: Augment | None
+) -> Iterator[PlannedImage]:
+    """Yield the plan of an ensemble, one source image at a time.
 
     Args:
         facts: by source and path.
-        augment: what is added to the training part, and to no other.
+        augment: the augmented copies of training images; other splits are never augmented.
     """
     copies = augment.copies if augment is not None else {}
     settings = {
         name: [step.model_dump(mode="json", exclude_none=True) for step in steps] for name, steps in copies.items()
     }
     for one in kept:
-        about = facts[one.record.source][one.record.path]
-        outputs = [_original(one, about)]
+        image_facts = facts[one.record.source][one.record.path]
+        outputs = [_original(one, image_facts)]
         if augment is not None and one.split == "train":
-            outputs += [_copy(one, about, name, augment, settings[name]) for name in sorted(copies)]
-        yield Planned(one, about, tuple(outputs))
+            outputs += [_copy(one, image_facts, name, augment, settings[name]) for name in sorted(copies)]
+        yield PlannedImage(one, image_facts, tuple(outputs))
 
 
 def _stem(kept: Kept) -> str:
     record = kept.record
     readable = re.sub(r"[^a-z0-9]+", "-", PurePosixPath(record.path).stem.lower()).strip("-")[:40]
-    unique = digest_data([record.source, record.path])[:16]  # by path: equal stems in two folders stay apart
+    unique = digest_data([record.source, record.path])[
+        :16
+    ]  # of the whole path, so equal names in two folders get different stems
     return f"images/{kept.split}/" + "-".join(filter(None, (record.source, readable, unique)))
 
 
-def original_image(kept: Kept, facts: Facts) -> str:
-    """Return the path in the ensemble of an image itself, its augmented copies aside."""
+def original_image(kept: Kept, facts: ImageFacts) -> str:
+    """Return the path in the ensemble of the original of an image."""
     return _stem(kept) + plain_extension(facts)
 
 
-def _original(kept: Kept, facts: Facts) -> Output:
+def _original(kept: Kept, facts: ImageFacts) -> Output:
     record, operation = kept.record, "+".join(facts.repairs) or "copy"
     return Output(
         original_image(kept, facts),
@@ -99,14 +104,14 @@ def _original(kept: Kept, facts: Facts) -> Output:
     )
 
 
-def _copy(kept: Kept, facts: Facts, name: str, augment: Augment, settings: object) -> Output:
+def _copy(kept: Kept, facts: ImageFacts, name: str, augment: Augment, settings: object) -> Output:
     record, steps = kept.record, augment.copies[name]
     seed = seed_of(augment.seed, name, steps, record.sha256)
     shape = shape_of(steps, record.labels, seed)
     labels = shape.labels(record.labels, record.width, record.height)
-    made_of = [WRITE_VERSION, record.sha256, facts.repairs, seed, settings, augment.quality]
-    seen = [(label.name, label.box.corners) for label in record.labels]  # what a face-aware step draws depends on them
+    inputs = [WRITE_VERSION, record.sha256, facts.repairs, seed, settings, augment.quality]
+    faces = [(label.name, label.box.corners) for label in record.labels]  # face-aware steps depend on them
     operation = " ".join([name, *([f"turn={shape.turn}"] if shape.turn else [])])
     width, height = shape.size(record.width, record.height)
-    key = digest_data([*made_of, seen])
+    key = digest_data([*inputs, faces])
     return Output(f"{_stem(kept)}-{name}.jpg", name, operation, seed, width, height, labels, key)

@@ -19,8 +19,8 @@ from facemask_train.dataset.card import (
     ItemCounts,
     SplitCounts,
 )
-from facemask_train.dataset.contents import Held, Holdings
-from facemask_train.dataset.loading.validate import Problem
+from facemask_train.dataset.contents import EnsembleContents, EnsembleImage
+from facemask_train.dataset.loading.validate import Issue
 
 SIZE_EDGES = (0, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
 """Where each bin of the shorter side of a box begins, in pixels; the last has no end."""
@@ -104,7 +104,7 @@ class EnsembleSummary:
         return sum(by_class[name] for by_class in self.faces.values())
 
 
-def summarize(contents: Holdings) -> EnsembleSummary:
+def summarize(contents: EnsembleContents) -> EnsembleSummary:
     """Count what an ensemble contains."""
     originals, card = list(contents.originals.values()), contents.card
     return EnsembleSummary(
@@ -126,16 +126,16 @@ def summarize(contents: Holdings) -> EnsembleSummary:
         overlap=card.overlap,
         agreement=card.agreement,
         face_edits=_face_edits(contents.images),
-        issues=_issues(contents.problems),
+        issues=_issues(contents.issues),
         notes=card.notes,
     )
 
 
-def _by_split(images: Iterable[Held]) -> SplitCounts:
+def _by_split(images: Iterable[EnsembleImage]) -> SplitCounts:
     return SplitCounts(**Counter(one.split for one in images))
 
 
-def _faces(images: Iterable[Held], classes: Sequence[str]) -> FaceCounts:
+def _faces(images: Iterable[EnsembleImage], classes: Sequence[str]) -> FaceCounts:
     found = Counter((one.split, label.name) for one in images for label in one.labels)
     return {split: {name: found[split, name] for name in classes} for split in SPLITS}
 
@@ -145,7 +145,7 @@ def shorter_side(label: Annotation) -> float:
     return min(label.box.width, label.box.height)
 
 
-def _sides(images: Iterable[Held], name: str) -> list[float]:
+def _sides(images: Iterable[EnsembleImage], name: str) -> list[float]:
     return [shorter_side(label) for one in images for label in one.labels if label.name == name]
 
 
@@ -161,7 +161,7 @@ def _binned(sides: Sequence[float]) -> tuple[int, ...]:
     return tuple(found[index] for index in range(len(SIZE_EDGES)))
 
 
-def _by_source(images: Iterable[Held], sources: Iterable[str]) -> dict[str, dict[str, ImageCounts]]:
+def _by_source(images: Iterable[EnsembleImage], sources: Iterable[str]) -> dict[str, dict[str, ImageCounts]]:
     """Return the originals and their faces, by source and split."""
     found: Counter[tuple[str, str]] = Counter()
     faces: Counter[tuple[str, str]] = Counter()
@@ -174,7 +174,7 @@ def _by_source(images: Iterable[Held], sources: Iterable[str]) -> dict[str, dict
     }
 
 
-def _face_edits(images: Iterable[Held]) -> dict[str, dict[str, int]]:
+def _face_edits(images: Iterable[EnsembleImage]) -> dict[str, dict[str, int]]:
     """Count the face-aware edits by kind and outcome (`3 beard done` in the manifest)."""
     found: Counter[tuple[str, str]] = Counter()
     for one in images:
@@ -187,7 +187,7 @@ def _face_edits(images: Iterable[Held]) -> dict[str, dict[str, int]]:
     return kinds
 
 
-def _issues(issues: Iterable[Problem]) -> tuple[IssueCount, ...]:
+def _issues(issues: Iterable[Issue]) -> tuple[IssueCount, ...]:
     found = Counter((one.item, one.action, one.cause) for one in issues)
     return tuple(IssueCount(*key, found[key]) for key in sorted(found))
 

@@ -1,4 +1,4 @@
-"""The tables of an ensemble: what stands in `manifest`, `groups` and `problems.parquet`, and in `data.yaml`."""
+"""The tables of an ensemble (`manifest`, `groups` and `issues.parquet`), and its `data.yaml`."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any, NamedTuple
 from facemask_train.core.files import digest_file, inside
 from facemask_train.core.types import CLASSES, SPLITS, Annotation
 from facemask_train.dataset.card import EnsembleCard
-from facemask_train.dataset.grouping.label_agreement import Copy
-from facemask_train.dataset.loading.validate import Problem
-from facemask_train.dataset.plan import Output, Planned
+from facemask_train.dataset.grouping.label_agreement import Duplicate
+from facemask_train.dataset.loading.validate import Issue
+from facemask_train.dataset.plan import Output, PlannedImage
 
 
-class Written(NamedTuple):
-    """What became of one output: the sha256 of its image, and what was done to its faces."""
+class WrittenImage(NamedTuple):
+    """A written image: the sha256 of its file, its face-aware edits, and whether an earlier build's file was reused."""
 
     sha256: str
     edits: tuple[str, ...]
-    taken_over: bool = False
+    reused: bool = False
 
 
-class Earlier(NamedTuple):
-    """An image of an earlier build that would come out the same."""
+class ReusableImage(NamedTuple):
+    """An image of an earlier build with the same key: writing it again would give the same bytes."""
 
     image: Path
-    written: Written
+    written: WrittenImage
 
 
 def manifest_schema() -> Any:
@@ -39,7 +39,7 @@ def manifest_schema() -> Any:
         "source",
         "source_image",
         "sha256",
-        "family",
+        "split_group",
         "copy",
         "operation",
         "key",
@@ -58,8 +58,8 @@ def _label_type() -> Any:
     return pa.struct([("name", pa.string()), *((key, pa.float64()) for key in ("x_min", "y_min", "x_max", "y_max"))])
 
 
-def manifest_row(planned: Planned, output: Output) -> dict[str, Any]:
-    """Return an output's manifest row as far as it is decided before anything is made."""
+def manifest_row(planned: PlannedImage, output: Output) -> dict[str, Any]:
+    """Return the manifest row of an output as far as it is known before the image is written."""
     record = planned.kept.record
     return {
         "image": output.image,
@@ -67,7 +67,7 @@ def manifest_row(planned: Planned, output: Output) -> dict[str, Any]:
         "source": record.source,
         "source_image": record.path,
         "sha256": record.sha256,
-        "family": planned.kept.family[:16],
+        "split_group": planned.kept.split_group[:16],
         "copy": output.copy,
         "operation": output.operation,
         "key": output.key,
@@ -78,13 +78,13 @@ def manifest_row(planned: Planned, output: Output) -> dict[str, Any]:
 
 
 def label_row(label: Annotation) -> dict[str, Any]:
-    """Return a label as the tables have it, in pixels."""
+    """Return a label as a row of the tables, in pixels."""
     x_min, y_min, x_max, y_max = (round(corner, 4) for corner in label.box.corners)
     return {"name": label.name, "x_min": x_min, "y_min": y_min, "x_max": x_max, "y_max": y_max}
 
 
-def made_with() -> dict[str, str]:
-    """Return the versions of the packages that the images' bytes depend on."""
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that the bytes of the images depend on."""
     import importlib.metadata
 
     import cv2
@@ -92,89 +92,87 @@ def made_with() -> dict[str, str]:
     import PIL
 
     return {
-        "albumentations": importlib.metadata.version("albumentations"),  # to import it takes 2 seconds
+        "albumentations": importlib.metadata.version("albumentations"),  # importing it takes 2 seconds
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "pillow": PIL.__version__,
     }
 
 
-def earlier_images(folder: Path, card: EnsembleCard | None) -> dict[str, Earlier]:
-    """Return the images of the ensemble in a folder by their key.
+def reusable_images(folder: Path, card: EnsembleCard | None) -> dict[str, ReusableImage]:
+    """Return the images of an earlier build by their key.
 
-    Args:
-        card: what that ensemble says of itself. Its images count where the manifest is the one that it was finished
-            with, and the packages that made them are those of today.
+    There are none unless the manifest is the one that the card describes, and the versions of the packages are equal.
     """
     import pyarrow.parquet as pq
 
     manifest = folder / "manifest.parquet"
-    if card is None or card.made_with != made_with() or not manifest.is_file():
+    if card is None or card.packages != package_versions() or not manifest.is_file():
         return {}
     if card.manifest_digest != digest_file(manifest):
         return {}
     rows = pq.read_table(manifest, columns=["key", "image", "output_sha256", "edits"]).to_pylist()
     return {
-        row["key"]: Earlier(
-            inside(folder, row["image"], str(manifest)), Written(row["output_sha256"], tuple(row["edits"]))
+        row["key"]: ReusableImage(
+            inside(folder, row["image"], str(manifest)), WrittenImage(row["output_sha256"], tuple(row["edits"]))
         )
         for row in rows
     }
 
 
-def write_groups(path: Path, copies: Sequence[Copy], images: Mapping[tuple[str, str], str]) -> None:
-    """Write `groups.parquet`: a row for each image that has a copy, its labels laid over the first that is kept.
+def write_groups(path: Path, duplicates: Sequence[Duplicate], images: Mapping[tuple[str, str], str]) -> None:
+    """Write `groups.parquet`: a row for each image with a duplicate, its labels in the pixels of the kept image.
 
-    `image` is the image in the ensemble: a kept one's own, and the first kept one's for those that are not.
+    The column `image` is the path in the ensemble: of the image itself if it is kept, else of its group's kept image.
 
     Args:
-        images: by source and path, the kept images in the ensemble.
+        images: the paths in the ensemble of the kept images, by source and path.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    own = [images.get((copy.member.source, copy.member.path), "") for copy in copies]
+    own = [images.get((one.image.source, one.image.path), "") for one in duplicates]
     first: dict[int, str] = {}
-    for copy, image in zip(copies, own, strict=True):
+    for one, image in zip(duplicates, own, strict=True):
         if image:
-            first.setdefault(copy.group, image)
+            first.setdefault(one.group, image)
     texts = ("source", "source_image", "sha256", "role", "cause", "image")
-    numbers = (("orientation", pa.int64()), ("likeness", pa.float64()), ("labels", pa.list_(_label_type())))
+    numbers = (("orientation", pa.int64()), ("similarity", pa.float64()), ("labels", pa.list_(_label_type())))
     matches = (("matched", pa.list_(pa.int64())), ("iou", pa.list_(pa.float64())))
     schema = pa.schema([("group", pa.int64()), *((key, pa.string()) for key in texts), *numbers, *matches])
-    rows = [_group_row(copy, image or first.get(copy.group, "")) for copy, image in zip(copies, own, strict=True)]
+    rows = [_group_row(one, image or first.get(one.group, "")) for one, image in zip(duplicates, own, strict=True)]
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
 
-def _group_row(copy: Copy, image: str) -> dict[str, Any]:
+def _group_row(one: Duplicate, image: str) -> dict[str, Any]:
     return {
-        "group": copy.group,
-        "source": copy.member.source,
-        "source_image": copy.member.path,
-        "sha256": copy.member.sha256,
-        "role": copy.role,
-        "cause": copy.cause,
+        "group": one.group,
+        "source": one.image.source,
+        "source_image": one.image.path,
+        "sha256": one.image.sha256,
+        "role": one.role,
+        "cause": one.cause,
         "image": image,
-        "orientation": copy.orientation,
-        "likeness": round(copy.likeness, 4),
-        "labels": [label_row(label) for label in copy.labels],
-        "matched": list(copy.matched),
-        "iou": [round(overlap, 4) for overlap in copy.overlaps],
+        "orientation": one.orientation,
+        "similarity": round(one.similarity, 4),
+        "labels": [label_row(label) for label in one.labels],
+        "matched": list(one.matched),
+        "iou": [round(overlap, 4) for overlap in one.overlaps],
     }
 
 
-def write_problems(path: Path, problems: Sequence[Problem]) -> None:
-    """Write `problems.parquet`: a row for everything that was repaired, merged or refused."""
+def write_issues(path: Path, issues: Sequence[Issue]) -> None:
+    """Write `issues.parquet`: a row for each image and box that was repaired, merged or refused."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fields = [(name, pa.int64() if name == "number" else pa.string()) for name in Problem.__dataclass_fields__]
-    rows = [asdict(problem) for problem in problems]
+    fields = [(name, pa.int64() if name == "number" else pa.string()) for name in Issue.__dataclass_fields__]
+    rows = [asdict(issue) for issue in issues]
     pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(fields)), path)
 
 
 def write_data_yaml(path: Path, splits: Mapping[str, int]) -> None:
-    """Write what a YOLO tool is pointed at; without `path`, since the loader takes the yaml's own folder."""
+    """Write `data.yaml` for YOLO tools; without `path`, so that loaders use the folder of the file."""
     import yaml
 
     data = {split: f"images/{split}" for split in SPLITS if splits[split]}

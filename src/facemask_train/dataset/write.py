@@ -1,6 +1,6 @@
 """From the plan to files: images and labels, one source image after the other, in any number of processes.
 
-Images of an earlier build of the same ensemble that would come out the same are taken over, once their bytes are seen
+Images of an reusable build of the same ensemble that would come out the same are taken over, once their bytes are seen
 to be whole.
 """
 
@@ -23,20 +23,20 @@ from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Augment
 from facemask_train.core.types import SPLITS, Annotation, Progress
 from facemask_train.dataset.loading.images import decoded_plain, make_plain, read_published
-from facemask_train.dataset.plan import Output, Planned
-from facemask_train.dataset.tables import Earlier, Written, manifest_row, manifest_schema
+from facemask_train.dataset.plan import Output, PlannedImage
+from facemask_train.dataset.tables import ReusableImage, WrittenImage, manifest_row, manifest_schema
 from facemask_train.formats import yolo
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_ROWS = 2048  # manifest rows that are held at a time
+_ROWS = 2048  # manifest rows that are contents at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
-    """What every process needs: where sources lie, where the ensemble is made, and how copies are made."""
+class WriteSettings:
+    """What every process needs: the folders of the sources, the folder to write to, and the augmented copies."""
 
     sources: Mapping[str, Path]
     folder: Path
@@ -45,121 +45,132 @@ class Workshop:
 
 @dataclass
 class Totals:
-    """What was written, summed up as it went by."""
+    """Running totals of what was written.
+
+    Attributes:
+        outputs: images by split, augmented copies included; `images` without them.
+        faces: by split and class.
+        edits: face-aware edits by kind and outcome.
+        reused: images that an earlier build had written.
+        plan_digest: over all manifest rows as planned.
+        images_digest: over the bytes of all images.
+    """
 
     outputs: Counter[str]
     images: Counter[str]
     faces: Counter[tuple[str, str]]
     edits: Counter[tuple[str, str]]
-    taken_over: int
-    decided: Any
-    image_digest: Any
-    manifest: str = ""
+    reused: int
+    plan_digest: Any
+    images_digest: Any
+    manifest_digest: str = ""
 
     @classmethod
-    def none(cls) -> Totals:
+    def empty(cls) -> Totals:
         return cls(Counter(), Counter(), Counter(), Counter(), 0, hashlib.sha256(), hashlib.sha256())
 
 
 def write(
-    plan: Iterator[Planned],
+    plan: Iterator[PlannedImage],
     count: int,
-    shop: Workshop,
-    earlier: Mapping[str, Earlier],
+    settings: WriteSettings,
+    reusable: Mapping[str, ReusableImage],
     pool: WorkerPool,
     progress: Progress,
 ) -> Totals:
-    """Make every output of the plan and its label file, and the manifest of them; return what was written.
+    """Write every output of the plan with its label file, and the manifest.
 
     Args:
         count: source images in the plan.
-        earlier: by output key.
+        reusable: images of an earlier build, by output key.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     for part in ("images", "labels"):
         for split in SPLITS:
-            (shop.folder / part / split).mkdir(parents=True)
-    waiting: deque[Planned] = deque()  # what processes are at work on, so that the plan is never held whole
-    jobs = (_job(planned, earlier, waiting) for planned in plan)
-    results = pool.map(partial(_make_all, shop), jobs, count, what="write", progress=progress)
-    totals, rows, schema = Totals.none(), [], manifest_schema()
-    with pq.ParquetWriter(shop.folder / "manifest.parquet", schema) as table:
+            (settings.folder / part / split).mkdir(parents=True)
+    waiting: deque[PlannedImage] = deque()  # what processes are at work on, so that the plan is never contents whole
+    jobs = (_job(planned, reusable, waiting) for planned in plan)
+    results = pool.map(partial(_write_batch, settings), jobs, count, what="write", progress=progress)
+    totals, rows, schema = Totals.empty(), [], manifest_schema()
+    with pq.ParquetWriter(settings.folder / "manifest.parquet", schema) as table:
         for result in results:
             planned = waiting.popleft()
             totals.images[planned.kept.split] += 1
-            for output, made in zip(planned.outputs, result, strict=True):
+            for output, written in zip(planned.outputs, result, strict=True):
                 rows.append(manifest_row(planned, output))
-                _add_up(totals, rows[-1], made)
-                rows[-1] |= {"output_sha256": made.sha256, "edits": list(made.edits)}
+                _add_up(totals, rows[-1], written)
+                rows[-1] |= {"output_sha256": written.sha256, "edits": list(written.edits)}
             if len(rows) >= _ROWS:
                 table.write_table(pa.Table.from_pylist(rows, schema=schema))
                 rows.clear()
         table.write_table(pa.Table.from_pylist(rows, schema=schema))
-    totals.manifest = digest_file(shop.folder / "manifest.parquet")
+    totals.manifest_digest = digest_file(settings.folder / "manifest.parquet")
     return totals
 
 
-_Job = tuple[Planned, tuple[Earlier | None, ...]]
+_Job = tuple[PlannedImage, tuple[ReusableImage | None, ...]]
 
 
-def _job(planned: Planned, earlier: Mapping[str, Earlier], waiting: deque[Planned]) -> _Job:
+def _job(planned: PlannedImage, reusable: Mapping[str, ReusableImage], waiting: deque[PlannedImage]) -> _Job:
     waiting.append(planned)
-    return planned, tuple(earlier.get(output.key) for output in planned.outputs)
+    return planned, tuple(reusable.get(output.key) for output in planned.outputs)
 
 
-def _add_up(totals: Totals, row: Mapping[str, Any], made: Written) -> None:
-    """Count an output, given its manifest row as it was planned."""
+def _add_up(totals: Totals, row: Mapping[str, Any], written: WrittenImage) -> None:
+    """Add an output to the totals, given its manifest row as planned."""
     totals.outputs[row["split"]] += 1
     totals.faces.update((row["split"], label["name"]) for label in row["labels"])
-    for edit in made.edits:
+    for edit in written.edits:
         _, kind, outcome = edit.split(" ")
         totals.edits[kind, outcome] += 1
-    totals.taken_over += made.taken_over
-    totals.decided.update(canonical(row).encode())
-    totals.image_digest.update(canonical([row["image"], made.sha256]).encode())
+    totals.reused += written.reused
+    totals.plan_digest.update(canonical(row).encode())
+    totals.images_digest.update(canonical([row["image"], written.sha256]).encode())
 
 
 # ---- in a process ----
 
 
-def _make_all(shop: Workshop, jobs: Sequence[_Job]) -> list[tuple[Written, ...]]:
-    return [_make(shop, *job) for job in jobs]
+def _write_batch(settings: WriteSettings, jobs: Sequence[_Job]) -> list[tuple[WrittenImage, ...]]:
+    return [_write_outputs(settings, *job) for job in jobs]
 
 
-def _make(shop: Workshop, planned: Planned, earlier: Sequence[Earlier | None]) -> tuple[Written, ...]:
+def _write_outputs(
+    settings: WriteSettings, planned: PlannedImage, reusable: Sequence[ReusableImage | None]
+) -> tuple[WrittenImage, ...]:
     record = planned.kept.record
-    source = _Source(shop.sources[record.source], planned)
+    source = _SourceImage(settings.sources[record.source], planned)
     return tuple(
-        _take_over(shop.folder / output.image, old) or _make_one(shop, source, record.labels, output)
-        for output, old in zip(_labelled(shop.folder, planned.outputs), earlier, strict=True)
+        _reuse(settings.folder / output.image, old) or _write_image(settings, source, record.labels, output)
+        for output, old in zip(_with_label_files(settings.folder, planned.outputs), reusable, strict=True)
     )
 
 
-def _labelled(folder: Path, outputs: Sequence[Output]) -> Iterator[Output]:
-    """Write each output's label file as it goes by."""
+def _with_label_files(folder: Path, outputs: Sequence[Output]) -> Iterator[Output]:
+    """Yield each output after its label file has been written."""
     for output in outputs:
         text = yolo.lines(output.labels, output.width, output.height)
         (folder / output.label_file).write_text(text, encoding="utf-8", newline="\n")
         yield output
 
 
-def _take_over(image: Path, old: Earlier | None) -> Written | None:
-    """Take an image over from an earlier build, if it still has the bytes that it was given then."""
+def _reuse(image: Path, old: ReusableImage | None) -> WrittenImage | None:
+    """Take an image over from an reusable build, if it still has the bytes that it was given then."""
     if old is None or not old.image.is_file() or digest_file(old.image) != old.written.sha256:
         return None
     try:
-        os.link(old.image, image)  # the earlier build is removed afterwards, so nobody shares the file
+        os.link(old.image, image)  # the reusable build is removed afterwards, so nobody shares the file
     except OSError:
         shutil.copyfile(old.image, image)
-    return old.written._replace(taken_over=True)
+    return old.written._replace(reused=True)
 
 
-class _Source:
-    """A published image, read and decoded once for all that is made of it, and only if something is."""
+class _SourceImage:
+    """A published image that is read and decoded at most once, when its first output needs it."""
 
-    def __init__(self, files: Path, planned: Planned) -> None:
+    def __init__(self, files: Path, planned: PlannedImage) -> None:
         self._files, self._facts = files, planned.facts
 
     @cached_property
@@ -171,13 +182,15 @@ class _Source:
         return decoded_plain(self.plain, self._facts)
 
 
-def _make_one(shop: Workshop, source: _Source, labels: Sequence[Annotation], output: Output) -> Written:
+def _write_image(
+    settings: WriteSettings, source: _SourceImage, labels: Sequence[Annotation], output: Output
+) -> WrittenImage:
     content, edits = source.plain, tuple[str, ...]()
-    if output.copy and shop.augment is not None:
-        made = render(source.image, labels, shop.augment.copies[output.copy], output.seed)
-        content, edits = _jpeg(made.image, shop.augment.quality), tuple(map(_in_words, made.edits))
-    (shop.folder / output.image).write_bytes(content)
-    return Written(hashlib.sha256(content).hexdigest(), edits)
+    if output.copy and settings.augment is not None:
+        rendered = render(source.image, labels, settings.augment.copies[output.copy], output.seed)
+        content, edits = _jpeg(rendered.image, settings.augment.quality), tuple(map(_describe_edit, rendered.edits))
+    (settings.folder / output.image).write_bytes(content)
+    return WrittenImage(hashlib.sha256(content).hexdigest(), edits)
 
 
 def _jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
@@ -187,6 +200,6 @@ def _jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
     return content.tobytes()
 
 
-def _in_words(edit: Edit) -> str:
-    """Return what became of a face as the manifest has it: `3 beard done`, `0 cap unjudgeable`, `1 - too-small`."""
+def _describe_edit(edit: Edit) -> str:
+    """Return an edit as in the manifest: `3 beard done`, `0 cap unjudgeable`, `1 - too-small`."""
     return f"{edit.label} {edit.kind or '-'} {(edit.reason or 'done').replace(' ', '-')}"

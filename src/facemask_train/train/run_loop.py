@@ -58,7 +58,7 @@ def carry_out(
 
 def _lineage(run: Run, ensemble: Path) -> None:
     """Say in the tracker what the run is made from."""
-    names = ("ensemble.json", "data.yaml", "manifest.parquet", "groups.parquet", "problems.parquet")
+    names = ("ensemble.json", "data.yaml", "manifest.parquet", "groups.parquet", "issues.parquet")
     files = {name: ensemble / name for name in names if (ensemble / name).is_file()}
     about = {"hash": run.card.hash, "splits": to_json(run.card.splits), "faces": run.card.faces}
     run.tracker.artifact(f"ensemble-{run.card.name}", "dataset", files, metadata=about, used=True)

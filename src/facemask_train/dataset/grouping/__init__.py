@@ -1,1 +1,1 @@
-"""Which images show the same photograph or scene, and which split each group goes to."""
+"""Finds duplicates and near-duplicates, and assigns each group of them to one split."""

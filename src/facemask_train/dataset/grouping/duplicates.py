@@ -1,19 +1,21 @@
-"""Finds the pairs of images that are the same image, or the same scene, in any of the 8 orientations.
+"""Finds pairs of images that are duplicates or near-duplicates, in any of the 8 orientations.
 
-First the hashes: pairs whose lowest 64 frequencies differ in few signs, found by comparing all (numpy) or, where those
-grow too many, through an index (faiss). Then a second measure, of another kind, on each pair (`likeness.py`). A pair is
+The first step compares perceptual hashes: candidates are pairs whose 64 lowest frequencies differ in few bits. They
+are found by comparing all pairs (numpy) or, for many images, with an index (faiss). The second step measures the
+similarity of each candidate (`similarity.py`). A pair is
 
-    same     alike in every window: re-encoded, rescaled, cropped by up to 2 % a side, turned or mirrored
-    kin      alike on the whole, but not everywhere: two moments of one scene, a copy with something drawn on it
+    duplicate         similar in every window: re-encoded, rescaled, cropped by up to 2 % per side, rotated or mirrored
+    near-duplicate    similar on the whole, but not in every window: two shots of one scene, a copy with something
+                      drawn on it
 
-Kin stay apart as images, and share a split. Where there is too little structure to tell (a wall, a sky), only equal
-bytes make a pair. Knows no label and no file.
+Near-duplicates are kept as separate images and share a split. Images with too little structure (a wall, the sky) are
+duplicates only if their bytes are equal. Does not read labels or files.
 
-How the thresholds of `recipe.Duplicates` were found (`bench/duplicates.py`, on real images): of copies cropped by up
-to 2 % a side, rescaled to a quarter and re-encoded at quality 30, all at once, all are within 12 of the 64 signs, and
-more than 99 % meet the whole condition on the signs (see `_close`); of the archives' other pairs, 2.5 in 100,000.
-The worst window of such a copy correlates by 0.84 and more in 99.5 %; where one face of 1 to 2 % of the image has
-moved it is below 0.8 in 99 %, of 0.5 to 1 % in 92 %, of 0.3 to 0.5 % in 75 %.
+The thresholds of `recipe.Duplicates` were measured on real images (`bench/duplicates.py`). Of copies cropped by up to
+2 % per side, rescaled to a quarter and re-encoded at quality 30, all at once, all are within 12 of the 64 bits, and
+more than 99 % meet the whole condition on the bits (see `_close`); of other pairs in the archives, 2.5 in 100,000.
+The worst window of such a copy has a correlation of at least 0.84 in 99.5 % of the cases. If one face has moved, it
+is below 0.8 in 99 % of the cases for faces of 1 to 2 % of the image, in 92 % for 0.5 to 1 %, in 75 % for 0.3 to 0.5 %.
 """
 
 from __future__ import annotations
@@ -27,39 +29,39 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Duplicates
 from facemask_train.core.types import Progress, no_progress
-from facemask_train.dataset.grouping.hashing import ORIENTATIONS, oriented, turned
-from facemask_train.dataset.grouping.similarity import Likeness, likeness
+from facemask_train.dataset.grouping.hashing import ORIENTATIONS, orient_hashes, orient_image
+from facemask_train.dataset.grouping.similarity import Similarity, measure_similarity
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from facemask_train.dataset.grouping.hashing import Bits
+    from facemask_train.dataset.grouping.hashing import Hashes
 
     Indices = NDArray[np.int64]
-    Words = NDArray[np.uint64]
+    HashWords = NDArray[np.uint64]
 
-_FAR = 96
-"""Signs of 256 that may differ in a pair to look at: copies differ in 66 at most, others in 94 and more (99.99 %)."""
+_MAX_DISTANCE = 96
+"""Bits of 256 that may differ in a candidate: copies differ in at most 66, other pairs in 94 or more (99.99 %)."""
 
 ALL_PAIRS = 10_000
-"""Images up to which all pairs are compared (8 orientations: 1.5 s); beyond, an index finds the same pairs."""
+"""Up to this many images, all pairs are compared (8 orientations: 1.5 s); above it, an index finds the same pairs."""
 
 _RUN, _FLIPS = 21, 2
-"""Of one of six runs of 21 of the lowest 63 signs (three as they stand, three of every third) up to 2 differ. That is
-what faiss can look up in tables, and so a part of what makes a pair, however few the images are: one more never
-changes which others are pairs."""
+"""In at least one of six runs of 21 of the lowest 63 bits (three of consecutive bits, three of every third bit), at
+most 2 bits differ. This is what faiss can look up in its tables. The condition also holds when all pairs are compared,
+so adding an image never changes which others are pairs."""
 
 _RUNS = tuple(
     [range(start * _RUN, (start + 1) * _RUN) for start in range(3)] + [range(start, 3 * _RUN, 3) for start in range(3)]
 )
 
-_ROWS = 512  # rows of the table of all pairs at a time
-_QUERIES = 50_000  # questions to the index at a time
+_ROWS = 512  # rows of the table of all pairs that are compared at a time
+_QUERIES = 50_000  # hashes that are looked up in the index at a time
 
 
 class Candidate(NamedTuple):
-    """Two images (by index, the lower first) whose hashes are alike when the second is turned by `orientation`."""
+    """Two images (by index, the lower first) with similar hashes when the second is put in `orientation`."""
 
     first: int
     second: int
@@ -68,7 +70,12 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two images that are the same image, or kin; `orientation` turns the second as the first is."""
+    """Two images that are duplicates (`same`) or near-duplicates.
+
+    Attributes:
+        orientation: puts the second image in the orientation of the first.
+        worst, mean: the correlation of their least similar window, and the mean of all windows.
+    """
 
     first: int
     second: int
@@ -79,7 +86,7 @@ class Pair:
 
 
 def find_pairs(
-    hashes: Bits,
+    hashes: Hashes,
     thumbnail: Callable[[int], NDArray[np.uint8]],
     digests: Sequence[str],
     settings: Duplicates,
@@ -87,115 +94,121 @@ def find_pairs(
     pool: WorkerPool = WorkerPool(),  # noqa: B008 - frozen
     progress: Progress = no_progress,
 ) -> list[Pair]:
-    """Return the pairs of images that are the same or kin, in the order of their indices.
+    """Return all pairs of duplicates and near-duplicates, sorted by their indices.
 
-    Images of equal bytes are compared once: the first of them stands for all. So a pair is of the first image of
-    one content and any image of another, or of equal images of which one is the first: thousands of equal images
-    make thousands of pairs, not millions.
+    Images with equal bytes are compared once, by the first of them. A pair consists of the first image of one content
+    and any image of another content, or of the first of several equal images and one of the others. So thousands of
+    equal images give thousands of pairs, not millions.
 
     Args:
-        hashes: (n, 4), see `fingerprints`.
-        thumbnail: gives an image's, (SIDE, SIDE), by its index.
-        digests: n sha256 of the files.
+        hashes: (n, 4), see `hashing.py`.
+        thumbnail: returns the thumbnail of an image, (SIDE, SIDE), by its index.
+        digests: the sha256 of the n files.
     """
     import numpy as np
 
-    twins: dict[str, list[int]] = defaultdict(list)
+    equal: dict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
-        twins[digest].append(index)
-    flat = set(np.flatnonzero(~np.any(hashes, axis=1)).tolist())  # without structure: the same as equals alone
-    firsts = [indices[0] for indices in twins.values() if indices[0] not in flat]
+        equal[digest].append(index)
+    plain = set(np.flatnonzero(~np.any(hashes, axis=1)).tolist())  # without structure: only equal bytes count
+    firsts = [indices[0] for indices in equal.values() if indices[0] not in plain]
     candidates = [
         Candidate(firsts[one.first], firsts[one.second], one.orientation)
         for one in find_candidates(hashes[firsts], settings.distance)
     ]
     jobs = ((thumbnail(one.first), thumbnail(one.second), one.orientation) for one in candidates)
-    measured = pool.map(_measure_all, jobs, len(candidates), what="compare images", progress=progress)
-    found = [Pair(first, twin, 0, 1.0, 1.0, same=True) for first, *others in twins.values() for twin in others]
+    measured = pool.map(_measure_batch, jobs, len(candidates), what="compare images", progress=progress)
+    found = [Pair(first, other, 0, 1.0, 1.0, same=True) for first, *others in equal.values() for other in others]
     for pair in _best(candidates, measured, settings).values():
-        found += [replace(pair, second=twin) for twin in twins[digests[pair.second]]]
+        found += [replace(pair, second=other) for other in equal[digests[pair.second]]]
     return sorted(found, key=lambda pair: (pair.first, pair.second))
 
 
 def _best(
-    candidates: Iterable[Candidate], measured: Iterable[Likeness], settings: Duplicates
+    candidates: Iterable[Candidate], measured: Iterable[Similarity], settings: Duplicates
 ) -> dict[tuple[int, int], Pair]:
-    """Return the pairs that are alike enough, each in the orientation in which it is most alike."""
+    """Return the pairs that are similar enough, each in the orientation in which it is most similar."""
     found: dict[tuple[int, int], Pair] = {}
-    for one, alike in zip(candidates, measured, strict=True):
+    for one, similarity in zip(candidates, measured, strict=True):
         best = found.get((one.first, one.second))
-        if alike.mean >= settings.near_duplicate and (best is None or alike.mean > best.mean):
-            same = alike.worst >= settings.similarity
-            found[one.first, one.second] = Pair(*one, alike.worst, alike.mean, same)
+        if similarity.mean >= settings.near_duplicate and (best is None or similarity.mean > best.mean):
+            same = similarity.worst >= settings.similarity
+            found[one.first, one.second] = Pair(*one, similarity.worst, similarity.mean, same)
     return found
 
 
-def _measure_all(jobs: Sequence[tuple[Any, Any, int]]) -> list[Likeness]:
+def _measure_batch(jobs: Sequence[tuple[Any, Any, int]]) -> list[Similarity]:
     import numpy as np
 
-    return [likeness(np.asarray(one), np.ascontiguousarray(turned(np.asarray(other), by))) for one, other, by in jobs]
+    return [
+        measure_similarity(np.asarray(one), np.ascontiguousarray(orient_image(np.asarray(other), by)))
+        for one, other, by in jobs
+    ]
 
 
-# ---- candidates: pairs of hashes that are alike ----
+# ---- candidates: pairs of similar hashes ----
 
 
-def find_candidates(hashes: Bits, distance: int) -> list[Candidate]:
-    """Return the pairs whose hashes are alike, sorted.
+def find_candidates(hashes: Hashes, distance: int) -> list[Candidate]:
+    """Return the pairs with similar hashes, sorted.
 
-    Up to `distance` of the lowest 64 signs differ, up to `_FLIPS` of one of the runs, and up to `_FAR` of all 256.
+    At most `distance` of the lowest 64 bits differ, at most `_FLIPS` bits of one of the runs, and at most
+    `_MAX_DISTANCE` of all 256.
     """
     search = partial(_by_index, _index(hashes[:, 0].copy())) if len(hashes) > ALL_PAIRS else _by_all_pairs
     found = []
     for orientation in ORIENTATIONS:
-        asked = oriented(hashes, orientation)
-        for first, second in search(hashes[:, 0].copy(), asked[:, 0].copy(), distance):
-            near = _distance(hashes[first], asked[second]) <= _FAR
+        queries = orient_hashes(hashes, orientation)
+        for first, second in search(hashes[:, 0].copy(), queries[:, 0].copy(), distance):
+            near = _distance(hashes[first], queries[second]) <= _MAX_DISTANCE
             pairs = zip(first[near].tolist(), second[near].tolist(), strict=True)
             found += [Candidate(one, other, orientation) for one, other in pairs]
     return sorted(found)
 
 
-def _distance(some: Bits, others: Bits) -> NDArray[Any]:
+def _distance(some: Hashes, others: Hashes) -> NDArray[Any]:
     import numpy as np
 
     distance: NDArray[Any] = np.bitwise_count(some ^ others).sum(axis=-1, dtype=np.int64)
     return distance
 
 
-def _by_all_pairs(hashes: Words, asked: Words, distance: int) -> Iterator[tuple[Indices, Indices]]:
-    """Yield the indices (first, second) of close pairs; it is the second's hash that was turned."""
+def _by_all_pairs(hashes: HashWords, queries: HashWords, distance: int) -> Iterator[tuple[Indices, Indices]]:
+    """Yield the indices (first, second) of close pairs; `queries` are the oriented hashes of the second images."""
     import numpy as np
 
     for start in range(0, len(hashes), _ROWS):
         rows, columns = np.nonzero(
-            np.bitwise_count(hashes[start : start + _ROWS, None] ^ asked[None, start:]) <= distance
+            np.bitwise_count(hashes[start : start + _ROWS, None] ^ queries[None, start:]) <= distance
         )
         first, second = rows + start, columns + start
-        yield _close(hashes, asked, first, second, distance)
+        yield _close(hashes, queries, first, second, distance)
 
 
-def _close(hashes: Words, asked: Words, first: Indices, second: Indices, distance: int) -> tuple[Indices, Indices]:
-    """Keep the pairs, each once, that differ little enough, on the whole and in one of the runs."""
+def _close(
+    hashes: HashWords, queries: HashWords, first: Indices, second: Indices, distance: int
+) -> tuple[Indices, Indices]:
+    """Return the pairs, each once, that differ in few enough bits, in total and in one of the runs."""
     import numpy as np
 
-    differing = hashes[first] ^ asked[second]
+    differing = hashes[first] ^ queries[second]
     masks = [np.uint64(sum(1 << bit for bit in run)) for run in _RUNS]
-    nearest = np.min([np.bitwise_count(differing & mask) for mask in masks], axis=0)
-    taken = (first < second) & (nearest <= _FLIPS) & (np.bitwise_count(differing) <= distance)
-    return first[taken], second[taken]
+    least = np.min([np.bitwise_count(differing & mask) for mask in masks], axis=0)
+    close = (first < second) & (least <= _FLIPS) & (np.bitwise_count(differing) <= distance)
+    return first[close], second[close]
 
 
-def _by_index(index: Any, hashes: Words, asked: Words, distance: int) -> Iterator[tuple[Indices, Indices]]:
-    """Do what `_by_all_pairs` does in time that grows with the number of images, not with its square."""
+def _by_index(index: Any, hashes: HashWords, queries: HashWords, distance: int) -> Iterator[tuple[Indices, Indices]]:
+    """Yield the same as `_by_all_pairs`, in time that grows with the number of images instead of its square."""
     import numpy as np
 
-    for start in range(0, len(asked), _QUERIES):
-        limits, _, found = index.range_search(_keys(asked[start : start + _QUERIES]), 2 * distance + 1)
+    for start in range(0, len(queries), _QUERIES):
+        limits, _, found = index.range_search(_keys(queries[start : start + _QUERIES]), 2 * distance + 1)
         second = np.repeat(np.arange(len(limits) - 1, dtype=np.int64) + start, np.diff(limits).astype(np.int64))
-        yield _close(hashes, asked, found, second, distance)
+        yield _close(hashes, queries, found, second, distance)
 
 
-def _index(hashes: Words) -> Any:
+def _index(hashes: HashWords) -> Any:
     import faiss
 
     index = faiss.IndexBinaryMultiHash(128, len(_RUNS), _RUN)
@@ -204,8 +217,8 @@ def _index(hashes: Words) -> Any:
     return index
 
 
-def _keys(hashes: Words) -> NDArray[np.uint8]:
-    """Return the runs of each hash one after the other, (n, 16) bytes: what faiss makes its tables of."""
+def _keys(hashes: HashWords) -> NDArray[np.uint8]:
+    """Return the runs of each hash one after the other, (n, 16) bytes, from which faiss builds its tables."""
     import numpy as np
 
     bits = np.unpackbits(hashes.view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
@@ -214,14 +227,14 @@ def _keys(hashes: Words) -> NDArray[np.uint8]:
     return np.packbits(keys, axis=1, bitorder="little")
 
 
-# ---- groups: what is the same image, and what has to stay in one split ----
+# ---- groups of duplicates ----
 
 
 def groups_of(pairs: Iterable[Pair]) -> dict[int, int]:
-    """Return, for each image that has a copy before it, the first image (by index) that it is the same as.
+    """Return for each image with an earlier duplicate the first image (by index) of its group.
 
-    An image joins a group only if it is the same as the group's first image: a chain of pairs, each alike, whose
-    ends are not, makes two groups. Pairs that this leaves between groups are for the split to respect.
+    An image joins a group only if it is a duplicate of the group's first image. A chain of similar pairs whose ends
+    are not similar therefore makes two groups; the pairs between them still keep both groups in one split.
     """
     earlier: dict[int, list[int]] = defaultdict(list)
     for pair in pairs:

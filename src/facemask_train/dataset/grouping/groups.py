@@ -1,7 +1,7 @@
-"""What becomes of images that are the same image: one is kept, and exclusions and conflicts act on all of them.
+"""Decides which image of each group of duplicates is kept, and which images are refused. Pure.
 
-Pure: from records and pairs to decisions. The copies' labels are laid over the kept image's and compared; what they
-agree on is an agreement of copies, which may have one author, not of people.
+Exclusions and label conflicts act on whole groups. The labels of duplicates are mapped onto the kept image and
+compared.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from facemask_train.core.recipe import Prefer, Recipe, Split
 from facemask_train.core.types import SPLITS, WORN_INCORRECTLY_CAUSE, Annotation, ImageRecord
 from facemask_train.dataset.card import Agreement, GroupCounts
 from facemask_train.dataset.grouping.duplicates import Pair, groups_of
-from facemask_train.dataset.grouping.label_agreement import Copy, Member, agreements, overlap
-from facemask_train.dataset.grouping.split import Families, families, published_split
+from facemask_train.dataset.grouping.label_agreement import Duplicate, SourceImage, agreements, overlap
+from facemask_train.dataset.grouping.split import SplitGroups, assign_splits, published_split
 
 COPY_OF_WORN = f"copy-of-{WORN_INCORRECTLY_CAUSE}"
 CONFLICT = "class-conflict"
@@ -27,18 +27,18 @@ LEAK = "copy-in-later-split"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An image of the ensemble: its split, and the first image of its family (the sha256 of it)."""
+    """An image that the ensemble keeps: its split, and the sha256 of the first image of its split group."""
 
     record: ImageRecord
     split: str
-    family: str
+    split_group: str
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
-    """What a group decides of an image that had a record: merged into another, or refused, and why."""
+class Outcome:
+    """Why an image that could have been kept is not: it is merged into a duplicate, or refused."""
 
-    member: Member
+    image: SourceImage
     action: Literal["merged", "refused"]
     cause: str
     detail: str
@@ -46,256 +46,271 @@ class Fate:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """What the ensemble holds, what became of the rest, and the groups.
+    """What the ensemble contains, the outcomes of all other images, and the groups.
 
-    `leaks` are images of val and test that are the same image as, or of one scene with, one of an earlier split.
-    `overlap` counts, by pair of sources, the first's images that have a copy in the second.
+    Attributes:
+        duplicates: the images of all groups, with their outcomes.
+        agreements: how the labels of duplicates agree, by pair of sources.
+        overlap: by pair of sources, how many images of the first have a duplicate in the second.
+        leaks: images of val or test with a duplicate or near-duplicate in an earlier split.
     """
 
     kept: tuple[Kept, ...]
-    fates: tuple[Fate, ...]
-    copies: tuple[Copy, ...]
+    outcomes: tuple[Outcome, ...]
+    duplicates: tuple[Duplicate, ...]
     agreements: tuple[Agreement, ...]
     overlap: Mapping[str, Mapping[str, int]]
     counts: GroupCounts
     leaks: int
 
 
-def decide(members: Sequence[Member], pairs: Sequence[Pair], recipe: Recipe) -> Decisions:
-    """Decide what becomes of every image that has a record.
+def decide(images: Sequence[SourceImage], pairs: Sequence[Pair], recipe: Recipe) -> Decisions:
+    """Decide the outcome of every image that has a record.
 
     Args:
-        members: all readable images, in the order of the recipe's sources, then of their paths.
-        pairs: by index in `members`, as `find_pairs` gives them: of equal bytes, the first image stands for all.
+        images: all readable images, in the order of the recipe's sources, then of their paths.
+        pairs: by index in `images`, as `find_pairs` returns them.
     """
     leader = groups_of(pairs)
     groups: dict[int, list[int]] = defaultdict(list)
     for index in sorted({*leader, *leader.values()}):
         groups[leader.get(index, index)].append(index)
-    ties = {(pair.first, pair.second) for pair in pairs}
-    contents = _Contents.of(members, ties)
-    kin = _families(members, ties, recipe)
-    turns = {(pair.first, pair.second): pair for pair in pairs}
-    tainted = _tainted(members, pairs) if recipe.worn_incorrectly == "drop-image" else {}
-    fates: dict[int, Fate] = {}
-    of_one_image = [_Group(members, group, turns, recipe) for group in groups.values()]
-    for group in of_one_image:
-        fates |= group.fates(tainted)
-    fates |= _lone_taints(members, tainted, fates)
+    links = {(pair.first, pair.second) for pair in pairs}
+    by_content = _ByContent.of(images, links)
+    split_groups = _split_groups(images, links, recipe)
+    pairs_by_index = {(pair.first, pair.second): pair for pair in pairs}
+    excluded = _excluded(images, pairs) if recipe.worn_incorrectly == "drop-image" else {}
+    outcomes: dict[int, Outcome] = {}
+    duplicate_groups = [_Group(images, group, pairs_by_index, recipe) for group in groups.values()]
+    for group in duplicate_groups:
+        outcomes |= group.outcomes(excluded)
+    outcomes |= _refuse_ungrouped(images, excluded, outcomes)
     if recipe.split == "published" and recipe.leaks == "remove":
-        fates |= _leaving(members, contents, kin.splits, fates)
-    copies = [copy for number, group in enumerate(of_one_image) for copy in group.copies(number, fates)]
+        outcomes |= _remove_leaks(images, by_content, split_groups.splits, outcomes)
+    duplicates = [one for number, group in enumerate(duplicate_groups) for one in group.duplicates(number, outcomes)]
     kept = {
-        index: Kept(member.record, kin.splits[index], members[kin.first[index]].sha256)
-        for index, member in enumerate(members)
-        if member.record is not None and index not in fates
+        index: Kept(image.record, split_groups.splits[index], images[split_groups.first[index]].sha256)
+        for index, image in enumerate(images)
+        if image.record is not None and index not in outcomes
     }
     return Decisions(
         tuple(kept.values()),
-        tuple(fates[index] for index in sorted(fates)),
-        tuple(copies),
-        tuple(agreements(copies)),
-        overlap(members, groups.values(), recipe.sources),
-        _counts(groups, kin, ties, copies),
-        _leaks(kept, contents),
+        tuple(outcomes[index] for index in sorted(outcomes)),
+        tuple(duplicates),
+        tuple(agreements(duplicates)),
+        overlap(images, groups.values(), recipe.sources),
+        _counts(groups, split_groups, links, duplicates),
+        _leaks(kept, by_content),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Contents:
-    """Images by their bytes: what holds of one holds of all that are equal to it.
+class _ByContent:
+    """Images by their bytes: a link of one image holds for all images with equal bytes.
 
-    `holders` are the images (by index) of each content, which is known by its first one; `ties` pairs of contents,
-    either way round, each with itself too.
+    Attributes:
+        images: the indices of the images with each content; a content is identified by its first image.
+        links: pairs of linked contents, in both orders; a content is also paired with itself if it has equal images.
     """
 
-    holders: Mapping[int, Sequence[int]]
-    ties: Sequence[tuple[int, int]]
+    images: Mapping[int, Sequence[int]]
+    links: Sequence[tuple[int, int]]
 
     @classmethod
-    def of(cls, members: Sequence[Member], ties: Iterable[tuple[int, int]]) -> _Contents:
+    def of(cls, images: Sequence[SourceImage], links: Iterable[tuple[int, int]]) -> _ByContent:
         first: dict[str, int] = {}
-        content = [first.setdefault(member.sha256, index) for index, member in enumerate(members)]
-        holders: dict[int, list[int]] = defaultdict(list)
-        for index, known in enumerate(content):
-            holders[known].append(index)
-        ways = {(content[one], content[other]) for one, other in ties}
-        return cls(holders, sorted({*ways, *((other, one) for one, other in ways)}))
+        content = [first.setdefault(image.sha256, index) for index, image in enumerate(images)]
+        by_content: dict[int, list[int]] = defaultdict(list)
+        for index, first_index in enumerate(content):
+            by_content[first_index].append(index)
+        linked = {(content[one], content[other]) for one, other in links}
+        return cls(by_content, sorted({*linked, *((other, one) for one, other in linked)}))
 
 
-def _families(members: Sequence[Member], ties: Iterable[tuple[int, int]], recipe: Recipe) -> Families:
-    places = {source: place for place, source in enumerate(recipe.sources)}
-    shares = recipe.split if isinstance(recipe.split, Split) else Split()
-    found = families([one.sha256 for one in members], [places[one.source] for one in members], ties, shares)
+def _split_groups(images: Sequence[SourceImage], links: Iterable[tuple[int, int]], recipe: Recipe) -> SplitGroups:
+    ranks = {source: rank for rank, source in enumerate(recipe.sources)}
+    split = recipe.split if isinstance(recipe.split, Split) else Split()
+    found = assign_splits([one.sha256 for one in images], [ranks[one.source] for one in images], links, split)
     if isinstance(recipe.split, Split):
         return found
-    return Families(found.first, [published_split(member.path) or "train" for member in members], 0)
+    return SplitGroups(found.first, [published_split(image.path) or "train" for image in images], 0)
 
 
-def _tainted(members: Sequence[Member], pairs: Iterable[Pair]) -> dict[int, int]:
-    """Return the images that show a mask worn incorrectly, or are tied to one that does -> that one.
+def _excluded(images: Sequence[SourceImage], pairs: Iterable[Pair]) -> dict[int, int]:
+    """Return the images that show an incorrectly worn mask or are linked to one that does, each with that image.
 
-    Kin count too: a moment later the mask still sits wrong, whatever another source calls it. An image that is tied to
-    one that is tied is left alone: at two steps it may be another.
+    Near-duplicates count too: in the next shot of a scene the mask still sits wrong, whatever another source calls it.
+    Links are not followed any further: an image two links away may show something else.
     """
     worn: dict[str, int] = {}
-    for index, member in enumerate(members):
-        if member.cause == WORN_INCORRECTLY_CAUSE:
-            worn.setdefault(member.sha256, index)
+    for index, image in enumerate(images):
+        if image.cause == WORN_INCORRECTLY_CAUSE:
+            worn.setdefault(image.sha256, index)
     found = dict(worn)  # by content
     for pair in pairs:
-        one, other = members[pair.first].sha256, members[pair.second].sha256
+        one, other = images[pair.first].sha256, images[pair.second].sha256
         for here, there in ((one, other), (other, one)):
             if here in worn:
                 found.setdefault(there, worn[here])
-    return {index: found[member.sha256] for index, member in enumerate(members) if member.sha256 in found}
+    return {index: found[image.sha256] for index, image in enumerate(images) if image.sha256 in found}
 
 
-def _lone_taints(members: Sequence[Member], tainted: Mapping[int, int], fates: Mapping[int, Fate]) -> dict[int, Fate]:
-    """Refuse what is outside of any group and still tied to an image with a mask worn incorrectly."""
+def _refuse_ungrouped(
+    images: Sequence[SourceImage], excluded: Mapping[int, int], outcomes: Mapping[int, Outcome]
+) -> dict[int, Outcome]:
+    """Refuse images outside of all groups that are linked to one with an incorrectly worn mask."""
     return {
-        index: Fate(members[index], "refused", COPY_OF_WORN, f"the same image or scene as {members[worn].name}")
-        for index, worn in tainted.items()
-        if index != worn and members[index].record is not None and index not in fates
+        index: Outcome(images[index], "refused", COPY_OF_WORN, f"duplicate or near-duplicate of {images[worn].name}")
+        for index, worn in excluded.items()
+        if index != worn and images[index].record is not None and index not in outcomes
     }
 
 
-def _leaving(
-    members: Sequence[Member], contents: _Contents, splits: Sequence[str], fates: Mapping[int, Fate]
-) -> dict[int, Fate]:
-    """Refuse what is tied to an image of a later published split: first what test ties, then what val ties."""
-    there = {index for index, member in enumerate(members) if member.record is not None and index not in fates}
-    found: dict[int, Fate] = {}
-    for place, split in reversed(list(enumerate(SPLITS))):
-        for one, other in contents.ties:
-            holders = (i for i in contents.holders[one] if splits[i] == split and i in there and i not in found)
-            holder = next(holders, None)
-            if holder is not None:
-                detail = f"the same image as, or of one scene with, {members[holder].name} ({split})"
-                for index in contents.holders[other]:
-                    if index in there and SPLITS.index(splits[index]) < place:
-                        found.setdefault(index, Fate(members[index], "refused", LEAK, detail))
+def _remove_leaks(
+    images: Sequence[SourceImage], by_content: _ByContent, splits: Sequence[str], outcomes: Mapping[int, Outcome]
+) -> dict[int, Outcome]:
+    """Refuse images linked to one of a later published split: first those linked to test, then those linked to val."""
+    there = {index for index, image in enumerate(images) if image.record is not None and index not in outcomes}
+    found: dict[int, Outcome] = {}
+    for rank, split in reversed(list(enumerate(SPLITS))):
+        for one, other in by_content.links:
+            later = (i for i in by_content.images[one] if splits[i] == split and i in there and i not in found)
+            cause = next(later, None)
+            if cause is not None:
+                detail = f"duplicate or near-duplicate of {images[cause].name} ({split})"
+                for index in by_content.images[other]:
+                    if index in there and SPLITS.index(splits[index]) < rank:
+                        found.setdefault(index, Outcome(images[index], "refused", LEAK, detail))
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The members of one group (indices, the first leads), and what its decisions need."""
+    """One group of duplicates, and what its decisions need.
 
-    members: Sequence[Member]
+    Attributes:
+        images: all images.
+        group: the indices of the group's images; the others are duplicates of the first.
+        pairs_by_index: all pairs by their indices.
+    """
+
+    images: Sequence[SourceImage]
     group: Sequence[int]
-    turns: Mapping[tuple[int, int], Pair]
+    pairs_by_index: Mapping[tuple[int, int], Pair]
     recipe: Recipe
 
-    def fates(self, tainted: Mapping[int, int]) -> dict[int, Fate]:
-        usable = [index for index in self.group if self.members[index].record is not None]
-        bad = next((tainted[index] for index in self.group if index in tainted), None)
+    def outcomes(self, excluded: Mapping[int, int]) -> dict[int, Outcome]:
+        usable = [index for index in self.group if self.images[index].record is not None]
+        bad = next((excluded[index] for index in self.group if index in excluded), None)
         if bad is not None:
-            detail = f"the same image or scene as {self.members[bad].name}"
-            return {index: Fate(self.members[index], "refused", COPY_OF_WORN, detail) for index in usable}
+            detail = f"duplicate or near-duplicate of {self.images[bad].name}"
+            return {index: Outcome(self.images[index], "refused", COPY_OF_WORN, detail) for index in usable}
         return {} if self.recipe.split == "published" else self._merged(usable)
 
-    def _merged(self, usable: Sequence[int]) -> dict[int, Fate]:
-        """Keep the first, or what the policy says where the copies' classes contradict each other.
+    def _merged(self, usable: Sequence[int]) -> dict[int, Outcome]:
+        """Keep the first image, or follow the recipe's policy if the labels of the duplicates conflict.
 
-        A preferred source that contradicts itself settles nothing.
+        If the images of the preferred source conflict with each other, nothing is kept.
         """
         if len(usable) < 2:
             return {}
         first, conflict = usable[0], self._conflict(usable)
         if conflict:
-            preferred = [index for index in usable if self.members[index].source == self._preferred]
+            preferred = [index for index in usable if self.images[index].source == self._preferred]
             if not preferred or self._conflict(preferred):
-                return {index: Fate(self.members[index], "refused", CONFLICT, conflict) for index in usable}
+                return {index: Outcome(self.images[index], "refused", CONFLICT, conflict) for index in usable}
             first = preferred[0]
-        detail = f"of {self.members[first].name}"
-        return {index: Fate(self.members[index], "merged", COPY, detail) for index in usable if index != first}
+        detail = f"of {self.images[first].name}"
+        return {index: Outcome(self.images[index], "merged", COPY, detail) for index in usable if index != first}
 
     @property
     def _preferred(self) -> str:
         return self.recipe.conflicts.prefer if isinstance(self.recipe.conflicts, Prefer) else ""
 
     def _conflict(self, usable: Sequence[int]) -> str:
-        """Return in words the first box that two copies give different classes, or an empty string."""
-        first = self.members[usable[0]]
-        mine = _labels(first)
+        """Describe the first box to which two duplicates give different classes, or return an empty string."""
+        first = self.images[usable[0]]
+        labels = _labels(first)
         for index in usable[1:]:
-            theirs = self._over(index, usable[0])
-            for i, j, _ in match(mine, theirs):
-                if mine[i].name != theirs[j].name:
-                    box = ", ".join(f"{corner:.0f}" for corner in mine[i].box.corners)
-                    other = self.members[index].name
-                    return f"({box}) is {mine[i].name} in {first.name} and {theirs[j].name} in {other}"
+            others = self._mapped_labels(index, usable[0])
+            for i, j, _ in match(labels, others):
+                if labels[i].name != others[j].name:
+                    box = ", ".join(f"{corner:.0f}" for corner in labels[i].box.corners)
+                    other = self.images[index].name
+                    return f"({box}) is {labels[i].name} in {first.name} and {others[j].name} in {other}"
         return ""
 
-    def copies(self, number: int, fates: Mapping[int, Fate]) -> Iterator[Copy]:
-        """Give the group's images with what became of each."""
-        kept = next((i for i in self.group if self.members[i].record is not None and i not in fates), None)
-        base = () if kept is None else _labels(self.members[kept])
+    def duplicates(self, number: int, outcomes: Mapping[int, Outcome]) -> Iterator[Duplicate]:
+        """Yield the images of the group with their outcomes."""
+        kept = next((i for i in self.group if self.images[i].record is not None and i not in outcomes), None)
+        kept_labels = () if kept is None else _labels(self.images[kept])
         for index in self.group:
-            member, pair = self.members[index], self.turns.get((self.group[0], index))
-            orientation, alike = (pair.orientation, pair.worst) if pair else (0, 1.0)
-            labels = () if kept is None else self._over(index, kept)
-            found = {j: (i, overlap) for i, j, overlap in match(base, labels)}
-            yield Copy(
+            image, pair = self.images[index], self.pairs_by_index.get((self.group[0], index))
+            orientation, similarity = (pair.orientation, pair.worst) if pair else (0, 1.0)
+            labels = () if kept is None else self._mapped_labels(index, kept)
+            found = {j: (i, overlap) for i, j, overlap in match(kept_labels, labels)}
+            yield Duplicate(
                 number,
-                member,
-                *self._role(index, fates),
+                image,
+                *self._role(index, outcomes),
                 orientation,
-                alike,
+                similarity,
                 labels,
                 tuple(found.get(j, (-1, 0.0))[0] for j in range(len(labels))),
                 tuple(found.get(j, (-1, 0.0))[1] for j in range(len(labels))),
             )
 
-    def _role(self, index: int, fates: Mapping[int, Fate]) -> tuple[Literal["kept", "merged", "refused"], str]:
-        if index in fates:
-            return fates[index].action, fates[index].cause
-        return ("kept", "") if self.members[index].record is not None else ("refused", self.members[index].cause)
+    def _role(self, index: int, outcomes: Mapping[int, Outcome]) -> tuple[Literal["kept", "merged", "refused"], str]:
+        if index in outcomes:
+            return outcomes[index].action, outcomes[index].cause
+        return ("kept", "") if self.images[index].record is not None else ("refused", self.images[index].cause)
 
-    def _over(self, index: int, kept: int) -> tuple[Annotation, ...]:
-        """Return a member's labels as they lie on the kept image."""
-        record, target = self.members[index].record, self.members[kept].record
+    def _mapped_labels(self, index: int, kept: int) -> tuple[Annotation, ...]:
+        """Return the labels of an image in the pixels of the kept image."""
+        record, target = self.images[index].record, self.images[kept].record
         if record is None or target is None:
             return ()
-        there = self.turns.get((self.group[0], index))
-        back = self.turns.get((self.group[0], kept))
+        there = self.pairs_by_index.get((self.group[0], index))
+        back = self.pairs_by_index.get((self.group[0], kept))
         steps = (there.orientation if there else 0, inverse(back.orientation if back else 0))
         return laid_over(record.labels, (record.width, record.height), (target.width, target.height), steps)
 
 
-def _labels(member: Member) -> tuple[Annotation, ...]:
-    return member.record.labels if member.record is not None else ()
+def _labels(image: SourceImage) -> tuple[Annotation, ...]:
+    return image.record.labels if image.record is not None else ()
 
 
 def _counts(
-    groups: Mapping[int, Sequence[int]], kin: Families, ties: Iterable[tuple[int, int]], copies: Sequence[Copy]
+    groups: Mapping[int, Sequence[int]],
+    split_groups: SplitGroups,
+    links: Iterable[tuple[int, int]],
+    duplicates: Sequence[Duplicate],
 ) -> GroupCounts:
     """Return the figures on duplicates for the card."""
-    tied = Counter(int(kin.first[index]) for index in {index for tie in ties for index in tie})
-    conflicts = {copy.group for copy in copies if copy.cause == CONFLICT}
-    excluded = {copy.group for copy in copies if copy.cause in (COPY_OF_WORN, WORN_INCORRECTLY_CAUSE)}
+    linked = Counter(int(split_groups.first[index]) for index in {index for link in links for index in link})
+    conflicts = {one.group for one in duplicates if one.cause == CONFLICT}
+    excluded = {one.group for one in duplicates if one.cause in (COPY_OF_WORN, WORN_INCORRECTLY_CAUSE)}
     return GroupCounts(
         groups=len(groups),
         images=sum(map(len, groups.values())),
         largest=max(map(len, groups.values()), default=0),
-        split_groups=len(tied),
-        largest_split_group=max(tied.values(), default=0),
+        split_groups=len(linked),
+        largest_split_group=max(linked.values(), default=0),
         conflicts=len(conflicts),
         excluded=len(excluded),
-        joined=kin.joined,
+        joined=split_groups.joined,
     )
 
 
-def _leaks(kept: Mapping[int, Kept], contents: _Contents) -> int:
-    """Count the images of val and test that are tied to a kept image of an earlier split."""
+def _leaks(kept: Mapping[int, Kept], by_content: _ByContent) -> int:
+    """Count the images of val and test that are linked to a kept image of an earlier split."""
     leaking: set[int] = set()
-    for one, other in contents.ties:
-        places = {
+    for one, other in by_content.links:
+        ranks = {
             index: SPLITS.index(kept[index].split)
             for content in (one, other)
-            for index in contents.holders[content]
+            for index in by_content.images[content]
             if index in kept
         }
-        leaking |= {index for index, place in places.items() if place > min(places.values())}
+        leaking |= {index for index, rank in ranks.items() if rank > min(ranks.values())}
     return len(leaking)

@@ -1,9 +1,9 @@
-"""What an image looks like, small enough to compare a million of them: a hash of 256 bits, and a thumbnail.
+"""Perceptual hashes of 256 bits, and thumbnails: small enough to compare a million images.
 
-The hash holds the signs of the lowest frequencies of the image's cosine transform (the idea of Zauner's pHash, 2010),
-lowest first: its first 64 bits are the 64 lowest, which a re-encoding, a rescaling or a small crop hardly changes.
-Signs rather than comparisons with a median, since a turn or a mirroring then only moves bits and flips known ones: the
-hash of an image in any of the 8 orientations follows from one. Knows no file and no label.
+The bits are the signs of the lowest frequencies of the image's cosine transform (the idea of Zauner's pHash, 2010),
+lowest first. The first 64 bits, the 64 lowest frequencies, hardly change when an image is re-encoded, rescaled or
+slightly cropped. Signs are used instead of comparisons with a median because rotating or mirroring an image then only
+moves bits and flips known ones: the hash in any of the 8 orientations follows from one. Does not read files or labels.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Bits = NDArray[np.uint64]
-    """(n, 4): the hashes of n images, in words of 64 bits, the lowest frequencies in the first."""
+    Hashes = NDArray[np.uint64]
+    """(n, 4): the hashes of n images in words of 64 bits, the lowest frequencies in the first word."""
 
 SIDE = 96
-"""Pixels a side of a thumbnail: the whole image, squeezed to a square, in grey."""
+"""Pixels per side of a thumbnail: the whole image in gray, stretched to a square."""
 
 BITS = 256
 ORIENTATIONS = range(8)
-"""0 to 3: turned counter-clockwise by so many quarters; 4 to 7: mirrored left to right, then turned so."""
+"""0 to 3: counterclockwise quarter turns; 4 to 7: mirrored left to right, then the same turns."""
 
-_GRID = 32  # samples a side that the cosine transform sees; its 22 lowest diagonals hold the hash
-_MIDDLE = (5, 5)  # the one frequency of the first ten diagonals that has no place in the first 64 bits
+_GRID = 32  # samples per side for the cosine transform; its 22 lowest diagonals contain the hash
+_MIDDLE = (5, 5)  # the one frequency of the first ten diagonals that does not fit in the first 64 bits
 
 
 @dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """One image's hash (32 bytes) and thumbnail (SIDE * SIDE bytes, row by row).
+class ImageHash:
+    """The hash (32 bytes) and thumbnail (SIDE * SIDE bytes, row by row) of one image.
 
-    The hash is empty (all zero) where there is too little structure to compare: near-uniform images are all alike.
+    The hash is all zeros if the image has too little structure to compare: near-uniform images are all similar.
     """
 
     hash: bytes
     thumbnail: bytes
 
 
-def fingerprint(image: NDArray[np.uint8]) -> Fingerprint:
-    """Return the fingerprint of an image, (height, width) in grey."""
+def hash_image(image: NDArray[np.uint8]) -> ImageHash:
+    """Return the hash and thumbnail of a gray image, (height, width)."""
     import cv2
 
     small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return Fingerprint(_signs(small).tobytes() if has_structure(small) else bytes(BITS // 8), small.tobytes())
+    return ImageHash(_signs(small).tobytes() if has_structure(small) else bytes(BITS // 8), small.tobytes())
 
 
 def _signs(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -62,17 +62,17 @@ def _signs(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @functools.cache
 def _frequencies() -> tuple[Any, Any]:
-    """Return the row and column of each bit's frequency, lowest first; the set is the same when transposed."""
+    """Return the row and column of the frequency of each bit, lowest first; the set equals its transpose."""
     import numpy as np
 
     found = [(row, total - row) for total in range(1, 22) for row in range(total + 1)]
     found.remove(_MIDDLE)
     found.insert(64, _MIDDLE)
-    found += [(11, 11), (0, 22), (22, 0), (12, 12)]  # what 256 lacks, still symmetrical
+    found += [(11, 11), (0, 22), (22, 0), (12, 12)]  # to fill 256 bits; still symmetric
     return tuple(np.array(found).T)
 
 
-def oriented(hashes: Bits, orientation: int) -> Bits:
+def orient_hashes(hashes: Hashes, orientation: int) -> Hashes:
     """Return the hashes of the same images in another orientation (see `ORIENTATIONS`)."""
     import numpy as np
 
@@ -84,9 +84,9 @@ def oriented(hashes: Bits, orientation: int) -> Bits:
 
 @functools.cache
 def _moves(orientation: int) -> tuple[Any, Any]:
-    """Return where each bit of an oriented hash comes from, and which bits are flipped on the way.
+    """Return the source of each bit of an oriented hash, and which bits are flipped.
 
-    Mirroring left to right negates the odd column frequencies; a quarter turn counter-clockwise transposes, then
+    Mirroring left to right negates the odd column frequencies; a counterclockwise quarter turn transposes, then
     negates the odd row frequencies.
     """
     import numpy as np
@@ -104,15 +104,15 @@ def _moves(orientation: int) -> tuple[Any, Any]:
     return order, flips
 
 
-def turned(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+def orient_image(image: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Return an image, (height, width, ...), in another orientation."""
     import numpy as np
 
     return np.rot90(image[:, ::-1] if orientation >= 4 else image, orientation % 4)
 
 
-def words(hashes: list[bytes]) -> Bits:
-    """Return hashes as the array that `oriented` and the search work on."""
+def stack_hashes(hashes: list[bytes]) -> Hashes:
+    """Return hashes of 32 bytes as one array for `orient_hashes` and the search."""
     import numpy as np
 
     return np.frombuffer(b"".join(hashes), np.uint64).reshape(-1, BITS // 64).copy()

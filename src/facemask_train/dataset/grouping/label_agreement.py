@@ -1,6 +1,6 @@
-"""What copies of one image say of each other: how their labels agree, and which sources share images. Pure.
+"""How the labels of duplicates agree, and which sources share images. Pure.
 
-An agreement of copies, which may have one author, not of people.
+Duplicates may have been labelled by the same person, so this is not an agreement between annotators.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from facemask_train.dataset.card import Agreement
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """One readable image of a source; `record` is None where it was refused, and `cause` says why."""
+class SourceImage:
+    """One readable image of a source; `record` is None if it was refused, for the reason in `cause`."""
 
     source: str
     path: str
@@ -31,63 +31,69 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
-    """One image of a group of two or more, with its labels laid over the kept image.
+class Duplicate:
+    """One image of a group of two or more duplicates, kept or not.
 
-    `matched` holds, for each label, the index of the kept image's label that it covers (-1: none), and `overlaps`
-    their IoU. `orientation` turns this image as the group's first one is. Without a kept image there are no labels.
+    Attributes:
+        orientation: puts this image in the orientation of the group's first image.
+        similarity: to the group's first image, in the least similar window.
+        labels: in the pixels of the kept image; none if no image of the group is kept.
+        matched: for each label, the index of the kept image's label that it matches (-1: none).
+        overlaps: for each label, the IoU with that label.
     """
 
     group: int
-    member: Member
+    image: SourceImage
     role: Literal["kept", "merged", "refused"]
     cause: str
     orientation: int
-    likeness: float
+    similarity: float
     labels: tuple[Annotation, ...] = ()
     matched: tuple[int, ...] = ()
     overlaps: tuple[float, ...] = ()
 
 
-def agreements(copies: Sequence[Copy]) -> Iterator[Agreement]:
-    """Sum up, by pair of sources, how merged copies' labels agree with the kept ones."""
-    bases = {copy.group: copy for copy in reversed(copies) if copy.role == "kept"}
-    found: dict[tuple[str, str], list[Copy]] = defaultdict(list)
-    for copy in copies:
-        if copy.role == "merged" and copy.group in bases:
-            found[bases[copy.group].member.source, copy.member.source].append(copy)
-    for (kept, source), group in sorted(found.items()):
-        yield _agreement(kept, source, group, bases)
+def agreements(duplicates: Sequence[Duplicate]) -> Iterator[Agreement]:
+    """Summarize by pair of sources how the labels of merged duplicates agree with the kept ones."""
+    kept = {one.group: one for one in reversed(duplicates) if one.role == "kept"}
+    found: dict[tuple[str, str], list[Duplicate]] = defaultdict(list)
+    for one in duplicates:
+        if one.role == "merged" and one.group in kept:
+            found[kept[one.group].image.source, one.image.source].append(one)
+    for sources, merged in sorted(found.items()):
+        yield _agreement(*sources, merged, kept)
 
 
-def _agreement(kept: str, source: str, group: Sequence[Copy], bases: Mapping[int, Copy]) -> Agreement:
+def _agreement(kept_source: str, source: str, merged: Sequence[Duplicate], kept: Mapping[int, Duplicate]) -> Agreement:
     pairs = [
-        (bases[copy.group].labels[at].name, label.name, overlap)
-        for copy in group
-        for label, at, overlap in zip(copy.labels, copy.matched, copy.overlaps, strict=True)
-        if at >= 0
+        (kept[one.group].labels[index].name, label.name, iou)
+        for one in merged
+        for label, index, iou in zip(one.labels, one.matched, one.overlaps, strict=True)
+        if index >= 0
     ]
-    labels, base = sum(len(copy.labels) for copy in group), sum(len(bases[copy.group].labels) for copy in group)
     return Agreement(
-        kept,
+        kept_source,
         source,
-        images=len(group),
+        images=len(merged),
         matched=len(pairs),
-        flipped=sum(mine != theirs for mine, theirs, _ in pairs),
-        only_kept=base - len(pairs),
-        only_copy=labels - len(pairs),
-        median_iou=round(median(overlap for *_, overlap in pairs), 4) if pairs else None,
+        flipped=sum(kept_name != name for kept_name, name, _ in pairs),
+        only_kept=sum(len(kept[one.group].labels) for one in merged) - len(pairs),
+        only_merged=sum(len(one.labels) for one in merged) - len(pairs),
+        median_iou=round(median(iou for *_, iou in pairs), 4) if pairs else None,
     )
 
 
 def overlap(
-    members: Sequence[Member], groups: Iterable[Sequence[int]], sources: Sequence[str]
+    images: Sequence[SourceImage], groups: Iterable[Sequence[int]], sources: Sequence[str]
 ) -> dict[str, dict[str, int]]:
-    """Count, for each pair of sources, the first's images that have a copy in the second (another one, in itself)."""
+    """Count for each pair of sources how many images of the first have a duplicate in the second.
+
+    For a source and itself, this counts images with another duplicate in the same source.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     for group in groups:
-        of = Counter(members[index].source for index in group)
-        for one in of:
-            for other in of:
-                counts[one, other] += of[one] if one != other or of[one] > 1 else 0
+        by_source = Counter(images[index].source for index in group)
+        for one in by_source:
+            for other in by_source:
+                counts[one, other] += by_source[one] if one != other or by_source[one] > 1 else 0
     return {one: {other: counts[one, other] for other in sources} for one in sources}

@@ -1,4 +1,4 @@
-"""Which split an image goes to: no scene is in two splits, and no new image moves an old one."""
+"""Assigns images to splits: no scene is in two splits, and a new source moves no image of an earlier one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PUBLISHED = {"train": "train", "valid": "val", "val": "val", "validation": "val", "test": "test"}
-"""What the name of a source's own folder says."""
+"""Splits by the name of the folder that a source published its images in."""
 
 
 def split_of(sha256: str, split: Split) -> str:
     """Return `train`, `val` or `test` for an image by the sha256 (hex) of its published file.
 
-    The first 64 bits, read as a fraction in [0, 1), fall below `train`, below `train + val`, or above. Images that
-    are equal byte for byte get the same split.
+    The first 64 bits, read as a fraction in [0, 1), are compared with `train` and `train + val`. Images with equal
+    bytes get the same split.
     """
     position = int(sha256[:16], 16) / 16**16
     if position < split.train:
@@ -31,17 +31,19 @@ def split_of(sha256: str, split: Split) -> str:
 
 
 def published_split(path: str) -> str:
-    """Return the split that an image's path names, or an empty string; the folder nearest to the image counts."""
+    """Return the split named by a folder of an image's path (the innermost one counts), or an empty string."""
     parts = reversed(PurePosixPath(path).parts[:-1])
     return next((PUBLISHED[part.lower()] for part in parts if part.lower() in PUBLISHED), "")
 
 
 @dataclass(frozen=True, slots=True)
-class Families:
-    """Images that are tied by pairs, of the same image or of one scene, and so share a split.
+class SplitGroups:
+    """Groups of images that share a split because pairs of duplicates or near-duplicates connect them.
 
-    `first` is, for each image, the index of its family's first image; `splits` its split; `joined` the number of
-    times that a later source tied families that were in different splits (they go to train together).
+    Attributes:
+        first: for each image, the index of the first image of its group.
+        splits: for each image, its split.
+        joined: how often a later source connected groups in different splits; these go to train together.
     """
 
     first: NDArray[np.int64]
@@ -49,32 +51,34 @@ class Families:
     joined: int
 
 
-def families(digests: Sequence[str], ranks: Sequence[int], ties: Iterable[tuple[int, int]], split: Split) -> Families:
-    """Give each family the split that the content of its first image says.
+def assign_splits(
+    digests: Sequence[str], ranks: Sequence[int], links: Iterable[tuple[int, int]], split: Split
+) -> SplitGroups:
+    """Give each group the split that the content of its first image determines.
 
-    Sources are taken one after the other, in the order of the recipe, as if each had been added later: so a source at
-    the end of the list moves no image, but for those of families that only its images tie together.
+    Sources are taken one after the other, in the order of the recipe, as if each had been added later. So a source at
+    the end of the list moves no image, except images of groups that only its images connect.
 
     Args:
         digests: the sha256 of each image, in the order of sources.
-        ranks: the place of each image's source in the recipe; does not fall.
-        ties: pairs of indices.
+        ranks: the position of each image's source in the recipe; must not decrease.
+        links: pairs of indices.
     """
     import numpy as np
 
     rank = np.asarray(ranks, np.int64)
-    edges = np.asarray(sorted(ties), np.int64).reshape(-1, 2)
+    edges = np.asarray(sorted(links), np.int64).reshape(-1, 2)
     level = rank[edges].max(axis=1, initial=0)
     splits = np.array([SPLITS.index(split_of(digest, split)) for digest in digests], np.int8)
     first, joined = np.arange(len(digests)), 0
     for step in np.unique(level).tolist():
         before, first = first, _first_of(len(digests), edges[level <= step])
         joined += _settle(splits, before, first, rank < step)
-    return Families(first, [SPLITS[code] for code in splits.tolist()], joined)
+    return SplitGroups(first, [SPLITS[code] for code in splits.tolist()], joined)
 
 
 def _first_of(count: int, edges: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the lowest index of each image's connected component."""
+    """Return for each image the lowest index in its connected component."""
     import numpy as np
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -87,11 +91,11 @@ def _first_of(count: int, edges: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _settle(splits: NDArray[np.int8], before: NDArray[Any], first: NDArray[Any], settled: NDArray[Any]) -> int:
-    """Give the families that have just grown their split, in place; return how many were tied across splits.
+    """Set the split of the groups that have just grown, in place; return how many connected different splits.
 
     Args:
-        before, first: each image's family before and now.
-        settled: images of earlier sources, whose split stands.
+        before, first: for each image, the first image of its group before and now.
+        settled: images of earlier sources, whose split is fixed.
     """
     import numpy as np
 
@@ -99,9 +103,9 @@ def _settle(splits: NDArray[np.int8], before: NDArray[Any], first: NDArray[Any],
     joined = 0
     members = np.flatnonzero(np.isin(first, grown))
     order = members[np.argsort(first[members], kind="stable")]
-    for family in np.split(order, np.flatnonzero(np.diff(first[order])) + 1) if len(order) else []:
-        standing = np.unique(splits[family[settled[family]]])
-        crossed = len(standing) > 1
-        splits[family] = 0 if crossed else standing[0] if len(standing) else splits[family[0]]
+    for group in np.split(order, np.flatnonzero(np.diff(first[order])) + 1) if len(order) else []:
+        fixed = np.unique(splits[group[settled[group]]])
+        crossed = len(fixed) > 1
+        splits[group] = 0 if crossed else fixed[0] if len(fixed) else splits[group[0]]
         joined += crossed
     return joined

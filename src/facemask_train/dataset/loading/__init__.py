@@ -1,1 +1,1 @@
-"""From a source's files to validated records, with an outcome for every file and row."""
+"""Reads fetched sources: examines image files, and turns published rows into validated annotations."""

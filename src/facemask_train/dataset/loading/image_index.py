@@ -1,11 +1,11 @@
-"""What is in a source's image files: examined once, remembered by content in `data/cache/<source>/`.
+"""The image index of a source: facts, hashes and thumbnails of its image files, cached in `data/cache/<source>/`.
 
-    data/cache/<source>/images.parquet     what each file is, and its hash
-    data/cache/<source>/thumbnails.bin       SIDE x SIDE bytes each, in the same order; read where it lies
-    data/cache/<source>/catalogue.json       the digest of the source's content; written last, it means "complete"
+    images.parquet    facts about each file, and its hash
+    thumbnails.bin    SIDE x SIDE bytes per file, in the same order; memory-mapped
+    index.json        the digest of the source's content; written last, so it marks a complete index
 
-A source whose digest is the same is not read again. Of one that changed, the files whose bytes are the same are not
-examined again. Removing or damaging the folder costs time and nothing else.
+A source with an unchanged digest is not read again; in a changed source, files with unchanged bytes are not examined
+again. If the folder is removed or damaged, the index is built again.
 """
 
 from __future__ import annotations
@@ -23,104 +23,104 @@ from facemask_train.core.errors import DataError
 from facemask_train.core.files import locked, read_json, recover, replacing, write_json
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.types import Progress, no_progress
-from facemask_train.dataset.grouping.hashing import BITS, SIDE, words
-from facemask_train.dataset.loading.images import Examined, Facts, examine_bytes
+from facemask_train.dataset.grouping.hashing import BITS, SIDE, stack_hashes
+from facemask_train.dataset.loading.images import ExaminedImage, ImageFacts, examine_bytes
 from facemask_train.sources.source_record import read_source, source_folder
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from facemask_train.dataset.grouping.hashing import Bits
+    from facemask_train.dataset.grouping.hashing import Hashes
 
-CATALOGUE_VERSION = 3
-"""Raised by hand when examining a file gives something else than before."""
+INDEX_VERSION = 3
+"""Raised by hand when examining a file gives a different result than before."""
 
-MARKER = "catalogue.json"
+MARKER = "index.json"
 _THUMBNAIL = SIDE * SIDE  # bytes
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Catalogue:
-    """A source's images in the order of their paths: facts, hashes (n, 4), thumbnails (n, SIDE, SIDE).
+class ImageIndex:
+    """The images of a source in the order of their paths: facts, hashes (n, 4), thumbnails (n, SIDE, SIDE).
 
-    An image that cannot be used has an empty hash and thumbnail, one without structure an empty hash.
+    The hash of an image without structure is zero; so are the hash and the thumbnail of an image that cannot be used.
     """
 
-    facts: tuple[Facts, ...]
-    hashes: Bits
+    facts: tuple[ImageFacts, ...]
+    hashes: Hashes
     thumbnails: NDArray[np.uint8]
 
     @cached_property
-    def by_path(self) -> dict[str, Facts]:
+    def by_path(self) -> dict[str, ImageFacts]:
         return {facts.path: facts for facts in self.facts}
 
 
-def catalogue(root: Path, name: str, *, pool: WorkerPool, progress: Progress = no_progress) -> Catalogue:
-    """Return the catalogue of a fetched source, from the cache where its content is the same.
+def index_images(root: Path, name: str, *, pool: WorkerPool, progress: Progress = no_progress) -> ImageIndex:
+    """Return the index of a fetched source, from the cache where its content is the same.
 
     Raises:
         MissingError: the source is not fetched.
         StorageError: the cache cannot be written, or another command is writing it.
     """
     target = root / "data" / "cache" / name
-    wanted = {"code": CATALOGUE_VERSION, "digest": read_source(root, name).digest}
+    wanted = {"code": INDEX_VERSION, "digest": read_source(root, name).digest}
     with locked(target):
         recover(target)
-        digest, known = _remembered_in(target)
+        digest, known = _read_finished(target)
         if known is None or digest != wanted["digest"]:
             with replacing(target) as folder:
                 count = _examine(source_folder(root, name) / "files", folder, known, pool, name, progress)
                 write_json(folder / MARKER, {**wanted, "images": count})
-            known = _load(target)
+            known = _read(target)
         return known
 
 
-def _remembered_in(folder: Path) -> tuple[str, Catalogue | None]:
-    """Return a finished catalogue, with the digest of what it is of; none where this code did not write it whole."""
+def _read_finished(folder: Path) -> tuple[str, ImageIndex | None]:
+    """Return a finished index, with the digest of what it is of; none where this code did not write it whole."""
     try:
         about = read_json(folder / MARKER) or {}
-        return str(about.get("digest")), _load(folder) if about.get("code") == CATALOGUE_VERSION else None
+        return str(about.get("digest")), _read(folder) if about.get("code") == INDEX_VERSION else None
     except DataError as error:
-        _log.warning("%s; its images are examined anew", error)
+        _log.warning("%s; its images are examined again", error)
         return "", None
 
 
-def _examine(files: Path, folder: Path, old: Catalogue | None, pool: WorkerPool, name: str, progress: Progress) -> int:
-    """Write the tables of a catalogue; return the number of images."""
+def _examine(files: Path, folder: Path, old: ImageIndex | None, pool: WorkerPool, name: str, progress: Progress) -> int:
+    """Write the tables of a index; return the number of images."""
     paths = formats.list_images(files)
     known = {facts.path: (index, facts) for index, facts in enumerate(old.facts)} if old else {}
     jobs = ((files, path, known[path][1].sha256 if path in known else "") for path in paths)
     rows = []
     with (folder / "thumbnails.bin").open("wb") as thumbnails:
         for path, found in zip(
-            paths, pool.map(_look_all, jobs, len(paths), what=f"check {name}", progress=progress), strict=True
+            paths, pool.map(_examine_batch, jobs, len(paths), what=f"check {name}", progress=progress), strict=True
         ):
-            facts, mark, thumbnail = _remembered(old, *known[path]) if found is None and old else _new(found)
-            rows.append({**asdict(facts), "hash": mark})
+            facts, image_hash, thumbnail = _reused(old, *known[path]) if found is None and old else _examined(found)
+            rows.append({**asdict(facts), "hash": image_hash})
             thumbnails.write(thumbnail)
     _write_table(folder / "images.parquet", rows)
     return len(rows)
 
 
-def _remembered(old: Catalogue, index: int, facts: Facts) -> tuple[Facts, bytes, bytes]:
+def _reused(old: ImageIndex, index: int, facts: ImageFacts) -> tuple[ImageFacts, bytes, bytes]:
     return facts, old.hashes[index].tobytes(), old.thumbnails[index].tobytes()
 
 
-def _new(found: Examined | None) -> tuple[Facts, bytes, bytes]:
+def _examined(found: ExaminedImage | None) -> tuple[ImageFacts, bytes, bytes]:
     assert found is not None
-    if found.fingerprint is None:
+    if found.image_hash is None:
         return found.facts, bytes(BITS // 8), bytes(_THUMBNAIL)
-    return found.facts, found.fingerprint.hash, found.fingerprint.thumbnail
+    return found.facts, found.image_hash.hash, found.image_hash.thumbnail
 
 
-def _look_all(jobs: Sequence[tuple[Path, str, str]]) -> list[Examined | None]:
-    return list(_look(jobs))
+def _examine_batch(jobs: Sequence[tuple[Path, str, str]]) -> list[ExaminedImage | None]:
+    return list(_examine_files(jobs))
 
 
-def _look(jobs: Sequence[tuple[Path, str, str]]) -> Iterator[Examined | None]:
-    """Examine files, but for those whose sha256 is the one that is known already."""
+def _examine_files(jobs: Sequence[tuple[Path, str, str]]) -> Iterator[ExaminedImage | None]:
+    """Examine files; yield None for those with a known sha256."""
     for files, path, known in jobs:
         content = (files / path).read_bytes()
         digest = hashlib.sha256(content).hexdigest()
@@ -137,15 +137,15 @@ def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         "tuple[int, int]": pa.list_(pa.int64()),
         "tuple[str, ...]": pa.list_(pa.string()),
     }
-    schema = pa.schema([(field.name, types[str(field.type)]) for field in fields(Facts)] + [("hash", pa.binary())])
+    schema = pa.schema([(field.name, types[str(field.type)]) for field in fields(ImageFacts)] + [("hash", pa.binary())])
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
 
 
-def _load(folder: Path) -> Catalogue:
-    """Read a catalogue.
+def _read(folder: Path) -> ImageIndex:
+    """Read a index.
 
     Raises:
-        DataError: a part of it is gone or damaged.
+        DataError: a part of it is missing or damaged.
     """
     import numpy as np
     import pyarrow as pa
@@ -153,8 +153,8 @@ def _load(folder: Path) -> Catalogue:
 
     try:
         rows = pq.read_table(folder / "images.parquet").to_pylist()
-        hashes = words([row.pop("hash") for row in rows])
-        facts = tuple(Facts(**row | {key: tuple(row[key]) for key in ("stored", "repairs")}) for row in rows)
+        hashes = stack_hashes([row.pop("hash") for row in rows])
+        facts = tuple(ImageFacts(**row | {key: tuple(row[key]) for key in ("stored", "repairs")}) for row in rows)
         size, wanted = (folder / "thumbnails.bin").stat().st_size, len(facts) * _THUMBNAIL
         if size != wanted:
             raise ValueError(f"thumbnails.bin: expected {wanted} bytes, found {size}")
@@ -164,6 +164,6 @@ def _load(folder: Path) -> Catalogue:
         )
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         raise DataError(
-            f"{folder}: expected a catalogue, found a damaged one ({error})", next_step=f"remove {folder}"
+            f"{folder}: expected a index, found a damaged one ({error})", next_step=f"remove {folder}"
         ) from error
-    return Catalogue(facts, hashes, mapped)
+    return ImageIndex(facts, hashes, mapped)

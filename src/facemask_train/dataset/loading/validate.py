@@ -1,6 +1,6 @@
-"""Check, repair, quarantine: published rows become labels, and every one that does not is a row with its cause.
+"""Validates published rows: each becomes an annotation, repaired if necessary, or is refused with a cause.
 
-Pure: reads and writes no file. The books balance by construction: an image or a box is kept or refused, once.
+Pure: does not read or write files. Every image and box is either kept or refused, exactly once.
 """
 
 from __future__ import annotations
@@ -23,25 +23,27 @@ from facemask_train.core.types import (
     SourceReading,
 )
 from facemask_train.dataset.card import Action
-from facemask_train.dataset.loading.images import Facts
+from facemask_train.dataset.loading.images import ImageFacts
 
 UNKNOWN = "unknown"
-Worn = Literal["drop-image", "drop-box", "as-no-mask"]
+WornPolicy = Literal["drop-image", "drop-box", "as-no-mask"]
 
-_ROUNDING = 2e-6  # of the longer side: what six decimals of a normalised box can be off by; not a defect
-EXIF_TURNS = {5: 5, 6: 3, 7: 7, 8: 1}
-"""The orientation (see `geometry.oriented`) that shows an image upright, by the EXIF one that swaps its sides."""
+_ROUNDING = 2e-6  # of the longer side: the rounding error of a normalized box with six decimals
+EXIF_ORIENTATIONS = {5: 5, 6: 3, 7: 7, 8: 1}
+"""The orientation (see `core.boxes.oriented`) that makes an image upright, by the EXIF orientation."""
 
-_MIN_BOX = 1.0  # pixels a side; less is not a face that anyone saw
+_MIN_BOX = 1.0  # pixels per side; nobody can see a face in less
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Issue:
     """One image or box that was repaired, refused or merged, and why.
 
-    `number` is the row in `file` (0 for an image); `label` is what the class means (one of CLASSES,
-    `worn_incorrectly`, or `unknown`); `published` is the class as the source calls it. Several repairs of one thing
-    are one problem, its causes joined by `+`.
+    Attributes:
+        cause: a short name; several repairs of one item are one issue, with their causes joined by `+`.
+        number: the row in `file`; 0 for an image.
+        label: what the class means: one of CLASSES, `worn_incorrectly`, or `unknown`.
+        published: the class name in the source.
     """
 
     source: str
@@ -57,66 +59,66 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaned:
-    """What became of a source's images. `rows` holds, by image path, the rows that became a record's labels."""
+class ValidatedSource:
+    """The result of validating a source. `rows` are the published rows behind each record's labels, by image path."""
 
     records: tuple[ImageRecord, ...]
-    problems: tuple[Problem, ...]
+    issues: tuple[Issue, ...]
     rows: Mapping[str, tuple[PublishedRow, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What a source's class names mean, and what becomes of masks that are worn incorrectly."""
+class LabelRules:
+    """What the class names of a source mean, and how incorrectly worn masks are handled."""
 
     source: str
     classes: Mapping[str, str]
-    worn_incorrectly: Worn
+    worn_incorrectly: WornPolicy
 
     def meaning(self, row: PublishedRow) -> str:
         return UNKNOWN if row.cause == "unknown-class" else self.classes.get(row.name, UNKNOWN)
 
-    def problem(self, row: PublishedRow, image: str, action: Action, cause: str, detail: str) -> Problem:
+    def issue(self, row: PublishedRow, image: str, action: Action, cause: str, detail: str) -> Issue:
         meaning = self.meaning(row)
-        return Problem(self.source, image, "box", action, cause, detail, row.file, row.number, meaning, row.name)
+        return Issue(self.source, image, "box", action, cause, detail, row.file, row.number, meaning, row.name)
 
 
-def clean(reading: SourceReading, facts: Mapping[str, Facts], rules: Rules) -> Cleaned:
-    """Turn what a source published into records and problems.
+def validate(reading: SourceReading, facts: Mapping[str, ImageFacts], rules: LabelRules) -> ValidatedSource:
+    """Return the records and issues of a source.
 
     Args:
         facts: by image path, for every image of the reading.
     """
     records: list[ImageRecord] = []
     rows: dict[str, tuple[PublishedRow, ...]] = {}
-    problems = [rules.problem(row, "", "refused", row.cause, row.detail) for row in reading.orphans]
+    issues = [rules.issue(row, "", "refused", row.cause, row.detail) for row in reading.orphans]
     for image in reading.images:
-        record, kept, found = _clean_image(image, facts[image.path], rules)
-        problems += found
+        record, kept, found = _validate_image(image, facts[image.path], rules)
+        issues += found
         if record is not None:
             records.append(record)
             rows[image.path] = kept
-    return Cleaned(tuple(records), tuple(problems), rows)
+    return ValidatedSource(tuple(records), tuple(issues), rows)
 
 
-def _clean_image(
-    image: PublishedImage, facts: Facts, rules: Rules
-) -> tuple[ImageRecord | None, tuple[PublishedRow, ...], list[Problem]]:
-    """Return an image's record (None: refused), the rows that its labels are made of, and its problems."""
+def _validate_image(
+    image: PublishedImage, facts: ImageFacts, rules: LabelRules
+) -> tuple[ImageRecord | None, tuple[PublishedRow, ...], list[Issue]]:
+    """Return the record of an image (None if refused), the rows behind its labels, and its issues."""
     cause, detail = _refusal(image, facts, rules)
     if cause:
-        refused = Problem(rules.source, image.path, "image", "refused", cause, detail)
+        refused = Issue(rules.source, image.path, "image", "refused", cause, detail)
         return None, (), [refused, *_refused_rows(image, cause, rules)]
-    labels, rows, problems = _clean_rows(image, facts, rules)
+    labels, rows, issues = _validate_rows(image, facts, rules)
     if facts.repairs:
         words = "+".join(facts.repairs)
-        problems.insert(0, Problem(rules.source, image.path, "image", "repaired", words))
+        issues.insert(0, Issue(rules.source, image.path, "image", "repaired", words))
     record = ImageRecord(rules.source, image.path, facts.sha256, facts.width, facts.height, tuple(labels))
-    return record, tuple(rows), problems
+    return record, tuple(rows), issues
 
 
-def _refusal(image: PublishedImage, facts: Facts, rules: Rules) -> tuple[str, str]:
-    """Return why the whole image is refused (cause, detail), or two empty strings."""
+def _refusal(image: PublishedImage, facts: ImageFacts, rules: LabelRules) -> tuple[str, str]:
+    """Return why a whole image is refused (cause, detail), or two empty strings."""
     if facts.cause:
         return facts.cause, facts.detail
     if image.cause:
@@ -129,45 +131,47 @@ def _refusal(image: PublishedImage, facts: Facts, rules: Rules) -> tuple[str, st
     return "", ""
 
 
-def _refused_rows(image: PublishedImage, cause: str, rules: Rules) -> Iterator[Problem]:
-    """Give each row of a refused image its own cause where it has one, or the image's."""
+def _refused_rows(image: PublishedImage, cause: str, rules: LabelRules) -> Iterator[Issue]:
+    """Yield an issue for each row of a refused image, with the row's own cause if it has one, else the image's."""
     for row in image.rows:
         if row.cause and row.cause != "no-image-size":
-            yield rules.problem(row, image.path, "refused", row.cause, row.detail)
+            yield rules.issue(row, image.path, "refused", row.cause, row.detail)
         elif cause == WORN_INCORRECTLY_CAUSE and rules.meaning(row) == WORN_INCORRECTLY:
-            yield rules.problem(row, image.path, "refused", cause, "")
+            yield rules.issue(row, image.path, "refused", cause, "")
         else:
-            yield rules.problem(row, image.path, "refused", "in-refused-image", cause)
+            yield rules.issue(row, image.path, "refused", "in-refused-image", cause)
 
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """A row's label (None: refused), and the cause and detail of its repair or refusal."""
+    """The label of a row (None if refused), and the cause and detail of its repair or refusal."""
 
     label: Annotation | None
     cause: str = ""
     detail: str = ""
 
 
-def _clean_rows(
-    image: PublishedImage, facts: Facts, rules: Rules
-) -> tuple[list[Annotation], list[PublishedRow], list[Problem]]:
+def _validate_rows(
+    image: PublishedImage, facts: ImageFacts, rules: LabelRules
+) -> tuple[list[Annotation], list[PublishedRow], list[Issue]]:
     labels: list[Annotation] = []
     rows: list[PublishedRow] = []
-    problems: list[Problem] = []
-    turned = image.declared is not None and image.declared != (facts.width, facts.height)
+    issues: list[Issue] = []
+    stored = image.declared is not None and image.declared != (facts.width, facts.height)
     for row in image.rows:
-        verdict = _once(_judge_turned(row, facts, rules) if turned else _judge(row, facts, rules), labels)
+        verdict = _refuse_duplicate(
+            _validate_stored_row(row, facts, rules) if stored else _validate_row(row, facts, rules), labels
+        )
         if verdict.label:
             labels.append(verdict.label)
             rows.append(row)
         if verdict.cause:
             action: Action = "repaired" if verdict.label else "refused"
-            problems.append(rules.problem(row, image.path, action, verdict.cause, verdict.detail))
-    return labels, rows, problems
+            issues.append(rules.issue(row, image.path, action, verdict.cause, verdict.detail))
+    return labels, rows, issues
 
 
-def _judge(row: PublishedRow, facts: Facts, rules: Rules) -> _Verdict:
+def _validate_row(row: PublishedRow, facts: ImageFacts, rules: LabelRules) -> _Verdict:
     if row.corners is None:
         return _Verdict(None, row.cause, row.detail)
     name = rules.meaning(row)
@@ -181,27 +185,27 @@ def _judge(row: PublishedRow, facts: Facts, rules: Rules) -> _Verdict:
     return _Verdict(Annotation(name, box) if box else None, cause, detail)
 
 
-def _judge_turned(row: PublishedRow, facts: Facts, rules: Rules) -> _Verdict:
-    """Judge a row whose box was drawn on the pixels as stored, before the EXIF turn."""
-    upright = row.corners and oriented(row.corners, *facts.stored, EXIF_TURNS[facts.orientation])
-    verdict = _judge(replace(row, corners=upright), facts, rules)
+def _validate_stored_row(row: PublishedRow, facts: ImageFacts, rules: LabelRules) -> _Verdict:
+    """Validate a row whose box was drawn on the image as stored, without its EXIF orientation."""
+    upright = row.corners and oriented(row.corners, *facts.stored, EXIF_ORIENTATIONS[facts.orientation])
+    verdict = _validate_row(replace(row, corners=upright), facts, rules)
     if verdict.label is None:
         return verdict
     return replace(verdict, cause="+".join(filter(None, ("exif-turned", verdict.cause))))
 
 
-def _once(verdict: _Verdict, labels: list[Annotation]) -> _Verdict:
-    """Refuse a label whose place is taken by an earlier one."""
-    twin = _twin(verdict.label, labels) if verdict.label else None
-    if verdict.label is None or twin is None:
+def _refuse_duplicate(verdict: _Verdict, labels: list[Annotation]) -> _Verdict:
+    """Refuse a label with the same box as an earlier one."""
+    earlier = _label_at(verdict.label, labels) if verdict.label else None
+    if verdict.label is None or earlier is None:
         return verdict
-    if twin.name == verdict.label.name:
+    if earlier.name == verdict.label.name:
         return _Verdict(None, "duplicate")
-    return _Verdict(None, "contradicted", f"the same box is {twin.name} too")
+    return _Verdict(None, "contradicted", f"the same box is also {earlier.name}")
 
 
 def _inside(corners: Corners, width: int, height: int) -> tuple[Box | None, str, str]:
-    """Return the part of a box that lies inside the image, with the cause and detail of what was wrong."""
+    """Return the part of a box inside the image (None if refused), and the cause and detail of the problem."""
     shown = "({:g}, {:g}, {:g}, {:g})".format(*corners)
     x_min, y_min, x_max, y_max = corners
     if x_max <= x_min or y_max <= y_min:
@@ -217,7 +221,7 @@ def _inside(corners: Corners, width: int, height: int) -> tuple[Box | None, str,
     return Box(*clipped), "past-edge", f"found {shown} in {width} x {height} px"
 
 
-def _twin(label: Annotation, labels: list[Annotation]) -> Annotation | None:
-    """Return an earlier label on the same box, to a thousandth of a pixel."""
-    place = [round(corner, 3) for corner in label.box.corners]
-    return next((other for other in labels if [round(corner, 3) for corner in other.box.corners] == place), None)
+def _label_at(label: Annotation, labels: list[Annotation]) -> Annotation | None:
+    """Return the label with the same box, to a thousandth of a pixel, or None."""
+    corners = [round(corner, 3) for corner in label.box.corners]
+    return next((other for other in labels if [round(corner, 3) for corner in other.box.corners] == corners), None)

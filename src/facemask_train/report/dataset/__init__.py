@@ -1,1 +1,1 @@
-"""What an ensemble holds and what changed between two, in counts and on pages with images. Knows no model."""
+"""The pages of `fmask inspect` and `fmask diff`. Does not import torch."""

@@ -1,7 +1,7 @@
-"""The groups of copies in images, so that a person sees a wrong merge (`fmask inspect --duplicates`).
+"""The groups of duplicates in images, so that a person can find wrong merges (`fmask inspect --duplicates`).
 
-The least alike stand first. Copies are turned as the kept image is, and their labels laid over it. Images that are
-not in the ensemble come from `data/raw/`; one that is gone is said to be.
+The least similar groups come first. Duplicates are shown in the orientation of the kept image, with their labels
+mapped onto it. Images that are not in the ensemble are read from `data/raw/`.
 """
 
 from __future__ import annotations
@@ -14,61 +14,61 @@ from typing import TYPE_CHECKING
 
 from facemask_train.core.boxes import inverse
 from facemask_train.core.types import CLASSES
-from facemask_train.dataset.contents import Held, Holdings, Member, Name
+from facemask_train.dataset.contents import EnsembleContents, EnsembleImage, GroupMember, ImageName
 from facemask_train.dataset.grouping.groups import CONFLICT
 from facemask_train.report import html
 from facemask_train.report.dataset.published import published_marks
-from facemask_train.report.dataset.thumbnails import SHOWN_CLASSES, Mark, draw, marks_of
+from facemask_train.report.dataset.thumbnails import SHOWN_CLASSES, Mark, marks_of, thumbnail
 from facemask_train.sources.source_record import source_folder
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-_MOST = {"copies": 72, "conflicts": 36, "exclusions": 24, "kin": 36}  # sets that are shown: some 6 MB in all
-_MOST_IN_SET = 8  # images
-_LIKENESS_BINS = 12
-_TURNS = (
-    "as it is",
-    "turned 90°",
-    "turned 180°",
-    "turned 270°",
+_MAX_GROUPS = {"duplicates": 72, "conflicts": 36, "exclusions": 24, "near-duplicates": 36}  # about 6 MB in total
+_MAX_IMAGES = 8  # images
+_SIMILARITY_BINS = 12
+_ORIENTATIONS = (
+    "unchanged",
+    "rotated 90°",
+    "rotated 180°",
+    "rotated 270°",
     "mirrored",
-    *(f"mirrored, turned {by}°" for by in (90, 180, 270)),
+    *(f"mirrored, rotated {by}°" for by in (90, 180, 270)),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The images of one group, and the first of them that the ensemble keeps."""
+    """The images of one group, and the first one that the ensemble keeps."""
 
-    members: tuple[Member, ...]
-    kept: Held | None
+    members: tuple[GroupMember, ...]
+    kept: EnsembleImage | None
 
     @property
     def conflicts(self) -> bool:
         return any(one.cause == CONFLICT for one in self.members)
 
     @property
-    def likeness(self) -> float:
-        return min(one.likeness for one in self.members)
+    def similarity(self) -> float:
+        return min(one.similarity for one in self.members)
 
 
-def group_sections(root: Path, held: Holdings) -> Iterator[html.Section]:
-    """Give the sections: copies, conflicts, exclusions, and images that are only kin."""
-    groups = sorted(_groups(held), key=lambda one: one.likeness)
-    alike = [one for one in groups if one.kept]
+def group_sections(root: Path, contents: EnsembleContents) -> Iterator[html.Section]:
+    """Yield the sections: duplicates, conflicts, exclusions, and near-duplicates."""
+    groups = sorted(_groups(contents), key=lambda one: one.similarity)
+    merged = [one for one in groups if one.kept]
     conflicts = [one for one in groups if not one.kept and one.conflicts]
     excluded = [one for one in groups if not one.kept and not one.conflicts]
-    yield _copies(root, held, alike)
-    yield _refused(root, held, conflicts, "Conflicts", "conflicts", "whose copies give one face different classes")
-    yield _refused(root, held, excluded, "Exclusions", "exclusions", "of which nothing is kept, for other causes")
-    yield _kin(held)
+    yield _duplicates(root, contents, merged)
+    yield _refused(root, contents, conflicts, "Conflicts", "conflicts", "whose labels give one face different classes")
+    yield _refused(root, contents, excluded, "Exclusions", "exclusions", "of which no image is kept for other reasons")
+    yield _near_duplicates(contents)
 
 
-def _groups(held: Holdings) -> list[_Group]:
-    originals = held.originals
-    members: dict[int, list[Member]] = defaultdict(list)
-    for one in held.members:
+def _groups(contents: EnsembleContents) -> list[_Group]:
+    originals = contents.originals
+    members: dict[int, list[GroupMember]] = defaultdict(list)
+    for one in contents.members:
         members[one.group].append(one)
     return [
         _Group(
@@ -79,7 +79,7 @@ def _groups(held: Holdings) -> list[_Group]:
     ]
 
 
-def _told(shown: int, total: int, what: str, order: str = "") -> str:
+def _lede(shown: int, total: int, what: str, order: str = "") -> str:
     if total == 0:
         return f"There is no group {what}."
     if total == 1:
@@ -91,119 +91,137 @@ def _told(shown: int, total: int, what: str, order: str = "") -> str:
 # ---- groups of which an image is kept ----
 
 
-def _copies(root: Path, held: Holdings, groups: Sequence[_Group]) -> html.Section:
-    shown = groups[: _MOST["copies"]]
-    lede = _told(len(shown), len(groups), "of copies of which an image is kept", ", the least alike first")
+def _duplicates(root: Path, contents: EnsembleContents, groups: Sequence[_Group]) -> html.Section:
+    shown = groups[: _MAX_GROUPS["duplicates"]]
+    lede = _lede(len(shown), len(groups), "of duplicates with a kept image", ", the least similar first")
     parts: list[Markup] = []
     if shown:
-        parts = [_likenesses(groups), html.legend(CLASSES), html.sets(_set(root, held, one) for one in shown)]
-    return html.Section("Copies in images", tuple(parts), lede)
+        parts = [
+            _similarity_histogram(groups),
+            html.legend(CLASSES),
+            html.sets(_set(root, contents, one) for one in shown),
+        ]
+    return html.Section("Duplicates in images", tuple(parts), lede)
 
 
-def _likenesses(groups: Sequence[_Group]) -> Markup:
-    """Return how alike copies are: few should stand near the threshold."""
-    found = [one.likeness for group in groups for one in group.members[1:]]
+def _similarity_histogram(groups: Sequence[_Group]) -> Markup:
+    """Return a histogram of similarities: few should be near the threshold."""
+    found = [one.similarity for group in groups for one in group.members[1:]]
     low = min([0.7, *found])
-    width = (1 - low) / _LIKENESS_BINS
-    places = [min(_LIKENESS_BINS - 1, int((likeness - low) / width)) for likeness in found]
-    columns = [places.count(place) for place in range(_LIKENESS_BINS)]
-    ticks = [f"{low + place * width:.2f}" for place in range(_LIKENESS_BINS)]
+    width = (1 - low) / _SIMILARITY_BINS
+    bins = [min(_SIMILARITY_BINS - 1, int((similarity - low) / width)) for similarity in found]
+    columns = [bins.count(index) for index in range(_SIMILARITY_BINS)]
+    ticks = [f"{low + index * width:.2f}" for index in range(_SIMILARITY_BINS)]
     return html.histogram(
-        ticks, [("copies", columns)], axis="likeness from", caption="Copies by how like they are to their group's first"
+        ticks,
+        [("duplicates", columns)],
+        axis="similarity from",
+        caption="Duplicates by their similarity to the first image of their group",
     )
 
 
-def _set(root: Path, held: Holdings, group: _Group) -> html.ImageSet:
+def _set(root: Path, contents: EnsembleContents, group: _Group) -> html.ImageSet:
     assert group.kept is not None
     back = next(one.orientation for one in group.members if one.name == group.kept.name)
     items = [
-        _member(root, held, one, group.kept, (one.orientation, inverse(back))) for one in group.members[:_MOST_IN_SET]
+        _member(root, contents, one, group.kept, (one.orientation, inverse(back)))
+        for one in group.members[:_MAX_IMAGES]
     ]
-    there = {held.originals[one.name].split for one in group.members if one.name in held.originals}
-    aside = f"likeness {group.likeness:.3f} · {' and '.join(sorted(there))}"
+    splits = {contents.originals[one.name].split for one in group.members if one.name in contents.originals}
+    aside = f"similarity {group.similarity:.3f} · {' and '.join(sorted(splits))}"
     return html.ImageSet(_title(group.members), aside, tuple(items))
 
 
-def _title(members: Sequence[Member]) -> str:
-    more = f", the first {_MOST_IN_SET}" if len(members) > _MOST_IN_SET else ""
+def _title(members: Sequence[GroupMember]) -> str:
+    more = f", the first {_MAX_IMAGES}" if len(members) > _MAX_IMAGES else ""
     return f"Group {members[0].group}: {len(members)} images{more}"
 
 
-def _member(root: Path, held: Holdings, one: Member, kept: Held, turns: tuple[int, int]) -> html.Shown:
+def _member(
+    root: Path, contents: EnsembleContents, one: GroupMember, kept: EnsembleImage, orientations: tuple[int, int]
+) -> html.Shown:
     is_kept = one.name == kept.name
     marks = marks_of(kept.labels if is_kept else one.labels)
-    own = held.originals.get(one.name)
-    path = held.folder / own.image if own else _raw(root, one.name)
-    words = [*([] if is_kept else [f"{one.likeness:.3f}"]), *([_TURNS[one.orientation]] if one.orientation else [])]
-    caption = " · ".join([*words, f"{one.source} · {one.source_image}"])
+    own = contents.originals.get(one.name)
+    path = contents.folder / own.image if own else _raw(root, one.name)
+    details = [
+        *([] if is_kept else [f"{one.similarity:.3f}"]),
+        *([_ORIENTATIONS[one.orientation]] if one.orientation else []),
+    ]
+    caption = " · ".join([*details, f"{one.source} · {one.source_image}"])
     role = one.role if one.role != "refused" else f"refused: {one.cause}"
     sha256 = "" if own else one.sha256
-    return draw(path, marks, kept.size, caption=caption, mark=role, orientations=turns, sha256=sha256)
+    return thumbnail(path, marks, kept.size, caption=caption, mark=role, orientations=orientations, sha256=sha256)
 
 
-def _raw(root: Path, name: Name) -> Path:
+def _raw(root: Path, name: ImageName) -> Path:
     return source_folder(root, name[0]) / "files" / name[1]
 
 
 # ---- groups of which nothing is kept ----
 
 
-def _refused(root: Path, held: Holdings, groups: Sequence[_Group], title: str, kind: str, what: str) -> html.Section:
-    shown = groups[: _MOST[kind]]
-    lede = _told(len(shown), len(groups), what, ", the least alike first")
+def _refused(
+    root: Path, contents: EnsembleContents, groups: Sequence[_Group], title: str, kind: str, what: str
+) -> html.Section:
+    shown = groups[: _MAX_GROUPS[kind]]
+    lede = _lede(len(shown), len(groups), what, ", the least similar first")
     if not shown:
         return html.Section(title, (), lede)
-    marks = published_marks(root, held, [one.name for group in shown for one in group.members])
-    made = html.sets(_refused_set(root, held, group, marks) for group in shown)
-    return html.Section(title, (html.legend(SHOWN_CLASSES), made), f"{lede} Boxes as published.")
+    marks = published_marks(root, contents, [one.name for group in shown for one in group.members])
+    sets = html.sets(_refused_set(root, contents, group, marks) for group in shown)
+    return html.Section(title, (html.legend(SHOWN_CLASSES), sets), f"{lede} Boxes as published.")
 
 
-def _refused_set(root: Path, held: Holdings, group: _Group, marks: dict[Name, list[Mark]]) -> html.ImageSet:
+def _refused_set(
+    root: Path, contents: EnsembleContents, group: _Group, marks: dict[ImageName, list[Mark]]
+) -> html.ImageSet:
     items = [
-        draw(
+        thumbnail(
             _raw(root, one.name),
             marks.get(one.name, []),
-            caption=" · ".join(([_TURNS[one.orientation]] if one.orientation else []) + list(one.name)),
+            caption=" · ".join(([_ORIENTATIONS[one.orientation]] if one.orientation else []) + list(one.name)),
             mark=one.cause,
             orientations=(one.orientation,),
             sha256=one.sha256,
         )
-        for one in group.members[:_MOST_IN_SET]
+        for one in group.members[:_MAX_IMAGES]
     ]
-    details = dict.fromkeys(held.gone[one.name].detail for one in group.members if one.cause == CONFLICT)
-    return html.ImageSet(_title(group.members), f"likeness {group.likeness:.3f}", tuple(items), "; ".join(details))
+    details = dict.fromkeys(contents.excluded[one.name].detail for one in group.members if one.cause == CONFLICT)
+    return html.ImageSet(_title(group.members), f"similarity {group.similarity:.3f}", tuple(items), "; ".join(details))
 
 
-# ---- kin ----
+# ---- near-duplicates ----
 
 
-def _kin(held: Holdings) -> html.Section:
-    families = _families(held)
-    shown = families[: _MOST["kin"]]
+def _near_duplicates(contents: EnsembleContents) -> html.Section:
+    groups = _near_duplicate_groups(contents)
+    shown = groups[: _MAX_GROUPS["near-duplicates"]]
     lede = (
-        "Images that are tied and not the same: two moments of one scene, a copy with something drawn on it. Each"
-        f" stands for itself, and a family shares a split. {len(shown):,} of {len(families):,} families."
+        "Similar images that are not duplicates: two shots of one scene, a copy with something drawn on it. They are"
+        f" kept as separate images in one split. {len(shown):,} of {len(groups):,} groups."
     )
-    items = [_family(held, family) for family in shown]
-    return html.Section("Kin", (html.legend(CLASSES), html.sets(items)) if items else (), lede)
+    items = [_near_duplicate_set(contents, group) for group in shown]
+    return html.Section("Near-duplicates", (html.legend(CLASSES), html.sets(items)) if items else (), lede)
 
 
-def _families(held: Holdings) -> list[list[Held]]:
-    """Return the originals of one family that are not all of one group of copies, the largest families first."""
-    groups = {one.name: one.group for one in held.members}
-    families: dict[str, list[Held]] = defaultdict(list)
-    for one in held.originals.values():
-        families[one.family].append(one)
-    tied = [found for found in families.values() if len(found) > 1]
-    apart = [found for found in tied if len({groups.get(one.name, one.name) for one in found}) > 1]
-    return sorted(apart, key=lambda found: (-len(found), found[0].image))
+def _near_duplicate_groups(contents: EnsembleContents) -> list[list[EnsembleImage]]:
+    """Return the split groups that are not a single group of duplicates, the largest first."""
+    duplicates = {one.name: one.group for one in contents.members}
+    groups: dict[str, list[EnsembleImage]] = defaultdict(list)
+    for one in contents.originals.values():
+        groups[one.split_group].append(one)
+    different = [found for found in groups.values() if len({duplicates.get(one.name, one.name) for one in found}) > 1]
+    return sorted(different, key=lambda found: (-len(found), found[0].image))
 
 
-def _family(held: Holdings, family: Sequence[Held]) -> html.ImageSet:
+def _near_duplicate_set(contents: EnsembleContents, group: Sequence[EnsembleImage]) -> html.ImageSet:
     items = [
-        draw(held.folder / one.image, marks_of(one.labels), one.size, caption=f"{one.source} · {one.source_image}")
-        for one in family[:_MOST_IN_SET]
+        thumbnail(
+            contents.folder / one.image, marks_of(one.labels), one.size, caption=f"{one.source} · {one.source_image}"
+        )
+        for one in group[:_MAX_IMAGES]
     ]
-    more = f", the first {_MOST_IN_SET}" if len(family) > _MOST_IN_SET else ""
-    splits = ", ".join(sorted({one.split for one in family}))
-    return html.ImageSet(f"{len(family)} images{more}", splits, tuple(items))
+    more = f", the first {_MAX_IMAGES}" if len(group) > _MAX_IMAGES else ""
+    splits = ", ".join(sorted({one.split for one in group}))
+    return html.ImageSet(f"{len(group)} images{more}", splits, tuple(items))

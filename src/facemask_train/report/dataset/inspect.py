@@ -1,11 +1,11 @@
-"""Inspect an ensemble: what it holds, in counts and on a page with images (`fmask inspect`). Knows no model."""
+"""`fmask inspect`: summarizes an ensemble, in figures and on a page with images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from facemask_train.dataset.contents import page_path, read_holdings
+from facemask_train.dataset.contents import page_path, read_contents
 from facemask_train.dataset.summary import EnsembleSummary, summarize
 from facemask_train.report import html
 from facemask_train.report.dataset.duplicates_page import group_sections
@@ -21,20 +21,20 @@ class Inspection:
 
 
 def inspect(root: Path, version: str, *, duplicates: bool = False) -> Inspection:
-    """Write `data/inspect/VERSION.html`, or `VERSION-duplicates.html`: what an ensemble holds.
+    """Summarize an ensemble, and write `data/inspect/VERSION.html` or `VERSION-duplicates.html`.
 
     Args:
-        version: a name (`v5`), a number (`5`), or the path of an ensemble.
-        duplicates: show the groups of copies in images too.
+        version: name (`v5`), number (`5`) or path of an ensemble.
+        duplicates: also show the images of the groups of duplicates.
 
     Raises:
         MissingError: there is no such ensemble.
-        DataError: one of its tables is gone or broken.
+        DataError: a table is missing or damaged.
         StorageError: the page cannot be written.
     """
-    held = read_holdings(root, version)
-    summary = summarize(held)
-    more = list(group_sections(root, held)) if duplicates else []
-    path = page_path(root, f"{held.name}-duplicates" if duplicates else held.name)
-    html.write(path, inspection_page(held, summary, more))
+    contents = read_contents(root, version)
+    summary = summarize(contents)
+    more = list(group_sections(root, contents)) if duplicates else []
+    path = page_path(root, f"{contents.name}-duplicates" if duplicates else contents.name)
+    html.write(path, inspection_page(contents, summary, more))
     return Inspection(path, summary)

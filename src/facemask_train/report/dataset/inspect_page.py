@@ -1,4 +1,4 @@
-"""The page of `fmask inspect`: what an ensemble holds, for a person to read and to look at."""
+"""The page of `fmask inspect`: the figures of an ensemble, and samples of its images."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facemask_train.core.types import SPLITS
-from facemask_train.dataset.contents import Held, Holdings
+from facemask_train.dataset.contents import EnsembleContents, EnsembleImage
 from facemask_train.dataset.summary import QUANTILES, EnsembleSummary, ImageCounts, share
 from facemask_train.report import html
-from facemask_train.report.dataset.thumbnails import draw, marks_of, spread
+from facemask_train.report.dataset.thumbnails import marks_of, sample_evenly, thumbnail
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
 _SHOWN = 24  # images of each split
-_SHEET_WIDTH = 1180  # pixels; what the page is wide
+_SHEET_WIDTH = 1180  # pixels; the width of the page
 _BUCKETS = ((0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 9), (10, 19), (20, 49), (50, None))  # faces
-_AGREED = ("images", "matched", "flipped", "only_kept", "only_copy")
+_AGREED = ("images", "matched", "flipped", "only_kept", "only_merged")
 
 
-def inspection_page(held: Holdings, summary: EnsembleSummary, more: Sequence[html.Section]) -> bytes:
+def inspection_page(contents: EnsembleContents, summary: EnsembleSummary, more: Sequence[html.Section]) -> bytes:
     """Return the page.
 
     Args:
         more: sections to add at the end.
     """
     return html.page(
-        f"What {held.name} holds",
-        [*_sections(held, summary), *more],
-        kicker="fmask · ensemble",
-        lede=held.card.description,
+        f"Ensemble {contents.name}",
+        [*_sections(contents, summary), *more],
+        kicker="fmask · inspect",
+        lede=contents.card.description,
         opening=_opening(summary),
-        footer=f"Ensemble {held.name}, hash {summary.hash}. Made by fmask inspect; all of it is in the ensemble's own"
-        " manifest.parquet, groups.parquet, problems.parquet and ensemble.json.",
+        footer=f"Ensemble {contents.name}, hash {summary.hash}. Made by fmask inspect from manifest.parquet,"
+        " groups.parquet, issues.parquet and ensemble.json of the ensemble.",
     )
 
 
@@ -46,23 +46,27 @@ def _opening(summary: EnsembleSummary) -> list[Markup]:
     figures = [
         html.KeyFigure(f"{images.total:,}", "images", by_split),
         html.KeyFigure(f"{sum(faces.values()):,}", "faces", f"no_mask {share(faces, 'no_mask')}"),
-        html.KeyFigure(f"{copies:,}", "augmented copies", "in train alone" if copies else "none were asked for"),
-        html.KeyFigure(f"{groups.images:,}", "published images with a copy", f"in {groups.groups:,} groups"),
-        html.KeyFigure(f"{summary.leaks:,}", "leaks between splits", "images of val or test with kin before them"),
+        html.KeyFigure(f"{copies:,}", "augmented copies", "only in train" if copies else "none in the recipe"),
+        html.KeyFigure(f"{groups.images:,}", "published images with a duplicate", f"in {groups.groups:,} groups"),
+        html.KeyFigure(
+            f"{summary.leaks:,}",
+            "leaks between splits",
+            "images of val or test with a near-duplicate in an earlier split",
+        ),
     ]
     return [html.key_figures(figures), *([html.notes(summary.notes)] if summary.notes else [])]
 
 
-def _sections(held: Holdings, summary: EnsembleSummary) -> Iterator[html.Section]:
+def _sections(contents: EnsembleContents, summary: EnsembleSummary) -> Iterator[html.Section]:
     yield _classes(summary)
     yield _sizes(summary)
     yield _origins(summary)
     yield _groups(summary)
     if summary.face_edits:
         yield _face_edits(summary)
-    yield _problems(summary)
-    yield from _sheets(held)
-    if sheets := sorted((held.folder / "transforms").glob("*.jpg")):
+    yield _issues(summary)
+    yield from _sheets(contents)
+    if sheets := sorted((contents.folder / "transforms").glob("*.jpg")):
         yield _transforms(sheets)
 
 
@@ -70,8 +74,8 @@ def _classes(summary: EnsembleSummary) -> html.Section:
     faces, alone = summary.faces, summary.faces_of_originals
     rows = [(split, [faces[split][name] for name in summary.classes]) for split in SPLITS]
     if summary.copies:
-        rows.insert(1, ("train, originals alone", [alone["train"][name] for name in summary.classes]))
-    told = [
+        rows.insert(1, ("train, originals only", [alone["train"][name] for name in summary.classes]))
+    table_rows = [
         (
             split,
             f"{summary.split_images[split]:,}",
@@ -82,7 +86,7 @@ def _classes(summary: EnsembleSummary) -> html.Section:
     ]
     columns = ("split", "images", *summary.classes, "no_mask, share")
     chart = html.bars(rows, summary.classes, "Faces in each split")
-    return html.Section("Classes", (html.pair(chart, html.table(columns, told)),))
+    return html.Section("Classes", (html.pair(chart, html.table(columns, table_rows)),))
 
 
 def _sizes(summary: EnsembleSummary) -> html.Section:
@@ -100,7 +104,7 @@ def _sizes(summary: EnsembleSummary) -> html.Section:
             html.pair(chart, _per_image(summary)),
             html.table(("shorter side, px", "faces", *QUANTILES), rows, "p5: 5 % of the faces are smaller"),
         ),
-        "In the pixels of the published image, originals alone: an augmented copy repeats its faces.",
+        "In pixels of the published images, without augmented copies, which repeat their faces.",
     )
 
 
@@ -116,7 +120,7 @@ def _per_image(summary: EnsembleSummary) -> Markup:
     ]
     ticks = [f"{low}+" if high is None else str(low) if low == high else f"{low}-{high}" for low, high in _BUCKETS]
     return html.histogram(
-        ticks, [("images", columns)], axis="faces in an image", caption="Images by how many faces they have"
+        ticks, [("images", columns)], axis="faces in an image", caption="Images by their number of faces"
     )
 
 
@@ -138,7 +142,9 @@ def _origins(summary: EnsembleSummary) -> html.Section:
     if copies:
         made = [(name, f"{count:,}") for name, count in copies.items()]
         parts.append(html.table(("augmented copies in train", "images"), made))
-    return html.Section("Sources", tuple(parts), "An image counts for the source that its kept copy is of.")
+    return html.Section(
+        "Sources", tuple(parts), "An image with duplicates counts for the source of the image that was kept."
+    )
 
 
 def _images_and_faces(cells: list[ImageCounts]) -> list[str]:
@@ -148,25 +154,31 @@ def _images_and_faces(cells: list[ImageCounts]) -> list[str]:
 
 def _groups(summary: EnsembleSummary) -> html.Section:
     groups, overlap, agreement = summary.groups, summary.overlap, summary.agreement
-    kept = "Of each, one is kept." if summary.images.merged else "None were merged: the split is as published."
-    told = (
-        f"{groups.images:,} published images are in {groups.groups:,} groups of the same image (re-encoded,"
-        f" rescaled, cropped a little, turned or mirrored); the largest has {groups.largest}. {kept}"
-        f" {groups.excluded:,} groups went because one of them shows a mask worn incorrectly, and"
-        f" {groups.conflicts:,} because their copies contradict each other."
+    kept = (
+        "One image of each group is kept." if summary.images.merged else "None were merged: the split is as published."
     )
-    parts = [html.paragraph(told)]
+    text = (
+        f"{groups.images:,} published images are in {groups.groups:,} groups of duplicates (re-encoded, rescaled,"
+        f" slightly cropped, rotated or mirrored); the largest has {groups.largest}. {kept}"
+        f" {groups.excluded:,} groups were refused because one image shows an incorrectly worn mask, and"
+        f" {groups.conflicts:,} because their labels conflict."
+    )
+    parts = [html.paragraph(text)]
     matrix = [(one, *(f"{others[other]:,}" for other in overlap)) for one, others in overlap.items()]
-    parts.append(html.table(("images of", *(f"with a copy in {name}" for name in overlap)), matrix))
+    parts.append(html.table(("images of", *(f"with a duplicate in {name}" for name in overlap)), matrix))
     if agreement:
         rows = [
-            (f"{one.kept} / {one.copy}", *(f"{getattr(one, key):,}" for key in _AGREED), _iou(one.median_iou))
+            (f"{one.kept} / {one.merged}", *(f"{getattr(one, key):,}" for key in _AGREED), _iou(one.median_iou))
             for one in agreement
         ]
-        columns = ("kept / copy", "images", "matched", "other class", "kept alone", "copy alone", "median IoU")
-        parts += [html.heading("How copies' boxes agree"), html.table(columns, rows)]
-        parts.append(html.small("Copies may have one author: this says nothing of how well people agree."))
-    return html.Section("Copies", tuple(parts))
+        columns = ("kept / merged", "images", "matched", "other class", "only kept", "only merged", "median IoU")
+        parts += [html.heading("How the boxes of duplicates agree"), html.table(columns, rows)]
+        parts.append(
+            html.small(
+                "Duplicates may have been labelled by the same person: this is not an agreement between annotators."
+            )
+        )
+    return html.Section("Duplicates", tuple(parts))
 
 
 def _iou(value: float | None) -> str:
@@ -180,31 +192,36 @@ def _face_edits(summary: EnsembleSummary) -> html.Section:
         ("none" if kind == "-" else kind, *(f"{found.get(outcome, 0):,}" for outcome in outcomes))
         for kind, found in edits.items()
     ]
-    lede = "Faces of the face-aware copies: which edit was drawn, and where it was left and why."
+    lede = "Faces of face-aware augmented copies: which edits were drawn, and why others were skipped."
     return html.Section("Edited faces", (html.table(("edit", *outcomes), rows),), lede)
 
 
-def _problems(summary: EnsembleSummary) -> html.Section:
+def _issues(summary: EnsembleSummary) -> html.Section:
     rows = [(f"{one.item} {one.action}: {one.cause}", f"{one.count:,}") for one in summary.issues]
     if not rows:
-        return html.Section("Problems", (html.paragraph("Nothing was repaired, merged or refused."),))
+        return html.Section("Issues", (html.paragraph("Nothing was repaired, merged or refused."),))
     lede = "Every image and box that was repaired, merged or refused, by cause."
-    return html.Section("Problems", (html.table(("what and why", "count"), rows),), lede)
+    return html.Section("Issues", (html.table(("what and why", "count"), rows),), lede)
 
 
-def _sheets(held: Holdings) -> Iterator[html.Section]:
+def _sheets(contents: EnsembleContents) -> Iterator[html.Section]:
     for split in SPLITS:
-        images = held.of_split(split)
-        shown = spread(images, _SHOWN)
-        items = [draw(held.folder / one.image, marks_of(one.labels), one.size, caption=_caption(one)) for one in shown]
+        images = contents.of_split(split)
+        shown = sample_evenly(images, _SHOWN)
+        items = [
+            thumbnail(contents.folder / one.image, marks_of(one.labels), one.size, caption=_caption(one))
+            for one in shown
+        ]
         parts = (
-            (html.legend(held.card.classes), html.grid(items)) if items else (html.paragraph("This split is empty."),)
+            (html.legend(contents.card.classes), html.grid(items))
+            if items
+            else (html.paragraph("This split is empty."),)
         )
-        lede = f"{len(shown):,} of {len(images):,} images, spread evenly over the sources, with their boxes."
+        lede = f"{len(shown):,} of {len(images):,} images, sampled evenly over the sources, with their boxes."
         yield html.Section(f"Images of {split}", parts, lede)
 
 
-def _caption(one: Held) -> str:
+def _caption(one: EnsembleImage) -> str:
     return f"{one.source} · {one.source_image}" + (f" · {one.copy}" if one.copy else "")
 
 
@@ -216,6 +233,6 @@ def _transforms(sheets: list[Path]) -> html.Section:
         with Image.open(sheet) as opened:
             image = opened.convert("RGB")
         image.thumbnail((_SHEET_WIDTH, 20 * _SHEET_WIDTH))
-        caption = f"What copy “{sheet.stem}” does."
+        caption = f"The transforms of copy “{sheet.stem}”."
         parts.append(html.figure(html.embed(image, caption), caption))
     return html.Section("Augmented copies", tuple(parts), "Drawn when the ensemble was built.")

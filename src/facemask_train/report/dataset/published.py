@@ -1,7 +1,7 @@
-"""The boxes of images that an ensemble has not kept, read again as their source published them.
+"""Reads the boxes of images that an ensemble has not kept, as their source published them.
 
-The ensemble's tables have what became of each row (its file, its number, what its class means); where it lay is in the
-source's own files, if they are still there.
+The tables of the ensemble contain the outcome of each row (its file, its number, what its class means); the position of
+its box is only in the files of the source, if they are still there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from facemask_train import formats
 from facemask_train.core.boxes import oriented
 from facemask_train.core.errors import FmaskError
 from facemask_train.core.types import Box, PublishedRow
-from facemask_train.dataset.contents import Holdings, Member, Name
+from facemask_train.dataset.contents import EnsembleContents, GroupMember, ImageName
 from facemask_train.dataset.loading.images import orientation_of
 from facemask_train.report.dataset.thumbnails import Mark
 from facemask_train.sources.source_record import source_folder
@@ -23,34 +23,34 @@ from facemask_train.sources.source_record import source_folder
 log = logging.getLogger(__name__)
 
 
-def published_marks(root: Path, held: Holdings, names: Iterable[Name]) -> dict[Name, list[Mark]]:
-    """Return the boxes of published images, turned as the first image of their group is.
+def published_marks(root: Path, contents: EnsembleContents, names: Iterable[ImageName]) -> dict[ImageName, list[Mark]]:
+    """Return the boxes of published images, in the orientation of the first image of their group.
 
-    A source whose files are gone, or cannot be read any more, gives none.
+    There are no boxes for a source whose files are missing or cannot be read.
     """
-    members = {one.name: one for one in held.members}
+    members = {one.name: one for one in contents.members}
     wanted: dict[str, list[str]] = defaultdict(list)
     for source, path in names:
         wanted[source].append(path)
-    meanings = {(one.source, one.file, one.number): one.label for one in held.problems if one.item == "box"}
-    found: dict[Name, list[Mark]] = {}
+    meanings = {(one.source, one.file, one.number): one.label for one in contents.issues if one.item == "box"}
+    found: dict[ImageName, list[Mark]] = {}
     for source, paths in sorted(wanted.items()):
-        for path, size, rows in _published(root, held, source, paths):
+        for path, size, rows in _published(root, contents, source, paths):
             named = [(row, meanings.get((source, row.file, row.number), "other")) for row in rows]
-            found[source, path] = list(_turned(named, size, members[source, path]))
+            found[source, path] = list(_oriented_marks(named, size, members[source, path]))
     return found
 
 
 def _published(
-    root: Path, held: Holdings, source: str, paths: Iterable[str]
+    root: Path, contents: EnsembleContents, source: str, paths: Iterable[str]
 ) -> Iterator[tuple[str, tuple[int, int], tuple[PublishedRow, ...]]]:
-    """Give each wanted image's path, its size in pixels, and its rows."""
+    """Yield the path of each wanted image, its size in pixels, and its rows."""
     files = source_folder(root, source) / "files"
     sizes = {path: size for path in paths if (size := _size(files / path)) is not None}
     try:
-        reading = formats.read(files, held.card.inputs.sources[source].format, sizes)
+        reading = formats.read(files, contents.card.inputs.sources[source].format, sizes)
     except (FmaskError, OSError, KeyError) as error:
-        log.info("%s: boxes as published are not shown (%s)", files, error)
+        log.info("%s: the published boxes are not shown (%s)", files, error)
         return
     for image in reading.images:
         if image.path in sizes:
@@ -58,7 +58,7 @@ def _published(
 
 
 def _size(path: Path) -> tuple[int, int] | None:
-    """Return an image's width and height as displayed, or None where it cannot be read."""
+    """Return width and height of an image as displayed, or None if it cannot be read."""
     from PIL import Image
 
     try:
@@ -69,11 +69,13 @@ def _size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _turned(rows: Iterable[tuple[PublishedRow, str]], size: tuple[int, int], member: Member) -> Iterator[Mark]:
+def _oriented_marks(
+    rows: Iterable[tuple[PublishedRow, str]], size: tuple[int, int], member: GroupMember
+) -> Iterator[Mark]:
     for row, name in rows:
         try:
             box = Box(*row.corners) if row.corners else None
-        except ValueError:  # a box without an area; the problems have it
+        except ValueError:  # a box without an area; it is among the issues
             box = None
         if box:
             yield Mark(name, oriented(box.corners, *size, member.orientation))

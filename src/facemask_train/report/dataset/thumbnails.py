@@ -1,4 +1,4 @@
-"""Small images with their boxes drawn on them, for a page. One that is gone is said to be, and fails nothing."""
+"""Small images with boxes for a page. A missing or unreadable image gets a message in its place."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SHOWN_CLASSES = (*CLASSES, "worn_incorrectly", "other")
-"""What the colours of boxes mean, in the order of `pages.SERIES`."""
+"""The classes that boxes are colored by, in the order of `html.SERIES`."""
 
-LONGEST = 320  # pixels of the longer side: sharp at the 150 to 200 px that a page shows, some 15 KB
+LONGEST = 320  # pixels of the longer side: sharp at the 150 to 200 px that a page shows; about 15 KB
 _LARGEST_PIXELS = 200_000_000
-_AROUND = 2  # pixels between a face and its box, so that a small face is not hidden by it
-_SMALL = 20  # pixels; a smaller box has a thin line
+_AROUND = 2  # pixels between a face and its box, so that the box does not hide a small face
+_SMALL = 20  # pixels; smaller boxes have a thin line
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A box to draw: its class by name, corners in pixels of the image, and if it is the one to look at."""
+    """A box to draw: its class, its corners in pixels of the image, and whether it is drawn strongly."""
 
     name: str
     corners: Corners
@@ -41,15 +41,15 @@ def marks_of(labels: Iterable[Annotation]) -> list[Mark]:
     return [Mark(label.name, label.box.corners) for label in labels]
 
 
-def spread(items: Sequence[Item], count: int, *, seed: int = 0) -> list[Item]:
-    """Return up to `count` of the items at even steps from a seeded start: all parts of a sorted list have a share."""
+def sample_evenly(items: Sequence[Item], count: int, *, seed: int = 0) -> list[Item]:
+    """Return up to `count` items at even steps from a seeded start, so that every part of a sorted list is covered."""
     if len(items) <= count:
         return list(items)
     start = random.Random(seed).random()
     return [items[int((place + start) * len(items) / count)] for place in range(count)]
 
 
-def draw(
+def thumbnail(
     path: Path,
     marks: Iterable[Mark],
     frame: tuple[int, int] | None = None,
@@ -63,20 +63,20 @@ def draw(
     """Return an image for a grid, with boxes.
 
     Args:
-        frame: the width and height that the boxes are in pixels of; a copy is stretched to it. The image's own where
-            left out.
-        mark: what stands before the caption.
-        orientations: what is done to the image, in order, before anything is drawn (see `geometry.oriented`).
-        sha256: what the file is known by; another file under its name is not shown.
-        longest: pixels of the longer side, at most.
+        frame: width and height of the image that the boxes refer to; the image is stretched to it. Default: the
+            image's own size.
+        mark: a text before the caption.
+        orientations: applied to the image, in order, before boxes are drawn (see `core.boxes.oriented`).
+        sha256: the expected digest; a file with other content is not shown.
+        longest: maximum of the longer side in pixels.
     """
     shape = frame[0] / frame[1] if frame else 1.5
     try:
         if sha256 and digest_file(path) != sha256:
-            return Shown(None, caption, mark, "another file has this name now", shape)
+            return Shown(None, caption, mark, "the file has changed", shape)
         image, own = _open(path, longest, orientations)
     except FileNotFoundError:
-        return Shown(None, caption, mark, "the file is no longer there", shape)
+        return Shown(None, caption, mark, "the file is missing", shape)
     except (OSError, ValueError, SyntaxError):
         return Shown(None, caption, mark, "the file cannot be read as an image", shape)
     width, height = frame or own
@@ -87,13 +87,13 @@ def draw(
 
 
 def _open(path: Path, longest: int, orientations: Sequence[int]) -> tuple[Image, tuple[int, int]]:
-    """Return an image as displayed, turned and made small, and its size before it was made small."""
+    """Return an image as displayed, oriented and reduced, and its size before it was reduced."""
     from PIL import Image, ImageOps
 
     Image.MAX_IMAGE_PIXELS = _LARGEST_PIXELS
     with Image.open(path) as opened:
         full = opened.size
-        opened.draft("RGB", (2 * longest, 2 * longest))  # a large JPEG is decoded small: four times as fast
+        opened.draft("RGB", (2 * longest, 2 * longest))  # decodes a large JPEG at reduced size: four times as fast
         opened.load()
         turned = orientation_of(opened) >= 5
         image = plain_rgb(ImageOps.exif_transpose(opened))
@@ -108,21 +108,21 @@ def _open(path: Path, longest: int, orientations: Sequence[int]) -> tuple[Image,
 def _oriented(image: Image, orientation: int) -> Image:
     from PIL.Image import Transpose
 
-    turns = (None, Transpose.ROTATE_90, Transpose.ROTATE_180, Transpose.ROTATE_270)
+    rotations = (None, Transpose.ROTATE_90, Transpose.ROTATE_180, Transpose.ROTATE_270)
     if orientation >= 4:
         image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
-    turn = turns[orientation % 4]
-    return image if turn is None else image.transpose(turn)
+    rotation = rotations[orientation % 4]
+    return image if rotation is None else image.transpose(rotation)
 
 
 def _within(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Return a size of the same shape that is no longer than `longest`."""
+    """Return a size of the same proportions with sides of at most `longest`."""
     scale = min(1.0, longest / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _draw_marks(image: Image, marks: Iterable[Mark], across: float, down: float) -> None:
-    """Draw boxes on an image that was scaled by `across` and `down`; those to look at come last, on top."""
+    """Draw boxes on an image scaled by `across` and `down`; strong ones last, on top."""
     from PIL import ImageDraw
 
     pen = ImageDraw.Draw(image)
@@ -131,8 +131,8 @@ def _draw_marks(image: Image, marks: Iterable[Mark], across: float, down: float)
         around = _AROUND if mark.strong else 0
         corners = (x_min * across - around, y_min * down - around, x_max * across + around, y_max * down + around)
         thick = mark.strong and min(corners[2] - corners[0], corners[3] - corners[1]) >= _SMALL
-        outline(pen, corners, _colour(mark.name), 2 if thick else 1)
+        outline(pen, corners, _color(mark.name), 2 if thick else 1)
 
 
-def _colour(name: str) -> str:
+def _color(name: str) -> str:
     return SERIES[SHOWN_CLASSES.index(name if name in SHOWN_CLASSES else "other")]
