@@ -57,16 +57,16 @@ print(len(found) / (time.perf_counter() - began), sum(found))
 FMASK = """
 import sys, time
 from pathlib import Path
-from facemask_train.apps.predict import Wish, predict
+from facemask_train.apps.predict import PredictOptions, predict
 weights, warm, folder, out, save, precision = sys.argv[1:]
 def ask(source, name):
-    wish = Wish(("images", "csv") if save == "1" else ("csv",))
-    return predict(Path(out), [source], weights=Path(weights), imgsz=640, confidence=0.25, wish=wish,
-                   out=Path(out, name), device="cpu", precision=precision).found
+    options = PredictOptions(("images", "csv") if save == "1" else ("csv",))
+    return predict(Path(out), [source], weights=Path(weights), imgsz=640, confidence=0.25, options=options,
+                   out=Path(out, name), device="cpu", precision=precision).record
 ask(warm, "warm")
 began = time.perf_counter()
 found = ask(folder, "all")
-print(found["frames"] / (time.perf_counter() - began), found["faces"])
+print(found.frames / (time.perf_counter() - began), found.faces)
 """
 
 

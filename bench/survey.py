@@ -35,7 +35,16 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from facemask_train.apps.survey.prevalence import BARE, MASK, MISSED, UNKNOWN, Boxes, Measured, Stream, estimate
+from facemask_train.apps.survey.prevalence import estimate_prevalence
+from facemask_train.apps.survey.samples import (
+    MASK,
+    MISSED,
+    NO_MASK,
+    UNKNOWN,
+    DetectedBoxes,
+    ReferenceFaces,
+    SurveySample,
+)
 from facemask_train.core.parallel import usable_cores
 from facemask_train.eval.measures.bootstrap import wilson
 
@@ -123,7 +132,7 @@ def detector(quality: float) -> Detector:
     return Detector(np.array(find), np.array(name), 1.2 * miss)
 
 
-def answers(world: World, seen_by: Detector, rng: np.random.Generator) -> tuple[np.ndarray, Boxes]:
+def answers(world: World, seen_by: Detector, rng: np.random.Generator) -> tuple[np.ndarray, DetectedBoxes]:
     """Return what becomes of each face, and the false boxes."""
     count, bare = len(world.image), world.bare
     found = rng.random(count) < expit(seen_by.find[bare] + _easy(world, 1.2))
@@ -134,16 +143,16 @@ def answers(world: World, seen_by: Detector, rng: np.random.Generator) -> tuple[
     bursts = rng.poisson(seen_by.false * rng.gamma(0.7, 1 / 0.7, len(world.hard)))
     where = np.repeat(np.arange(len(world.hard)), bursts)
     claimed = np.where(rng.random(len(where)) < 0.25, UNKNOWN, rng.random(len(where)) < 0.4)
-    return answer, Boxes(where, claimed, 0.7 * SIDE * np.exp(rng.normal(0, 0.5, len(where))))
+    return answer, DetectedBoxes(where, claimed, 0.7 * SIDE * np.exp(rng.normal(0, 0.5, len(where))))
 
 
-def measured(images: int, rate: float, seen_by: Detector, rng: np.random.Generator) -> Measured:
+def measured(images: int, rate: float, seen_by: Detector, rng: np.random.Generator) -> ReferenceFaces:
     world = people(images, rate, USUAL, rng)
     answer, false = answers(world, seen_by, rng)
-    return Measured(images, world.image, world.bare, answer, world.size, false)
+    return ReferenceFaces(images, world.image, world.bare, answer, world.size, false)
 
 
-def stream(images: int, rate: float, way: Way, seen_by: Detector, rng: np.random.Generator) -> Stream:
+def stream(images: int, rate: float, way: Way, seen_by: Detector, rng: np.random.Generator) -> SurveySample:
     world = people(images, rate, way, rng)
     answer, false = answers(world, seen_by, rng)
     found = answer < MISSED
@@ -152,35 +161,35 @@ def stream(images: int, rate: float, way: Way, seen_by: Detector, rng: np.random
         (answer[found], false.answer),
         (world.size[found], false.size),
     )
-    return Stream(np.ones(images), Boxes(*(np.concatenate(pair) for pair in pairs)))
+    return SurveySample(np.ones(images), DetectedBoxes(*(np.concatenate(pair) for pair in pairs)))
 
 
 # ---- what others would say ----
 
 
-def as_counted(_: Measured, seen: Stream) -> tuple[float, float]:
+def as_counted(_: ReferenceFaces, seen: SurveySample) -> tuple[float, float]:
     judged = seen.boxes.answer[seen.boxes.answer < UNKNOWN]
     return wilson(float((judged == MASK).mean()), len(judged))
 
 
-def for_confusion(test: Measured, seen: Stream) -> tuple[float, float]:
+def for_confusion(test: ReferenceFaces, seen: SurveySample) -> tuple[float, float]:
     """Return Lang and Reiczigel's interval (2014) of Rogan and Gladen's rate, over faces."""
     judged = seen.boxes.answer[seen.boxes.answer < UNKNOWN]
     n, hits = len(judged), float((judged == MASK).sum())
     share, size = (hits + Z * Z / 2) / (n + Z * Z), n + Z * Z
     right, asked = [], []
-    for name in (MASK, BARE):
+    for name in (MASK, NO_MASK):
         own = test.answer[(test.name == name) & (test.answer < UNKNOWN)]
         right.append((float((own == name).sum()) + 1) / (len(own) + 2))
         asked.append(len(own) + 2)
-    youden = right[MASK] + right[BARE] - 1
+    youden = right[MASK] + right[NO_MASK] - 1
     if youden <= 0:
         return 0.0, 1.0
-    rate = (share + right[BARE] - 1) / youden
+    rate = (share + right[NO_MASK] - 1) / youden
     spread = np.sqrt(
         share * (1 - share) / size
         + rate**2 * right[MASK] * (1 - right[MASK]) / asked[MASK]
-        + (1 - rate) ** 2 * right[BARE] * (1 - right[BARE]) / asked[BARE]
+        + (1 - rate) ** 2 * right[NO_MASK] * (1 - right[NO_MASK]) / asked[NO_MASK]
     ) / abs(youden)
     shift = (
         2
@@ -188,7 +197,7 @@ def for_confusion(test: Measured, seen: Stream) -> tuple[float, float]:
         * Z
         * (
             rate * right[MASK] * (1 - right[MASK]) / asked[MASK]
-            - (1 - rate) * right[BARE] * (1 - right[BARE]) / asked[BARE]
+            - (1 - rate) * right[NO_MASK] * (1 - right[NO_MASK]) / asked[NO_MASK]
         )
     )
     low, high = rate + shift - Z * spread, rate + shift + Z * spread
@@ -198,9 +207,9 @@ def for_confusion(test: Measured, seen: Stream) -> tuple[float, float]:
 METHODS = ("corrected", "confusion alone", "counted, clustered", "counted")
 
 
-def one(test: Measured, seen: Stream) -> dict[str, tuple[float, float]]:
+def one(test: ReferenceFaces, seen: SurveySample) -> dict[str, tuple[float, float]]:
     """Return the intervals of all methods."""
-    found = estimate(test, seen, draws=DRAWS)
+    found = estimate_prevalence(test, seen, draws=DRAWS)
     return {
         "corrected": found.interval or (0.0, 1.0),
         "confusion alone": for_confusion(test, seen),

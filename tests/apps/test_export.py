@@ -17,7 +17,7 @@ from facemask_train.apps.export import export as stage
 from facemask_train.apps.export import parity
 from facemask_train.apps.export.export import Export, export
 from facemask_train.apps.export.space_app import MARKER
-from facemask_train.apps.resolve_model import find_asked, threshold
+from facemask_train.apps.resolve_model import find_threshold, resolve_model
 from facemask_train.core.errors import DataError, MissingError, UsageError
 from facemask_train.core.types import Annotation, Box, Detection, ImageResult
 from facemask_train.eval.thresholds import Threshold
@@ -153,12 +153,12 @@ def test_an_export_without_its_run_answers_from_the_confidence_that_it_says(worl
     assert yaml.safe_load((files["openvino"] / "metadata.yaml").read_text())["operating_point"] == 0.37
     assert load_onnx_detector(files["onnx"], imgsz=64).operating_point == 0.37
     for path in files.values():
-        asked = find_asked(tmp_path, None, path)
-        assert asked.run is None
+        resolved = resolve_model(tmp_path, None, path)
+        assert resolved.run is None
         own, other = (load_detector(path, imgsz=imgsz) for imgsz in (None, 96))
-        assert threshold(asked, own, None) == Threshold(0.37, "export")
-        assert threshold(asked, own, 0.1) == Threshold(0.1, "user")
-        assert threshold(asked, other, None) == Threshold(0.25, "default"), "it was chosen at 64 px"
+        assert find_threshold(resolved, own, None) == Threshold(0.37, "export")
+        assert find_threshold(resolved, own, 0.1) == Threshold(0.1, "user")
+        assert find_threshold(resolved, other, None) == Threshold(0.25, "default"), "it was chosen at 64 px"
 
 
 @pytest.mark.parametrize("value", ["", "high", "nan", "-1", "1.5", "None"])
@@ -177,10 +177,10 @@ def test_weights_that_were_not_evaluated_say_no_confidence(tmp_path: Path) -> No
 def test_an_export_of_an_earlier_training_is_not_taken_for_the_runs(world: World, tmp_path: Path) -> None:
     run = shutil.copytree(world.root / "runs/r", tmp_path / "runs/r")
     for name in ("r.onnx", "r_openvino_model", "r_openvino_model/r.xml"):
-        assert find_asked(tmp_path, None, run / "export" / name).name == "r"
+        assert resolve_model(tmp_path, None, run / "export" / name).name == "r"
     (run / "weights/best.pt").write_bytes(b"trained anew")
     for name in ("r.onnx", "r_openvino_model", "r_openvino_model/r.xml"):
-        assert find_asked(tmp_path, None, run / "export" / name).run is None
+        assert resolve_model(tmp_path, None, run / "export" / name).run is None
 
 
 @example(height=202, width=670, imgsz=320)  # from the shapes alone the package takes it for moved by a pixel

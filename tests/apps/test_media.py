@@ -71,12 +71,12 @@ def test_links_that_lead_nowhere_are_told_and_links_back_are_not_followed(tmp_pa
         assert [one.name for one in sources] == ["a.png", "b.png", "c.mp4"]
         shown = list(frames(sources))
         assert [type(one) for one in shown] == [Frame, Problem, Problem]
-        assert str(tmp_path) not in "".join(one.why for one in shown if isinstance(one, Problem))
+        assert str(tmp_path) not in "".join(one.reason for one in shown if isinstance(one, Problem))
 
 
 @pytest.mark.parametrize("argument", ["", " "])
 def test_nothing_is_not_the_current_folder(argument: str) -> None:
-    with pytest.raises(MissingError, match="names no file"):
+    with pytest.raises(MissingError, match="is not a file name"):
         find_sources([argument])
 
 
@@ -167,17 +167,17 @@ def test_what_cannot_be_read_is_told_in_its_place_and_passed_over(tmp_path: Path
     assert [one.name for one in found if isinstance(one, Frame)] == ["a.jpg", "i.png"]
     assert isinstance(found[0], Frame)
     assert isinstance(found[-1], Frame)
-    assert [(one.path.name, one.why) for one in found if isinstance(one, Problem)] == [
-        ("b-cut.jpg", "cut short"),
-        ("c-empty.jpg", "not an image, or of a kind that is not read"),
-        ("d-text.png", "not an image, or of a kind that is not read"),
-        ("e.heic", ".heic images are not read; save it as JPEG or PNG"),
+    assert [(one.path.name, one.reason) for one in found if isinstance(one, Problem)] == [
+        ("b-cut.jpg", "truncated"),
+        ("c-empty.jpg", "not an image, or not in a supported format"),
+        ("d-text.png", "not an image, or not in a supported format"),
+        ("e.heic", ".heic is not supported; save it as JPEG or PNG"),
         ("f-large.png", "too large: 11000 x 10000 px, more than 100,000,000 in all"),
-        ("g-bomb.png", found[6].why if isinstance(found[6], Problem) else ""),
-        ("h.mp4", "not a video, cut short, or of a kind that is not read"),
+        ("g-bomb.png", found[6].reason if isinstance(found[6], Problem) else ""),
+        ("h.mp4", "not a video, truncated, or not in a supported format"),
     ]
     assert isinstance(found[6], Problem)
-    assert "too large" in found[6].why
+    assert "too large" in found[6].reason
 
 
 def test_a_file_that_is_gone_by_then_is_a_problem_without_this_machines_paths(tmp_path: Path) -> None:
@@ -199,8 +199,10 @@ def test_little_is_read_ahead_and_nothing_goes_on_after_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began: list[str] = []
-    stock = media._image
-    monkeypatch.setattr(media, "_image", lambda source, limit: (began.append(source.name), stock(source, limit))[1])
+    stock = media._read_image
+    monkeypatch.setattr(
+        media, "_read_image", lambda source, limit: (began.append(source.name), stock(source, limit))[1]
+    )
     for index in range(50):
         image().save(tmp_path / f"{index:02d}.png")
     running = frames(find_sources([tmp_path]), workers=2)
@@ -235,7 +237,7 @@ def test_a_cut_video_keeps_what_was_read(tmp_path: Path) -> None:
     assert len(shown) > 5
     assert all(isinstance(one, Frame) for one in shown)
     assert isinstance(last, Problem)
-    assert last.why == f"ends after {len(shown)} of 30 frames: what was read counts"
+    assert last.reason == f"ends after {len(shown)} of 30 frames; the frames before that are used"
 
 
 def test_a_video_among_images_has_its_place(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tests of `fmask predict`: what is written can be read back, faces are hidden, and nothing is lost on the way."""
+"""Tests of `fmask predict`: what is written can be read back, faces are covered, and nothing is lost on the way."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facemask_train import formats
-from facemask_train.apps import anonymize as anonymizer
-from facemask_train.apps import media
+from facemask_train.apps import anonymize, media
+from facemask_train.apps.anonymize import CoveredFrame
 from facemask_train.apps.media import Frame
-from facemask_train.apps.predict import Predicted, Wish, predict
+from facemask_train.apps.predict import PredictOptions, PredictResult, predict
+from facemask_train.apps.records.predictions import Predictions
 from facemask_train.core.errors import DataError, MissingError, UsageError
 from facemask_train.core.files import digest_file, write_json
 from facemask_train.core.types import Detection
@@ -48,10 +49,10 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ask(untrained_model: Path, tmp_path: Path) -> Callable[..., Predicted]:
+def ask(untrained_model: Path, tmp_path: Path) -> Callable[..., PredictResult]:
     """`predict` with the small model, below a root of its own."""
 
-    def asked(*arguments: Path, **options: Any) -> Predicted:
+    def asked(*arguments: Path, **options: Any) -> PredictResult:
         return predict(tmp_path, [str(one) for one in arguments], **{"weights": untrained_model, **options})
 
     return asked
@@ -79,16 +80,17 @@ def files(folder: Path) -> list[str]:
 # ---- what is written ----
 
 
-def test_every_image_is_counted_or_told(ask: Callable[..., Predicted], images: Path) -> None:
-    done = ask(images, wish=Wish(ALL))
-    said = done.found
-    assert (said["images"], said["videos"], said["frames"]) == (3, 0, 3)
-    assert [one["file"] for one in said["problems"]] == ["b/broken.jpg"]
+def test_every_image_is_counted_or_reported(ask: Callable[..., PredictResult], images: Path) -> None:
+    done = ask(images, options=PredictOptions(ALL))
+    record = done.record
+    assert (record.images, record.videos, record.frames) == (3, 0, 3)
+    assert [one.file for one in record.problems] == ["b/broken.jpg"]
     found = rows(done.folder)
-    assert said["faces"] == said["mask"] + said["no_mask"] == len(found) > 0
-    assert [(one["file"], one["mask"] + one["no_mask"]) for one in said["files"]] == [
+    assert record.faces == sum(record.faces_by_class.values()) == len(found) > 0
+    assert [(one.file, sum(one.faces.values())) for one in record.files] == [
         (name, sum(row["file"] == name for row in found)) for name in ("a/1.png", "b/1.png", "b/2.png")
     ]
+    assert Predictions.load(done.folder) == record
     names = ["a/1", "b/1", "b/2"]
     assert files(done.folder) == sorted(
         ["classes.txt", "coco.json", "detections.csv", "predictions.json"]
@@ -98,9 +100,9 @@ def test_every_image_is_counted_or_told(ask: Callable[..., Predicted], images: P
 
 
 def test_boxes_are_those_of_the_detector_in_pixels_of_the_upright_image(
-    ask: Callable[..., Predicted], images: Path, untrained_model: Path
+    ask: Callable[..., PredictResult], images: Path, untrained_model: Path
 ) -> None:
-    done = ask(images / "b" / "2.png", wish=Wish(("csv", "images")))
+    done = ask(images / "b" / "2.png", options=PredictOptions(("csv", "images")))
     (frame,) = media.frames(media.find_sources([images / "b" / "2.png"]))
     assert isinstance(frame, Frame)
     assert frame.pixels.shape == (120, 90, 3)
@@ -118,8 +120,8 @@ def test_boxes_are_those_of_the_detector_in_pixels_of_the_upright_image(
 
 
 @pytest.mark.parametrize("layout", ["yolo", "coco"])
-def test_labels_are_read_back_as_they_were(layout: str, ask: Callable[..., Predicted], images: Path) -> None:
-    done = ask(images, wish=Wish((layout, "csv")))
+def test_labels_are_read_back_as_they_were(layout: str, ask: Callable[..., PredictResult], images: Path) -> None:
+    done = ask(images, options=PredictOptions((layout, "csv")))
     sizes = {"a/1.png": (120, 90), "b/1.png": (120, 90), "b/2.png": (90, 120)}
     for name in sizes:  # the labels beside the images that they are of
         (done.folder / name).parent.mkdir(exist_ok=True)
@@ -139,20 +141,20 @@ def test_labels_are_read_back_as_they_were(layout: str, ask: Callable[..., Predi
         assert corners == pytest.approx([float(row[key]) for key in ("x_min", "y_min", "x_max", "y_max")], abs=0.001)
 
 
-def test_coco_has_a_score_for_each_box(ask: Callable[..., Predicted], images: Path) -> None:
-    done = ask(images, wish=Wish(("coco", "csv")))
+def test_coco_has_a_score_for_each_box(ask: Callable[..., PredictResult], images: Path) -> None:
+    done = ask(images, options=PredictOptions(("coco", "csv")))
     said = json.loads((done.folder / "coco.json").read_text())
     assert [one["score"] for one in said["annotations"]] == [float(row["confidence"]) for row in rows(done.folder)]
 
 
-def test_tables_are_the_same_bytes_anywhere(ask: Callable[..., Predicted], images: Path, tmp_path: Path) -> None:
+def test_tables_are_the_same_bytes_anywhere(ask: Callable[..., PredictResult], images: Path, tmp_path: Path) -> None:
     clip(images / "clip.mp4")
     moved = tmp_path / "elsewhere"
     images_there = moved / "images"
-    one = ask(images, wish=Wish(ALL))
+    one = ask(images, options=PredictOptions(ALL))
     moved.mkdir()
     images.rename(images_there)
-    other = ask(images_there, wish=Wish(ALL), out=tmp_path / "out")
+    other = ask(images_there, options=PredictOptions(ALL), out=tmp_path / "out")
     tables = [name for name in files(one.folder) if not name.startswith("images/")]
     assert files(one.folder) == files(other.folder)
     assert {name: (one.folder / name).read_bytes() for name in tables} == {
@@ -164,12 +166,12 @@ def test_tables_are_the_same_bytes_anywhere(ask: Callable[..., Predicted], image
 # ---- folders ----
 
 
-def test_an_equal_question_is_not_asked_again_and_another_has_its_own_folder(
-    ask: Callable[..., Predicted], images: Path
+def test_equal_input_is_not_processed_again_and_other_options_get_their_own_folder(
+    ask: Callable[..., PredictResult], images: Path
 ) -> None:
     first, again = ask(images), ask(images)
     assert (first.up_to_date, again.up_to_date) == (False, True)
-    assert (again.folder, dict(again.found)) == (first.folder, json.loads(json.dumps(first.found)))
+    assert (again.folder, again.record) == (first.folder, first.record)
     assert ask(images, confidence=0.4).folder != first.folder
     Image.fromarray(scene(9, 90, 120)).save(images / "a" / "1.png")
     changed = ask(images)
@@ -177,35 +179,39 @@ def test_an_equal_question_is_not_asked_again_and_another_has_its_own_folder(
     assert changed.folder != first.folder
 
 
-def test_what_lies_in_a_folder_stays(ask: Callable[..., Predicted], images: Path, tmp_path: Path) -> None:
+def test_other_files_in_a_folder_are_not_overwritten(
+    ask: Callable[..., PredictResult], images: Path, tmp_path: Path
+) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    with pytest.raises(UsageError, match="mine: holds other files, which stay"):
+    with pytest.raises(UsageError, match="mine: already contains other files"):
         ask(images, out=tmp_path / "mine")
     assert files(tmp_path / "mine") == ["letter.txt"]
-    with pytest.raises(UsageError, match=r"letter\.txt: expected a folder to write, found a file"):
+    with pytest.raises(UsageError, match=r"letter\.txt: expected a folder to write to, found a file"):
         ask(images, out=tmp_path / "mine" / "letter.txt")
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
     out = ask(images, out=tmp_path / "out").folder
-    with pytest.raises(UsageError, match="out: holds other predictions, which stay"):
+    with pytest.raises(UsageError, match="out: already contains other predictions"):
         ask(images, out=out, confidence=0.4)
 
 
-def test_results_among_the_images_are_not_taken_for_images(ask: Callable[..., Predicted], images: Path) -> None:
+def test_earlier_output_in_the_input_folder_is_not_input(ask: Callable[..., PredictResult], images: Path) -> None:
     assert not ask(images, out=images / "found").up_to_date
     assert ask(images, out=images / "found").up_to_date
 
 
-def test_links_that_lead_nowhere_are_told(ask: Callable[..., Predicted], images: Path, tmp_path: Path) -> None:
+def test_broken_links_are_reported(ask: Callable[..., PredictResult], images: Path, tmp_path: Path) -> None:
     (images / "loop.jpg").symlink_to("loop.jpg")
     (images / "gone.mp4").symlink_to("nowhere.mp4")
-    done = ask(images, out=tmp_path / "out", wish=Wish(("csv",)))
-    assert [one["file"] for one in done.found["problems"]] == ["b/broken.jpg", "gone.mp4", "loop.jpg"]
-    assert done.found["images"] == 3
+    done = ask(images, out=tmp_path / "out", options=PredictOptions(("csv",)))
+    assert [one.file for one in done.record.problems] == ["b/broken.jpg", "gone.mp4", "loop.jpg"]
+    assert done.record.images == 3
 
 
-def test_nothing_is_left_where_nothing_can_be_read(ask: Callable[..., Predicted], images: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"found 1 file of which none can be read; .*broken\.jpg"):
+def test_nothing_is_written_where_nothing_can_be_read(
+    ask: Callable[..., PredictResult], images: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"found 1 file, none of them readable; .*broken\.jpg"):
         ask(images / "b" / "broken.jpg", out=tmp_path / "out")
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith((".out.partial", "predictions"))]
 
@@ -228,78 +234,80 @@ def write_run(root: Path, weights: Path, threshold: float) -> Path:
     return folder
 
 
-def test_the_last_run_answers_from_the_confidence_that_its_evaluation_chose(
-    ask: Callable[..., Predicted], images: Path, untrained_model: Path, tmp_path: Path
+def test_the_last_run_is_used_at_the_threshold_that_its_evaluation_chose(
+    ask: Callable[..., PredictResult], images: Path, untrained_model: Path, tmp_path: Path
 ) -> None:
     folder = write_run(tmp_path, untrained_model, 0.5)
     done = ask(images, weights=None)
     assert done.folder.parent == folder / "predictions"
-    assert (done.found["model"], done.found["confidence_chosen"]) == ("mine", "val")
-    assert done.found["inputs"]["confidence"] == 0.5
+    assert (done.record.model, done.record.confidence_chosen) == ("mine", "val")
+    assert done.record.inputs.confidence == 0.5
     assert all(float(row["confidence"]) > 0.5 for row in rows(done.folder))
     by_path = ask(images, weights=folder / "weights" / "best.pt")
     assert (by_path.folder, by_path.up_to_date) == (done.folder, True)
     at_another_size = ask(images, weights=None, imgsz=128)
-    assert at_another_size.found["confidence_chosen"] == "default"
+    assert at_another_size.record.confidence_chosen == "default"
 
 
-def test_an_export_of_a_run_answers_alike_from_the_runs_confidence(
-    ask: Callable[..., Predicted], images: Path, untrained_model: Path, tmp_path: Path
+def test_an_export_of_a_run_gives_equal_counts_at_the_runs_threshold(
+    ask: Callable[..., PredictResult], images: Path, untrained_model: Path, tmp_path: Path
 ) -> None:
     folder = write_run(tmp_path, untrained_model, 0.5)
     exported = export(folder / "weights" / "best.pt", folder / "export", to="onnx", imgsz=96, dynamic=True)
     run, done = ask(images, weights=None), ask(images, weights=exported)
-    assert (done.found["model"], done.found["inputs"]["confidence"]) == ("mine", 0.5)
+    assert (done.record.model, done.record.inputs.confidence) == ("mine", 0.5)
     assert done.folder != run.folder
-    assert [done.found[key] for key in ("mask", "no_mask")] == [run.found[key] for key in ("mask", "no_mask")]
+    assert done.record.faces_by_class == run.record.faces_by_class
 
 
-def test_wrong_questions_are_answered_in_words(ask: Callable[..., Predicted], images: Path, tmp_path: Path) -> None:
+def test_invalid_options_are_explained(ask: Callable[..., PredictResult], images: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--save image: .*did you mean 'images'"):
-        ask(images, wish=Wish(("image",)))
-    with pytest.raises(UsageError, match="nothing would be written that shows a face"):
-        ask(images, wish=Wish(("csv",), anonymize=True))
+        ask(images, options=PredictOptions(("image",)))
+    with pytest.raises(UsageError, match="--anonymize needs images"):
+        ask(images, options=PredictOptions(("csv",), anonymize=True))
     with pytest.raises(MissingError, match=r"absent\.pt"):
         ask(images, weights=tmp_path / "absent.pt")
-    with pytest.raises(UsageError, match="both given"):
+    with pytest.raises(UsageError, match="both a run and weights"):
         ask(images, run="mine")
 
 
-# ---- hidden faces ----
+# ---- anonymized faces ----
 
 
-def test_no_pixel_of_a_face_is_left_in_what_is_written(
-    ask: Callable[..., Predicted], images: Path, untrained_model: Path
+def test_no_pixel_of_a_face_is_left_in_the_output(
+    ask: Callable[..., PredictResult], images: Path, untrained_model: Path
 ) -> None:
     import cv2
 
-    done = ask(images / "a" / "1.png", wish=Wish(("images", "csv"), anonymize=True), confidence=1)
+    done = ask(images / "a" / "1.png", options=PredictOptions(("images", "csv"), anonymize=True), confidence=1)
     pixels = scene(0, 90, 120)
-    doubtful = [
+    low_confidence = [
         one.corners
         for size in (96, 192)
-        for one in next(load_detector(untrained_model, imgsz=size).predict([pixels], confidence=anonymizer.DOUBTFUL))
+        for one in next(
+            load_detector(untrained_model, imgsz=size).predict([pixels], confidence=anonymize.MIN_CONFIDENCE)
+        )
     ]
-    assert doubtful
+    assert low_confidence
     assert not rows(done.folder)  # no box is drawn over a cover
     with Image.open(done.folder / "images" / "1.jpg") as written:
         assert not written.getexif()
         assert not {"exif", "xmp", "photoshop", "icc_profile", "comment"} & set(written.info)
         shown = np.asarray(written).astype(int)
-    hidden = np.any(anonymizer.cover(np.zeros_like(pixels), doubtful), axis=2)
+    hidden = np.any(anonymize.cover_boxes(np.zeros_like(pixels), low_confidence), axis=2)
     assert hidden.mean() > 0.3
     inner = cv2.erode(hidden.astype(np.uint8), np.ones((17, 17)), borderValue=1).astype(bool)  # JPEG's blocks are of 16
-    assert np.abs(shown - anonymizer.cover(pixels, doubtful))[inner].max() <= 3
+    assert np.abs(shown - anonymize.cover_boxes(pixels, low_confidence))[inner].max() <= 3
 
 
 corner = st.floats(-20, 80)
 
 
 @given(st.lists(st.tuples(corner, corner, corner, corner), max_size=4))
-def test_a_cover_is_one_colour_and_takes_the_whole_box(boxes: list[tuple[float, float, float, float]]) -> None:
+def test_a_cover_is_one_color_and_fills_the_whole_box(boxes: list[tuple[float, float, float, float]]) -> None:
     pixels = np.random.default_rng(0).integers(0, 100, (40, 60, 3), dtype=np.uint8)  # no pixel is of the cover's colour
     ordered = [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in boxes]
-    covered = anonymizer.cover(pixels, ordered)
+    covered = anonymize.cover_boxes(pixels, ordered)
     changed = np.any(covered != pixels, axis=2)
     assert len(np.unique(covered[changed], axis=0)) <= 1
     for x_min, y_min, x_max, y_max in ordered:
@@ -307,59 +315,61 @@ def test_a_cover_is_one_colour_and_takes_the_whole_box(boxes: list[tuple[float, 
         assert changed[rows_, columns].all()
 
 
-def test_the_counts_are_the_same_with_hidden_faces(ask: Callable[..., Predicted], images: Path) -> None:
-    open_, hidden = ask(images), ask(images, wish=Wish(anonymize=True))
+def test_counts_do_not_change_with_anonymized_faces(ask: Callable[..., PredictResult], images: Path) -> None:
+    open_, hidden = ask(images), ask(images, options=PredictOptions(anonymize=True))
     assert rows(open_.folder) == rows(hidden.folder)
 
 
-def test_an_export_that_keeps_doubtful_faces_to_itself_is_refused(
-    ask: Callable[..., Predicted], images: Path, untrained_model: Path, tmp_path: Path
+def test_an_export_that_drops_low_confidence_faces_is_refused(
+    ask: Callable[..., PredictResult], images: Path, untrained_model: Path, tmp_path: Path
 ) -> None:
     exported = export(untrained_model, tmp_path / "nms", to="onnx", imgsz=96, nms=True)
     with pytest.raises(UsageError, match=r"below confidence 0\.25 , and 0\.01 is asked for to hide"):
-        ask(images, weights=exported, wish=Wish(anonymize=True))
-    assert ask(images, weights=exported, confidence=0.3).found["images"] == 3
+        ask(images, weights=exported, options=PredictOptions(anonymize=True))
+    assert ask(images, weights=exported, confidence=0.3).record.images == 3
 
 
 def frame(name: str, time: float | None) -> Frame:
     return Frame(Path(name), name, 0, time, None, np.zeros((4, 4, 3), np.uint8))
 
 
-def test_a_cover_stays_for_the_frames_around_it_and_no_longer() -> None:
+def test_a_cover_is_held_for_the_frames_around_it_and_no_longer() -> None:
     box = (1.0, 1.0, 2.0, 2.0)
-    looked = [(frame("a.mp4", index / 10), (), (box,) if index == 8 else ()) for index in range(20)]
-    covered = [frame_.time for frame_, _, boxes in anonymizer.lasting(looked) if boxes]
+    frames = [CoveredFrame(frame("a.mp4", index / 10), (), (box,) if index == 8 else ()) for index in range(20)]
+    covered = [one.frame.time for one in anonymize.hold_covers(frames) if one.covers]
     assert covered == [index / 10 for index in range(3, 14)]
 
 
 def test_a_cover_stays_in_its_own_file() -> None:
     box = (1.0, 1.0, 2.0, 2.0)
-    looked = [
-        (frame("a.mp4", 0.0), (), (box,)), (frame("b.mp4", 0.1), (), ()), (frame("c.jpg", None), (), (box,)),
-        (frame("d.jpg", None), (), ()),
-    ]  # fmt: skip
-    found = list(anonymizer.lasting(looked))
-    assert [(one.name, boxes) for one, _, boxes in found] == [(one.name, boxes) for one, _, boxes in looked]
+    frames = [
+        CoveredFrame(frame("a.mp4", 0.0), (), (box,)),
+        CoveredFrame(frame("b.mp4", 0.1), ()),
+        CoveredFrame(frame("c.jpg", None), (), (box,)),
+        CoveredFrame(frame("d.jpg", None), ()),
+    ]
+    found = list(anonymize.hold_covers(frames))
+    assert [(one.frame.name, one.covers) for one in found] == [(one.frame.name, one.covers) for one in frames]
 
 
-def test_few_frames_wait_however_many_there_are_a_second() -> None:
-    given_out = []
+def test_few_frames_are_held_at_any_frame_rate() -> None:
+    taken = []
 
-    def looked() -> Any:
+    def frames() -> Any:
         for index in range(200):
-            given_out.append(index)
-            yield frame("a.mp4", index / 1000), (), ()
+            taken.append(index)
+            yield CoveredFrame(frame("a.mp4", index / 1000), ())
 
-    assert next(iter(anonymizer.lasting(looked())))[0].time == 0
-    assert len(given_out) <= 20
+    assert next(iter(anonymize.hold_covers(frames()))).frame.time == 0
+    assert 0 < len(taken) <= 20
 
 
 # ---- videos ----
 
 
-def test_a_video_is_written_as_one_that_plays(ask: Callable[..., Predicted], tmp_path: Path) -> None:
-    done = ask(clip(tmp_path / "clip.mp4"), wish=Wish(ALL))
-    assert (done.found["images"], done.found["videos"], done.found["frames"]) == (0, 1, 6)
+def test_a_written_video_can_be_played(ask: Callable[..., PredictResult], tmp_path: Path) -> None:
+    done = ask(clip(tmp_path / "clip.mp4"), options=PredictOptions(ALL))
+    assert (done.record.images, done.record.videos, done.record.frames) == (0, 1, 6)
     written = list(media.frames(media.find_sources([done.folder / "images" / "clip.mp4"])))
     assert [one.pixels.shape for one in written if isinstance(one, Frame)] == [(96, 128, 3)] * 6
     assert media.frame_rate(done.folder / "images" / "clip.mp4") == pytest.approx(10)
@@ -369,14 +379,14 @@ def test_a_video_is_written_as_one_that_plays(ask: Callable[..., Predicted], tmp
     assert {row["seconds"] for row in rows(done.folder)} <= {f"{index / 10:.3f}" for index in range(6)}
 
 
-def test_a_sampled_video_has_the_frames_that_were_taken(ask: Callable[..., Predicted], tmp_path: Path) -> None:
-    done = ask(clip(tmp_path / "clip.mp4", frames=12), wish=Wish(frame_interval=0.5))
-    assert done.found["frames"] == 3
+def test_a_sampled_video_has_the_sampled_frames(ask: Callable[..., PredictResult], tmp_path: Path) -> None:
+    done = ask(clip(tmp_path / "clip.mp4", frames=12), options=PredictOptions(frame_interval=0.5))
+    assert done.record.frames == 3
     assert {row["frame"] for row in rows(done.folder)} <= {"0", "5", "10"}
     assert media.frame_rate(done.folder / "images" / "clip.mp4") == pytest.approx(2)
 
 
-def test_a_video_and_an_image_of_one_name_are_both_written(ask: Callable[..., Predicted], tmp_path: Path) -> None:
+def test_a_video_and_an_image_of_one_name_are_both_written(ask: Callable[..., PredictResult], tmp_path: Path) -> None:
     clip(tmp_path / "in.mp4")
     Image.fromarray(scene(1, 90, 120)).save(tmp_path / "in.png")
     done = ask(tmp_path / "in.mp4", tmp_path / "in.png")
@@ -386,23 +396,21 @@ def test_a_video_and_an_image_of_one_name_are_both_written(ask: Callable[..., Pr
 # ---- the command ----
 
 
-def test_the_command_speaks_json_and_passes_over_what_is_broken(
-    images: Path, untrained_model: Path, tmp_path: Path
-) -> None:
+def test_the_command_prints_json_and_skips_broken_files(images: Path, untrained_model: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "facemask_train", "predict", str(images), "--weights", str(untrained_model)]
     done = subprocess.run(
         [*command, "--save", "csv", "--json"], cwd=tmp_path, capture_output=True, text=True, check=True, env=os.environ
     )
     said = json.loads(done.stdout)
-    assert (said["images"], said["faces"]) == (3, said["mask"] + said["no_mask"])
-    assert said["problems"] == [{"file": "b/broken.jpg", "why": said["problems"][0]["why"]}]
+    assert (said["images"], said["faces"]) == (3, sum(said["faces_by_class"].values()))
+    assert said["problems"] == [{"file": "b/broken.jpg", "reason": said["problems"][0]["reason"]}]
     assert (said["confidence"], said["confidence_chosen"], said["up_to_date"]) == (0.25, "default", False)
     assert files(tmp_path / said["path"]) == ["detections.csv", "predictions.json"]
 
 
-def test_one_answer_for_each_face_is_counted() -> None:
-    from facemask_train.apps.predict import _faces
+def test_one_detection_per_face_is_counted() -> None:
+    from facemask_train.apps.predictor import faces_above
 
     face = Detection("mask", 0.81239, (0.004, 0, 10, 10))
     twice = [face, replace(face, name="no_mask", confidence=0.4), Detection("mask", 0.7, (20, 5, 20, 9))]
-    assert _faces(twice, 0.25) == (Detection("mask", 0.8124, (0.0, 0, 10, 10)),)
+    assert faces_above(twice, 0.25) == (Detection("mask", 0.8124, (0.0, 0, 10, 10)),)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import threading
-import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -132,6 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True  # the client had enough
         if cut is not None:
-            time.sleep(0.05)  # what was sent before the cut arrives
             self.close_connection = True
-            self.connection.shutdown(2)
+            self.connection.shutdown(socket.SHUT_WR)
+            while self.connection.recv(65536):  # until the client closes: what was sent before the cut has arrived
+                pass

@@ -24,6 +24,7 @@ FLOORS = [
     ("train",),
     ("eval.measures",),
     ("eval.perturbations",),
+    ("apps.records",),
     ("report",),
     ("eval",),
     ("apps",),

@@ -373,6 +373,7 @@ def strike(moment):
     if fault == f"{moment} raises":
         raise RuntimeError("out of order")
     if fault == f"{moment} never returns":
+        open(os.environ["REACHED"], "w").close()
         time.sleep(1000)
     if fault == f"{moment} dies":
         os._exit(3)
@@ -415,17 +416,17 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
         first = [str(tmp_path / "broken"), *filter(None, [os.environ.get("PYTHONPATH")])]
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(first))
         monkeypatch.setenv("FAULT", fault)
-        monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 1.0)
+        monkeypatch.setenv("REACHED", str(tmp_path / "reached"))
+        monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 1.0 if fault.endswith("never returns") else 100.0)
         return tmp_path / "run"
 
     return install
 
 
 @pytest.mark.timeout(120)  # a call that waits for W&B would wait for ever
-def test_no_call_before_the_end_waits_for_wandb(broken: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_call_before_the_end_waits_for_wandb(broken: Callable[[str], Path]) -> None:
     """The W&B process is stopped while more is logged than a pipe holds."""
     folder = broken("none")
-    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 100.0)
     tracker = start(folder)
     os.kill(tracker._process.pid, signal.SIGSTOP)  # type: ignore[attr-defined]
     for epoch in range(1, 501):
@@ -453,9 +454,13 @@ def test_no_call_before_the_end_waits_for_wandb(broken: Callable[[str], Path], m
         ("finish dies", "offline", "the end of the run, and rows after 3 (of 3): the W&B process ended early"),
     ],
 )
-def test_a_wandb_that_fails(broken: Callable[[str], Path], fault: str, sent: str, told: str) -> None:
+def test_a_wandb_that_fails(broken: Callable[[str], Path], tmp_path: Path, fault: str, sent: str, told: str) -> None:
     tracker = start(broken(fault))
     log_rows(tracker, 1, 3)
+    if fault == "log never returns":
+        wait_for((tmp_path / "reached").exists)
+    if fault == "finish never returns":
+        wait_for(lambda: tracker._state._logged == 3)  # type: ignore[attr-defined]
     report = tracker.finish()
     assert report.sent == sent
     assert any(text.startswith(told) for text in report.unsent), report.unsent

@@ -1,6 +1,6 @@
-"""Faces made unrecognisable: nothing of what was there is left under a cover. Knows pixels and boxes, no model.
+"""Anonymize faces: cover each box with a flat color, so that nothing of the face is left. Does not import torch.
 
-A cover is one flat colour. Pixelation and blur leave a face's blocks behind, from which who it is can be guessed.
+Pixelation and blur are not used, because a person can be guessed from what they leave.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from facemask_train.apps.media import Frame
@@ -19,65 +19,71 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-DOUBTFUL = 0.01
-"""The confidence from which a box is covered: far below where it counts as a face."""
+MIN_CONFIDENCE = 0.01
+"""Boxes above this confidence are covered: far below the confidence at which a box counts as a face."""
 
-LARGER = 2
-"""How much larger images are shown to the model a second time, for the faces that are too small the first time."""
+SECOND_PASS_SCALE = 2
+"""The input size of a second detection pass, relative to the first: it finds smaller faces."""
 
 MARGIN = 0.25
-"""How much wider a cover is than its box, as a share of the box, on each side: a box ends at the chin and the brow."""
+"""How far a cover extends beyond its box on each side, relative to the box: a box ends at the chin and the forehead."""
 
-LASTING = 0.5
-"""Seconds for which a video's covers stay before and after: a model loses a face for a frame, and finds it again."""
+HOLD_SECONDS = 0.5
+"""How long a cover stays before and after its frame in a video: a detector loses a face for a frame now and then."""
 
-_COLOUR = (107, 114, 128)
-_LEAST = 2  # pixels of margin, for the smallest faces
-_HELD = 16  # frames that wait for what comes after them
-
-Looked = tuple[Frame, tuple[Detection, ...], tuple[Corners, ...]]
-"""A frame, what counts as found in it, and the boxes to cover."""
+_COLOR = (107, 114, 128)
+_MIN_MARGIN = 2  # pixels, for the smallest faces
+_LOOKAHEAD = 16  # frames that wait for those after them
 
 
-def cover(pixels: NDArray[np.uint8], boxes: Iterable[Corners]) -> NDArray[np.uint8]:
-    """Return an image (h, w, 3) in which each box, enlarged by `MARGIN`, is one flat colour."""
+@dataclass(frozen=True, eq=False, slots=True)
+class CoveredFrame:
+    """A frame, the detections in it, and the boxes to cover."""
+
+    frame: Frame
+    detections: tuple[Detection, ...]
+    covers: tuple[Corners, ...] = ()
+
+
+def cover_boxes(pixels: NDArray[np.uint8], boxes: Iterable[Corners]) -> NDArray[np.uint8]:
+    """Return an image (h, w, 3) in which each box, enlarged by `MARGIN`, is one flat color."""
     covered = pixels.copy()
     for box in boxes:
-        left, top, right, bottom = enlarged(box)
-        covered[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = _COLOUR
+        left, top, right, bottom = enlarge(box)
+        covered[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = _COLOR
     return covered
 
 
-def enlarged(box: Corners) -> tuple[int, int, int, int]:
-    """Return the pixels that a box's cover takes, whole ones: left, top, right, bottom (the last two are outside)."""
+def enlarge(box: Corners) -> tuple[int, int, int, int]:
+    """Return the pixels that a box's cover takes: left, top, right, bottom; the last two are exclusive."""
     x_min, y_min, x_max, y_max = box
-    across, down = (max(MARGIN * side, _LEAST) for side in (x_max - x_min, y_max - y_min))
+    across, down = (max(MARGIN * side, _MIN_MARGIN) for side in (x_max - x_min, y_max - y_min))
     return math.floor(x_min - across), math.floor(y_min - down), math.ceil(x_max + across), math.ceil(y_max + down)
 
 
-def lasting(looked: Iterable[Looked]) -> Iterator[Looked]:
-    """Yield each frame with the boxes to cover in it: also those of the frames around it in time."""
-    held: deque[Looked] = deque()
-    past: list[Looked] = []
-    for one in looked:
-        while held and (_apart(held[0][0], one[0]) or len(held) == _HELD):
-            yield _released(held, past)
-        held.append(one)
-    while held:
-        yield _released(held, past)
+def hold_covers(frames: Iterable[CoveredFrame]) -> Iterator[CoveredFrame]:
+    """Add to each frame of a video the covers of the frames within `HOLD_SECONDS` of it."""
+    waiting: deque[CoveredFrame] = deque()
+    past: list[CoveredFrame] = []
+    for one in frames:
+        while waiting and (_unrelated(waiting[0].frame, one.frame) or len(waiting) == _LOOKAHEAD):
+            yield _release(waiting, past)
+        waiting.append(one)
+    while waiting:
+        yield _release(waiting, past)
 
 
-def _released(held: deque[Looked], past: list[Looked]) -> Looked:
-    """Take the first of the frames that are held, with the boxes of those near it; it joins the past."""
-    frame, found, boxes = held.popleft()
-    past[:] = [one for one in past if not _apart(one[0], frame)]
-    around = [*past, *(one for one in held if not _apart(frame, one[0]))]
-    past.append((replace(frame, pixels=frame.pixels[:0].copy()), (), boxes))
-    return frame, found, tuple(itertools.chain(boxes, *(others for _, _, others in around)))
+def _release(waiting: deque[CoveredFrame], past: list[CoveredFrame]) -> CoveredFrame:
+    """Take the first waiting frame, add the covers of its neighbors, and move its own covers to `past`."""
+    first = waiting.popleft()
+    past[:] = [one for one in past if not _unrelated(one.frame, first.frame)]
+    neighbors = [*past, *(one for one in waiting if not _unrelated(first.frame, one.frame))]
+    past.append(CoveredFrame(replace(first.frame, pixels=first.frame.pixels[:0].copy()), (), first.covers))
+    return replace(first, covers=tuple(itertools.chain(first.covers, *(one.covers for one in neighbors))))
 
 
-def _apart(one: Frame, other: Frame) -> bool:
-    """Tell whether two frames say nothing of each other: other files, images, or too far apart in time."""
+def _unrelated(one: Frame, other: Frame) -> bool:
+    """Return whether two frames are from different files, from images, or too far apart in time."""
     if one.name != other.name or one.time is None or other.time is None:
         return True
-    return abs(one.time - other.time) > LASTING
+    return abs(one.time - other.time) > HOLD_SECONDS

@@ -1,40 +1,36 @@
-"""`fmask predict`: a model's answers for a person's own images and videos, drawn and as tables, in one folder."""
+"""`fmask predict`: find the faces in images and videos, and write images with boxes and tables into one folder."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from facemask_train.apps import anonymize as anonymizer
-from facemask_train.apps import job, media
+from facemask_train.apps import anonymize, job, media
+from facemask_train.apps.anonymize import CoveredFrame
 from facemask_train.apps.media import Frame, Problem, Source
-from facemask_train.apps.resolve_model import Asked, find_asked, threshold
+from facemask_train.apps.predictor import Model, check_lowest_confidence, faces_above, open_model
+from facemask_train.apps.records.predictions import FileCounts, PredictionInputs, Predictions
+from facemask_train.apps.resolve_model import ResolvedModel, resolve_model
 from facemask_train.apps.writers import KINDS, ImageWriter, Tables
 from facemask_train.core.errors import UsageError, nearest
-from facemask_train.core.files import locked, replacing, write_json
-from facemask_train.core.types import CLASSES, Corners, Detection, Progress, no_progress
-from facemask_train.eval.thresholds import Threshold
-from facemask_train.model.detector import Detector, load_detector, one_per_face
+from facemask_train.core.files import locked, replacing
+from facemask_train.core.types import CLASSES, Detection, Progress, no_progress
+from facemask_train.model.detector import Detector
 
-PREDICT_VERSION = 2
-"""Raised by hand when what a prediction holds changes, so that earlier ones are made anew."""
-
-MARKER = "predictions.json"
 DEFAULT_SAVE = ("images", "csv")
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What is to be made of the images.
+class PredictOptions:
+    """What `predict` writes.
 
     Attributes:
-        save: of `writers.KINDS`.
-        anonymize: cover every face, also a doubtful one, in each image and video that is written.
-        frame_interval: seconds between the frames that are taken of a video; each frame where it is None.
+        save: what to write, of `writers.KINDS`.
+        anonymize: cover every face in the written images and videos, including low-confidence ones.
+        frame_interval: seconds between the video frames to process; every frame where it is None.
     """
 
     save: Sequence[str] = DEFAULT_SAVE
@@ -43,11 +39,11 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Predicted:
-    """A finished folder of predictions, and what its `predictions.json` says."""
+class PredictResult:
+    """A finished folder of predictions, and its `predictions.json`."""
 
     folder: Path
-    found: Mapping[str, Any]
+    record: Predictions
     up_to_date: bool
 
 
@@ -63,186 +59,192 @@ def predict(
     precision: str = "float32",
     batch: int | None = None,
     out: Path | None = None,
-    wish: Wish | None = None,
+    options: PredictOptions | None = None,
     progress: Progress = no_progress,
-) -> Predicted:
-    """Find the faces in images and videos, and write what was found into one folder; an equal one is not repeated.
+) -> PredictResult:
+    """Find the faces in images and videos and write them into one folder. Equal output is not made again.
 
     Args:
         arguments: files, folders, globs.
-        weights: a checkpoint or an export, instead of a run's best.
-        imgsz: image size in pixels; the run's or the file's own where it is None.
-        confidence: from which a detection counts; what the run's evaluation chose on val where it is None.
-        out: the folder to write; one below the run's folder where it is None.
+        weights: a checkpoint or an export, instead of a run's best weights.
+        imgsz: input size in pixels; the run's or the file's own where it is None.
+        confidence: detections above it count; where it is None, the threshold that the run's evaluation chose.
+        out: the folder to write; a folder below the run's where it is None.
 
     Raises:
-        MissingError: no such model, or an argument that names no file.
-        UsageError: options that go against each other, or `out` holds something else.
-        DataError: the model cannot be used, or not one image can be read.
+        MissingError: there is no such model, or an argument matches no file.
+        UsageError: options that exclude each other, or `out` contains something else.
+        DataError: the model cannot be used, or no image can be read.
     """
-    wish = _checked(wish or Wish())
-    asked = find_asked(root, run, weights)
-    sources = job.sources_of(arguments, out)
-    streams = job.streams(device)
-    size = asked.imgsz(imgsz)
-    detector = load_detector(asked.weights, imgsz=size, device=device, precision=precision, streams=streams)
-    point = threshold(asked, detector, confidence)
-    many = batch or job.together(detector)
-    inputs = _inputs(asked, detector, sources, wish, point, precision) | {"batch": many}  # rounding goes by it
-    folder = out or job.default_folder(root, "predictions", asked.name, arguments, inputs)
-    _check_answers_low(detector, point, wish)
+    options = _checked(options or PredictOptions())
+    resolved = resolve_model(root, run, weights)
+    sources = job.find_sources(arguments, out)
+    model = open_model(
+        resolved, imgsz=imgsz, device=device, precision=precision, streams=job.streams(device), confidence=confidence
+    )
+    size = batch or job.batch_size(model.detector)
+    inputs = _inputs(resolved, model, sources, options, precision, size)
+    folder = out or job.default_folder(root, "predictions", model.name, arguments, inputs)
+    lowest = _lowest_confidence(model, options)
+    check_lowest_confidence(model.detector, lowest, " to cover low-confidence faces" if options.anonymize else "")
     with locked(folder):
-        known = job.known(folder, MARKER, inputs, "other predictions")
+        known = job.find_finished(folder, Predictions, inputs, "other predictions")
         if known is not None:
-            return Predicted(folder, known, up_to_date=True)
+            return PredictResult(folder, known, up_to_date=True)
         with replacing(folder) as partial:
-            told = _written(partial, detector, sources, wish, point.value, batch=many, progress=progress)
-            found = {"inputs": inputs, "model": asked.name, "confidence_chosen": point.chosen, **told}
-            write_json(partial / MARKER, found)
-    return Predicted(folder, found, up_to_date=False)
+            record = _write(partial, inputs, model, sources, options, progress=progress)
+            record.save(partial)
+    return PredictResult(folder, record, up_to_date=False)
 
 
-# ---- what is asked ----
+# ---- options ----
 
 
-def _checked(wish: Wish) -> Wish:
-    for kind in wish.save:
+def _checked(options: PredictOptions) -> PredictOptions:
+    for kind in options.save:
         if kind not in KINDS:
             raise UsageError(
                 f"--save {kind}: expected one of {', '.join(KINDS)}{nearest(kind, KINDS)}", next_step="--save csv"
             )
-    if wish.anonymize and "images" not in wish.save:
+    if options.anonymize and "images" not in options.save:
         raise UsageError(
-            "--anonymize without images: nothing would be written that shows a face", next_step="--save images"
+            "--anonymize needs images: nothing else that is written shows a face", next_step="--save images"
         )
-    return replace(wish, save=tuple(kind for kind in KINDS if kind in wish.save))
+    return replace(options, save=tuple(kind for kind in KINDS if kind in options.save))
 
 
 def _inputs(
-    asked: Asked, detector: Detector, sources: Sequence[Source], wish: Wish, point: Threshold, precision: str
-) -> dict[str, Any]:
-    """Return all that decides what is written: two equal ones give the same files."""
-    return {
-        "version": PREDICT_VERSION,
-        "weights": asked.digest,
-        "backend": detector.backend.name,
-        "precision": precision,
-        "imgsz": detector.imgsz,
-        "confidence": point.value,
-        "save": list(wish.save),
-        "anonymize": wish.anonymize,
-        "frame_interval": wish.frame_interval,
-        "sources": job.digest_of(sources),
-    }
-
-
-def _check_answers_low(detector: Detector, point: Threshold, wish: Wish) -> None:
-    lowest = min(point.value, anonymizer.DOUBTFUL) if wish.anonymize else point.value
-    if detector.backend.min_confidence > lowest:
-        raise UsageError(
-            f"this export drops detections below confidence {detector.backend.min_confidence:g}, and {lowest:g} is "
-            f"asked for{' to hide doubtful faces' if wish.anonymize else ''}",
-            next_step="give the run's .pt, or an export with suppression outside: fmask export --nms outside",
-        )
-
-
-# ---- what is written ----
-
-
-def _written(
-    folder: Path,
-    detector: Detector,
+    resolved: ResolvedModel,
+    model: Model,
     sources: Sequence[Source],
-    wish: Wish,
-    confidence: float,
-    *,
+    options: PredictOptions,
+    precision: str,
     batch: int,
+) -> PredictionInputs:
+    return PredictionInputs(
+        version=Predictions.VERSION,
+        weights=resolved.digest,
+        backend=model.detector.backend.name,
+        precision=precision,
+        imgsz=model.detector.imgsz,
+        batch=batch,
+        confidence=model.threshold.value,
+        save=tuple(options.save),
+        anonymize=options.anonymize,
+        frame_interval=options.frame_interval,
+        sources=job.digest_sources(sources),
+    )
+
+
+def _lowest_confidence(model: Model, options: PredictOptions) -> float:
+    """Return the confidence down to which detections are needed."""
+    confidence = model.threshold.value
+    return min(confidence, anonymize.MIN_CONFIDENCE) if options.anonymize else confidence
+
+
+# ---- output ----
+
+
+def _write(
+    folder: Path,
+    inputs: PredictionInputs,
+    model: Model,
+    sources: Sequence[Source],
+    options: PredictOptions,
+    *,
     progress: Progress,
-) -> dict[str, Any]:
-    """Fill a folder, and return what was counted."""
+) -> Predictions:
+    """Write everything but the record into a folder, and return the record."""
     problems: list[Problem] = []
-    names, tally = media.output_names(sources), _Tally()
-    read = job.readable(sources, wish.frame_interval, problems, progress, "predicting")
-    lowest = min(confidence, anonymizer.DOUBTFUL) if wish.anonymize else confidence
-    answered = job.answered(detector, read, lowest, batch)
-    looked = anonymizer.lasting(_again(detector, answered, batch)) if wish.anonymize else _bare(answered)
+    names, counts = media.output_names(sources), _Counts()
+    read = job.read_frames(sources, options.frame_interval, problems, progress, "predicting")
+    detected = job.detect(model.detector, read, _lowest_confidence(model, options), inputs.batch)
+    frames = _with_covers(model.detector, detected, inputs.batch) if options.anonymize else _without_covers(detected)
     with ExitStack() as stack:
-        tables = stack.enter_context(Tables(folder, names, wish.save))
-        images = stack.enter_context(ImageWriter(folder, names, _rates(wish))) if "images" in wish.save else None
-        for frame, found, boxes in looked:
-            faces = _faces(found, confidence)
-            tables.add(frame, faces)
-            tally.add(frame, faces)
+        tables = stack.enter_context(Tables(folder, names, options.save))
+        images = stack.enter_context(ImageWriter(folder, names, _rates(options))) if "images" in options.save else None
+        for one in frames:
+            faces = faces_above(one.detections, model.threshold.value)
+            tables.add(one.frame, faces)
+            counts.add(one.frame, faces)
             if images is not None:
-                images.add(frame, anonymizer.cover(frame.pixels, boxes) if wish.anonymize else frame.pixels, faces)
+                pixels = one.frame.pixels
+                shown = anonymize.cover_boxes(pixels, one.covers) if options.anonymize else pixels
+                images.add(one.frame, shown, faces)
         tables.finish()
-    if not tally.files:
+    if not counts.files:
         raise job.nothing_read(problems)
-    return tally.told() | {"problems": job.told(problems, sources), "files": tally.rows(names)}
+    total, videos = counts.total(), counts.videos()
+    return Predictions(
+        inputs=inputs,
+        model=model.name,
+        confidence_chosen=model.threshold.chosen,
+        images=len(counts.files) - videos,
+        videos=videos,
+        frames=total["frames"],
+        faces=sum(total[name] for name in CLASSES),
+        faces_by_class={name: total[name] for name in CLASSES},
+        problems=job.unreadable_files(problems, sources),
+        files=counts.by_file(names),
+    )
 
 
-def _bare(answered: job.Answers) -> Iterator[anonymizer.Looked]:
-    return ((frame, found, ()) for frame, found in answered)
+def _without_covers(detected: job.DetectedFrames) -> Iterator[CoveredFrame]:
+    return (CoveredFrame(frame, detections) for frame, detections in detected)
 
 
-def _again(detector: Detector, answered: job.Answers, batch: int) -> Iterator[anonymizer.Looked]:
-    """Add the boxes to cover: all that was found, and what a second, larger look finds where the model allows one."""
-    if detector.backend.fixed_size is not None:
-        yield from ((frame, found, tuple(one.corners for one in found)) for frame, found in answered)
-        return
+def _with_covers(detector: Detector, detected: job.DetectedFrames, batch: int) -> Iterator[CoveredFrame]:
+    """Add the boxes to cover: all detections, those of a second pass at a larger size, and those of nearby frames."""
+    if detector.backend.fixed_size is not None:  # this export supports one input size only
+        first_pass = (CoveredFrame(frame, found, tuple(one.corners for one in found)) for frame, found in detected)
+        return anonymize.hold_covers(first_pass)
+    return anonymize.hold_covers(_second_pass(detector, detected, batch))
+
+
+def _second_pass(detector: Detector, detected: job.DetectedFrames, batch: int) -> Iterator[CoveredFrame]:
     first: deque[tuple[Detection, ...]] = deque()
 
-    def kept() -> Iterator[Frame]:
-        for frame, found in answered:
+    def frames() -> Iterator[Frame]:
+        for frame, found in detected:
             first.append(found)
             yield frame
 
-    larger = replace(detector, imgsz=anonymizer.LARGER * detector.imgsz)
-    for frame, also in job.answered(larger, kept(), anonymizer.DOUBTFUL, batch):
+    larger = replace(detector, imgsz=anonymize.SECOND_PASS_SCALE * detector.imgsz)
+    for frame, more in job.detect(larger, frames(), anonymize.MIN_CONFIDENCE, batch):
         found = first.popleft()
-        yield frame, found, tuple(one.corners for one in (*found, *also))
+        yield CoveredFrame(frame, found, tuple(one.corners for one in (*found, *more)))
 
 
-def _faces(found: Sequence[Detection], confidence: float) -> tuple[Detection, ...]:
-    """Return one answer for each face that counts, to the hundredth of a pixel; one without area is outside."""
-    sure = one_per_face(one for one in found if one.confidence > confidence)
-    rounded = (replace(one, confidence=round(one.confidence, 4), corners=_rounded(one.corners)) for one in sure)
-    return tuple(one for one in rounded if one.corners[0] < one.corners[2] and one.corners[1] < one.corners[3])
+def _rates(options: PredictOptions) -> Callable[[Path], float]:
+    """Return a function from a video's path to the frame rate of the written video.
 
-
-def _rounded(corners: Corners) -> Corners:
-    x_min, y_min, x_max, y_max = (round(side, 2) for side in corners)
-    return x_min, y_min, x_max, y_max
-
-
-def _rates(wish: Wish) -> Any:
-    """Return what tells a written video's frames a second: the source's, or as many as were taken, 1 at least."""
-    if wish.frame_interval is None:
+    It is the source's, or, where frames are skipped, that of the processed frames; at least 1.
+    """
+    if options.frame_interval is None:
         return media.frame_rate
-    sampled = max(1 / wish.frame_interval, 1.0)
+    sampled = max(1 / options.frame_interval, 1.0)
     return lambda path: min(sampled, media.frame_rate(path))
 
 
-class _Tally:
-    """What was found so far, by file."""
+class _Counts:
+    """Frames and faces so far, by file."""
 
     def __init__(self) -> None:
         self.files: dict[Path, Counter[str]] = {}
-        self.named: dict[Path, tuple[str, bool]] = {}
+        self.names: dict[Path, tuple[str, bool]] = {}  # the name, and whether it is a video
 
     def add(self, frame: Frame, faces: Sequence[Detection]) -> None:
-        self.named[frame.source] = (frame.name, frame.time is not None)
+        self.names[frame.source] = (frame.name, frame.time is not None)
         self.files.setdefault(frame.source, Counter()).update(["frames", *(one.name for one in faces)])
 
-    def told(self) -> dict[str, Any]:
-        total = sum(self.files.values(), Counter())
-        videos = sum(is_video for _, is_video in self.named.values())
-        counts = {"images": len(self.files) - videos, "videos": videos, "frames": total["frames"]}
-        return counts | {"faces": sum(total[name] for name in CLASSES)} | {name: total[name] for name in CLASSES}
+    def total(self) -> Counter[str]:
+        return sum(self.files.values(), Counter())
 
-    def rows(self, names: Mapping[Path, str]) -> list[dict[str, Any]]:
-        return [
-            {"file": self.named[path][0], "output": names[path], "frames": count["frames"]}
-            | {name: count[name] for name in CLASSES}
+    def videos(self) -> int:
+        return sum(is_video for _, is_video in self.names.values())
+
+    def by_file(self, names: Mapping[Path, str]) -> tuple[FileCounts, ...]:
+        return tuple(
+            FileCounts(self.names[path][0], names[path], count["frames"], {name: count[name] for name in CLASSES})
             for path, count in self.files.items()
-        ]
+        )

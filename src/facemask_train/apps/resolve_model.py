@@ -1,4 +1,4 @@
-"""Which model answers for a person's images, a checkpoint or an export, and from which confidence it counts."""
+"""Find the model to use (a run's best weights, a checkpoint or an export) and its confidence threshold."""
 
 from __future__ import annotations
 
@@ -12,77 +12,87 @@ from facemask_train.eval.thresholds import DEFAULT, Threshold, chosen
 from facemask_train.model.detector import Detector
 from facemask_train.train import runs
 
-EXPORTED = "export.json"
-"""What `fmask export` leaves beside the files that it made."""
+EXPORT_MARKER = "export.json"
+"""The file that `fmask export` writes beside its models."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The model that answers: what it is called, its file, its digest, and its run where one made it."""
+class ResolvedModel:
+    """A model that was found.
+
+    Attributes:
+        name: its run's name, or one made of the file's name and digest.
+        weights: the checkpoint, or the export's file or folder.
+        digest: sha256 of the weights.
+        run: the run that trained or evaluated these weights, None where there is none.
+    """
 
     name: str
     weights: Path
     digest: str
     run: Model | None
 
-    def imgsz(self, asked: int | None) -> int | None:
-        """The image size that is asked for, else the run's own; None where the file itself has to say."""
+    def imgsz(self, requested: int | None) -> int | None:
+        """Return the input size in pixels: the requested one, or the run's; None where the file itself decides."""
         own = self.run.imgsz() if self.run is not None and self.weights.suffix == ".pt" else None
-        return asked or own
+        return requested or own
 
 
-def find_asked(root: Path, run: str | None, weights: Path | None) -> Asked:
-    """Return the model that is asked for: a run's best weights, any file, or the run that finished last.
+def resolve_model(root: Path, run: str | None, weights: Path | None) -> ResolvedModel:
+    """Return a run's best weights, any weights, or the best weights of the last finished run.
 
-    Unlike `find_model` it takes exports, and leaves no folder behind for weights that no run made.
+    Unlike `find_model` it accepts exports, and makes no run folder for weights without a run.
 
     Raises:
-        UsageError: a run and weights, or a run that no training made.
-        MissingError: there is no such run, or no such file.
+        UsageError: both a run and weights were given, or the run is not a training run.
+        MissingError: there is no such run or file.
     """
     if weights is None:
         found = find_model(root, run, None)
-        return Asked(found.folder.name, found.weights, found.digest, found)
+        return ResolvedModel(found.folder.name, found.weights, found.digest, found)
     if run is not None:
-        raise UsageError("a run and weights were both given: expected one of them", next_step="leave one out")
+        raise UsageError("both a run and weights were given; expected one of them", next_step="leave one out")
     if not weights.exists():
         raise MissingError(
-            f"{weights}: no such file", next_step="check the path; fmask train and fmask export make one"
+            f"{weights}: no such file", next_step="check the path; fmask train and fmask export write weights"
         )
-    digest = _digest(weights)
-    own = f"{weights.resolve().stem}-{digest[:8]}"
-    behind = _run_behind(weights) or _evaluated(runs.run_folder(root, own), weights, digest)
-    return Asked(own if behind is None else behind.folder.name, weights, digest, behind)
+    digest = digest_weights(weights)
+    own_name = f"{weights.resolve().stem}-{digest[:8]}"
+    source = _training_run(weights) or _evaluated_run(runs.run_folder(root, own_name), weights, digest)
+    return ResolvedModel(own_name if source is None else source.folder.name, weights, digest, source)
 
 
-def _run_behind(weights: Path) -> Model | None:
+def _training_run(weights: Path) -> Model | None:
     """Return the run whose best weights these are, or were exported from."""
     for folder in weights.resolve().parents[:4]:
         best = folder / "weights" / "best.pt"
         if (folder / runs.MARKER).is_file() and best.is_file():
             digest = digest_file(best)
-            same = best.samefile(weights) if weights.suffix == ".pt" else _made_of(weights) in (None, digest)
+            same = best.samefile(weights) if weights.suffix == ".pt" else _exported_from(weights) in (None, digest)
             return Model(folder, runs.read_run(folder), best, digest) if same else None
     return None
 
 
-def _made_of(weights: Path) -> str | None:
-    """Return the digest of the checkpoint that an export was made of, where `fmask export` says it beside it."""
+def _exported_from(weights: Path) -> str | None:
+    """Return the digest of the checkpoint that an export was made from, where `export.json` beside it has it.
+
+    The file is not loaded as a record, so that exports of older versions of fmask keep their run.
+    """
     for folder in weights.resolve().parents[:2]:
-        said = read_json(folder / EXPORTED)
-        if said is not None:
-            return str((said.get("inputs") or {}).get("weights"))
+        data = read_json(folder / EXPORT_MARKER)
+        if data is not None:
+            return str((data.get("inputs") or {}).get("weights"))
     return None
 
 
-def _evaluated(folder: Path, weights: Path, digest: str) -> Model | None:
-    """Return what `fmask evaluate --weights` keeps of a checkpoint that no run made."""
+def _evaluated_run(folder: Path, weights: Path, digest: str) -> Model | None:
+    """Return the run folder that `fmask evaluate --weights` made for a checkpoint without a run."""
     known = (folder / runs.MARKER).is_file()
     return Model(folder, runs.read_run(folder), weights, digest) if known else None
 
 
-def _digest(weights: Path) -> str:
-    """Return the digest of a file, or of an OpenVINO model's two."""
+def digest_weights(weights: Path) -> str:
+    """Return the digest of a file, or of an OpenVINO model's two files."""
     if weights.is_file() and weights.suffix != ".xml":
         return digest_file(weights)
     folder, stem = (weights, "*") if weights.is_dir() else (weights.parent, weights.stem)
@@ -90,13 +100,14 @@ def _digest(weights: Path) -> str:
     return digest_data([digest_file(path) for path in parts])
 
 
-def threshold(asked: Asked, detector: Detector, confidence: float | None) -> Threshold:
-    """Return the confidence from which a detection counts.
+def find_threshold(model: ResolvedModel, detector: Detector, confidence: float | None) -> Threshold:
+    """Return the confidence above which a detection counts.
 
-    The user's; else what the run's evaluation chose; else what an export says was chosen for its own image size.
+    That is the user's; else the one that the run's evaluation chose; else the one stored in an export, if it is used at
+    the image size that it was chosen at.
     """
     if confidence is not None:
         return Threshold(confidence, "user")
-    found = Threshold(DEFAULT, "default") if asked.run is None else chosen(asked.run, detector.imgsz)
-    said = detector.backend.operating_point if detector.imgsz == detector.backend.imgsz else None
-    return found if said is None or found.chosen == "val" else Threshold(said, "export")
+    found = Threshold(DEFAULT, "default") if model.run is None else chosen(model.run, detector.imgsz)
+    stored = detector.backend.operating_point if detector.imgsz == detector.backend.imgsz else None
+    return found if stored is None or found.chosen == "val" else Threshold(stored, "export")

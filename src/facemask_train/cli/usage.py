@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
     from facemask_train.apps.demo.server import Site
     from facemask_train.apps.export.export import Export
     from facemask_train.apps.export.space import Space
-    from facemask_train.apps.predict import Predicted
-    from facemask_train.apps.survey.survey import Surveyed
-    from facemask_train.apps.survey.time_bins import Calendar
+    from facemask_train.apps.predict import PredictResult
+    from facemask_train.apps.records.predictions import UnreadableFile
+    from facemask_train.apps.records.survey import SurveyBin
+    from facemask_train.apps.survey.survey import SurveyResult
+    from facemask_train.apps.survey.time_bins import BinningRules
 
 
-_SHOWN = 10  # problems that are told one by one
+_SHOWN = 10  # problems, or notes, that are listed
 
 
 @command
@@ -73,7 +76,7 @@ def predict(
         precision=precision,
         batch=batch,
         out=out,
-        wish=stage.Wish(tuple(save or stage.DEFAULT_SAVE), anonymize, frame_interval),
+        options=stage.PredictOptions(tuple(save or stage.DEFAULT_SAVE), anonymize, frame_interval),
         progress=term.progress,
     )
     term.result(_predict_json(done), *_predict_lines(done))
@@ -123,40 +126,36 @@ def survey(
     The detector's own errors are taken out.
     """
     from facemask_train.apps.survey import survey as stage
-    from facemask_train.apps.survey.detector_errors import Which
-    from facemask_train.core.files import digest_file
+    from facemask_train.apps.survey.detector_errors import ReferenceSet
 
-    calendar = _calendar(by, places, pattern, start, cluster_seconds)
-    table_of = None if places is None else digest_file(places)
-    told = {
-        "by": by,
-        "places": table_of,
-        "pattern": pattern,
-        "start": start,
-        "cluster_seconds": cluster_seconds,
-    }
     done = stage.survey(
         root,
         sources,
         run=run,
         weights=weights,
         imgsz=imgsz,
-        which=Which(data, split, confidence, min_face),
+        reference=ReferenceSet(data, split, confidence, min_face),
         device=device or "",
         out=out,
-        plan=stage.Plan(calendar, told, frame_interval, keep_faces),
+        options=stage.SurveyOptions(
+            _binning_rules(by, places, pattern, start, cluster_seconds),
+            frame_interval,
+            keep_faces,
+        ),
         progress=term.progress,
     )
     term.result(_survey_json(done), *_survey_lines(done))
 
 
-def _calendar(by: str, places: Path | None, pattern: str | None, start: str | None, cluster_seconds: float) -> Calendar:
+def _binning_rules(
+    by: str, places: Path | None, pattern: str | None, start: str | None, cluster_seconds: float
+) -> BinningRules:
     from facemask_train.apps.survey import time_bins
 
-    return time_bins.Calendar(
+    return time_bins.BinningRules(
         time_bins.check_by(by),
         time_bins.read_table(places) if places is not None else (),
-        time_bins.pattern_of(pattern) if pattern is not None else None,
+        time_bins.parse_pattern(pattern) if pattern is not None else None,
         time_bins.read_time(start, "--start")[0] if start is not None else None,
         cluster_seconds,
     )
@@ -252,45 +251,41 @@ def export(
 # ---- from results to JSON (an interface) and to lines ----
 
 
-def _predict_json(done: Predicted) -> dict[str, Any]:
-    said = done.found
-    keys = ("model", "images", "videos", "frames", "faces", "mask", "no_mask", "problems")
-    head = {key: said[key] for key in keys} | {"confidence": said["inputs"]["confidence"]}
-    return head | {
-        "confidence_chosen": said["confidence_chosen"],
-        "path": str(done.folder),
-        "up_to_date": done.up_to_date,
-    }
+def _predict_json(done: PredictResult) -> dict[str, Any]:
+    record = done.record.to_json()
+    del record["files"]
+    head = {"confidence": done.record.inputs.confidence, "path": str(done.folder), "up_to_date": done.up_to_date}
+    return {key: value for key, value in record.items() if key != "inputs"} | head
 
 
-def _predict_lines(done: Predicted) -> list[Any]:
+def _predict_lines(done: PredictResult) -> list[Any]:
     from facemask_train.eval.thresholds import Threshold
 
-    said, made = done.found, done.found["inputs"]
-    point = Threshold(made["confidence"], said["confidence_chosen"])
-    counts = [(said[key], key.replace("_", " ")) for key in ("images", "videos", "frames", "mask", "no_mask")]
-    title = f"{said['model']} ({made['backend']}, {made['imgsz']} px), confidence {made['confidence']:.3f}"
-    shown = table("", tuple(name for _, name in counts), [tuple(f"{count:,}" for count, _ in counts)])
-    hidden = ["a face that the model does not find stays visible: look at each image before you show it"]
+    record, inputs = done.record, done.record.inputs
+    point = Threshold(inputs.confidence, record.confidence_chosen)
+    counts = {"images": record.images, "videos": record.videos, "frames": record.frames, **record.faces_by_class}
+    title = f"{record.model} ({inputs.backend}, {inputs.imgsz} px), confidence {inputs.confidence:.3f}"
+    shown = table("", tuple(name.replace("_", " ") for name in counts), [tuple(f"{n:,}" for n in counts.values())])
+    missed = ["faces that the model does not find are not covered: check each image before you publish it"]
     state = " (up to date)" if done.up_to_date else ""
     return [
         title,
         shown,
         f"confidence: {point.why}",
-        *(hidden if made["anonymize"] else []),
-        *_problems_told(said["problems"], "predictions.json"),
+        *(missed if inputs.anonymize else []),
+        *_problem_lines(record.problems, record.FILE),
         f"written{state}: {done.folder}",
     ]
 
 
-def _problems_told(problems: list[dict[str, str]], file: str) -> list[str]:
-    told = [_plain(f"not read: {one['file']}: {one['why']}") for one in problems[:_SHOWN]]
+def _problem_lines(problems: Sequence[UnreadableFile], file: str) -> list[str]:
+    lines = [_plain(f"not read: {one.file}: {one.reason}") for one in problems[:_SHOWN]]
     more = len(problems) - _SHOWN
-    return [*told, f"not read: {more:,} more, all in {file}"] if more > 0 else told
+    return [*lines, f"not read: {more:,} more, listed in {file}"] if more > 0 else lines
 
 
 def _plain(text: str) -> str:
-    """Return a text without what a file's name may tell a terminal to do."""
+    """Return text without control characters, which file names may contain."""
     return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
@@ -341,60 +336,58 @@ def _space_lines(ready: Space) -> list[str]:
     ]
 
 
-def _survey_json(done: Surveyed) -> dict[str, Any]:
-    said = {key: value for key, value in done.found.items() if key != "inputs"}
-    head = {"confidence": done.found["inputs"]["confidence"], "path": str(done.folder)}
-    return said | head | {"up_to_date": done.up_to_date}
+def _survey_json(done: SurveyResult) -> dict[str, Any]:
+    record = {key: value for key, value in done.record.to_json().items() if key != "inputs"}
+    head = {"confidence": done.record.inputs.confidence, "path": str(done.folder)}
+    return record | head | {"up_to_date": done.up_to_date}
 
 
-def _survey_lines(done: Surveyed) -> list[Any]:
+def _survey_lines(done: SurveyResult) -> list[Any]:
     from facemask_train.report.survey import between, bin_notes, percent, said
 
-    found, unknown = done.found, done.found["unknown"]
-    places = dict.fromkeys(one["place"] for one in found["bins"])
-    tables = [_survey_table(place, [one for one in found["bins"] if one["place"] == place]) for place in places]
-    errors = found["detector"]
+    record, overall, reference = done.record, done.record.overall, done.record.reference
+    places = dict.fromkeys(one.place for one in record.bins)
+    tables = [_survey_table(place, [one for one in record.bins if one.place == place]) for place in places]
     whole = (
-        f"wear a mask: {said(found)}, with the errors of {found['model']} on {errors['ensemble']}, {errors['split']} "
-        f"taken out; {percent(found['uncorrected'])} as counted, of {found['n']:,} faces judged in "
-        f"{found['images']:,} images"
+        f"wear a mask: {said(overall)}, corrected for the errors of {record.model} on {reference.ensemble}, "
+        f"{reference.split}; {percent(overall.uncorrected)} uncorrected, of {overall.n:,} classified faces in "
+        f"{overall.images:,} images"
     )
-    doubt = f"unknown: {unknown['faces']:,} faces; if none or all of them wore one, {between(unknown['bounds'])}"
-    notes = [f"note: {_plain(one)}" for one in found["warnings"]]
-    notes += [f"note: {_plain(text)}" for text in bin_notes(found["bins"])]
+    unknown = f"unknown: {overall.unknown:,} faces; if none or all of them wore one: {between(overall.unknown_bounds)}"
+    notes = [f"note: {_plain(text)}" for text in (*overall.warnings, *bin_notes(record.bins))]
     state = " (up to date)" if done.up_to_date else ""
     return [
         *tables,
         whole,
-        doubt,
-        *_several(notes),
-        *_problems_told(found["problems"], "survey.json"),
+        unknown,
+        *_first(notes),
+        *_problem_lines(record.problems, record.FILE),
         f"report{state}: {done.folder / 'report.html'}",
     ]
 
 
-def _survey_table(place: str, bins: list[dict[str, Any]]) -> Any:
+def _survey_table(place: str, bins: Sequence[SurveyBin]) -> Any:
     from facemask_train.report.survey import between, percent
 
-    def bare(text: str) -> str:
+    def number(text: str) -> str:
         return text.removesuffix(" %")
 
     rows = [
         (
-            one["time"] or "no time",
-            bare(percent(one["rate"])),
-            bare(between(one["interval"])),
-            bare(percent(one["uncorrected"])),
-            f"{one['n']:,}",
-            f"{one['unknown']['faces']:,}",
-            bare(between(one["unknown"]["bounds"])),
+            one.time or "no time",
+            number(percent(one.estimate.rate)),
+            number(between(one.estimate.interval)),
+            number(percent(one.estimate.uncorrected)),
+            f"{one.estimate.n:,}",
+            f"{one.estimate.unknown:,}",
+            number(between(one.estimate.unknown_bounds)),
         )
         for one in bins
     ]
-    columns = ("in %", "rate", "interval", "counted", "faces", "unknown", "none or all masked")
+    columns = ("in %", "rate", "interval", "uncorrected", "faces", "unknown", "if none or all masked")
     return table(place, columns, rows)
 
 
-def _several(notes: list[str]) -> list[str]:
+def _first(notes: list[str]) -> list[str]:
     more = len(notes) - _SHOWN
     return [*notes[:_SHOWN], f"note: {more:,} more, all in the report"] if more > 0 else notes

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facemask_train.apps.records.survey import FEW, PrevalenceEstimate, ReferenceCounts, Survey, SurveyBin
 from facemask_train.core.drawing import GREY, chart_style
 from facemask_train.core.types import CLASSES
 from facemask_train.report import html
@@ -52,14 +53,14 @@ _METHOD = (
 # ---- the chart ----
 
 
-def chart(bins: Sequence[Mapping[str, Any]]) -> str:
+def chart(bins: Sequence[SurveyBin]) -> str:
     """Return rates with their intervals over time, a panel for each place, as an SVG that stands by itself.
 
     Args:
         bins: as a survey's `bins`, one at least.
     """
-    places = list(dict.fromkeys(one["place"] for one in bins))
-    times = sorted({one["time"] for one in bins})
+    places = list(dict.fromkeys(one.place for one in bins))
+    times = sorted({one.time for one in bins})
     wide, high = max(_LEAST, _LEFT + _RIGHT + _STEP * len(times)), _HIGH * len(places)
     panels = [
         f'<g transform="translate(0 {number * _HIGH})">{_panel(place, bins, times, wide)}</g>'
@@ -72,7 +73,7 @@ def chart(bins: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _panel(place: str, bins: Sequence[Mapping[str, Any]], times: Sequence[str], wide: int) -> str:
+def _panel(place: str, bins: Sequence[SurveyBin], times: Sequence[str], wide: int) -> str:
     parts = [f'<text x="{_LEFT}" y="16" fill="{_INK}" font-weight="600">{escape(place or "all places")}</text>']
     for step in range(0, 101, 25):
         y = _y(step / 100)
@@ -80,7 +81,7 @@ def _panel(place: str, bins: Sequence[Mapping[str, Any]], times: Sequence[str], 
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="{_SOFT}">{step} %</text>')
     step_wide = (wide - _LEFT - _RIGHT) / len(times)
     turned = _LETTER * max(map(len, map(_tick_name, times))) > step_wide - _APART
-    own = {one["time"]: one for one in bins if one["place"] == place}
+    own = {one.time: one for one in bins if one.place == place}
     for number, time in enumerate(times):
         x = _LEFT + (number + 0.5) * step_wide
         parts.append(_tick(x, time, turned=turned))
@@ -102,23 +103,23 @@ def _tick_name(time: str) -> str:
     return time.removeprefix("week of ") or "no time"
 
 
-def _mark(x: float, one: Mapping[str, Any]) -> str:
+def _mark(x: float, one: SurveyBin) -> str:
     """Return a bin: its interval, its rate, and, hollow, the share as counted."""
-    told = escape(f"{one['place'] or ''} {one['time']}: {said(one)}; {one['n']:,} judged faces".strip())
+    told = escape(f"{one.place or ''} {one.time}: {said(one.estimate)}; {one.estimate.n:,} judged faces".strip())
     parts = [f"<title>{told}</title>"]
-    if one["interval"]:
-        low, high = (_y(end) for end in one["interval"])
+    if one.estimate.interval:
+        low, high = (_y(end) for end in one.estimate.interval)
         parts.append(
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}" stroke="{_DOT}" stroke-width="3" '
             'stroke-opacity="0.45"/>'
         )
-    if one["uncorrected"] is not None:
-        y = _y(one["uncorrected"])
+    if one.estimate.uncorrected is not None:
+        y = _y(one.estimate.uncorrected)
         parts.append(
             f'<circle cx="{x + _BESIDE:.1f}" cy="{y:.1f}" r="3" fill="none" stroke="{_SOFT}" stroke-width="1.5"/>'
         )
-    if one["rate"] is not None:
-        parts.append(f'<circle cx="{x:.1f}" cy="{_y(one["rate"]):.1f}" r="4.5" fill="{_DOT}"/>')
+    if one.estimate.rate is not None:
+        parts.append(f'<circle cx="{x:.1f}" cy="{_y(one.estimate.rate):.1f}" r="4.5" fill="{_DOT}"/>')
     return f"<g>{''.join(parts)}</g>"
 
 
@@ -126,28 +127,29 @@ def _y(share: float) -> float:
     return _HIGH - _BOTTOM - share * (_HIGH - _BOTTOM - _TOP)
 
 
-def draw(bins: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw(bins: Sequence[SurveyBin], path: Path) -> None:
     """Draw the same chart as a PNG, for where no SVG is taken."""
     from matplotlib.figure import Figure
 
-    places = list(dict.fromkeys(one["place"] for one in bins))
-    times = sorted({one["time"] for one in bins})
+    places = list(dict.fromkeys(one.place for one in bins))
+    times = sorted({one.time for one in bins})
     wide, high = min(max(5.0, 1 + 0.3 * len(times)), 60.0), min(2.7 * len(places), 200.0)
     with chart_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a place's name in letters that the font lacks
         figure = Figure(figsize=(wide, high), dpi=144, layout="constrained")
         panels = figure.subplots(len(places), squeeze=False)[:, 0]
         for axes, place in zip(panels, places, strict=True):
-            _draw_panel(axes, times, {one["time"]: one for one in bins if one["place"] == place})
+            _draw_panel(axes, times, {one.time: one for one in bins if one.place == place})
             axes.set_title(place or "all places", loc="left", parse_math=False)
         figure.legend(*panels[0].get_legend_handles_labels(), ncols=2, fontsize=8, loc="outside lower right")
         figure.savefig(path, metadata={"Software": None})
 
 
-def _draw_panel(axes: Axes, times: Sequence[str], own: Mapping[str, Mapping[str, Any]]) -> None:
+def _draw_panel(axes: Axes, times: Sequence[str], own: Mapping[str, SurveyBin]) -> None:
     for x, time in enumerate(times):
-        if time in own and own[time]["interval"]:
-            axes.vlines(x, *own[time]["interval"], color=_DOT, linewidth=3, alpha=0.45)
+        interval = own[time].estimate.interval if time in own else None
+        if interval:
+            axes.vlines(x, *interval, color=_DOT, linewidth=3, alpha=0.45)
     _dots(axes, times, own, "rate", label="rate, with its 95 % interval", color=_DOT, markersize=6)
     _dots(axes, times, own, "uncorrected", beside=0.14, label="as counted", color=GREY, markersize=4, mfc="none")
     named = range(0, len(times), -(-len(times) // _NAMED))
@@ -160,9 +162,9 @@ def _draw_panel(axes: Axes, times: Sequence[str], own: Mapping[str, Mapping[str,
 
 
 def _dots(
-    axes: Axes, times: Sequence[str], own: Mapping[str, Any], what: str, *, beside: float = 0.0, **look: Any
+    axes: Axes, times: Sequence[str], own: Mapping[str, SurveyBin], what: str, *, beside: float = 0.0, **look: Any
 ) -> None:
-    shown = [(x + beside, own[time][what]) for x, time in enumerate(times) if time in own]
+    shown = [(x + beside, getattr(own[time].estimate, what)) for x, time in enumerate(times) if time in own]
     axes.plot([x for x, y in shown if y is not None], [y for _, y in shown if y is not None], "o", **look)
 
 
@@ -177,58 +179,58 @@ def between(bounds: Sequence[float] | None) -> str:
     return "-" if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f} %"
 
 
-def said(one: Mapping[str, Any]) -> str:
+def said(one: PrevalenceEstimate) -> str:
     """Return a rate with its interval in words."""
-    if one["rate"] is None:
-        return "no rate" if one["interval"] is None else f"no rate, but {between(one['interval'])}"
-    return f"{percent(one['rate'])} ({between(one['interval'])})"
+    if one.rate is None:
+        return "no rate" if one.interval is None else f"no rate, but {between(one.interval)}"
+    return f"{percent(one.rate)} ({between(one.interval)})"
 
 
 # ---- the page ----
 
 
-def page(found: Mapping[str, Any]) -> bytes:
+def page(found: Survey) -> bytes:
     """Return the page: it shows no faces."""
-    errors = found["detector"]
+    errors = found.reference
     return html.page(
         "How many wear masks",
         list(_sections(found)),
         kicker="fmask · survey",
-        lede=f"The share of faces with a mask, with the errors of {found['model']} taken out as they were measured on "
-        f"{errors['ensemble']}, {errors['split']}.",
+        lede=f"The share of faces with a mask, with the errors of {found.model} taken out as they were measured on "
+        f"{errors.ensemble}, {errors.split}.",
         opening=_opening(found),
         footer="Made by fmask survey. All numbers are in survey.json and survey.csv beside this page, the chart is "
         "rates.svg and rates.png. The page holds no image of anybody.",
     )
 
 
-def _opening(found: Mapping[str, Any]) -> list[Markup]:
-    unknown = found["unknown"]
+def _opening(found: Survey) -> list[Markup]:
+    overall = found.overall
     figures = [
-        html.KeyFigure(percent(found["rate"]), "wear a mask", f"95 % interval {between(found['interval'])}"),
-        html.KeyFigure(percent(found["uncorrected"]), "as counted", "called masked, of the faces judged"),
-        html.KeyFigure(f"{found['n']:,}", "faces judged", f"in {found['images']:,} images"),
+        html.KeyFigure(percent(found.overall.rate), "wear a mask", f"95 % interval {between(found.overall.interval)}"),
+        html.KeyFigure(percent(found.overall.uncorrected), "as counted", "called masked, of the faces judged"),
+        html.KeyFigure(f"{found.overall.n:,}", "faces judged", f"in {found.overall.images:,} images"),
         html.KeyFigure(
-            f"{unknown['faces']:,}", "unknown faces", f"none or all of them masked: {between(unknown['bounds'])}"
+            f"{overall.unknown:,}", "unknown faces", f"none or all of them masked: {between(overall.unknown_bounds)}"
         ),
     ]
-    return [html.key_figures(figures), *([html.notes(found["warnings"])] if found["warnings"] else [])]
+    return [html.key_figures(figures), *([html.notes(found.overall.warnings)] if found.overall.warnings else [])]
 
 
-def _sections(found: Mapping[str, Any]) -> Iterator[html.Section]:
-    if found["bins"]:
-        yield _over_time(found["bins"])
+def _sections(found: Survey) -> Iterator[html.Section]:
+    if found.bins:
+        yield _over_time(found.bins)
     yield _method(found)
-    yield _errors(found["detector"])
-    if found["problems"]:
-        rows = [(one["file"], one["why"]) for one in found["problems"]]
-        yield html.Section("Not read", (html.table(("file", "why"), rows),))
+    yield _errors(found.reference)
+    if found.problems:
+        rows = [(one.file, one.reason) for one in found.problems]
+        yield html.Section("Not read", (html.table(("file", "reason"), rows),))
 
 
-def _over_time(bins: Sequence[Mapping[str, Any]]) -> html.Section:
-    places: dict[str, list[Mapping[str, Any]]] = {}
+def _over_time(bins: Sequence[SurveyBin]) -> html.Section:
+    places: dict[str, list[SurveyBin]] = {}
     for one in bins:
-        places.setdefault(one["place"], []).append(one)
+        places.setdefault(one.place, []).append(one)
     tables = [_table(own, place) for place, own in places.items()]
     notes = bin_notes(bins)
     return html.Section(
@@ -238,7 +240,7 @@ def _over_time(bins: Sequence[Mapping[str, Any]]) -> html.Section:
     )
 
 
-def _charts(places: Sequence[Sequence[Mapping[str, Any]]]) -> Markup:
+def _charts(places: Sequence[Sequence[SurveyBin]]) -> Markup:
     """Return a chart for each place, beside each other where there is room."""
     from markupsafe import Markup
 
@@ -246,55 +248,50 @@ def _charts(places: Sequence[Sequence[Mapping[str, Any]]]) -> Markup:
     return Markup('<div class="scroll">{}</div>').format(Markup(" ").join(drawn))
 
 
-def _table(bins: Sequence[Mapping[str, Any]], place: str) -> Markup:
+def _table(bins: Sequence[SurveyBin], place: str) -> Markup:
     columns = ("", "rate", "95 % interval", "as counted", "faces judged", "unknown", "none or all masked", "images")
     rows = [
         (
-            one["time"] or "no time",
-            percent(one["rate"]),
-            between(one["interval"]),
-            percent(one["uncorrected"]),
-            f"{one['n']:,}",
-            f"{one['unknown']['faces']:,}",
-            between(one["unknown"]["bounds"]),
-            f"{one['images']:,}",
+            one.time or "no time",
+            percent(one.estimate.rate),
+            between(one.estimate.interval),
+            percent(one.estimate.uncorrected),
+            f"{one.estimate.n:,}",
+            f"{one.estimate.unknown:,}",
+            between(one.estimate.unknown_bounds),
+            f"{one.estimate.images:,}",
         )
         for one in bins
     ]
     return html.table(columns, rows, place)
 
 
-def name_of(one: Mapping[str, Any]) -> str:
-    """Return a bin's name."""
-    return ", ".join(part for part in (one["place"], one["time"]) if part) or "no place, no time"
-
-
-def bin_notes(bins: Sequence[Mapping[str, Any]]) -> list[str]:
+def bin_notes(bins: Sequence[SurveyBin]) -> list[str]:
     """Return what has to be known of single bins; that there is little in them is one note where it is so of many."""
-    told = [(one, warning) for one in bins for warning in one["warnings"]]
-    few = sum(warning.startswith("few: ") for _, warning in told)
-    notes = [f"{name_of(one)}: {text}" for one, text in told if few <= _TOLD or not text.startswith("few: ")]
+    told = [(one, warning) for one in bins for warning in one.estimate.warnings]
+    few = sum(warning.startswith(FEW) for _, warning in told)
+    notes = [f"{one.name}: {text}" for one, text in told if few <= _TOLD or not text.startswith(FEW)]
     if few > _TOLD:
         notes.insert(0, f"{few:,} of {len(bins):,} bins hold few faces or images: see how wide their intervals are")
     return notes
 
 
-def _method(found: Mapping[str, Any]) -> html.Section:
-    method = [html.paragraph(text.format(least=found["inputs"]["min_face"])) for text in _METHOD]
-    moment = f"{found['inputs']['cluster_seconds']:g}"
+def _method(found: Survey) -> html.Section:
+    method = [html.paragraph(text.format(least=found.inputs.min_face)) for text in _METHOD]
+    moment = f"{found.inputs.cluster_seconds:g}"
     method.append(
         html.paragraph(
-            f"n counts sightings in {found['images']:,} images, not people. What was taken within {moment} seconds "
-            f"of one place or video counts as one moment: here {found['clusters']:,} of them."
+            f"n counts sightings in {found.overall.images:,} images, not people. Images taken within {moment} seconds "
+            f"of one place or video count as one moment: here {found.overall.clusters:,} of them."
         )
     )
     rests = [html.heading("What it rests on"), *(html.paragraph(text) for text in _RESTS)]
     return html.Section("How it was found", (*method, *rests))
 
 
-def _errors(errors: Mapping[str, Any]) -> html.Section:
-    rows = [(f"{name}, labelled", *(f"{count:,}" for count in errors[name])) for name in CLASSES]
-    rows.append(("no face", *(f"{count:,}" for count in errors["false"]), ""))
+def _errors(errors: ReferenceCounts) -> html.Section:
+    rows = [(f"{name}, labelled", *(f"{count:,}" for count in errors.faces[name])) for name in CLASSES]
+    rows.append(("no face", *(f"{count:,}" for count in errors.false_boxes), ""))
     columns = ("test set", *(f"called {name}" for name in CLASSES), "unknown", "missed")
-    about = f"{errors['ensemble']}, {errors['split']}: {errors['images']:,} images."
+    about = f"{errors.ensemble}, {errors.split}: {errors.images:,} images."
     return html.Section("How the detector errs", (html.table(columns, rows),), about)

@@ -20,7 +20,7 @@ from facemask_train.apps.demo import page as demo_page
 from facemask_train.apps.demo import uploads
 from facemask_train.apps.demo.answers import Served
 from facemask_train.apps.model_facts import known, statement
-from facemask_train.apps.resolve_model import find_asked, threshold
+from facemask_train.apps.resolve_model import find_threshold, resolve_model
 from facemask_train.core.errors import MissingError, UsageError
 from facemask_train.eval.thresholds import Threshold
 from facemask_train.model.detector import load_detector
@@ -75,10 +75,10 @@ def serve(
         DataError: the checkpoint cannot be used.
     """
     port = free_port(host, port)
-    asked = find_asked(root, run, weights)
+    asked = resolve_model(root, run, weights)
     _need_gradio()
     detector = load_detector(asked.weights, imgsz=asked.imgsz(imgsz), device=device)
-    start = threshold(asked, detector, confidence)
+    start = find_threshold(asked, detector, confidence)
     served = Served(detector, statement(asked.run, known(asked.run), name=asked.name), start)
     site = Site(
         f"http://{_in_url(host)}:{port}/", host, port, asked.name, asked.weights, start, detector.imgsz,

@@ -149,4 +149,4 @@ def _distance(path: Path, limits: Limits) -> float:
 
 
 def _refusal(what: str, found: media.Problem) -> DataError:
-    return DataError(f"This {what} was not taken: {found.why}.")
+    return DataError(f"This {what} was not taken: {found.reason}.")

@@ -11,7 +11,7 @@ from typing import Any
 
 from facemask_train.apps.export import parity
 from facemask_train.apps.export.parity import Answers, Parity
-from facemask_train.apps.resolve_model import EXPORTED as MARKER
+from facemask_train.apps.resolve_model import EXPORT_MARKER as MARKER
 from facemask_train.core.config import read_sources
 from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.core.files import digest_file, locked, read_json, recover, replacing, write_json

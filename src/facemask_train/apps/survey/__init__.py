@@ -1,1 +1,1 @@
-"""Surveys: how many faces wear a mask, by place and time, corrected for the detector's errors."""
+"""Surveys: the share of faces with a mask by place and time, corrected for the detector's errors."""

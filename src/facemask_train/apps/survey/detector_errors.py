@@ -1,4 +1,4 @@
-"""How a detector erred on its test set, from the evaluation that a run keeps, by the rule that a survey judges by."""
+"""Measure a detector's errors on its reference set, from an evaluation of its run, with the survey's face rules."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facemask_train.apps.resolve_model import Asked
-from facemask_train.apps.survey.face_rules import MIN_FACE, Rule, measure
-from facemask_train.apps.survey.prevalence import Measured, check
+from facemask_train.apps.records.predictions import ThresholdSource
+from facemask_train.apps.records.survey import ReferenceCounts, ReferenceDigest
+from facemask_train.apps.resolve_model import ResolvedModel
+from facemask_train.apps.survey.face_rules import MIN_FACE, FaceRules, classify_reference
+from facemask_train.apps.survey.samples import MISSED, UNKNOWN, ReferenceFaces, check_reference
 from facemask_train.core.errors import DataError, MissingError, UsageError
 from facemask_train.core.files import digest_file, read_json
 from facemask_train.core.types import CLASSES
@@ -21,13 +23,14 @@ from facemask_train.train import runs
 
 
 @dataclass(frozen=True, slots=True)
-class Which:
-    """On what a detector's errors were measured, and how faces are judged.
+class ReferenceSet:
+    """Where a detector's errors are measured, and when a face is classified.
 
     Attributes:
         data: an ensemble's name; the run's own, or the one evaluated last, where it is None.
-        confidence: the operating point; what the evaluation chose where it is None.
-        min_face: of a face that is judged, in pixels as the detector sees it.
+        split: `test` or `val`.
+        confidence: the threshold; the one that the evaluation chose where it is None.
+        min_face: the smallest face that is classified, in pixels at the detector's input size.
     """
 
     data: str | None = None
@@ -37,103 +40,110 @@ class Which:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Tested:
-    """A detector on its test set.
+class DetectorErrors:
+    """How a detector classified the faces of its reference set.
 
-    `rule` says how faces were judged, `chosen` who chose its confidence, `measured` what became of the faces, and
-    `brightness` the mean luma (0 to 255) of each image. `digest` is of the detections that all this rests on.
+    Attributes:
+        digest: of the detections that the errors were measured on.
+        rules: when a face was classified.
+        confidence_chosen: who chose the threshold.
+        faces: the outcome of each face.
+        brightness: the mean luma (0 to 255) of each image.
     """
 
     ensemble: str
     split: str
     digest: str
-    rule: Rule
-    chosen: str
-    measured: Measured
+    rules: FaceRules
+    confidence_chosen: ThresholdSource
+    faces: ReferenceFaces
     brightness: Sequence[float]
 
-    def told(self) -> dict[str, Any]:
-        """Return what became of the test set's faces, as JSON holds it."""
+    @property
+    def source(self) -> ReferenceDigest:
+        return ReferenceDigest(self.ensemble, self.split, self.digest)
+
+    def counts(self) -> ReferenceCounts:
+        """Return the number of faces with each outcome."""
         import numpy as np
 
-        measured = self.measured
-        answers = {
-            name: np.bincount(measured.answer[measured.name == index], minlength=4).tolist()
+        faces = self.faces
+        by_class = {
+            name: tuple(np.bincount(faces.outcome[faces.label == index], minlength=MISSED + 1).tolist())
             for index, name in enumerate(CLASSES)
         }
-        return {
-            "ensemble": self.ensemble,
-            "split": self.split,
-            "images": measured.images,
-            "answers": [*CLASSES, "unknown", "missed"],
-            **answers,
-            "false": np.bincount(measured.false.answer, minlength=3).tolist(),
-        }
+        false_boxes = tuple(np.bincount(faces.false_boxes.outcome, minlength=UNKNOWN + 1).tolist())
+        outcomes = (*CLASSES, "unknown", "missed")
+        return ReferenceCounts(self.ensemble, self.split, faces.images, outcomes, by_class, false_boxes)
 
 
-def find_tested(root: Path, asked: Asked, detector: Detector, which: Which) -> Tested:
-    """Return how the detector erred on the test set.
+def find_detector_errors(
+    root: Path, model: ResolvedModel, detector: Detector, reference: ReferenceSet
+) -> DetectorErrors:
+    """Return a detector's errors on its reference set.
 
     Raises:
-        MissingError: no evaluation of these weights at this image size is there.
-        UsageError: the split is not one to measure on, or the model leaves out what would be unknown.
-        DataError: the test set does not tell how it errs.
+        MissingError: there is no evaluation of these weights at this image size.
+        UsageError: the split is not one to measure errors on, or the model does not report low-confidence boxes.
+        DataError: the errors cannot be estimated from the reference set.
     """
-    if which.split not in ("test", "val"):
+    if reference.split not in ("test", "val"):
         raise UsageError(
-            f"--split {which.split}: how a detector errs is told by images that it was not trained on: test or val",
+            f"--split {reference.split}: expected test or val, because errors can only be measured on images that the "
+            "model was not trained on",
             next_step="--split test",
         )
-    folder, said = _evaluation(root, asked, detector.imgsz, which)
-    point = said["operating_point"]
-    chosen = "user" if which.confidence is not None else str(point["chosen"])
-    rule = Rule(which.confidence or float(point["threshold"]), detector.imgsz, which.min_face)
-    if detector.backend.min_confidence > rule.faint:
+    folder, metrics = _evaluation(root, model, detector.imgsz, reference)
+    point = metrics["operating_point"]
+    chosen: ThresholdSource = "user" if reference.confidence is not None else point["chosen"]
+    rules = FaceRules(reference.confidence or float(point["threshold"]), detector.imgsz, reference.min_face)
+    if detector.backend.min_confidence > rules.min_confidence:
         raise UsageError(
-            f"this export drops detections below confidence {detector.backend.min_confidence:g}, and unsure faces "
-            f"from {rule.faint:g} on count as unknown",
-            next_step="give the run's .pt, or an export with suppression outside: fmask export --nms outside",
+            f"this export drops detections below confidence {detector.backend.min_confidence:g}, but those from "
+            f"{rules.min_confidence:g} count as unknown faces",
+            next_step="use the run's .pt, or an export without built-in suppression: fmask export --nms outside",
         )
-    measured = measure(detections_table.read_images(folder), rule)
+    faces = classify_reference(detections_table.read_images(folder), rules)
     try:
-        check(measured)
+        check_reference(faces)
     except DataError as error:
-        step = "evaluate on a test set that has both (--data), or judge more of it (--confidence, --min-face)"
+        step = "use an evaluation with faces of both classes (--data), or lower --confidence or --min-face"
         raise DataError(f"{folder}: {error}", next_step=step) from error
     digest = digest_file(folder / detections_table.DETECTIONS)
-    return Tested(said["ensemble"], which.split, digest, rule, chosen, measured, _brightness(folder))
+    return DetectorErrors(metrics["ensemble"], reference.split, digest, rules, chosen, faces, _brightness(folder))
 
 
-def _evaluation(root: Path, asked: Asked, imgsz: int, which: Which) -> tuple[Path, dict[str, Any]]:
-    """Return the evaluation of these weights at this size on the ensemble asked for, the run's own, or the last."""
-    behind = asked.run
-    home = behind.folder if behind is not None else runs.run_folder(root, asked.name)
-    digest = behind.digest if behind is not None else asked.digest
-    own = (behind.run.get("ensemble") or {}).get("name") if behind is not None else None
+def _evaluation(root: Path, model: ResolvedModel, imgsz: int, reference: ReferenceSet) -> tuple[Path, dict[str, Any]]:
+    """Return an evaluation of these weights at this size: on the requested ensemble, the run's own, or the last one."""
+    run = model.run
+    home = run.folder if run is not None else runs.run_folder(root, model.name)
+    digest = run.digest if run is not None else model.digest
+    own = (run.run.get("ensemble") or {}).get("name") if run is not None else None
     found = []
-    for path in sorted((home / "evaluation").glob(f"*-{which.split}/metrics.json")):
-        said = read_json(path) or {}
-        inputs = said.get("inputs") or {}
+    for path in sorted((home / "evaluation").glob(f"*-{reference.split}/metrics.json")):
+        metrics = read_json(path) or {}
+        inputs = metrics.get("inputs") or {}
         same = (inputs.get("weights"), inputs.get("imgsz")) == (digest, imgsz)
-        if same and which.data in (None, said["ensemble"]) and (path.parent / detections_table.IMAGES).is_file():
-            found.append(((said["ensemble"] == own, path.stat().st_mtime_ns), path.parent, said))
+        complete = (path.parent / detections_table.IMAGES).is_file()
+        if same and reference.data in (None, metrics["ensemble"]) and complete:
+            found.append(((metrics["ensemble"] == own, path.stat().st_mtime_ns), path.parent, metrics))
     if not found:
-        raise _not_evaluated(home, asked, imgsz, which)
-    _, folder, said = max(found, key=lambda one: one[0])
-    return folder, said
+        raise _not_evaluated(home, model, imgsz, reference)
+    _, folder, metrics = max(found, key=lambda one: one[0])
+    return folder, metrics
 
 
-def _not_evaluated(home: Path, asked: Asked, imgsz: int, which: Which) -> MissingError:
-    trained = asked.run is not None and asked.run.run["kind"] == "training"
-    command = ["fmask evaluate", home.name if trained else f"--weights {shlex.quote(str(asked.weights))}"]
-    command += [f"--imgsz {imgsz}"] + ([f"--data {which.data}"] if which.data else [])
-    command += [f"--split {which.split}"] if which.split != "test" else []
+def _not_evaluated(home: Path, model: ResolvedModel, imgsz: int, reference: ReferenceSet) -> MissingError:
+    trained = model.run is not None and model.run.run["kind"] == "training"
+    command = ["fmask evaluate", home.name if trained else f"--weights {shlex.quote(str(model.weights))}"]
+    command += [f"--imgsz {imgsz}"] + ([f"--data {reference.data}"] if reference.data else [])
+    command += [f"--split {reference.split}"] if reference.split != "test" else []
     step = " ".join(command)
-    if asked.run is None and is_export(asked.weights):
-        step = "give an export where it was made, in the folder of its run, and evaluate that run at this size"
+    if model.run is None and is_export(model.weights):
+        step = "leave the export in its run's folder, and evaluate that run at this image size"
     return MissingError(
-        f"{home / 'evaluation'}: a rate needs to know how these weights err, at {imgsz} px, on the {which.split} split "
-        f"of {which.data or 'an ensemble'}; found no such evaluation",
+        f"{home / 'evaluation'}: a survey needs an evaluation of these weights at {imgsz} px on the {reference.split} "
+        f"split of {reference.data or 'an ensemble'}, which tells the detector's errors; found none",
         next_step=step,
     )
 

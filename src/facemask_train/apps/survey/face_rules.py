@@ -1,4 +1,4 @@
-"""Which faces are judged and which are unknown: one rule, for the material and for the detector's own test set."""
+"""Which faces are classified and which are unknown: one rule for the survey's images and for the reference set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from facemask_train.apps.survey.prevalence import MISSED, UNKNOWN, Boxes, Measured
+from facemask_train.apps.survey.samples import MISSED, UNKNOWN, DetectedBoxes, ReferenceFaces
 from facemask_train.core.boxes import iou
 from facemask_train.core.types import CLASSES, Corners, Detection, ImageResult
 from facemask_train.eval.measures.matching import pairs
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIN_FACE = 8.0
-"""Pixels of a face's side, as the detector sees it, from which it is judged: the finest grid of a YOLO detector."""
+"""Pixels, at the detector's input size: the finest grid cell of a YOLO detector."""
 
-FAINT = 0.5
-"""The part of the operating point from which a box is a face that cannot be judged; below it is nothing."""
+UNKNOWN_FROM = 0.5
+"""The share of the confidence threshold above which a box is an unknown face; below it, a box is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """When a face is judged.
+class FaceRules:
+    """When a face is classified.
 
     Attributes:
-        confidence: the operating point; an answer has to be above it.
-        imgsz: the size in pixels that the longer side of an image is brought to.
-        min_face: of a face, in pixels of the image at that size.
+        confidence: the threshold; the detection's confidence has to be above it.
+        imgsz: the detector's input size in pixels: the longer side of an image is resized to it.
+        min_face: the smallest side of a face, in pixels at that size.
     """
 
     confidence: float
@@ -38,77 +38,88 @@ class Rule:
     min_face: float = MIN_FACE
 
     @property
-    def faint(self) -> float:
-        return FAINT * self.confidence
+    def min_confidence(self) -> float:
+        """The confidence above which a box is a face, if an unknown one."""
+        return UNKNOWN_FROM * self.confidence
 
     def side(self, corners: Corners, width: int, height: int) -> float:
-        """Return a face's side (the root of its area) in pixels as the detector sees it."""
+        """Return a face's side (the square root of its area), in pixels at the detector's input size.
+
+        Args:
+            width, height: of the image, in pixels.
+        """
         area = max(0.0, corners[2] - corners[0]) * max(0.0, corners[3] - corners[1])
         return float(area**0.5) * self.imgsz / max(width, height)
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """One face: its surest detection, what is said of it (MASK, BARE or UNKNOWN), and its side as the detector sees."""
+class ClassifiedFace:
+    """One face: its most confident detection, its outcome (MASK, NO_MASK or UNKNOWN), and its side (see above)."""
 
     detection: Detection
-    answer: int
+    outcome: int
     side: float
 
 
-def judge(found: Iterable[Detection], rule: Rule, width: int, height: int) -> list[Judged]:
-    """Return the faces of one image, the surest first.
+def classify_faces(detections: Iterable[Detection], rules: FaceRules, width: int, height: int) -> list[ClassifiedFace]:
+    """Return the faces of one image, the most confident first.
 
-    A face is unknown if it is smaller than the rule's least side, if its surest answer is not above the operating
-    point, or if an answer of the other class is above it too.
+    A face is unknown if it is smaller than `min_face`, if its detection is not above the threshold, or if a detection
+    of another class on the same face is above it too.
     """
-    seen = [one for one in found if one.confidence > rule.faint and rule.side(one.corners, width, height) > 0]
-    judged = []
-    for one in one_per_face(seen):
-        side = rule.side(one.corners, width, height)
-        sure = side >= rule.min_face and one.confidence > rule.confidence and not _contested(one, seen, rule)
-        judged.append(Judged(one, CLASSES.index(one.name) if sure else UNKNOWN, side))
-    return judged
+    candidates = [
+        one
+        for one in detections
+        if one.confidence > rules.min_confidence and rules.side(one.corners, width, height) > 0
+    ]
+    faces = []
+    for one in one_per_face(candidates):
+        side = rules.side(one.corners, width, height)
+        clear = side >= rules.min_face and one.confidence > rules.confidence and not _contested(one, candidates, rules)
+        faces.append(ClassifiedFace(one, CLASSES.index(one.name) if clear else UNKNOWN, side))
+    return faces
 
 
-def _contested(one: Detection, seen: Sequence[Detection], rule: Rule) -> bool:
+def _contested(one: Detection, candidates: Sequence[Detection], rules: FaceRules) -> bool:
     return any(
-        other.name != one.name and other.confidence > rule.confidence and iou(one.corners, other.corners) >= SAME_FACE
-        for other in seen
+        other.name != one.name and other.confidence > rules.confidence and iou(one.corners, other.corners) >= SAME_FACE
+        for other in candidates
     )
 
 
-def measure(images: Sequence[ImageResult], rule: Rule) -> Measured:
-    """Return what a test set says of a detector that is asked by this rule."""
+def classify_reference(images: Sequence[ImageResult], rules: FaceRules) -> ReferenceFaces:
+    """Return the outcome of each labeled face of a reference set, and the boxes without a face."""
     faces: list[tuple[int, int, int, float]] = []
-    false: list[tuple[int, int, float]] = []
+    false_boxes: list[tuple[int, int, float]] = []
     for number, image in enumerate(images):
-        judged = {id(one.detection): one for one in judge(image.detections, rule, image.width, image.height)}
-        alone = replace(image, detections=tuple(one.detection for one in judged.values()))
-        for pair in pairs(alone, rule.faint):
-            answer = judged[id(pair.detection)] if pair.detection is not None else None
+        found = {id(one.detection): one for one in classify_faces(image.detections, rules, image.width, image.height)}
+        deduplicated = replace(image, detections=tuple(one.detection for one in found.values()))
+        for pair in pairs(deduplicated, rules.min_confidence):
+            face = found[id(pair.detection)] if pair.detection is not None else None
             if pair.label is not None:
-                side = rule.side(pair.label.box.corners, image.width, image.height)
-                faces.append((number, pair.label.class_id, answer.answer if answer else MISSED, side))
-            elif answer is not None:
-                false.append((number, answer.answer, answer.side))
-    cluster, name, answers, sides = _columns(faces, 4)
-    return Measured(len(images), _ids(cluster), _ids(name), _ids(answers), sides, boxes(false))
+                side = rules.side(pair.label.box.corners, image.width, image.height)
+                faces.append((number, pair.label.class_id, face.outcome if face else MISSED, side))
+            elif face is not None:
+                false_boxes.append((number, face.outcome, face.side))
+    cluster, label, outcome, sides = _columns(faces, 4)
+    return ReferenceFaces(
+        len(images), _integers(cluster), _integers(label), _integers(outcome), sides, detected_boxes(false_boxes)
+    )
 
 
-def boxes(rows: Sequence[tuple[int, int, float]]) -> Boxes:
-    """Return rows (cluster, answer, side) as arrays."""
-    cluster, answer, side = _columns(rows, 3)
-    return Boxes(_ids(cluster), _ids(answer), side)
+def detected_boxes(rows: Sequence[tuple[int, int, float]]) -> DetectedBoxes:
+    """Return rows (cluster, outcome, side) as arrays."""
+    cluster, outcome, side = _columns(rows, 3)
+    return DetectedBoxes(_integers(cluster), _integers(outcome), side)
 
 
-def _columns(rows: Sequence[Sequence[float]], many: int) -> NDArray[np.float64]:
+def _columns(rows: Sequence[Sequence[float]], count: int) -> NDArray[np.float64]:
     import numpy as np
 
-    return np.array(rows, np.float64).reshape(-1, many).T
+    return np.array(rows, np.float64).reshape(-1, count).T
 
 
-def _ids(column: NDArray[np.float64]) -> NDArray[np.int64]:
+def _integers(column: NDArray[np.float64]) -> NDArray[np.int64]:
     import numpy as np
 
     return column.astype(np.int64)

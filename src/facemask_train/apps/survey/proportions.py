@@ -1,9 +1,9 @@
-"""Shares and counts, each with what is not known of it: how many independent faces or images it rests on.
+"""Proportions and mean counts from clustered data, with confidence distributions.
 
-Faces of one image come together, and go wrong together. A share is held to rest on as many independent faces as would
-vary as much from image to image as it does (Rao and Scott 1992; Korn and Graubard 1998), fewer where images are
-few (Student's t). What is not known is told by a lower and an upper confidence distribution: Clopper and Pearson's beta
-for shares, Garwood's gamma for counts.
+Faces in the same image are correlated. A proportion is given an effective sample size, at which independent faces would
+vary as much as it varies between images (Rao and Scott 1992; Korn and Graubard 1998), reduced with Student's t where
+images are few. Its uncertainty is a lower and an upper confidence distribution: the beta distributions of Clopper and
+Pearson for proportions, the gamma distributions of Garwood for counts.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from facemask_train.core.types import Array
 
-LEAST_CORRELATION = 0.05
-"""Faces of one image are taken to be at least this alike, also where they do not seem so."""
+MIN_CORRELATION = 0.05
+"""The smallest intracluster correlation that is assumed, also where the data show less."""
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """A share that rests on `n` independent faces."""
+class Proportion:
+    """A proportion (0 to 1) with its effective sample size."""
 
     value: float
     n: float
@@ -43,6 +43,7 @@ class Share:
         return rng.beta(a, b, draws)
 
     def bounds(self) -> Interval:
+        """Return the 95 % confidence interval."""
         from scipy.stats import beta
 
         tail = (1 - LEVEL) / 2
@@ -53,32 +54,36 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """A mean count an image that rests on `images` independent ones."""
+class MeanCount:
+    """A mean count per image, with the effective number of images."""
 
     value: float
     images: float
 
     def draw(self, rng: np.random.Generator, draws: int, *, upper: bool) -> Array:
+        """Draw from the upper or the lower confidence distribution."""
         import numpy as np
 
         shape = self.value * self.images + upper
         return np.zeros(draws) if shape < 1e-9 else rng.gamma(shape, 1 / max(self.images, 1e-9), draws)
 
 
-def share_of(
+def clustered_proportion(
     hit: Array,
     cluster: Array,
     weight: Array | None = None,
     *,
-    alike: float = LEAST_CORRELATION,
-    well_known: bool = False,
-) -> Share:
-    """Return the weighted share of hits, with as many independent faces as vary as much between clusters.
+    min_correlation: float = MIN_CORRELATION,
+    correlation_known: bool = False,
+) -> Proportion:
+    """Return the weighted proportion of hits, with the effective sample size that its clusters leave.
 
     Args:
-        alike: how alike faces of one cluster are at least.
-        well_known: that is measured on many clusters: these need not be many.
+        hit: (n,) bool.
+        cluster: (n,) integers; equal ones belong together.
+        weight: (n,), 1 where it is None.
+        min_correlation: the smallest intracluster correlation that is assumed.
+        correlation_known: it was estimated from many clusters, so that few clusters here need no correction.
     """
     import numpy as np
 
@@ -86,36 +91,28 @@ def share_of(
     total = float(weight.sum())
     value = float((weight * hit).sum()) / total
     _, cluster = np.unique(cluster, return_inverse=True)
-    each, joint = float((weight**2).sum()), float((np.bincount(cluster, weight) ** 2).sum())
-    n = total**2 / ((1 - alike) * each + alike * joint)
+    squares, cluster_squares = float((weight**2).sum()), float((np.bincount(cluster, weight) ** 2).sum())
+    n = total**2 / ((1 - min_correlation) * squares + min_correlation * cluster_squares)
     clusters = int(cluster.max()) + 1
     if clusters > 1:
-        off = np.bincount(cluster, weight * (hit - value))
-        variance = float((off**2).sum()) * clusters / (clusters - 1) / total**2
+        residuals = np.bincount(cluster, weight * (hit - value))
+        variance = float((residuals**2).sum()) * clusters / (clusters - 1) / total**2
         n = min(n, value * (1 - value) / variance) if variance > 1e-12 else n
-    return Share(value, n if well_known else n * _fewer(clusters))
+    return Proportion(value, n if correlation_known else n * _small_sample_factor(clusters))
 
 
-def count_of(counts: Array) -> Count:
-    """Return the mean of counts over images; one that varies more than chance rests on fewer of them."""
+def mean_count(counts: Array) -> MeanCount:
+    """Return the mean of counts (n,) over images; overdispersed counts have fewer effective images."""
     mean, images = float(counts.mean()), len(counts)
-    excess = float(counts.var()) * images / max(images - 1, 1) / mean if mean else 1.0
-    return Count(mean, images / max(1.0, excess) * _fewer(images))
+    dispersion = float(counts.var()) * images / max(images - 1, 1) / mean if mean else 1.0
+    return MeanCount(mean, images / max(1.0, dispersion) * _small_sample_factor(images))
 
 
-def _fewer(clusters: int) -> float:
-    """Return what part of the faces counts, where their spread is known from so few clusters."""
+def _small_sample_factor(clusters: int) -> float:
+    """Return the factor for the sample size where the variance is estimated from few clusters: (z / t) squared."""
     from scipy.stats import norm, t
 
     if clusters < 2:
         return 0.0
     tail = (1 + LEVEL) / 2
     return float(norm.ppf(tail) / t.ppf(tail, clusters - 1)) ** 2
-
-
-def outside(known: Array, seen: Array) -> tuple[float, float, tuple[float, float]]:
-    """Return which shares of values are under and over the middle 95 % of the known ones, and where that ends."""
-    import numpy as np
-
-    low, high = np.quantile(known, [0.025, 0.975]).tolist()
-    return float((seen < low).mean()), float((seen > high).mean()), (low, high)
