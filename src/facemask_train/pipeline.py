@@ -22,7 +22,7 @@ SAMPLE = "sample"
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class PipelineResult:
     """What the four stages gave."""
 
     fetched: list[Fetched]
@@ -31,7 +31,7 @@ class Walk:
     evaluated: Evaluation
 
 
-def walk(
+def run_pipeline(
     root: Path,
     version: str,
     settings: TrainSettings,
@@ -42,7 +42,7 @@ def walk(
     pool: WorkerPool = WorkerPool(),  # noqa: B008 - frozen
     command: str = "",
     progress: Progress = no_progress,
-) -> Walk:
+) -> PipelineResult:
     """Go from a recipe's sources to a scored model.
 
     A finished run with these settings on this ensemble is taken as it is; one that was cut is gone on with.
@@ -60,7 +60,7 @@ def walk(
     built = build(root, version, class_maps=class_maps, pool=pool, progress=progress)
     trained = _trained(root, built, settings, tracker, command, progress)
     evaluated = evaluate(root, run=trained.run, tracker=tracker, progress=progress)
-    return Walk(fetched, built, trained, evaluated)
+    return PipelineResult(fetched, built, trained, evaluated)
 
 
 def _trained(

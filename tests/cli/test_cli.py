@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ COMMANDS = (
     "pipeline",
     "runs",
     "runs show",
+    "list",
 )
 
 
@@ -34,9 +36,66 @@ COMMANDS = (
 def test_every_command_has_help_with_an_example(command: str, tmp_path: Path) -> None:
     shown = fmask(*command.split(), "--help", cwd=tmp_path)
     assert shown.returncode == 0
-    assert f"Example: fmask {command}" in " ".join(shown.stdout.split())
-    for option in ("--json", "--quiet", "--root", "--debug"):
+    head, example = shown.stdout.partition("\nExample:\n")[::2]
+    assert example.split()[: 1 + len(command.split())] == ["fmask", *command.split()]
+    assert "options:" not in head, "the example comes first"
+    for option in ("--json", "-q, --quiet", "--root", "-v, --verbose, --debug"):
         assert option in shown.stdout
+
+
+def every_option() -> list[tuple[str, object, object]]:
+    """Return the options of every command: the command's name, the option, and its line on the help page."""
+    from typer.main import get_command
+
+    from facemask_train.cli.app import app
+
+    found = []
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        context = command.context_class(command, info_name=name, **app.info.context_settings)  # type: ignore[union-attr]
+        found += [
+            (name, one, one.get_help_record(context)) for one in command.params if one.param_type_name == "option"
+        ]
+    return found
+
+
+@pytest.mark.parametrize(("command", "parameter", "record"), every_option(), ids=lambda one: getattr(one, "name", ""))
+def test_every_option_says_what_it_does_in_a_sentence_and_has_a_plain_type(
+    command: str, parameter: object, record: tuple[str, str]
+) -> None:
+    names, text = record
+    assert re.match(r"[A-Zac].*?\.( |$)", text), f"{command} {names}: {text}"
+    assert not re.search(r"<(str|int|float|path|list|int range|float range)\b", names), names
+
+
+@pytest.mark.parametrize("key", ["weights", "epochs", "imgsz", "batch", "seed", "threads"])
+def test_a_default_that_a_yaml_sets_is_shown(key: str) -> None:
+    from facemask_train.core.config import read_train_settings
+
+    (text,) = [record[1] for command, one, record in every_option() if (command, one.name) == ("train", key)]  # type: ignore[attr-defined]
+    value = getattr(read_train_settings(Path("nowhere"), "train", {}), key)
+    assert f"({value}, from configs/train.yaml)" in text
+
+
+def test_a_run_an_ensemble_and_a_recipe_are_named_by_position_or_by_option(tmp_path: Path) -> None:
+    for same in (["train", "v6"], ["train", "--data", "v6"], ["train", "v6", "--data", "v6"]):
+        assert "v6: no finished ensemble" in fmask(*same, cwd=tmp_path).stderr
+    for same in (["evaluate", "nobody"], ["evaluate", "--run", "nobody"], ["audit", "nobody"], ["export", "nobody"]):
+        assert "nobody: no such run" in fmask(*same, cwd=tmp_path).stderr
+    for same in (["build-dataset", "6"], ["build-dataset", "v6"], ["build-dataset", "--version", "6"]):
+        assert "v6.yaml: no such file" in fmask(*same, cwd=tmp_path).stderr
+    both = fmask("train", "v6", "--data", "v7", cwd=tmp_path)
+    assert (both.returncode, "v6 and --data v7 were both given" in both.stderr) == (2, True)
+
+
+def test_list_names_sources_ensembles_and_runs_with_their_state(tmp_path: Path) -> None:
+    make_root(tmp_path)
+    assert fmask("fetch", "first", cwd=tmp_path).returncode == 0
+    (tmp_path / "data/ensembles/half").mkdir(parents=True)
+    found = json.loads(fmask("list", "--json", cwd=tmp_path).stdout)
+    states = {one["name"]: one["state"] for one in found["sources"]}
+    assert (states["first"], states["second"]) == ("fetched", "not fetched")
+    assert found["ensembles"] == [{"name": "half", "state": "unfinished"}]
+    assert found["runs"] == []
 
 
 def test_fetch_and_build_speak_json_alone_on_standard_output(tmp_path: Path) -> None:
@@ -79,7 +138,7 @@ def test_quiet_says_nothing_but_errors(tmp_path: Path) -> None:
         (["train", "--resume", "--name", "nobody"], 4, "no such run"),
         (["train", "--resume"], 4, "no started run is here"),
         (["train", "--set", "lr0"], 2, "expected KEY=VALUE"),
-        (["train", "--tracker", "tensorboard"], 2, "expected wandb or none"),
+        (["train", "--tracker", "tensorboard"], 2, "is not one of 'wandb', 'none'"),
         (["runs", "show"], 4, "fmask train"),
         (["runs", "show", "nobody"], 4, "no such run"),
         (["evaluate"], 4, "fmask train"),

@@ -37,7 +37,7 @@ FLOORS = [
 ROOM_MODULES = 12
 HEAVY = ("torch", "torchvision", "ultralytics")
 FUNCTION_LINES, MODULE_LINES = 64, 410
-"""The most, signatures, docstrings and blank lines included. Commands are long by their options."""
+"""The most, docstrings and blank lines included."""
 
 ENVIRONMENT = {
     "apps/demo/server.py", "apps/export/space_app.py", "apps/media.py", "augment/transforms.py", "cli/console.py",
@@ -119,7 +119,8 @@ def test_nothing_is_longer_than_one_reads_at_once() -> None:
         assert text.count("\n") <= MODULE_LINES, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
-                assert (node.end_lineno or 0) - node.lineno < FUNCTION_LINES, f"{path.name}: {node.name}"
+                first = node.body[0] if own(path) == "cli" else node  # a command's signature is its options
+                assert (node.end_lineno or 0) - first.lineno < FUNCTION_LINES, f"{path.name}: {node.name}"
 
 
 def test_who_touches_the_environment_is_known() -> None:

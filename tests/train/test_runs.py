@@ -21,8 +21,7 @@ from rich.console import Console
 
 from facemask_train.cli import runs as runs_commands
 from facemask_train.cli.progress import Live, epochs_table
-from facemask_train.cli.tables import Fitted
-from facemask_train.cli.textchart import Charts, chart
+from facemask_train.cli.tables import Charts, Fitted, chart
 from facemask_train.core.errors import DataError, MissingError
 from facemask_train.core.files import held, locked
 from facemask_train.train.history import curves, summary

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from facemask_train.cli.options import Debug, Json, Quiet
+from facemask_train.cli.options import Json, Quiet, Verbose
 from facemask_train.core.dist_env import is_worker
 from facemask_train.core.errors import FmaskError, PeerError
 
@@ -66,7 +66,7 @@ def command(body: Callable[..., None]) -> Callable[..., None]:
             body(term, **given)
 
     _, *own = signature.parameters.values()  # the first is the terminal itself
-    added = {"as_json": Json, "quiet": Quiet, "debug": Debug}
+    added = {"as_json": Json, "quiet": Quiet, "debug": Verbose}
     every = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
         for name, kind in added.items()
@@ -88,7 +88,7 @@ def terminal(*, as_json: bool, quiet: bool, debug: bool) -> Iterator[Terminal]:
     handler = _Log(bar)
     logger = logging.getLogger("facemask_train")
     logger.addHandler(handler)
-    logger.setLevel(logging.ERROR if quiet else logging.INFO)
+    logger.setLevel(logging.ERROR if quiet else logging.DEBUG if debug else logging.INFO)
     found = Terminal(out, as_json, quiet, bar=bar)
     try:
         yield found

@@ -1,15 +1,33 @@
-"""The commands that say how good a model is: evaluate, audit, compare. Each prints what one function gave."""
+"""The commands that measure a model: evaluate, audit, compare. Each prints what one function returned."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from facemask_train.cli.console import Terminal, command
-from facemask_train.cli.options import DEFAULT_ROOT, Device, Root, Size, Split, Tracker, Weights, tracker_named
+from facemask_train.cli.options import (
+    DEFAULT_ROOT,
+    INPUT,
+    MODEL,
+    OUTPUT,
+    Batch,
+    Data,
+    Device,
+    Gates,
+    Root,
+    RunAlias,
+    RunName,
+    Size,
+    Split,
+    Tracker,
+    Weights,
+    one_of,
+    option,
+)  # fmt: skip
 from facemask_train.cli.tables import table
 
 if TYPE_CHECKING:
@@ -19,23 +37,24 @@ if TYPE_CHECKING:
     from facemask_train.eval.gate import Verdict
     from facemask_train.eval.probe import Probe
 
-OneRun = Annotated[str | None, typer.Argument(help="A run's name; without it the one finished last.")]
-Data = Annotated[str | None, typer.Option(help="An ensemble's name or path; without it the run's own.")]
-Batch = Annotated[int, typer.Option(min=1)]
 Threshold = Annotated[
     float | None,
-    typer.Option(min=0, max=1, help="The confidence from which an answer counts; without it, the best F1 on val."),
-]
-Gates = Annotated[
-    list[str] | None,
-    typer.Option("--fail-unless", help="End with code 9 unless the whole interval meets it: 'map50>=0.9'."),
+    option(
+        group=MODEL,
+        metavar="NUMBER",
+        min=0,
+        max=1,
+        help="Confidence threshold of the operating point.",
+        show_default="the best F1 on val",
+    ),
 ]
 
 
 @command
 def evaluate(
     term: Terminal,
-    run: OneRun = None,
+    run: RunName = None,
+    run_alias: RunAlias = None,
     weights: Weights = None,
     data: Data = None,
     split: Split = "test",
@@ -43,14 +62,14 @@ def evaluate(
     batch: Batch = 16,
     device: Device = None,
     threshold: Threshold = None,
-    audit: Annotated[bool, typer.Option(help="Look for shortcuts too, as `fmask audit` does.")] = True,
+    audit: Annotated[bool, option(group=OUTPUT, help="Measure shortcuts too, as `fmask audit` does.")] = True,
     gates: Gates = None,
     tracker: Tracker = "wandb",
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Score a run's best weights on a split, with a report.
+    """Score a run's best weights on a split, and write a report.
 
-    Numbers with intervals, where it fails, and shortcuts.
+    The report has confidence intervals, shows where the model fails, and how often it takes shortcuts.
     """
     from facemask_train.eval import evaluate as stage
     from facemask_train.eval import gate
@@ -58,7 +77,7 @@ def evaluate(
     asked = gate.read_gates(gates or (), gate.EVALUATE)
     found = stage.evaluate(
         root,
-        run=run,
+        run=one_of(run, run_alias, "--run"),
         weights=weights,
         data=data,
         split=split,
@@ -67,7 +86,7 @@ def evaluate(
         device=device or "",
         confidence=threshold,
         audit=audit,
-        tracker=tracker_named(tracker),
+        tracker=tracker,
         progress=term.progress,
     )
     verdicts = gate.judge(asked, gate.values_of(found.metrics))
@@ -78,14 +97,23 @@ def evaluate(
 @command
 def audit(
     term: Terminal,
-    run: OneRun = None,
+    run: RunName = None,
+    run_alias: RunAlias = None,
     weights: Weights = None,
     data: Data = None,
     split: Split = "test",
     probe: Annotated[
-        Path | None, typer.Option(help="A folder of your own images, with a csv: image,should_be.")
+        Path | None,
+        option(
+            group=INPUT,
+            metavar="PATH",
+            help="Folder of your own images to score instead, with a csv: image,should_be.",
+            show_default="none",
+        ),
     ] = None,
-    faces: Annotated[int, typer.Option(min=1, help="How many faces of a class are edited at most.")] = 100,
+    faces: Annotated[
+        int, option(group=INPUT, metavar="INTEGER", min=1, help="Largest number of faces to edit in each class.")
+    ] = 100,
     imgsz: Size = None,
     batch: Batch = 16,
     device: Device = None,
@@ -94,16 +122,16 @@ def audit(
     tracker: Tracker = "wandb",
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Look for shortcuts that a model takes (the Batman test).
+    """Measure the shortcuts that a model takes (the Batman test).
 
-    Faces are edited so that the answer must, or must not, change, and the model is asked again.
+    Faces are edited so that the label must, or must not, change, and the model predicts again.
     """
     from facemask_train.eval import audit as stage
     from facemask_train.eval import gate
 
     asked = gate.read_gates(gates or (), tuple(gate.RATES))
     options: dict[str, Any] = {
-        "run": run,
+        "run": one_of(run, run_alias, "--run"),
         "weights": weights,
         "data": data,
         "imgsz": imgsz,
@@ -116,7 +144,7 @@ def audit(
         told = stage.probe(root, probe, **options)
         term.result(_probe_json(told), *_probe_lines(told))
         return
-    found = stage.audit(root, split=split, faces=faces, tracker=tracker_named(tracker), **options)
+    found = stage.audit(root, split=split, faces=faces, tracker=tracker, **options)
     verdicts = gate.judge(asked, gate.rates_of(found.found))
     term.result(_audit_json(found) | _gate_json(verdicts), *_audit_lines(found))
     gate.enforce(verdicts)
@@ -125,18 +153,30 @@ def audit(
 @command
 def compare(
     term: Terminal,
-    runs: Annotated[list[str], typer.Argument(help="Two runs or more; the first is what the others are held against.")],
-    data: Annotated[str | None, typer.Option(help="The ensemble that all were scored on.")] = None,
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN", help="Two runs or more; the others are compared with the first one."),
+    ],
+    data: Annotated[
+        str | None,
+        option(
+            group=INPUT,
+            metavar="TEXT",
+            help="Ensemble on which all of them were scored.",
+            show_default="the one that all have in common",
+        ),
+    ] = None,
     split: Split = "test",
     metric: Annotated[
-        str, typer.Option(help="What the verdict is about: map50, map50_95, precision, recall or f1.")
+        Literal["map50", "map50_95", "precision", "recall", "f1"],
+        option(group=OUTPUT, help="Metric that decides the verdict."),
     ] = "map50",
     gates: Gates = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Tell models apart that were scored on the same images.
+    """Compare runs that were scored on the same test images.
 
-    The difference with its interval, and a verdict in words.
+    Prints the difference with its confidence interval, and a verdict in words.
     """
     from facemask_train.eval import compare as stage
     from facemask_train.eval import gate

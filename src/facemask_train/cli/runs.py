@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from facemask_train.cli.console import Terminal, command, terminal
-from facemask_train.cli.options import DEFAULT_ROOT, Debug, Json, Quiet, Root
+from facemask_train.cli.options import DEFAULT_ROOT, HelpCommand, Json, Quiet, Root, RunsGroup, Verbose
 from facemask_train.cli.tables import Fitted
 
 if TYPE_CHECKING:
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 _NAMES = {"mAP50": "mAP 0.5", "mAP50-95": "0.5:0.95", "precision": "precision", "recall": "recall"}
 _LINEAGE = ("command", "start", "seed", "device", "started", "finished")
 
-app = typer.Typer(invoke_without_command=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(cls=RunsGroup, invoke_without_command=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-@app.callback(epilog="Example: fmask runs   (and of one: fmask runs show NAME)")
+@app.callback(epilog="fmask runs")
 def runs(
-    context: typer.Context, root: Root = DEFAULT_ROOT, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
+    context: typer.Context,
+    root: Root = DEFAULT_ROOT,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Verbose = False,
 ) -> None:
-    """List the runs, the newest first.
-
-    State, data, best numbers on val, and on test where they were evaluated.
-    """
+    """List the runs, or show one: state, data, metrics and curves, the newest first."""
     if context.invoked_subcommand is not None:  # `fmask runs --json show NAME` is meant as `show NAME --json`
         context.default_map = {"show": context.params}
         return
@@ -40,17 +41,14 @@ def runs(
         term.result({"runs": [run_summary.to_json(past) for past in found]}, *listed(found, root))
 
 
-@app.command(epilog="Example: fmask runs show v8-yolov5s")
+@app.command(cls=HelpCommand, epilog="fmask runs show v8-yolov5s")
 @command
 def show(
     term: Terminal,
-    name: Annotated[str, typer.Argument(help="A run's name; without it the newest.")] = "",
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Run name.", show_default="the newest")] = "",
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Show all about one run.
-
-    Settings, data, numbers by class, evaluations, and its curves (curves.png too).
-    """
+    """Show one run: settings, data, metrics by class, evaluations, and its curves."""
     from facemask_train.train.history import summary as run_summary
 
     past = run_summary.find_past(root, name)
@@ -210,7 +208,7 @@ def _scores(past: Past) -> list[Any]:
 
 
 def _curves(past: Past) -> list[Any]:
-    from facemask_train.cli.textchart import Charts
+    from facemask_train.cli.tables import Charts
     from facemask_train.train.history.results import LOSSES, metric
 
     if not past.rows:

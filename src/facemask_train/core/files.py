@@ -38,7 +38,7 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-_NAME = re.compile(r"[^\W_][\w.+-]{0,99}")
+_NAME = re.compile(r"\w[\w .+-]{0,99}")
 
 
 def check_name(name: object, where: str) -> str:
@@ -48,12 +48,12 @@ def check_name(name: object, where: str) -> str:
         where: the file and the key that hold the name, for the message.
 
     Raises:
-        DataError: it is no text of 1 to 100 letters, digits, `.`, `_`, `+` and `-` that starts with a letter or digit.
+        DataError: it is not 1 to 100 letters, digits, blanks, `.`, `_`, `+` and `-`, or starts with a sign.
     """
     if isinstance(name, str) and _NAME.fullmatch(name):
         return name
     raise DataError(
-        f"{where}: expected a name of letters, digits, '.', '_', '+' and '-', found {str(name)[:80]!r}",
+        f"{where}: expected a name of letters, digits, blanks, '.', '_', '+' and '-', found {str(name)[:80]!r}",
         next_step="do not use files from someone whom you do not trust; build the ensemble yourself",
     )
 

@@ -42,6 +42,19 @@ def find_ensemble(root: Path, data: str = "") -> Path:
     raise _no_ensemble(root, data)
 
 
+def list_ensembles(root: Path) -> list[tuple[str, str]]:
+    """Return the name of each ensemble and how far it is: `404 images`, or `unfinished`."""
+    found = []
+    for folder in sorted((root / "data" / "ensembles").glob("[!.]*/")):
+        try:
+            found.append((folder.name, f"{EnsembleCard.load(folder).outputs:,} images"))
+        except MissingError:
+            found.append((folder.name, "unfinished"))
+        except DataError as error:
+            found.append((folder.name, str(error)))
+    return found
+
+
 def _no_ensemble(root: Path, data: str) -> MissingError:
     there = sorted(found.parent.name for found in (root / "data" / "ensembles").glob(f"[!.]*/{MARKER}"))
     recipes = [path.stem for path in config_files(root, "ensembles")]

@@ -46,6 +46,14 @@ class Fetched:
     pin: str
 
 
+def list_sources(root: Path) -> list[tuple[str, str]]:
+    """Return the name of each source in `configs/sources.yaml`, and `fetched` or `not fetched`."""
+    return [
+        (name, "fetched" if (source_folder(root, name) / SourceRecord.FILE).is_file() else "not fetched")
+        for name in read_sources(root)
+    ]
+
+
 @dataclass(frozen=True)
 class _Input:
     """An archive or a folder on disk, and its metadata."""
