@@ -1,4 +1,4 @@
-"""The demo without a browser: counts and words, the statement, limits, uploads, ports, and what is forgotten."""
+"""The demo without a browser: counts, facts about the model, limits, uploads, ports and sessions."""
 
 from __future__ import annotations
 
@@ -22,10 +22,20 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facemask_train.apps.demo import html as demo_html
+from facemask_train.apps.demo import middleware, server, uploads
 from facemask_train.apps.demo import page as demo_page
-from facemask_train.apps.demo import server, uploads
-from facemask_train.apps.demo.answers import FRAMES, Answers, Asker, Found, Reply, Seen, Served, recount, spread
-from facemask_train.apps.demo.counts import Tally, above, count, in_words
+from facemask_train.apps.demo.counts import FaceCounts, above_threshold, count_faces, describe_counts
+from facemask_train.apps.demo.handlers import (
+    FRAMES,
+    FaceFinder,
+    FrameFaces,
+    Handlers,
+    PageUpdate,
+    ServedModel,
+    SessionResult,
+    recount,
+    spread,
+)
 from facemask_train.apps.model_facts import Known, Statement, known, statement
 from facemask_train.core.errors import DataError, UsageError
 from facemask_train.core.types import Detection
@@ -52,11 +62,11 @@ class Detector:
         return iter([tuple(one for one in BOTH if one.confidence >= confidence) for _ in images])
 
 
-def answers_of(folder: Path, error: Exception | None = None) -> tuple[Answers, Detector]:
+def handlers_of(folder: Path, error: Exception | None = None) -> tuple[Handlers, Detector]:
     detector = Detector(error)
-    served = Served(detector, SAID, Threshold(0.5, "val"))
-    drawn = [(np.full((48, 64, 3), 90, np.uint8), Tally(1, 1))]
-    return Answers(Asker(served), LIMITS, folder, drawn), detector
+    served = ServedModel(detector, SAID, Threshold(0.5, "val"))
+    drawn = [(np.full((48, 64, 3), 90, np.uint8), FaceCounts(1, 1))]
+    return Handlers(FaceFinder(served), LIMITS, folder, drawn), detector
 
 
 def encoded(kind: str = "PNG", size: tuple[int, int] = (100, 80), mode: str = "RGB", **how: Any) -> bytes:
@@ -73,31 +83,33 @@ def upload(folder: Path, content: bytes, name: str = "a.png") -> str:
     return str(path)
 
 
-# ---- counts and words ----
+# ---- counts ----
 
 
 def test_counts_and_the_rate() -> None:
-    assert count(above(BOTH, 0.5)) == Tally(1, 0)
-    assert count(above(BOTH, 0.4)) == Tally(1, 1)
-    assert (Tally(3, 1).rate, Tally(0, 2).rate, Tally(0, 0).rate) == (0.75, 0.0, None)
+    assert count_faces(above_threshold(BOTH, 0.5)) == FaceCounts(1, 0)
+    assert count_faces(above_threshold(BOTH, 0.4)) == FaceCounts(1, 1)
+    assert (FaceCounts(3, 1).rate, FaceCounts(0, 2).rate, FaceCounts(0, 0).rate) == (0.75, 0.0, None)
 
 
-def test_words_say_what_a_count_does_not() -> None:
-    assert in_words(Tally(1, 2), 0.5).startswith("3 faces found: 1 with a mask, 2 without. The rate is uncorrected")
-    assert in_words(Tally(1, 0), 0.5).startswith("1 face found")
-    assert "does not say that there is none" in in_words(Tally(0, 0), 0.25)
+def test_the_limits_of_a_count_are_stated() -> None:
+    assert describe_counts(FaceCounts(1, 2), 0.5).startswith(
+        "3 faces found: 1 with a mask, 2 without. The rate is not corrected"
+    )
+    assert describe_counts(FaceCounts(1, 0), 0.5).startswith("1 face found")
+    assert "There may still be some" in describe_counts(FaceCounts(0, 0), 0.25)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["mask", "no_mask"]), st.floats(0, 1))), st.floats(0, 1), st.floats(0, 1))
 def test_a_higher_threshold_never_counts_more(rows: list[tuple[str, float]], one: float, other: float) -> None:
     faces = [Detection(name, sure, (0.0, 0.0, 1.0, 1.0)) for name, sure in rows]
-    low, high = (count(above(faces, threshold)) for threshold in sorted((one, other)))
+    low, high = (count_faces(above_threshold(faces, threshold)) for threshold in sorted((one, other)))
     assert high.mask <= low.mask
     assert high.no_mask <= low.no_mask
 
 
 @given(st.integers(0, 200), st.integers(2, 12))
-def test_frames_are_spread_from_the_first_to_the_last(length: int, most: int) -> None:
+def test_frames_are_evenly_spaced_from_the_first_to_the_last(length: int, most: int) -> None:
     picked = spread(length, most)
     assert len(picked) == min(length, most)
     assert picked == sorted(set(picked))
@@ -118,40 +130,40 @@ def test_boxes_lie_in_percent_of_the_image() -> None:
 
 def test_what_is_shown_is_escaped() -> None:
     assert "<script>" not in demo_html.problem("<script>alert(1)</script>")
-    assert "<b>" not in demo_html.shown(np.zeros((4, 4, 3), np.uint8), '"><b>')
+    assert "<b>" not in demo_html.image(np.zeros((4, 4, 3), np.uint8), '"><b>')
 
 
 def test_a_shown_image_is_reduced_and_keeps_its_shape() -> None:
-    html = demo_html.shown(np.zeros((500, 2000, 3), np.uint8), "wide", side=1000)
+    html = demo_html.image(np.zeros((500, 2000, 3), np.uint8), "wide", side=1000)
     assert 'width="1000" height="250"' in html
     assert html.count("data:image/jpeg;base64,") == 1
 
 
 def test_the_chart_has_its_numbers_in_a_table() -> None:
-    html = demo_html.over_time([0.0, 61.0], [Tally(3, 1), Tally(0, 0)], 0.5)
+    html = demo_html.video_counts([0.0, 61.0], [FaceCounts(3, 1), FaceCounts(0, 0)], 0.5)
     assert '<th scope="row">0:00</th><td>3</td><td>1</td>' in html
     assert '<th scope="row">1:01</th><td>0</td><td>0</td>' in html
     assert "4 sightings in 2 frames" in html
 
 
-# ---- what is answered ----
+# ---- handlers ----
 
 
-def test_a_image_is_asked_about_once_and_counted_anew(tmp_path: Path) -> None:
-    answers, detector = answers_of(tmp_path)
-    reply = answers.image(upload(tmp_path, encoded()), 0.5)
-    assert (reply.slots["boxes0"].count("<li"), detector.asked) == (1, 1)
-    assert "data:image/jpeg" in reply.slots["image0"]
-    again = recount(reply.found, 0.3)
+def test_the_model_runs_once_per_image(tmp_path: Path) -> None:
+    handlers, detector = handlers_of(tmp_path)
+    update = handlers.image(upload(tmp_path, encoded()), 0.5)
+    assert (update.slots["boxes0"].count("<li"), detector.asked) == (1, 1)
+    assert "data:image/jpeg" in update.slots["image0"]
+    again = recount(update.result, 0.3)
     assert (again.slots["boxes0"].count("<li"), detector.asked) == (2, 1)
     assert "image0" not in again.slots  # the pixels do not move
 
 
-def test_an_upload_is_gone_once_it_was_read(tmp_path: Path) -> None:
-    answers, _ = answers_of(tmp_path)
-    answers.image(upload(tmp_path, encoded()), 0.5)
-    answers.image(upload(tmp_path, b"no image"), 0.5)
-    list(answers.video(upload(tmp_path, b"no video", "v.mp4"), 0.5))
+def test_an_upload_is_deleted_once_it_was_read(tmp_path: Path) -> None:
+    handlers, _ = handlers_of(tmp_path)
+    handlers.image(upload(tmp_path, encoded()), 0.5)
+    handlers.image(upload(tmp_path, b"no image"), 0.5)
+    list(handlers.video(upload(tmp_path, b"no video", "v.mp4"), 0.5))
     assert list(tmp_path.rglob("*")) == []
 
 
@@ -159,32 +171,32 @@ def test_an_upload_is_gone_once_it_was_read(tmp_path: Path) -> None:
 def test_nothing_outside_the_uploads_is_read_or_removed(path: str | None, tmp_path: Path) -> None:
     outside = tmp_path / "outside.png"
     outside.write_bytes(encoded())
-    answers, detector = answers_of(tmp_path / "uploads")
+    handlers, detector = handlers_of(tmp_path / "uploads")
     given = str(tmp_path / "uploads" / path) if path and path[0] != "/" else path
-    assert "Choose one" in answers.image(given, 0.5).counts
-    assert [type(one) for one in answers.video(given, 0.5)] == [Reply]
+    assert "Choose one" in handlers.image(given, 0.5).counts
+    assert [type(one) for one in handlers.video(given, 0.5)] == [PageUpdate]
     assert (outside.exists(), detector.asked) == (True, 0)
 
 
-def test_an_upload_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
-    answers, _ = answers_of(tmp_path)
-    assert "Send it again" in answers.image(str(tmp_path / "0f3a" / "gone.png"), 0.5).counts
+def test_an_upload_that_is_gone_gives_a_message(tmp_path: Path) -> None:
+    handlers, _ = handlers_of(tmp_path)
+    assert "Send it again" in handlers.image(str(tmp_path / "0f3a" / "gone.png"), 0.5).counts
 
 
-def test_an_unexpected_error_is_told_without_its_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    answers, _ = answers_of(tmp_path, RuntimeError("secret/path"))
-    reply = answers.image(upload(tmp_path, encoded()), 0.5)
-    assert "Something went wrong on our side" in reply.counts
-    assert "secret" not in reply.counts
+def test_an_unexpected_error_is_reported_without_its_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    handlers, _ = handlers_of(tmp_path, RuntimeError("secret/path"))
+    update = handlers.image(upload(tmp_path, encoded()), 0.5)
+    assert "Something went wrong on the server" in update.counts
+    assert "secret" not in update.counts
     assert "secret/path" in caplog.text  # whoever runs the page is told
 
 
-def test_an_example_says_what_is_drawn_in_it(tmp_path: Path) -> None:
-    answers, _ = answers_of(tmp_path)
-    assert "Drawn are 1 with a mask and 1 without." in answers.example(7, 0.5).counts
+def test_an_example_has_its_true_counts(tmp_path: Path) -> None:
+    handlers, _ = handlers_of(tmp_path)
+    assert "The image shows 1 with a mask and 1 without." in handlers.example(7, 0.5).counts
 
 
-def test_nothing_to_count_is_said_where_all_was_forgotten() -> None:
+def test_a_deleted_result_gives_a_message() -> None:
     assert "nothing to count" in recount(None, 0.5).counts
 
 
@@ -218,8 +230,8 @@ def test_exif_turns_the_image_and_goes_no_further(tmp_path: Path) -> None:
     content = encoded("JPEG", exif=exif)
     assert b"SECRETCAMERA" in content
     assert uploads.read_image(content, LIMITS).shape == (100, 80, 3)
-    answers, _ = answers_of(tmp_path)
-    shown = answers.image(upload(tmp_path, content), 0.5).slots["image0"]
+    handlers, _ = handlers_of(tmp_path)
+    shown = handlers.image(upload(tmp_path, content), 0.5).slots["image0"]
     import base64
 
     assert b"SECRETCAMERA" not in base64.b64decode(shown.partition("base64,")[2].partition('"')[0])
@@ -230,8 +242,8 @@ def test_one_pixel_is_an_image() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", encoded("JPEG")[:600], encoded()[:60], b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_image_is_refused(content: bytes) -> None:
-    with pytest.raises(DataError, match="This image was not taken"):
+def test_what_is_not_an_image_is_refused(content: bytes) -> None:
+    with pytest.raises(DataError, match="This image was not accepted"):
         uploads.read_image(content, LIMITS)
 
 
@@ -249,10 +261,10 @@ def test_a_video_is_sampled_and_cut(tmp_path: Path) -> None:
     frames = list(uploads.read_video(path, LIMITS))
     assert [frame.time for frame in frames] == pytest.approx([0.0, 0.6, 1.2, 1.8, 2.4])
     assert frames[0].image.shape == (48, 64, 3)
-    answers, _ = answers_of(tmp_path)
-    *said, last = answers.video(str(path), 0.5)
+    handlers, _ = handlers_of(tmp_path)
+    *said, last = handlers.video(str(path), 0.5)
     assert len(said) == 5
-    assert isinstance(last, Reply)
+    assert isinstance(last, PageUpdate)
     assert sum(bool(last.slots[f"image{slot}"]) for slot in range(FRAMES)) == 5
     assert not path.exists()
 
@@ -373,14 +385,14 @@ def test_only_an_evaluation_of_these_weights_counts_and_the_test_split_first(tmp
 # ---- uploads, ports, sessions ----
 
 
-def test_uploads_get_a_name_of_their_own() -> None:
+def test_the_file_name_of_an_upload_gets_a_prefix() -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\nfilename="b"\r\n--x--'
-    named = server.own_name(body, "t0k")
+    named = middleware.prefix_file_name(body, "t0k")
     assert b'filename="t0k-a.jpg"' in named
     assert b'filename="b"' in named  # what is in the file stays as it is
 
 
-def test_what_nobody_asked_about_is_swept(tmp_path: Path) -> None:
+def test_old_uploads_are_removed(tmp_path: Path) -> None:
     old, new = upload(tmp_path, b"old", "old.png"), str(tmp_path / "new.png")
     Path(new).write_bytes(b"new")
     os.utime(old, (time.time() - 100, time.time() - 100))
@@ -395,13 +407,13 @@ def test_a_port_in_use_names_the_next_free_one() -> None:
         held.bind(("127.0.0.1", 0))
         held.listen()
         port = held.getsockname()[1]
-        with pytest.raises(UsageError, match=f"127.0.0.1:{port}: another program listens there") as raised:
+        with pytest.raises(UsageError, match=f"127.0.0.1:{port}: already in use") as raised:
             server.free_port("127.0.0.1", port)
     named = int(raised.value.next_step.removeprefix("fmask demo --port "))
     assert server.free_port("127.0.0.1", named) == named
 
 
-def test_idle_and_closed_sessions_are_forgotten() -> None:
+def test_results_of_idle_and_closed_sessions_are_deleted() -> None:
     now = datetime.now()
     data = OrderedDict(
         idle=SimpleNamespace(is_closed=False),
@@ -410,12 +422,12 @@ def test_idle_and_closed_sessions_are_forgotten() -> None:
     )
     times = {"idle": now - timedelta(seconds=90), "used": now, "closed": now - timedelta(seconds=30)}
     page = SimpleNamespace(state_holder=SimpleNamespace(session_data=data, time_last_used=times, lock=Lock()))
-    demo_page.forget(page, idle=60, closed=20)
+    demo_page.drop_sessions(page, idle=60, closed=20)
     assert list(data) == list(times) == ["used"]
 
 
 def test_what_is_kept_of_an_image_is_small() -> None:
     import pickle
 
-    kept = Found((Seen((4000, 3000), BOTH),))
+    kept = SessionResult((FrameFaces((4000, 3000), BOTH),))
     assert len(pickle.dumps(kept)) < 2000

@@ -102,7 +102,7 @@ def page(demo: Running, browser: Any) -> Iterator[Any]:
     opened.on("request", lambda request: asked.append(request.url))
     opened.set_default_timeout(PATIENCE)
     opened.goto(demo.url)
-    opened.wait_for_selector(".fm-tally")
+    opened.wait_for_selector(".fm-counts")
     yield opened
     context.close()
     assert [url for url in asked if not url.startswith((demo.url, "data:", "blob:"))] == []
@@ -178,7 +178,7 @@ def test_an_upload_is_answered_and_the_threshold_counts_anew(page: Any, demo: Ru
     for _ in range(2):
         slider.fill(f"{(sorted(sure)[len(sure) // 2] + 1 if sure else 5) / 100:.2f}")
         page.wait_for_timeout(700)
-        faces = [int(text) for text in tab.locator(".fm-tally dd").all_inner_texts()[:2]]
+        faces = [int(text) for text in tab.locator(".fm-counts dd").all_inner_texts()[:2]]
         labels = tab.locator(".fm-boxes li").all_text_contents()
         assert (faces[0], sum(faces)) == (sum(label.startswith("mask") for label in labels), len(labels))
         sure = [int(label.split()[-2]) for label in labels]
@@ -195,7 +195,7 @@ def test_an_example_is_answered(page: Any) -> None:
     before = source_of(tab)
     tab.locator(".fm-examples button").nth(2).press("Enter")
     changed(page, tab, before)
-    assert "Drawn are" in tab.locator(".fm-tally").inner_text()
+    assert "The image shows" in tab.locator(".fm-counts").inner_text()
 
 
 def test_files_that_are_no_images_get_a_message_in_the_page(page: Any, demo: Running) -> None:
@@ -207,11 +207,11 @@ def test_files_that_are_no_images_get_a_message_in_the_page(page: Any, demo: Run
     }
     for name, content in files.items():
         tab = send(page, name, image())
-        tab.locator(".fm-tally").wait_for()
+        tab.locator(".fm-counts").wait_for()
         send(page, name, content)
         told = tab.locator("[role=alert].fm-problem")
         told.wait_for()
-        assert "This image was not taken" in told.inner_text(), name
+        assert "This image was not accepted" in told.inner_text(), name
         assert "Traceback" not in page.inner_text("body")
         assert tab.locator(".fm-stage img").count() == 0
     assert "too large" in told.inner_text()
@@ -234,7 +234,7 @@ def test_the_webcam_is_counted(page: Any, demo: Running) -> None:
     tab = page.locator(".tabitem:visible")
     tab.get_by_text("Click to Access Webcam").click()
     tab.get_by_text("Record").click()
-    tab.locator(".fm-tally").wait_for()
+    tab.locator(".fm-counts").wait_for()
     before = source_of(tab)
     changed(page, tab, before)  # the fake device moves
     tab.get_by_text("Stop").click()
@@ -250,7 +250,7 @@ def test_a_video_is_counted_over_time(page: Any, demo: Running, tmp_path: Path) 
     assert tab.locator(".fm-chart tbody tr").count() == 8
     send(page, "broken.mp4", video(tmp_path)[:2000], "video/mp4")
     tab.locator("[role=alert].fm-problem").wait_for()
-    assert "This video was not taken" in tab.locator(".fm-problem").inner_text()
+    assert "This video was not accepted" in tab.locator(".fm-problem").inner_text()
     assert demo.left() == []
 
 
@@ -260,7 +260,7 @@ def test_ten_at_once_all_get_answers(demo: Running, browser: Any) -> None:
     for opened in pages:
         opened.set_default_timeout(PATIENCE)
         opened.goto(demo.url)
-        opened.wait_for_selector(".fm-tally")
+        opened.wait_for_selector(".fm-counts")
     before = source_of(pages[0].locator(".tabitem:visible"))
     for number, opened in enumerate(pages):  # the same image twice: nobody loses theirs
         send(opened, "street.jpg", image(seed=5 + number // 2))

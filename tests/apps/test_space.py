@@ -19,7 +19,7 @@ import pytest
 import requests
 import yaml
 
-from facemask_train.apps.demo.counts import above, count, in_words
+from facemask_train.apps.demo.counts import above_threshold, count_faces, describe_counts
 from facemask_train.apps.export import parity, space, space_app
 from facemask_train.apps.model_facts import Statement
 from facemask_train.core.errors import MissingError, UsageError
@@ -74,10 +74,10 @@ def test_it_says_what_the_demo_says(root: Path, folder: Path) -> None:
     about = json.loads((folder / "space.json").read_text())
     metrics = json.loads((root / "runs/r/evaluation/v5-test/metrics.json").read_text())
     served = space_app.served(folder, about)
-    assert served.start == Threshold(metrics["operating_point"]["threshold"], "export"), "the file itself says it"
-    assert isinstance(served.said, Statement)
-    assert served.said.facts[0][0] == "Trained on"
-    assert served.said.warning in (folder / "README.md").read_text()
+    assert served.threshold == Threshold(metrics["operating_point"]["threshold"], "export"), "the file itself says it"
+    assert isinstance(served.facts, Statement)
+    assert served.facts.facts[0][0] == "Trained on"
+    assert served.facts.warning in (folder / "README.md").read_text()
     assert str(root) not in (folder / "space.json").read_text() + (folder / "README.md").read_text()
 
 
@@ -186,7 +186,7 @@ def test_it_starts_from_its_own_folder_in_a_fresh_environment_and_counts(
     with started(python, copied, tmp_path) as url:
         for image in sorted((root / "data/ensembles/v5/images/test").iterdir()):
             (found,) = own.predict([parity.read(image)], confidence=threshold)
-            wanted = count(above(one_per_face(found), threshold))
-            assert in_words(wanted, threshold) in ask(url, image, threshold)
+            wanted = count_faces(above_threshold(one_per_face(found), threshold))
+            assert describe_counts(wanted, threshold) in ask(url, image, threshold)
             faces += wanted.faces
     assert faces

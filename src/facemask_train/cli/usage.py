@@ -162,6 +162,15 @@ def demo(
     port: Annotated[
         int, option(group=OUTPUT, metavar="INTEGER", min=0, max=65535, help="Port to listen on; 0 takes any free one.")
     ] = 7860,
+    allow_host: Annotated[
+        list[str] | None,
+        option(
+            group=OUTPUT,
+            metavar="NAME",
+            help="A name under which the page may be opened; can be repeated.",
+            show_default="localhost and addresses only",
+        ),
+    ] = None,
     max_mb: Annotated[int, option(group=INPUT, metavar="INTEGER", min=1, help="Largest upload, in megabytes.")] = 10,
     max_pixels: Annotated[
         int, option(group=INPUT, metavar="INTEGER", min=1, help="Largest image, in megapixels.")
@@ -188,8 +197,9 @@ def demo(
         device=device or "",
         host=host,
         port=port,
+        allow_hosts=allow_host or (),
         limits=Limits(max_mb, max_pixels, max_seconds),
-        told=lambda site: term.result(_demo_json(site), *_demo_lines(site)),
+        on_start=lambda site: term.result(_demo_json(site), *_demo_lines(site)),
     )
 
 
@@ -293,13 +303,13 @@ def plain_text(text: str) -> str:
 
 def _demo_json(site: Site) -> dict[str, Any]:
     own = {key: getattr(site, key) for key in ("url", "host", "port", "model", "imgsz")}
-    point = {"confidence": site.start.value, "confidence_chosen": site.start.chosen}
+    point = {"confidence": site.threshold.value, "confidence_chosen": site.threshold.chosen}
     return own | point | {"weights": str(site.weights)}
 
 
 def _demo_lines(site: Site) -> list[str]:
     return [
-        f"{site.model}, {site.imgsz} px, threshold {site.start.value:.2f} to start with ({site.start.why})",
+        f"{site.model}, {site.imgsz} px, threshold {site.threshold.value:.2f} to start with ({site.threshold.why})",
         f"open {site.url}   (Ctrl-C ends it)",
     ]
 

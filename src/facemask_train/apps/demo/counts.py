@@ -1,7 +1,4 @@
-"""Faces counted in one image, the share of them that wears a mask, and that in words.
-
-Knows no model and no page. The share is as counted: nothing corrects it for faces that were missed or misread.
-"""
+"""Count the faces in one image. The share with a mask is uncorrected. Does not import torch or Gradio."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from facemask_train.core.types import Detection
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class FaceCounts:
     """How many faces were found with a mask and without."""
 
     mask: int
@@ -28,25 +25,25 @@ class Tally:
         return self.mask / self.faces if self.faces else None
 
 
-def above(faces: Iterable[Detection], threshold: float) -> tuple[Detection, ...]:
-    """Return the answers of at least this confidence."""
+def above_threshold(faces: Iterable[Detection], threshold: float) -> tuple[Detection, ...]:
+    """Return the detections with at least this confidence."""
     return tuple(one for one in faces if one.confidence >= threshold)
 
 
-def count(faces: Sequence[Detection]) -> Tally:
+def count_faces(faces: Sequence[Detection]) -> FaceCounts:
     masked = sum(one.name == "mask" for one in faces)
-    return Tally(masked, len(faces) - masked)
+    return FaceCounts(masked, len(faces) - masked)
 
 
-def in_words(tally: Tally, threshold: float) -> str:
-    """Return what was counted, and what that does not say."""
-    if not tally.faces:
+def describe_counts(counts: FaceCounts, threshold: float) -> str:
+    """Return the counts of an image as a sentence, with their limits."""
+    if not counts.faces:
         return (
-            f"No face found above confidence {threshold:.2f}. That does not say that there is none: "
-            "the model misses some, small ones most of all."
+            f"No face was found above confidence {threshold:.2f}. There may still be some: the model misses "
+            "faces, above all small ones."
         )
-    faces = "1 face" if tally.faces == 1 else f"{tally.faces} faces"
+    faces = "1 face" if counts.faces == 1 else f"{counts.faces} faces"
     return (
-        f"{faces} found: {tally.mask} with a mask, {tally.no_mask} without. The rate is uncorrected: faces that the "
-        "model missed or misread are not made good, and one image says little of a place."
+        f"{faces} found: {counts.mask} with a mask, {counts.no_mask} without. The rate is not corrected for faces that "
+        "the model missed or misclassified, and one image says little about a place."
     )

@@ -1,99 +1,126 @@
-"""The parts of the demo's page as HTML: images with boxes over them, counts, a chart over time, the statement.
+"""The parts of the demo's page as HTML: images with boxes, counts, a chart over time, facts about the model.
 
-Boxes lie over an image as elements of their own, in percent of it, so another threshold moves no pixels, and a label
-is as large on a phone as on a wide screen. All text is escaped. Knows no model and no Gradio.
+Boxes are elements of their own above an image, positioned in percent, so that another threshold does not change pixels
+and labels have the same size on a phone and on a wide screen. All text is escaped. Does not import torch or Gradio.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from facemask_train.apps.demo.counts import Tally, in_words
+from facemask_train.apps.demo.counts import FaceCounts, describe_counts
 from facemask_train.apps.model_facts import PLAIN, Statement
 from facemask_train.core.types import Detection
 from facemask_train.report import html
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 _TEMPLATE = "demo.html"
 SIDE = 1280
-_NAMED = 25  # with more faces than this, labels would hide each other: they are then for screen readers alone
+_MAX_LABELED = 25  # with more faces, labels would cover each other: then only screen readers get them
 _CHART = (600, 150)
 
 Size = tuple[int, int]
 """Width and height of an image, in pixels."""
 
 
-def shown(pixels: NDArray[Any], alt: str, *, side: int = SIDE) -> str:
-    """Return an image (h, w, 3; RGB) as an element that holds it, reduced to `side` pixels at most."""
+def image(pixels: NDArray[np.uint8], alt: str, *, side: int = SIDE) -> str:
+    """Return an image (h, w, 3; RGB), reduced to at most `side` pixels, as an element that contains it."""
     from PIL import Image
 
-    image = Image.fromarray(pixels)
-    image.thumbnail((side, side))
-    embedded = html.embed(image, alt)
-    return _macro("image", embedded.uri, embedded.width, embedded.height, f"{image.width / image.height:.4f}", alt)
+    reduced = Image.fromarray(pixels)
+    reduced.thumbnail((side, side))
+    embedded = html.embed(reduced, alt)
+    return _macro("image", embedded.uri, embedded.width, embedded.height, f"{reduced.width / reduced.height:.4f}", alt)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box above an image: its position in percent, and where its label has no room."""
+
+    name: str
+    label: str
+    left: str
+    top: str
+    width: str
+    height: str
+    near_right: bool
+    near_top: bool
+
+    @classmethod
+    def of(cls, one: Detection, size: Size) -> Box:
+        x_scale, y_scale = 100 / size[0], 100 / size[1]
+        x_min, y_min, x_max, y_max = one.corners
+        return cls(
+            one.name,
+            f"{'mask' if one.name == 'mask' else 'no mask'} {100 * one.confidence:.0f} %",
+            left=f"{x_min * x_scale:.2f}",
+            top=f"{y_min * y_scale:.2f}",
+            width=f"{(x_max - x_min) * x_scale:.2f}",
+            height=f"{(y_max - y_min) * y_scale:.2f}",
+            near_right=x_min * x_scale > 70,
+            near_top=y_min * y_scale < 8,
+        )
 
 
 def boxes(faces: Sequence[Detection], size: Size) -> str:
-    """Return boxes that lie over an image of this size."""
-    return _macro("boxes", [_box(one, size) for one in faces], len(faces) <= _NAMED) if faces else ""
+    """Return the boxes above an image of this size."""
+    return _macro("boxes", [Box.of(one, size) for one in faces], len(faces) <= _MAX_LABELED) if faces else ""
 
 
-def _box(one: Detection, size: Size) -> dict[str, Any]:
-    across, down = 100 / size[0], 100 / size[1]
-    x_min, y_min, x_max, y_max = one.corners
-    return {
-        "name": one.name,
-        "said": f"{'mask' if one.name == 'mask' else 'no mask'} {100 * one.confidence:.0f} %",
-        "late": x_min * across > 70,  # no room for a label to its right
-        "low": y_min * down < 8,  # no room for a label above the box
-        "left": f"{x_min * across:.2f}",
-        "top": f"{y_min * down:.2f}",
-        "width": f"{(x_max - x_min) * across:.2f}",
-        "height": f"{(y_max - y_min) * down:.2f}",
-    }
-
-
-def counted(tally: Tally, threshold: float, aside: str = "") -> str:
+def image_counts(counts: FaceCounts, threshold: float, note: str = "") -> str:
     """Return the counts and the rate of one image."""
-    return _totals(tally, f"{in_words(tally, threshold)} {aside}".strip())
+    return _counts(counts, f"{describe_counts(counts, threshold)} {note}".strip())
 
 
-def over_time(times: Sequence[float], tallies: Sequence[Tally], threshold: float) -> str:
-    """Return the counts of a video's sampled frames (at these times, in seconds): summed, and over time."""
-    total = Tally(sum(one.mask for one in tallies), sum(one.no_mask for one in tallies))
-    said = (
-        f"{total.faces} sightings in {len(tallies)} frames above confidence {threshold:.2f}. A person who stays in "
-        "view is counted in each frame. The rate is uncorrected: faces that the model missed or misread are not made "
-        "good."
+def video_counts(times: Sequence[float], counts: Sequence[FaceCounts], threshold: float) -> str:
+    """Return the counts of a video's sampled frames (at these times, in seconds): their sum, and a chart over time."""
+    total = FaceCounts(sum(one.mask for one in counts), sum(one.no_mask for one in counts))
+    text = (
+        f"{total.faces} sightings in {len(counts)} frames above confidence {threshold:.2f}. A person who stays in view "
+        "is counted in each frame. The rate is not corrected for faces that the model missed or misclassified."
     )
-    return _totals(total, said) + chart(times, tallies)
+    return _counts(total, text) + chart(times, counts)
 
 
-def _totals(tally: Tally, said: str) -> str:
-    rate = "-" if tally.rate is None else f"{100 * tally.rate:.0f} %"
-    return _macro("tally", tally.mask, tally.no_mask, rate, said)
+def _counts(counts: FaceCounts, text: str) -> str:
+    rate = "-" if counts.rate is None else f"{100 * counts.rate:.0f} %"
+    return _macro("counts", counts.mask, counts.no_mask, rate, text)
 
 
-def chart(times: Sequence[float], tallies: Sequence[Tally]) -> str:
-    """Return the counts of sampled frames over time (seconds), with the numbers to open below."""
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A stacked bar of the chart: faces with a mask below, those without above."""
+
+    x: str
+    width: str
+    mask_y: str
+    mask_height: str
+    no_mask_y: str
+    no_mask_height: str
+
+
+def chart(times: Sequence[float], counts: Sequence[FaceCounts]) -> str:
+    """Return the counts of sampled frames over time (seconds), with a table of the numbers."""
     width, height = _CHART
-    top = max(1, *(tally.faces for tally in tallies))
-    step, unit = width / len(tallies), (height - 4) / top
+    top = max(1, *(one.faces for one in counts))
+    step, unit = width / len(counts), (height - 4) / top
     columns = [
-        {
-            "x": f"{number * step + step * 0.1:.2f}",
-            "width": f"{step * 0.8:.2f}",
-            "mask_y": f"{height - tally.mask * unit:.2f}",
-            "mask_height": f"{tally.mask * unit:.2f}",
-            "no_mask_y": f"{height - tally.faces * unit:.2f}",
-            "no_mask_height": f"{tally.no_mask * unit:.2f}",
-        }
-        for number, tally in enumerate(tallies)
+        Column(
+            x=f"{number * step + step * 0.1:.2f}",
+            width=f"{step * 0.8:.2f}",
+            mask_y=f"{height - one.mask * unit:.2f}",
+            mask_height=f"{one.mask * unit:.2f}",
+            no_mask_y=f"{height - one.faces * unit:.2f}",
+            no_mask_height=f"{one.no_mask * unit:.2f}",
+        )
+        for number, one in enumerate(counts)
     ]
-    rows = [(clock(time), tally.mask, tally.no_mask) for time, tally in zip(times, tallies, strict=True)]
+    rows = [(clock(time), one.mask, one.no_mask) for time, one in zip(times, counts, strict=True)]
     return _macro("chart", columns, width, height, top, rows)
 
 
@@ -110,25 +137,26 @@ def note(message: str) -> str:
     return _macro("note", message)
 
 
-def opening(said: Statement) -> str:
-    return _macro("opening", said.model, said.warning)
+def header(facts: Statement) -> str:
+    """Return the top of the page: the model's name and its warning."""
+    return _macro("header", facts.model, facts.warning)
 
 
-def statement(said: Statement, kept: str) -> str:
-    """Return what is known of the model, and what becomes of the visitor's images."""
-    return _macro("statement", said.model, said.facts, said.limits, kept)
+def model_facts(facts: Statement, privacy: str) -> str:
+    """Return what is known about the model, its limits, and what happens to a visitor's images."""
+    return _macro("model_facts", facts.facts, facts.limits, privacy)
 
 
-def examples(images: Sequence[tuple[NDArray[Any], Tally]]) -> str:
-    """Return buttons with the example images, and in their alt texts who is drawn in them."""
+def examples(images: Sequence[tuple[NDArray[np.uint8], FaceCounts]]) -> str:
+    """Return buttons with the example images; their alt texts have the true counts."""
     from PIL import Image
 
-    made = [
-        html.embed(Image.fromarray(image), f"Drawn: {true.mask} {PLAIN['mask']}, {true.no_mask} {PLAIN['no_mask']}")
-        for image, true in images
+    embedded = [
+        html.embed(Image.fromarray(pixels), f"Drawn: {true.mask} {PLAIN['mask']}, {true.no_mask} {PLAIN['no_mask']}")
+        for pixels, true in images
     ]
-    return _macro("examples", made)
+    return _macro("examples", embedded)
 
 
-def _macro(name: str, *arguments: Any) -> str:
+def _macro(name: str, *arguments: object) -> str:
     return str(html.macro(_TEMPLATE, name, *arguments))

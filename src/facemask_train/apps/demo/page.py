@@ -1,6 +1,6 @@
-"""The demo's page, laid out with Gradio: image, webcam and video, and what is known of the model below them.
+"""The demo's page in Gradio: tabs for an image, a webcam and a video, and facts about the model below them.
 
-Images reach the page as data in itself, so the server writes none to its disk. Knows no run and no port.
+Images are embedded in the page as data, so the server writes none of them to its disk.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from facemask_train.apps.demo import answers as demo_answers
+from facemask_train.apps.demo import handlers as demo_handlers
 from facemask_train.apps.demo import html, uploads
-from facemask_train.apps.demo.answers import FRAMES, Answers, Asker, Reply, Served, recount
+from facemask_train.apps.demo.handlers import FRAMES, FaceFinder, Handlers, PageUpdate, ServedModel, recount
 
 IDLE, CLOSED = 20 * 60, 2 * 60
-"""Seconds for which an idle page keeps what was found, and a closed one (a phone may only have turned away)."""
+"""Seconds after which the results of an idle page, and of a closed one, are deleted. A phone may reopen a page."""
 
 WAITING = 15 * 60
-"""Seconds after which an upload that nobody asked about is removed: its visitor left before it was answered."""
+"""Seconds after which an upload is deleted whose visitor left before it was processed."""
 
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-_SEEN: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
+_VISIBLE: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 _SLOT = '<figure><div class="fm-stage">${image#}${boxes#}</div><figcaption>${name#}</figcaption></figure>'
-_WHY = {
+_CHOSEN_BY = {
     "val": "chosen on the validation images",
-    "export": "chosen on the validation images, as the model's file says",
-    "user": "set by whoever serves this page",
-    "default": "the usual default, as nothing chose one",
+    "export": "chosen on the validation images, according to the model's file",
+    "user": "set by the person who runs this page",
+    "default": "the default, because no evaluation chose one",
 }
 _CHOOSE = """
 element.addEventListener('click', (event) => {
@@ -39,63 +39,63 @@ element.addEventListener('click', (event) => {
 """
 
 
-def build(served: Served, limits: uploads.Limits, folder: Path) -> Any:
-    """Return the page as Gradio blocks; uploads are expected in `folder`."""
+def build(served: ServedModel, limits: uploads.Limits, folder: Path) -> Any:
+    """Return the page as Gradio blocks. Gradio has to store uploads in `folder`."""
     import gradio as gr
 
-    answers = Answers(Asker(served), limits, folder, demo_answers.examples())
-    answers.asker.warm_up()
+    handlers = Handlers(FaceFinder(served), limits, folder, demo_handlers.examples())
+    handlers.finder.warm_up()
     with gr.Blocks(title="fmask: who wears a mask?", analytics_enabled=False) as page:
-        gr.HTML(html.opening(served.said))
+        gr.HTML(html.header(served.facts))
         with gr.Tabs():
             with gr.Tab("Image"):
-                _image_tab(answers, served)
+                _image_tab(handlers, served)
             with gr.Tab("Webcam"):
-                _webcam_tab(answers, served)
+                _webcam_tab(handlers, served)
             with gr.Tab("Video"):
-                _video_tab(answers, served)
-        gr.HTML(html.statement(served.said, _kept(limits)))
+                _video_tab(handlers, served)
+        gr.HTML(html.model_facts(served.facts, _privacy(limits)))
     return page
 
 
-def _kept(limits: uploads.Limits) -> str:
+def _privacy(limits: uploads.Limits) -> str:
     return (
-        "A file that you send is read once and deleted; if you leave before its turn, it is deleted within "
-        f"{WAITING // 60} minutes. Its EXIF data (place, camera, time) is dropped. What you see here stays in memory, "
-        f"never on a disk, until the page has been closed for {CLOSED // 60} minutes or idle for {IDLE // 60}. Taken "
-        f"are images up to {limits.megabytes} MB and {limits.megapixels} megapixels, and videos up to "
-        f"{limits.megabytes} MB, of which at most {limits.frames} frames of the first {limits.seconds} seconds are "
-        "looked at."
+        "A file that you send is read once and then deleted. If you leave before it is processed, it is deleted within "
+        f"{WAITING // 60} minutes. Its EXIF data (place, camera, time) is not used. The results stay in memory, never "
+        f"on a disk, until the page has been closed for {CLOSED // 60} minutes or idle for {IDLE // 60} minutes. "
+        f"Images may have up to {limits.megabytes} MB and {limits.megapixels} megapixels, videos up to "
+        f"{limits.megabytes} MB; of a video, up to {limits.frames} frames of the first {limits.seconds} seconds are "
+        "processed."
     )
 
 
 # ---- the tabs ----
 
 
-def _image_tab(answers: Answers, served: Served) -> None:
+def _image_tab(handlers: Handlers, served: ServedModel) -> None:
     import gradio as gr
 
     given = _file_field("Choose an image, or drop it here", "image")
-    panel = _panel(served, 1, answers.example(0, served.confidence))
+    panel = _panel(served, 1, handlers.example(0, served.confidence))
 
     def uploaded(path: str | None, threshold: float) -> list[Any]:
-        return [*_updates(answers.image(path, threshold)), None]  # and the field is empty again
+        return [*_updates(handlers.image(path, threshold)), None]  # empties the field
 
-    given.upload(uploaded, [given, panel.threshold], [*panel.outputs, given], concurrency_limit=2, **_SEEN)
-    drawn = gr.HTML(html.examples(answers.drawn), js_on_load=_CHOOSE)
+    given.upload(uploaded, [given, panel.threshold], [*panel.outputs, given], concurrency_limit=2, **_VISIBLE)
+    drawn = gr.HTML(html.examples(handlers.examples), js_on_load=_CHOOSE)
 
     def chosen(threshold: float, event: Any) -> list[Any]:
-        return _updates(answers.example(int(event.number), threshold))
+        return _updates(handlers.example(int(event.number), threshold))
 
-    chosen.__annotations__["event"] = gr.EventData  # Gradio looks for it, and finds no name inside a function
-    drawn.click(chosen, panel.threshold, panel.outputs, concurrency_limit=2, **_SEEN)
+    chosen.__annotations__["event"] = gr.EventData  # Gradio cannot resolve a name that is local to a function
+    drawn.click(chosen, panel.threshold, panel.outputs, concurrency_limit=2, **_VISIBLE)
 
 
-def _webcam_tab(answers: Answers, served: Served) -> None:
+def _webcam_tab(handlers: Handlers, served: ServedModel) -> None:
     import gradio as gr
 
     camera = gr.Image(
-        label="Webcam: one frame a second is counted, none is kept",
+        label="Webcam: one frame per second is counted, none is stored",
         sources=["webcam"],
         streaming=True,
         webcam_options=gr.WebcamOptions(mirror=False),
@@ -105,29 +105,29 @@ def _webcam_tab(answers: Answers, served: Served) -> None:
     panel = _panel(served, 1)
 
     def streamed(frame: bytes | None, threshold: float) -> list[Any]:
-        return [gr.skip()] * 3 if frame is None else _updates(answers.frame(frame, threshold))
+        return [gr.skip()] * 3 if frame is None else _updates(handlers.frame(frame, threshold))
 
-    # A stream holds its place in the queue while it runs; its frames wait for the model like everybody's images.
+    # A stream keeps its place in the queue while it runs; its frames wait for the model like any other image.
     limits = {"stream_every": 1.0, "time_limit": 120, "concurrency_limit": 10}
     camera.stream(streamed, [camera, panel.threshold], panel.outputs, **limits, **_QUIET)
 
 
-def _video_tab(answers: Answers, served: Served) -> None:
+def _video_tab(handlers: Handlers, served: ServedModel) -> None:
     import gradio as gr
 
     given = _file_field("Choose a video, or drop it here", "video")
     panel = _panel(served, FRAMES)
 
     def uploaded(path: str | None, threshold: float) -> Iterator[list[Any]]:
-        for said in answers.video(path, threshold):
-            yield [gr.skip(), said, gr.skip()] if isinstance(said, str) else _updates(said)
+        for one in handlers.video(path, threshold):
+            yield [gr.skip(), one, gr.skip()] if isinstance(one, str) else _updates(one)
 
-    done = given.upload(uploaded, [given, panel.threshold], panel.outputs, concurrency_limit=1, **_SEEN)
+    done = given.upload(uploaded, [given, panel.threshold], panel.outputs, concurrency_limit=1, **_VISIBLE)
     done.then(lambda: None, None, given, **_QUIET)
 
 
 def _file_field(label: str, kind: str) -> Any:
-    """Return a field for one file, which gives the path of the upload; the stock field would make a second file."""
+    """Return a field for one file that gives the upload's path. Gradio's own preprocessing would make a second file."""
     import gradio as gr
 
     field = gr.File(label=label, file_types=[kind], height=140)
@@ -136,78 +136,82 @@ def _file_field(label: str, kind: str) -> Any:
 
 
 def _bytes_of(payload: Any) -> bytes | None:
-    """Return a webcam's frame as it came; the stock field would decode it, and write it to the disk."""
+    """Return a webcam's frame as sent. Gradio's own preprocessing would write it to the disk."""
     if payload is None or not (payload.url or "").startswith("data:"):
         return None
     return base64.b64decode(payload.url.partition(",")[2])
 
 
-# ---- where answers are shown ----
+# ---- results ----
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Where an answer is shown: the threshold, and the outputs (images, counts, what was found)."""
+    """The threshold, and the outputs of a request: images, counts, the kept result."""
 
     threshold: Any
     outputs: list[Any]
 
 
-def _panel(served: Served, number: int, first: Reply | None = None) -> Panel:
-    """Lay out images, counts and a threshold that counts anew without asking the model again.
+def _panel(served: ServedModel, count: int, first: PageUpdate | None = None) -> Panel:
+    """Lay out images, counts and a threshold. Moving it counts again without running the model.
 
     Args:
-        first: what is shown before anything was sent.
+        count: how many images are shown.
+        first: what is shown before the first request.
     """
     import gradio as gr
 
-    first = first or Reply({}, html.note("The counts will stand here."), None)
+    first = first or PageUpdate({}, html.note("The counts appear here."), None)
     template = (
-        f'<div class="fm-frames fm-{number}">' + "".join(_SLOT.replace("#", str(n)) for n in range(number)) + "</div>"
+        f'<div class="fm-frames fm-{count}">' + "".join(_SLOT.replace("#", str(n)) for n in range(count)) + "</div>"
     )
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=300):
             shown = gr.HTML(
-                html_template=template, js_on_load=None, **(demo_answers.slots(number) | _known(first.slots, number))
+                html_template=template,
+                js_on_load=None,
+                **(demo_handlers.empty_slots(count) | _own_slots(first.slots, count)),
             )
         with gr.Column(scale=2, min_width=300):
             counts = gr.HTML(first.counts)
             threshold = gr.Slider(
-                round(served.lowest, 2),
+                round(served.min_confidence, 2),
                 1,
                 value=round(served.confidence, 2),
                 step=0.01,
-                label="Threshold: answers less sure than this do not count",
-                info=f"It starts at {served.confidence:.2f}: {_WHY[served.start.chosen]}.",
+                label="Confidence threshold",
+                info=f"Less confident detections do not count. It starts at {served.confidence:.2f}, "
+                f"{_CHOSEN_BY[served.threshold.chosen]}.",
             )
-    found = gr.State(first.found)
+    result = gr.State(first.result)
 
     def again(kept: Any, chosen: float) -> list[Any]:
-        reply = recount(kept, chosen)
-        return [gr.HTML(**_known(reply.slots, number)), reply.counts]
+        update = recount(kept, chosen)
+        return [gr.HTML(**_own_slots(update.slots, count)), update.counts]
 
     threshold.input(
-        again, [found, threshold], [shown, counts], trigger_mode="always_last", concurrency_limit=4, **_QUIET
+        again, [result, threshold], [shown, counts], trigger_mode="always_last", concurrency_limit=4, **_QUIET
     )
-    return Panel(threshold, [shown, counts, found])
+    return Panel(threshold, [shown, counts, result])
 
 
-def _known(slots: dict[str, str], number: int) -> dict[str, str]:
-    """Return the slots that a panel of so many images has."""
-    return {key: slots[key] for key in demo_answers.slots(number) if key in slots}
+def _own_slots(slots: dict[str, str], count: int) -> dict[str, str]:
+    """Return the slots that a panel with this many images has."""
+    return {key: slots[key] for key in demo_handlers.empty_slots(count) if key in slots}
 
 
-def _updates(reply: Reply) -> list[Any]:
+def _updates(update: PageUpdate) -> list[Any]:
     import gradio as gr
 
-    return [gr.HTML(**reply.slots), reply.counts, reply.found]
+    return [gr.HTML(**update.slots), update.counts, update.result]
 
 
-# ---- what is forgotten ----
+# ---- sessions ----
 
 
-def forget(page: Any, idle: float = IDLE, closed: float = CLOSED) -> None:
-    """Drop what Gradio remembers of sessions that have been idle, or closed, for so many seconds."""
+def drop_sessions(page: Any, idle: float = IDLE, closed: float = CLOSED) -> None:
+    """Delete the results of sessions that have been idle, or closed, for this many seconds."""
     holder, now = page.state_holder, datetime.now()
     with holder.lock:
         for key, session in list(holder.session_data.items()):

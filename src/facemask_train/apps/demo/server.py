@@ -1,16 +1,15 @@
-"""Serves the demo's page: finds the model, loads it once, binds a port, and leaves nothing behind when it ends."""
+"""Serve the demo's page: find and load the model, bind a port, and remove all uploads at the end."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import os
-import secrets
 import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from typing import Any
 
 from facemask_train.apps.demo import page as demo_page
 from facemask_train.apps.demo import uploads
-from facemask_train.apps.demo.answers import Served
+from facemask_train.apps.demo.handlers import ServedModel
+from facemask_train.apps.demo.middleware import LOCAL_HOSTS, AllowedHosts, CheckHost, LimitUploads
 from facemask_train.apps.model_facts import known, statement
 from facemask_train.apps.resolve_model import find_threshold, resolve_model
 from facemask_train.core.errors import MissingError, UsageError
@@ -27,25 +27,24 @@ from facemask_train.model.detector import load_detector
 from facemask_train.report import html
 
 HOST, PORT = "127.0.0.1", 7860
-_LOCAL = ("127.0.0.1", "localhost", "::1")
-_TICK = 5.0
-_SESSIONS = 100
-_WAITING = 64
+_SWEEP_SECONDS = 5.0
+_MAX_SESSIONS = 100
+_QUEUE = 64
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where the page is, and what it serves."""
+    """Where the page is served, and with which model. `public`: other machines can reach it."""
 
     url: str
     host: str
     port: int
     model: str
     weights: Path
-    start: Threshold
+    threshold: Threshold
     imgsz: int
-    everyone: bool
+    public: bool
 
 
 def serve(
@@ -58,16 +57,18 @@ def serve(
     device: str = "",
     host: str = HOST,
     port: int = PORT,
+    allow_hosts: Iterable[str] = (),
     limits: uploads.Limits | None = None,
-    told: Callable[[Site], None] = lambda _: None,
+    on_start: Callable[[Site], None] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> None:
-    """Serve the page of a run's best weights (or of any weights), until Ctrl-C, SIGTERM, or `stop`.
+    """Serve the page with a run's best weights, or any weights, until Ctrl-C, SIGTERM or `stop`.
 
     Args:
-        confidence: the threshold that the page starts with; what the run's evaluation chose where left out.
+        confidence: the threshold that the page starts with; the one that the run's evaluation chose where it is None.
         port: 0 for any free one.
-        told: called once, when the page answers.
+        allow_hosts: names under which the page may be opened, besides `localhost`, addresses and `host`.
+        on_start: called once the page can be opened.
 
     Raises:
         MissingError: no such model, or Gradio is not installed.
@@ -75,68 +76,85 @@ def serve(
         DataError: the checkpoint cannot be used.
     """
     port = free_port(host, port)
-    asked = resolve_model(root, run, weights)
-    _need_gradio()
-    detector = load_detector(asked.weights, imgsz=asked.imgsz(imgsz), device=device)
-    start = find_threshold(asked, detector, confidence)
-    served = Served(detector, statement(asked.run, known(asked.run), name=asked.name), start)
+    model = resolve_model(root, run, weights)
+    _require_gradio()
+    detector = load_detector(model.weights, imgsz=model.imgsz(imgsz), device=device)
+    point = find_threshold(model, detector, confidence)
+    served = ServedModel(detector, statement(model.run, known(model.run), name=model.name), point)
     site = Site(
-        f"http://{_in_url(host)}:{port}/", host, port, asked.name, asked.weights, start, detector.imgsz,
-        host not in _LOCAL,
-    )  # fmt: skip
-    serve_page(served, host, port, limits or uploads.Limits(), told=lambda: _tell(site, told), stop=stop)
+        url=f"http://{_in_url(host)}:{port}/",
+        host=host,
+        port=port,
+        model=model.name,
+        weights=model.weights,
+        threshold=point,
+        imgsz=detector.imgsz,
+        public=host not in LOCAL_HOSTS,
+    )
 
+    def started() -> None:
+        if site.public:
+            _log.warning(
+                "%s can be opened from every machine that reaches this one, and uploads cross the network unencrypted",
+                site.url,
+            )
+        on_start(site)
 
-def _tell(site: Site, told: Callable[[Site], None]) -> None:
-    if site.everyone:
-        _log.warning(
-            "%s is open to every machine that reaches this one: anyone there can use the page, and what they send "
-            "crosses the network unencrypted", site.url,
-        )  # fmt: skip
-    told(site)
+    hosts = AllowedHosts.of((host, *allow_hosts))
+    serve_page(served, host, port, limits or uploads.Limits(), hosts=hosts, on_start=started, stop=stop)
 
 
 def serve_page(
-    served: Served,
+    served: ServedModel,
     host: str,
     port: int,
     limits: uploads.Limits,
     *,
-    told: Callable[[], None] = lambda: None,
+    hosts: AllowedHosts,
+    on_start: Callable[[], None] = lambda: None,
     stop: threading.Event | None = None,
 ) -> None:
-    """Serve the page of a model that is loaded, until Ctrl-C, SIGTERM, or `stop`; `told` is called when it answers."""
+    """Serve the page with a loaded model until Ctrl-C, SIGTERM or `stop`. Once it can be opened, call `on_start`."""
     stop = stop or threading.Event()
-    with _own_folder() as folder, _ended_by_signals(stop):
+    with _upload_folder() as folder, _stop_on_signals(stop):
         page = demo_page.build(served, limits, folder)
-        _launch(page, host, port, limits)
-        told()
+        _launch(page, host, port, limits, _middleware(hosts, folder, limits))
+        on_start()
         try:
-            while not stop.wait(_TICK):
+            while not stop.wait(_SWEEP_SECONDS):
                 uploads.sweep(folder, demo_page.WAITING)
-                demo_page.forget(page)
+                demo_page.drop_sessions(page)
         finally:
             page.close(verbose=False)
 
 
-def _need_gradio() -> None:
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import too
+def _require_gradio() -> None:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio also reads it when it is imported
     try:
         import gradio  # noqa: F401
     except ImportError as error:
         raise MissingError(
-            "the demo's page is made with Gradio, which is not installed",
+            "the demo needs Gradio, which is not installed",
             next_step="pip install 'facemask-train[demo]'",
         ) from error
 
 
-def _launch(page: Any, host: str, port: int, limits: uploads.Limits) -> None:
-    """Start the server in threads of its own, without anything that asks the network or shares the page."""
-    import gradio as gr
+def _middleware(hosts: AllowedHosts, folder: Path, limits: uploads.Limits) -> list[Any]:
+    """Return the checks of each request, the first one first."""
     from starlette.middleware import Middleware
 
+    return [
+        Middleware(CheckHost, allowed=hosts),
+        Middleware(LimitUploads, folder=folder, max_bytes=limits.waiting_megabytes * 1_000_000),
+    ]
+
+
+def _launch(page: Any, host: str, port: int, limits: uploads.Limits, middleware: list[Any]) -> None:
+    """Start the server in its own threads, without telemetry and without sharing the page."""
+    import gradio as gr
+
     system = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
-    page.queue(max_size=_WAITING, default_concurrency_limit=1, api_open=False).launch(
+    page.queue(max_size=_QUEUE, default_concurrency_limit=1, api_open=False).launch(
         server_name=host,
         server_port=port,
         share=False,
@@ -151,49 +169,18 @@ def _launch(page: Any, host: str, port: int, limits: uploads.Limits) -> None:
         run_history=False,
         footer_links=[],
         max_file_size=f"{limits.megabytes}mb",
-        state_session_capacity=_SESSIONS,
-        app_kwargs={"middleware": [Middleware(_OwnNames)]},
+        state_session_capacity=_MAX_SESSIONS,
+        app_kwargs={"middleware": middleware},
         theme=gr.themes.Default(primary_hue="blue", font=system, font_mono=("ui-monospace", "monospace")),
         css_paths=[Path(html.__file__).parent / "templates" / "demo.css"],
     )
 
 
-class _OwnNames:
-    """Gives each upload a name of its own, so that whoever has sent the same image does not lose it with ours.
-
-    Gradio files an upload under its content's hash and its name. An ASGI middleware.
-    """
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or not scope["path"].endswith("/upload"):
-            await self.app(scope, receive, send)
-            return
-        first = True
-
-        async def named() -> Any:
-            nonlocal first
-            message = await receive()
-            if first and message["type"] == "http.request":
-                first = False
-                message = {**message, "body": own_name(message["body"], secrets.token_hex(8))}
-            return message
-
-        await self.app(scope, named, send)
-
-
-def own_name(body: bytes, token: str) -> bytes:
-    """Return a form's body whose first file is called by this token first."""
-    return body.replace(b'filename="', f'filename="{token}-'.encode(), 1)
-
-
 def free_port(host: str, port: int) -> int:
-    """Return this port of the host, or any free one for 0.
+    """Return this port if it can be bound, or any free one for 0.
 
     Raises:
-        UsageError: it is taken (the next free one is named), not allowed, or no address of this machine.
+        UsageError: it is in use or not allowed, or the host is not an address of this machine.
     """
     try:
         return _bound(host, port)
@@ -201,10 +188,10 @@ def free_port(host: str, port: int) -> int:
         taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
         if not taken:
             raise UsageError(
-                f"--host {host}: no address of this machine ({error.strerror or error})",
+                f"--host {host}: not an address of this machine ({error.strerror or error})",
                 next_step="fmask demo --host 127.0.0.1",
             ) from error
-        why = "another program listens there" if error.errno == errno.EADDRINUSE else "this user may not bind it"
+        why = "already in use" if error.errno == errno.EADDRINUSE else "not allowed for this user"
         raise UsageError(f"{host}:{port}: {why}", next_step=f"fmask demo --port {_next_free(host, port)}") from error
 
 
@@ -220,7 +207,7 @@ def _next_free(host: str, port: int) -> int:
 def _bound(host: str, port: int) -> int:
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with closing(socket.socket(family, kind, protocol)) as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just left is free
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just released counts as free
         tried.bind(address)
         return int(tried.getsockname()[1])
 
@@ -230,8 +217,8 @@ def _in_url(host: str) -> str:
 
 
 @contextmanager
-def _own_folder() -> Iterator[Path]:
-    """Give Gradio a folder of this process alone for uploads, and remove it with all that is in it."""
+def _upload_folder() -> Iterator[Path]:
+    """Let Gradio store uploads in a folder of this process, and remove it with its content at the end."""
     before = os.environ.get("GRADIO_TEMP_DIR")
     folder = Path(tempfile.mkdtemp(prefix="fmask-demo-"))
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
@@ -246,8 +233,8 @@ def _own_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _ended_by_signals(stop: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the page instead of cutting it off; only the main thread can."""
+def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM set `stop`; signal handlers can only be set in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""What visitors send: taken from the disk at once, refused where it is too large or no image. Knows no page."""
+"""Read what visitors upload, delete it at once, and refuse what is too large or not an image."""
 
 from __future__ import annotations
 
@@ -7,23 +7,33 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from facemask_train.apps import media
 from facemask_train.core.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is taken: megabytes of a file, megapixels of an image or frame, seconds of a video (and of work on it)."""
+    """What is accepted.
+
+    Attributes:
+        megabytes: of a file.
+        megapixels: of an image or video frame.
+        seconds: of a video, and of the work on it.
+        frames: of a video.
+        waiting_megabytes: of all uploads that wait to be processed.
+    """
 
     megabytes: int = 10
     megapixels: int = 40
     seconds: int = 60
     frames: int = 30
+    waiting_megabytes: int = 500
 
     @property
     def pixels(self) -> int:
@@ -31,51 +41,51 @@ class Limits:
 
 
 class Frame(NamedTuple):
-    """A frame of a video (h, w, 3; RGB), and its time in seconds."""
+    """A frame of a video, (h, w, 3) uint8 RGB, and its time in seconds."""
 
     time: float
-    image: NDArray[Any]
+    image: NDArray[np.uint8]
 
 
-# ---- from the disk ----
+# ---- files ----
 
 
 def inside(folder: Path, path: str | None) -> Path:
-    """Return where an upload lies.
+    """Return an upload's path.
 
     Raises:
-        DataError: there is none, or it lies elsewhere (a request that no page of ours makes).
+        DataError: there is none, or it is outside the folder (which only a forged request can ask for).
     """
     if not path or not Path(path).resolve().is_relative_to(folder.resolve()):
-        raise DataError("No file came with this. Choose one.")
+        raise DataError("No file was sent. Choose one.")
     return Path(path)
 
 
 def take(path: Path) -> bytes:
-    """Return an upload's content, and leave nothing of it on the disk.
+    """Return an upload's content, and delete the file.
 
     Raises:
-        DataError: it is gone.
+        DataError: the file does not exist any more.
     """
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError("What you sent is no longer here. Send it again.") from error
+        raise DataError("The file you sent has been deleted. Send it again.") from error
     finally:
         discard(path)
 
 
 def discard(path: Path) -> None:
-    """Remove an upload, and the folder that was made for it."""
+    """Remove an upload, and its folder."""
     path.unlink(missing_ok=True)
     try:
         path.parent.rmdir()
-    except OSError:  # somebody else's upload of the same content is in it
+    except OSError:  # it contains an equal upload of another visitor
         return
 
 
 def discard_inside(folder: Path, path: str | None) -> None:
-    """Remove an upload, if it is one."""
+    """Remove a file if it is an upload."""
     try:
         discard(inside(folder, path))
     except DataError:
@@ -83,7 +93,7 @@ def discard_inside(folder: Path, path: str | None) -> None:
 
 
 def sweep(folder: Path, age: float) -> None:
-    """Remove files that have lain in the folder for longer than `age` seconds: uploads that nobody asked about."""
+    """Remove files that are older than `age` seconds: uploads that were never processed."""
     oldest = time.time() - age
     for path in sorted(folder.rglob("*"), reverse=True):
         try:
@@ -91,7 +101,7 @@ def sweep(folder: Path, age: float) -> None:
                 path.rmdir()
             elif path.lstat().st_mtime < oldest:
                 path.unlink()
-        except OSError:  # gone in the meantime, or not empty
+        except OSError:  # removed in the meantime, or not empty
             continue
 
 
@@ -102,11 +112,11 @@ def clear(folder: Path) -> None:
 # ---- images and videos ----
 
 
-def read_image(content: bytes, limits: Limits) -> NDArray[Any]:
-    """Return an image as displayed, (h, w, 3) RGB; its size is judged before it is decoded.
+def read_image(content: bytes, limits: Limits) -> NDArray[np.uint8]:
+    """Return an image as displayed, (h, w, 3) uint8 RGB. Its size is checked before it is decoded.
 
     Raises:
-        DataError: it is too large, or no image that can be read.
+        DataError: it is too large, or cannot be read as an image.
     """
     found = media.decode(content, max_pixels=limits.pixels)
     if isinstance(found, media.Problem):
@@ -115,28 +125,28 @@ def read_image(content: bytes, limits: Limits) -> NDArray[Any]:
 
 
 def read_video(path: Path, limits: Limits) -> Iterator[Frame]:
-    """Yield frames at equal distances in time; later ones than `limits.seconds` are left out.
+    """Yield frames at equal intervals, up to `limits.seconds`.
 
     Raises:
-        DataError: its frames are too large, or it is no video that can be read.
+        DataError: its frames are too large, or it cannot be read as a video.
     """
     source = media.Source(path, f"video{path.suffix if path.suffix.lower() in media.VIDEO_SUFFIXES else '.mp4'}")
     began = time.monotonic()
     for number, frame in enumerate(
-        media.frames([source], frame_interval=_distance(path, limits), max_pixels=limits.pixels)
+        media.frames([source], frame_interval=_interval(path, limits), max_pixels=limits.pixels)
     ):
         if isinstance(frame, media.Problem):
             if not number:
                 raise _refusal("video", frame)
-            return  # what was read before it broke off counts
+            return  # the frames before that are used
         at = frame.time or 0.0
         if number == limits.frames or at > limits.seconds or time.monotonic() - began > limits.seconds:
             return
         yield Frame(at, frame.pixels)
 
 
-def _distance(path: Path, limits: Limits) -> float:
-    """Return the seconds between frames, half a second or more, so that as many as are taken reach the end."""
+def _interval(path: Path, limits: Limits) -> float:
+    """Return the seconds between frames, at least 0.5, at which the allowed number of frames covers the video."""
     import cv2
 
     video = media.open_video(path)
@@ -149,4 +159,4 @@ def _distance(path: Path, limits: Limits) -> float:
 
 
 def _refusal(what: str, found: media.Problem) -> DataError:
-    return DataError(f"This {what} was not taken: {found.reason}.")
+    return DataError(f"This {what} was not accepted: {found.reason}.")

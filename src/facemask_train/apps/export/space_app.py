@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.apps.demo import server, uploads
-from facemask_train.apps.demo.answers import Served
+from facemask_train.apps.demo.handlers import ServedModel
+from facemask_train.apps.demo.middleware import AllowedHosts
 from facemask_train.apps.model_facts import Statement
 from facemask_train.core.errors import MissingError
 from facemask_train.core.files import read_json
@@ -31,10 +32,11 @@ def serve(folder: Path) -> None:
     everywhere = "0.0.0.0" if "SPACE_ID" in os.environ else server.HOST
     host = os.environ.get("GRADIO_SERVER_NAME", everywhere)
     port = server.free_port(host, int(os.environ.get("GRADIO_SERVER_PORT", server.PORT)))
-    server.serve_page(served(folder, about), host, port, uploads.Limits())
+    hosts = AllowedHosts.of((host, os.environ.get("SPACE_HOST", "")))
+    server.serve_page(served(folder, about), host, port, uploads.Limits(), hosts=hosts)
 
 
-def served(folder: Path, about: dict[str, Any]) -> Served:
+def served(folder: Path, about: dict[str, Any]) -> ServedModel:
     """Return what the page is about, as the Space's own files say."""
     said = about["statement"]
     statement = Statement(
@@ -46,4 +48,4 @@ def served(folder: Path, about: dict[str, Any]) -> Served:
         if detector.operating_point is None
         else Threshold(detector.operating_point, "export")
     )
-    return Served(detector, statement, start)
+    return ServedModel(detector, statement, start)
