@@ -238,12 +238,16 @@ def scratch_copy(folder: Path) -> Path:
     return folder
 
 
-def run_tests(group: Group, root: Path, *, limit: float) -> tuple[int | None, float]:
-    """Run a group's tests in the copy at `root`: (pytest's exit code, None where it took too long; seconds)."""
+def run_tests(group: Group, root: Path, *, limit: float, module: str = "") -> tuple[int | None, float]:
+    """Run a group's tests in the copy at `root`, those named after `module` first.
+
+    Returns:
+        (pytest's exit code, None where it took too long; seconds)
+    """
     begun = time.monotonic()
     child = os.fork()
     if not child:
-        _test_and_exit(group, root)
+        _test_and_exit(group, root, module)
     while time.monotonic() - begun < limit:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -254,7 +258,7 @@ def run_tests(group: Group, root: Path, *, limit: float) -> tuple[int | None, fl
     return None, limit
 
 
-def _test_and_exit(group: Group, root: Path) -> None:
+def _test_and_exit(group: Group, root: Path, module: str) -> None:
     """In the forked process: run the tests, and end."""
     code = 99
     try:
@@ -271,9 +275,10 @@ def _test_and_exit(group: Group, root: Path) -> None:
 
         # a counterexample is enough: it need not be made small, or kept
         phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
-        hypothesis.settings.register_profile("mutants", deadline=None, database=None, phases=phases, max_examples=30)
+        hypothesis.settings.register_profile("mutants", deadline=None, database=None, phases=phases, max_examples=20)
         without = [f"--deselect=tests/{name}" for name in group.without]
-        code = int(pytest.main([*PYTEST, *without, *(f"tests/{name}" for name in group.tests)]))
+        tests = sorted(group.tests, key=lambda name: Path(module).stem not in name)
+        code = int(pytest.main([*PYTEST, *without, *(f"tests/{name}" for name in tests)]))
     finally:
         sys.stdout.flush()
         os._exit(code)
@@ -310,7 +315,7 @@ def tested(
         path = root / PACKAGE / mutant.module
         without_bytecode(path)
         path.write_text(after)
-        code, _ = run_tests(group, root, limit=max(20, 10 * seconds))
+        code, _ = run_tests(group, root, limit=max(20, 10 * seconds), module=mutant.module)
         path.write_text(before)
         fates["survived" if code == 0 else "too slow" if code is None else "failed"] += 1
         if code == 0:
