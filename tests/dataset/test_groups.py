@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple, replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from facemask_train.core.config import parse
 from facemask_train.core.recipe import Recipe, Split
 from facemask_train.core.types import Annotation, Box, ImageRecord
+from facemask_train.dataset.grouping import groups
 from facemask_train.dataset.grouping.duplicates import Pair
 from facemask_train.dataset.grouping.groups import Decisions, decide
 from facemask_train.dataset.grouping.label_agreement import SourceImage
 from facemask_train.dataset.grouping.split import assign_splits, published_split
+from helpers.records import is_fixed, records
 
 TRAIN, VAL, TEST = "0" * 64, "b" * 64, "f" * 64  # contents that fall into each split of 0.5 / 0.25 / 0.25
 MASK, BARE = Annotation("mask", Box(10, 10, 30, 40)), Annotation("no_mask", Box(60, 10, 80, 40))
@@ -272,3 +276,83 @@ def test_published_leaks_can_be_counted_and_left() -> None:
     images, found = published(leaks="keep")
     assert len(found.kept) == len(images)
     assert found.leaks == 2  # valid/3 (train/2), and test/4 (train/1 and valid/3)
+
+
+def test_copies_of_one_published_split_stay() -> None:
+    """In each split, two copies and a near-duplicate; nothing ties one split to another."""
+    names = ["train/1", "train/2", "valid/1", "valid/2", "test/1", "test/2"]
+    images = [image(f"a/{name}", digest(TRAIN, number), MASK, path=f"{name}.jpg") for number, name in enumerate(names)]
+    for leaks in ("remove", "keep"):
+        found = decide(
+            images,
+            [duplicate_pair(0, 1), near_duplicate(2, 3), duplicate_pair(4, 5)],
+            recipe(split="published", leaks=leaks),
+        )
+        assert (len(found.kept), found.outcomes, found.leaks) == (6, (), 0)
+
+
+def test_classes_are_equal_by_their_letters() -> None:
+    """A class that was read from a file is another string than the one in the code."""
+    read = Annotation("".join(["ma", "sk"]), MASK.box)
+    images = [image("a/1", TRAIN, MASK), image("b/1", digest(TRAIN, 1), read)]
+    assert outcomes(decide(images, [duplicate_pair(0, 1)], recipe())) == {"b/1.jpg": ("merged", "copy")}
+
+
+def test_each_copy_says_how_it_lies_and_what_it_covers() -> None:
+    turned = Annotation("mask", Box(5, 5, 20, 15))
+    other = Annotation("no_mask", Box(0, 20, 5, 30))  # on the kept image (40, 40, 60, 50): nobody there
+    images = [image("a/1", TRAIN, BARE, MASK), image("b/1", digest(TRAIN, 1), other, turned, size=(25, 50))]
+    first, second = decide(images, [duplicate_pair(0, 1, orientation=1)], recipe()).duplicates
+    assert astuple(first)[4:6] == (0, 1.0)
+    assert (first.labels, first.matched, first.overlaps) == ((BARE, MASK), (0, 1), (1.0, 1.0))
+    assert astuple(second)[4:6] == (1, 0.95)
+    assert second.labels == (Annotation("no_mask", Box(40, 40, 60, 50)), Annotation("mask", Box(10, 10, 30, 40)))
+    assert (second.matched, second.overlaps) == ((-1, 1), (0.0, 1.0))
+    assert [one.group for one in (first, second)] == [0, 0]
+
+
+def test_labels_are_laid_over_a_kept_image_that_is_turned_itself() -> None:
+    """The first has no labels, so the second is kept: what was turned towards the first is turned back from there.
+
+    The second is the first on its side (orientation 1 sets it upright), the third is as the first. A box of the third
+    at (10, 10, 30, 40) of 100 x 50 lies on the second, 50 x 100, where a quarter clockwise takes it: x is 50 - y.
+    """
+    images = [
+        image("a/1", TRAIN, cause="no-label-file"),
+        image("b/1", digest(TRAIN, 1), Annotation("mask", Box(10, 10, 40, 30)), size=(50, 100)),
+        image("c/1", digest(TRAIN, 2), MASK),
+    ]
+    found = decide(images, [duplicate_pair(0, 1, orientation=1), duplicate_pair(0, 2)], recipe())
+    assert [one.role for one in found.duplicates] == ["refused", "kept", "merged"]
+    assert found.duplicates[0].labels == ()
+    assert found.duplicates[1].labels == (Annotation("mask", Box(10, 10, 40, 30)),)
+    assert found.duplicates[2].labels == (Annotation("mask", Box(10, 10, 40, 30)),)
+    assert found.duplicates[2].matched == (0,)
+
+
+def test_the_figures_of_groups_by_hand() -> None:
+    images = [image(f"a/{number}", digest(TRAIN, number), MASK) for number in range(8)]
+    found = decide(
+        images,
+        [duplicate_pair(0, 1), duplicate_pair(0, 2), duplicate_pair(3, 4), near_duplicate(2, 5), near_duplicate(6, 7)],
+        recipe(),
+    )
+    assert astuple(found.counts) == (2, 5, 3, 3, 4, 0, 0, 0)
+    assert astuple(decide(images, [], recipe()).counts) == (0,) * 8
+    worn = [replace(one, record=None, cause="worn-incorrectly") if i in (0, 6) else one for i, one in enumerate(images)]
+    flipped = [replace(one, record=replace(one.record, labels=(replace(MASK, name="no_mask"),))) for one in images[4:5]]  # type: ignore[type-var]
+    found = decide(
+        [*worn[:4], *flipped, *worn[5:]], [duplicate_pair(0, 1), duplicate_pair(3, 4), near_duplicate(6, 7)], recipe()
+    )
+    assert astuple(found.counts) == (2, 4, 2, 3, 2, 1, 1, 0)
+    assert outcomes(found) == {
+        "a/1.jpg": ("refused", "copy-of-worn-incorrectly"),
+        "a/3.jpg": ("refused", "class-conflict"),
+        "a/4.jpg": ("refused", "class-conflict"),
+        "a/7.jpg": ("refused", "copy-of-worn-incorrectly"),
+    }
+
+
+def test_records_are_fixed() -> None:
+    assert Decisions in records(groups)
+    assert all(map(is_fixed, records(groups)))

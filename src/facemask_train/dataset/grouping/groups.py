@@ -162,7 +162,7 @@ def _refuse_ungrouped(
     return {
         index: Outcome(images[index], "refused", COPY_OF_WORN, f"duplicate or near-duplicate of {images[worn].name}")
         for index, worn in excluded.items()
-        if index != worn and images[index].record is not None and index not in outcomes
+        if images[index].record is not None and index not in outcomes
     }
 
 
