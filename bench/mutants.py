@@ -125,7 +125,7 @@ GROUPS = {
         ("dataset/build.py", "dataset/loading/load.py", "dataset/loading/validate.py"),
         (
             *("dataset/test_load.py", "dataset/test_validate.py", "dataset/test_build_decisions.py"),
-            "dataset/test_build.py::test_it_writes_what_a_yolo_tool_trains_on",
+            "dataset/test_build.py::test_yolo_tools_can_train_on_what_is_written",
         ),
     ),
 }

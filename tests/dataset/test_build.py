@@ -1,4 +1,4 @@
-"""build-dataset: the books against an independent count, the same bytes from anywhere, and what the loader sees."""
+"""build-dataset: totals against an independent count, equal bytes from anywhere, and what YOLO loaders read."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def built(root: Path, **recipe: object) -> dict:
     return dict(build(root, "tiny", pool=ALONE).card)
 
 
-def test_it_writes_what_a_yolo_tool_trains_on(tmp_path: Path) -> None:
+def test_yolo_tools_can_train_on_what_is_written(tmp_path: Path) -> None:
     card = built(tmp_path)
     folder = tmp_path / "data" / "ensembles" / "tiny"
     data = yaml.safe_load((folder / "data.yaml").read_text())
@@ -75,7 +75,7 @@ def test_classes_are_mapped_by_name_not_by_id(tmp_path: Path) -> None:
     assert [(label["name"], round(label["x_min"])) for label in second] == [("mask", 36), ("no_mask", 10)]
 
 
-def test_a_second_build_does_nothing_and_a_changed_recipe_builds_anew(tmp_path: Path) -> None:
+def test_a_second_build_does_nothing_and_a_changed_recipe_rebuilds(tmp_path: Path) -> None:
     first = built(tmp_path)
     before = (tmp_path / "data/ensembles/tiny/ensemble.json").stat().st_mtime_ns
     again = build(tmp_path, "tiny")
@@ -87,7 +87,7 @@ def test_a_second_build_does_nothing_and_a_changed_recipe_builds_anew(tmp_path: 
     assert other.card.hash != first["hash"]
 
 
-def test_the_description_alone_changes_nothing(tmp_path: Path) -> None:
+def test_a_new_description_does_not_rebuild(tmp_path: Path) -> None:
     built(tmp_path)
     make_root(tmp_path, recipe={"description": "another word"})
     assert build(tmp_path, "tiny").up_to_date
@@ -138,7 +138,7 @@ def test_defects_are_counted_by_cause_and_the_rows_add_up(tmp_path: Path) -> Non
     assert sum(boxes.total for source in card.sources.values() for boxes in source.boxes.values()) == card.boxes.total
 
 
-def test_ids_without_names_stop_with_a_histogram_a_sheet_and_the_line_to_paste(tmp_path: Path) -> None:
+def test_ids_without_names_stop_with_counts_a_contact_sheet_and_an_example(tmp_path: Path) -> None:
     root = make_root(tmp_path)
     (root / "own/second/classes.txt").unlink()
     fetch(root, ["first", "second"])
@@ -153,7 +153,7 @@ def test_ids_without_names_stop_with_a_histogram_a_sheet_and_the_line_to_paste(t
     assert done.card.faces["train"]["mask"] > 0
 
 
-def test_a_class_map_of_wrong_names_stops_too(tmp_path: Path) -> None:
+def test_a_class_map_with_wrong_names_stops_too(tmp_path: Path) -> None:
     root = make_root(tmp_path)
     write(root / "own/second", {"classes.txt": "sin\ncon"})
     fetch(root, ["first", "second"])
@@ -169,7 +169,7 @@ def test_a_missing_source_names_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("asked", [{"groups": "duplicates"}, {"augmentation": ["turn"]}])
-def test_a_recipe_that_asks_for_what_does_not_exist_is_an_error(tmp_path: Path, asked: dict) -> None:
+def test_a_recipe_with_an_unknown_source_is_an_error(tmp_path: Path, asked: dict) -> None:
     make_root(tmp_path, recipe=asked)
     with pytest.raises(UsageError, match=f"unknown key '{next(iter(asked))}'"):
         build(tmp_path, "tiny")
@@ -205,7 +205,7 @@ def test_a_split_is_a_threshold_on_the_content() -> None:
 
 
 @pytest.mark.slow
-def test_the_same_bytes_from_any_folder_workers_and_hash_seed(tmp_path: Path) -> None:
+def test_bytes_do_not_depend_on_folder_workers_or_hash_seed(tmp_path: Path) -> None:
     trees = []
     for number, (workers, seed) in enumerate([(1, "0"), (4, "1"), (2, "77")]):
         root = make_root(tmp_path / f"root {number}", images=40)
@@ -218,7 +218,7 @@ def test_the_same_bytes_from_any_folder_workers_and_hash_seed(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_death_at_any_moment_leaves_what_a_rerun_makes_whole(tmp_path: Path) -> None:
+def test_a_rerun_recovers_from_a_kill_at_any_moment(tmp_path: Path) -> None:
     def prepare(point: int) -> Path:
         root = make_root(tmp_path / str(point), images=4)
         fetch(root, ["first", "second"])

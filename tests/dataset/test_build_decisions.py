@@ -1,4 +1,4 @@
-"""What a build decides before it writes: sources, names, books and splits, on records written by hand."""
+"""What a build decides before it writes: sources, names, outcomes and splits, on records written by hand."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def test_without_any_source_there_is_nothing_to_build(tmp_path: Path, allow_miss
         (("second",), True, "tiny-without-second-repaired"),
     ],
 )
-def test_an_ensemble_is_named_after_what_it_is(missing: tuple[str, ...], repair: bool, name: str) -> None:
+def test_the_name_of_an_ensemble_shows_its_options(missing: tuple[str, ...], repair: bool, name: str) -> None:
     found = module._with_options(recipe(split="published", leaks="keep"), ("first",), missing, repair=repair)
     assert (found.name, found.sources, found.leaks) == (name, ("first",), "remove" if repair else "keep")
 
 
-def test_what_has_no_leaks_is_not_repaired() -> None:
+def test_a_recipe_without_leaks_cannot_be_repaired() -> None:
     for plain in (recipe(), recipe(split="published")):
         with pytest.raises(UsageError, match="--repair: expected a recipe with leaks: keep, found tiny"):
             module._with_options(plain, ("first",), (), repair=True)
@@ -125,7 +125,7 @@ def refused(path: str, item: str = "image", action: str = "refused") -> Issue:
     return Issue("first", path, item, action, "no-label-file")  # type: ignore[arg-type]
 
 
-def test_members_are_the_images_that_can_be_read() -> None:
+def test_unreadable_images_are_left_out() -> None:
     """With their record, or why they have none: repairs, and boxes that were refused, say nothing of an image."""
     source = loaded(
         *(facts("a.png"), facts("b.png", "truncated"), facts("c.png"), facts("d.png"), facts("e.png")),
@@ -140,7 +140,7 @@ def test_members_are_the_images_that_can_be_read() -> None:
     ]
 
 
-def test_pairs_are_sought_among_the_images_that_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_are_searched_among_readable_images(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, object] = {}
 
     def find(hashes: np.ndarray, thumbnail: object, digests: list[str], settings: object, **_: object) -> list[object]:
@@ -166,7 +166,7 @@ def kept(path: str, split: str = "train", source: str = "first", faces: int = 1)
     return Kept(record(path, faces, source), split, "x")
 
 
-def test_the_groups_decisions_are_entered_source_by_source() -> None:
+def test_outcomes_are_added_source_by_source() -> None:
     one, two = record("a.png", 2), record("b.png", 3)
     source = replace(loaded(facts("a.png"), facts("b.png"), records=(one, two)), published={})
     source = replace(source, published={"mask": 2})
@@ -225,7 +225,7 @@ def test_what_can_be_built(changes: dict[str, object], given: Decisions) -> None
         ),
     ],
 )
-def test_what_lacks_a_split_is_refused(changes: dict[str, object], given: Decisions, said: str) -> None:
+def test_an_empty_split_is_refused(changes: dict[str, object], given: Decisions, said: str) -> None:
     sources = {
         "first": loaded(facts("1.png"), facts("2.png"), facts("3.png")),
         "second": loaded(facts("4.png"), facts("5.png", "truncated")),
@@ -235,7 +235,7 @@ def test_what_lacks_a_split_is_refused(changes: dict[str, object], given: Decisi
     assert f"ensemble tiny: {said}" in str(caught.value)
 
 
-def test_a_copy_in_two_splits_is_a_bug() -> None:
+def test_a_duplicate_in_another_split_is_a_bug() -> None:
     for changes in ({}, {"split": "published"}):
         with pytest.raises(FmaskError, match="2 images have a duplicate in another split; this is a bug"):
             module._check(recipe(**changes), {}, decided(*SPLITS, leaks=2))
@@ -265,7 +265,7 @@ def test_where_the_kept_image_of_each_group_is(monkeypatch: pytest.MonkeyPatch) 
 # ---- the whole ----
 
 
-def test_a_build_is_made_once_and_says_what_it_took_over(tmp_path: Path) -> None:
+def test_a_second_build_reuses_images(tmp_path: Path) -> None:
     make_root(tmp_path, images=1, recipe={"split": {"train": 1, "val": 0, "test": 0}})
     fetch(tmp_path, ["first"])
     seen: list[str] = []

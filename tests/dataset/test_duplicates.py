@@ -1,4 +1,4 @@
-"""Duplicates: copies are found at each severity and in each orientation, look-alikes are not, by either search."""
+"""Duplicates are found at each severity and in each orientation, other images are not, by either search."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _a_third_is_near(differing: int) -> bool:
     ("crop", "scale", "quality"),
     [(0, 1, 30), (0, 0.25, 95), (0, 2, 85), (0.02, 1, 85), (0.02, 0.25, 30), (0.02, 2, 50)],
 )
-def test_copies_are_the_same_image_in_any_orientation(crop: float, scale: float, quality: int) -> None:
+def test_copies_are_duplicates_in_any_orientation(crop: float, scale: float, quality: int) -> None:
     rng = Random(f"{crop} {scale} {quality}")
     originals = [scene.image for scene in scenes()]
     copies = [
@@ -129,7 +129,7 @@ def test_copies_are_the_same_image_in_any_orientation(crop: float, scale: float,
         assert pair.orientation == inverse(number % 8)
 
 
-def test_another_moment_of_a_scene_is_kin_or_nothing_but_not_the_same() -> None:
+def test_another_shot_of_a_scene_is_at_most_a_near_duplicate() -> None:
     rng = Random(5)
     originals, moments = [], []
     for scene in scenes():
@@ -143,14 +143,14 @@ def test_another_moment_of_a_scene_is_kin_or_nothing_but_not_the_same() -> None:
     assert len(pairs) >= len(originals) // 2  # and most are told to be of one scene
 
 
-def test_near_uniform_images_are_the_same_only_with_the_same_bytes() -> None:
+def test_near_uniform_images_are_duplicates_only_with_equal_bytes() -> None:
     walls = [wall(seed) for seed in range(12)]
     assert pairs_of(walls) == []
     (pair,) = pairs_of([*walls, walls[3]])
     assert (pair.first, pair.second, pair.same, pair.orientation) == (3, 12, True, 0)
 
 
-def test_what_has_no_structure_is_not_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_without_structure_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(hash_image(grey(wall(seed))).hash.strip(b"\0") for seed in range(6))
     assert all(has_structure(cv2.resize(grey(scene.image), (SIDE, SIDE))) for scene in scenes())
     searched: list[int] = []
@@ -201,6 +201,6 @@ def test_a_chain_whose_ends_differ_makes_two_groups() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).filter(lambda pair: pair[0] < pair[1]), max_size=60))
 @settings(max_examples=200)
-def test_whoever_joins_a_group_is_the_same_as_its_first(edges: list[tuple[int, int]]) -> None:
+def test_every_image_of_a_group_is_a_duplicate_of_its_first(edges: list[tuple[int, int]]) -> None:
     leaders = groups_of([tie(*edge) for edge in edges])
     assert all((leader, image) in edges and leader not in leaders for image, leader in leaders.items())

@@ -1,4 +1,4 @@
-"""Groups: what one image decides holds for its copies, in words, boxes and numbers."""
+"""Groups of duplicates: outcomes, label conflicts, mapped labels and splits."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def outcomes(found: Decisions) -> dict[str, tuple[str, str]]:
     return {outcome.image.name: (outcome.action, outcome.cause) for outcome in found.outcomes}
 
 
-def test_the_first_copy_is_kept_and_gives_the_split() -> None:
+def test_the_first_duplicate_is_kept_and_determines_the_split() -> None:
     images = [image("a/1", digest(TEST, 1), MASK), image("b/1", digest(TRAIN, 2), MASK), image("b/2", VAL, BARE)]
     found = decide(images, [duplicate_pair(0, 1)], recipe())
     assert splits(found) == {"a/1.jpg": "test", "b/2.jpg": "val"}
@@ -66,14 +66,14 @@ def test_the_first_copy_is_kept_and_gives_the_split() -> None:
     assert {one.split_group for one in found.kept} == {digest(TEST, 1), VAL}
 
 
-def test_a_first_copy_without_labels_gives_the_split_and_the_next_is_kept() -> None:
+def test_a_first_duplicate_without_labels_determines_the_split_and_the_next_is_kept() -> None:
     images = [image("a/1", digest(TEST, 1), cause="no-label-file"), image("b/1", digest(TRAIN, 2), MASK)]
     found = decide(images, [duplicate_pair(0, 1)], recipe())
     assert splits(found) == {"b/1.jpg": "test"}
     assert [(one.role, one.cause) for one in found.duplicates] == [("refused", "no-label-file"), ("kept", "")]
 
 
-def test_a_mask_worn_incorrectly_excludes_all_copies_but_no_image_two_steps_away() -> None:
+def test_an_incorrectly_worn_mask_excludes_duplicates_but_no_image_two_links_away() -> None:
     images = [
         image("a/1", TRAIN, cause="worn-incorrectly"),
         image("b/1", digest(TRAIN, 1), MASK),
@@ -90,7 +90,7 @@ def test_a_mask_worn_incorrectly_excludes_all_copies_but_no_image_two_steps_away
     assert set(splits(lenient)) == {"b/1.jpg", "b/2.jpg", "c/1.jpg"}
 
 
-def test_what_is_the_same_as_an_excluded_image_is_excluded_outside_of_its_group_too() -> None:
+def test_a_duplicate_of_an_excluded_image_is_excluded_outside_its_group() -> None:
     images = [
         image("a/1", TRAIN, MASK),
         image("b/1", digest(TRAIN, 1), cause="worn-incorrectly"),  # a copy of a/1
@@ -101,7 +101,7 @@ def test_what_is_the_same_as_an_excluded_image_is_excluded_outside_of_its_group_
     assert not found.kept
 
 
-def test_a_contradiction_between_copies_is_settled_by_the_policy() -> None:
+def test_a_label_conflict_is_resolved_by_the_policy() -> None:
     flipped = Annotation("no_mask", Box(11, 10, 30, 41))
     images = [image("a/1", TRAIN, MASK, BARE), image("b/1", digest(TRAIN, 1), flipped, BARE)]
     found = decide(images, [duplicate_pair(0, 1)], recipe())
@@ -115,7 +115,7 @@ def test_a_contradiction_between_copies_is_settled_by_the_policy() -> None:
     assert set(outcomes(absent)) == {"a/1.jpg", "b/1.jpg"}
 
 
-def test_a_preferred_source_that_contradicts_itself_settles_nothing() -> None:
+def test_a_preferred_source_in_conflict_with_itself_resolves_nothing() -> None:
     flipped = Annotation("no_mask", MASK.box)
     images = [
         image("a/1", TRAIN, MASK),
@@ -127,7 +127,7 @@ def test_a_preferred_source_that_contradicts_itself_settles_nothing() -> None:
     assert not found.kept
 
 
-def test_what_holds_of_an_image_holds_of_all_with_its_bytes() -> None:
+def test_links_hold_for_all_images_with_equal_bytes() -> None:
     """Of equal images only the first is in the pairs with others."""
     worn, other = digest(TRAIN, 1), digest(TRAIN, 2)
     images = [
@@ -144,11 +144,11 @@ def test_what_holds_of_an_image_holds_of_all_with_its_bytes() -> None:
 
 
 @given(st.data())
-def test_no_published_image_stays_that_has_a_copy_in_a_later_split(data: st.DataObject) -> None:
+def test_published_images_with_a_duplicate_in_a_later_split_are_removed(data: st.DataObject) -> None:
     """Against all pairs of images, written out."""
     content = data.draw(st.lists(st.integers(0, 4), min_size=2, max_size=9))
     parts = [data.draw(st.sampled_from(["train", "valid", "test"])) for _ in content]
-    alike = data.draw(st.sets(st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(lambda tie: tie[0] < tie[1])))
+    alike = data.draw(st.sets(st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(lambda link: link[0] < link[1])))
     images = [
         image(f"a/{index}", digest(TRAIN, known), MASK, path=f"{part}/{index}.jpg")
         for index, (known, part) in enumerate(zip(content, parts, strict=True))
@@ -158,23 +158,23 @@ def test_no_published_image_stays_that_has_a_copy_in_a_later_split(data: st.Data
     for one, other in alike & {(a, b) for a in first for b in first}:
         low, high = sorted((one, other), key=first.__getitem__)
         pairs += [near_duplicate(first[low], index) for index, known in enumerate(content) if known == high]
-    tied = {
+    linked = {
         (i, j)
         for i, one in enumerate(content)
         for j, other in enumerate(content)
         if i != j and (one == other or (one, other) in alike or (other, one) in alike)
     }
     order = ["train", "valid", "test"]
-    later = {i for i, j in tied if order.index(parts[j]) < order.index(parts[i])}
+    later = {i for i, j in linked if order.index(parts[j]) < order.index(parts[i])}
     assert decide(images, pairs, recipe(split="published", leaks="keep")).leaks == len(later)
     found = decide(images, pairs, recipe(split="published"))
     left = [int(one.record.path.rpartition("/")[2][:-4]) for one in found.kept]
     assert found.leaks == 0
-    assert all(parts[i] == parts[j] for i, j in tied if i in left and j in left)
+    assert all(parts[i] == parts[j] for i, j in linked if i in left and j in left)
     assert {i for i, part in enumerate(parts) if part == "test"} <= set(left)
 
 
-def test_labels_of_a_turned_and_smaller_copy_are_laid_over_the_kept_image() -> None:
+def test_labels_of_a_rotated_and_smaller_duplicate_are_mapped_to_the_kept_image() -> None:
     # the copy is 25 x 50: turned by a quarter counter-clockwise (orientation 1) it is as the kept one, at half its size
     turned = Annotation("mask", Box(5, 5, 20, 15))
     images = [image("a/1", TRAIN, MASK), image("b/1", digest(TRAIN, 1), turned, size=(25, 50))]
@@ -206,7 +206,7 @@ def test_near_duplicates_share_a_split_and_are_kept() -> None:
     assert (found.counts.split_groups, found.counts.groups, found.leaks) == (1, 0, 0)
 
 
-def test_a_later_source_that_ties_two_splits_sends_both_to_train() -> None:
+def test_groups_in_two_splits_go_to_train_when_a_later_source_connects_them() -> None:
     images = [image("a/1", TEST, MASK), image("a/2", VAL, MASK), image("b/1", digest(TEST, 1), MASK)]
     apart = decide(images[:2], [], recipe())
     assert splits(apart) == {"a/1.jpg": "test", "a/2.jpg": "val"}
@@ -215,32 +215,32 @@ def test_a_later_source_that_ties_two_splits_sends_both_to_train() -> None:
     assert (found.counts.joined, found.leaks) == (1, 0)
 
 
-def test_images_of_one_source_that_are_tied_go_where_the_first_goes() -> None:
+def test_linked_images_of_one_source_follow_the_first() -> None:
     images = [image("a/1", TEST, MASK), image("a/2", VAL, MASK)]
     found = decide(images, [near_duplicate(0, 1)], recipe())
     assert (set(splits(found).values()), found.counts.joined) == ({"test"}, 0)
 
 
-tied = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)).filter(lambda tie: tie[0] < tie[1]), max_size=25)
+linked = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)).filter(lambda link: link[0] < link[1]), max_size=25)
 
 
-@given(st.lists(st.sampled_from("0123456789abcdef"), min_size=20, max_size=20), st.integers(1, 19), tied)
-def test_a_source_at_the_end_moves_nothing_but_what_only_it_ties_together(
-    first_digits: list[str], known: int, ties: list[tuple[int, int]]
+@given(st.lists(st.sampled_from("0123456789abcdef"), min_size=20, max_size=20), st.integers(1, 19), linked)
+def test_a_source_at_the_end_moves_only_what_it_alone_connects(
+    first_digits: list[str], known: int, links: list[tuple[int, int]]
 ) -> None:
     digests = [digit * 64 for digit in first_digits]
     ranks = [0] * known + [1] * (20 - known)
     share = Split(train=0.5, val=0.25, test=0.25)
-    before = assign_splits(digests[:known], ranks[:known], [tie for tie in ties if max(tie) < known], share)
-    after = assign_splits(digests, ranks, ties, share)
+    before = assign_splits(digests[:known], ranks[:known], [link for link in links if max(link) < known], share)
+    after = assign_splits(digests, ranks, links, share)
     for one in range(known):
         split_group = [other for other in range(known) if after.first[other] == after.first[one]]
         crossed = len({before.splits[other] for other in split_group}) > 1
         assert after.splits[one] == ("train" if crossed else before.splits[one])
-    assert all(after.splits[one] == after.splits[other] for one, other in ties)
+    assert all(after.splits[one] == after.splits[other] for one, other in links)
 
 
-def test_a_path_says_its_published_split() -> None:
+def test_the_published_split_is_read_from_the_path() -> None:
     paths = [
         "images/train/a.jpg",
         "valid/images/a.jpg",
@@ -264,15 +264,15 @@ def published(**changes: object) -> tuple[list[SourceImage], Decisions]:
     return images, decide(images, pairs, recipe(split="published", **changes))
 
 
-def test_published_splits_stay_and_what_has_a_copy_in_a_later_one_leaves() -> None:
+def test_published_splits_are_kept_without_leaks() -> None:
     _, found = published()
-    # valid/3 leaves for test/4; train/2 was only tied to valid/3, so it may stay; test keeps its own copies
+    # valid/3 leaves for test/4; train/2 was only linked to valid/3, so it may stay; test keeps its own copies
     assert splits(found) == {"a/train/2.jpg": "train", "a/test/4.jpg": "test", "a/test/5.jpg": "test"}
     assert outcomes(found) == dict.fromkeys(("a/train/1.jpg", "a/valid/3.jpg"), ("refused", "copy-in-later-split"))
     assert found.leaks == 0
 
 
-def test_published_leaks_can_be_counted_and_left() -> None:
+def test_published_leaks_can_be_counted_and_kept() -> None:
     images, found = published(leaks="keep")
     assert len(found.kept) == len(images)
     assert found.leaks == 2  # valid/3 (train/2), and test/4 (train/1 and valid/3)

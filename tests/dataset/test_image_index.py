@@ -1,4 +1,4 @@
-"""The catalogue: a source is examined once, and again only where its bytes changed."""
+"""The image index: a source is examined once, and again only if its bytes changed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def equal(one: ImageIndex, other: ImageIndex) -> bool:
     return bool(arrays) and one.facts == other.facts
 
 
-def test_it_holds_what_each_image_is_and_looks_like(tmp_path: Path, seen: list[str]) -> None:
+def test_the_index_has_facts_hashes_and_thumbnails(tmp_path: Path, seen: list[str]) -> None:
     root = make_root(tmp_path, images=3)
     write(root / "own/second/pics", {"broken.jpg": b"no image"})
     fetch(root, ["second"])
@@ -66,7 +66,7 @@ def test_an_unchanged_source_is_not_read_again(tmp_path: Path, seen: list[str]) 
     assert seen == []
 
 
-def test_of_a_changed_source_only_what_changed_is_examined(tmp_path: Path, seen: list[str]) -> None:
+def test_only_changed_files_of_a_changed_source_are_examined(tmp_path: Path, seen: list[str]) -> None:
     root = make_root(tmp_path, images=4)
     fetch(root, ["second"])
     index_images(root, "second", pool=ALONE)
@@ -84,7 +84,7 @@ def test_of_a_changed_source_only_what_changed_is_examined(tmp_path: Path, seen:
     assert equal(found, index_images(anew, "second", pool=ALONE))
 
 
-def test_another_version_of_the_code_examines_anew(tmp_path: Path, seen: list[str]) -> None:
+def test_another_version_of_the_code_examines_all_files(tmp_path: Path, seen: list[str]) -> None:
     root = make_root(tmp_path, images=2)
     fetch(root, ["second"])
     index_images(root, "second", pool=ALONE)
@@ -96,7 +96,7 @@ def test_another_version_of_the_code_examines_anew(tmp_path: Path, seen: list[st
 
 
 @pytest.mark.parametrize("damage", ["thumbnails cut", "thumbnails gone", "table cut", "table odd", "marker cut"])
-def test_a_damaged_catalogue_is_made_anew(tmp_path: Path, seen: list[str], damage: str) -> None:
+def test_a_damaged_index_is_rebuilt(tmp_path: Path, seen: list[str], damage: str) -> None:
     root = make_root(tmp_path, images=3)
     fetch(root, ["second"])
     whole = index_images(root, "second", pool=ALONE)
@@ -137,7 +137,7 @@ def test_a_source_that_is_not_fetched_or_held_by_another_command_is_named(tmp_pa
         index_images(root, "first", pool=ALONE)
 
 
-def test_a_source_without_images_has_an_empty_catalogue(tmp_path: Path) -> None:
+def test_a_source_without_images_has_an_empty_index(tmp_path: Path) -> None:
     root = make_root(tmp_path, images=1)
     for path in (root / "own/second/pics").glob("*.jpg"):
         path.unlink()

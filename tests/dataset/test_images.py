@@ -1,4 +1,4 @@
-"""What an image file really is, and how it becomes a plain one."""
+"""Image files are examined and converted to plain images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_plain_image_keeps_every_byte(tmp_path: Path, name: str, kind: str, mo
     assert plain(tmp_path, name, content)[:2] == ((), content)
 
 
-def test_an_extension_that_lies_is_corrected_without_a_new_encoding(tmp_path: Path) -> None:
+def test_a_wrong_extension_is_corrected_without_reencoding(tmp_path: Path) -> None:
     content = image(1, "WEBP")
     assert plain(tmp_path, "a.jpg", content) == (("wrong-extension",), content, ".webp")
 
@@ -54,7 +54,7 @@ def test_bytes_after_the_end_of_a_jpeg_are_cut_off(tmp_path: Path) -> None:
     assert (repairs, made, extension) == (("bytes-after-end",), content, ".jpg")
 
 
-def test_a_png_without_an_end_is_drawn_anew(tmp_path: Path) -> None:
+def test_a_png_without_an_end_is_reencoded(tmp_path: Path) -> None:
     """Pillow reads it; OpenCV, and so whoever trains on it, does not."""
     content = image(1, "PNG")
     repairs, made, extension = plain(tmp_path, "a.png", content[:-12])
@@ -63,7 +63,7 @@ def test_a_png_without_an_end_is_drawn_anew(tmp_path: Path) -> None:
     assert np.array_equal(decoded_plain(made, facts), np.asarray(opened(content)))
 
 
-def test_an_exif_turn_is_applied_to_the_pixels(tmp_path: Path) -> None:
+def test_exif_orientation_is_applied_to_the_pixels(tmp_path: Path) -> None:
     upright = opened(image(1, quality=100))
     repairs, made, extension = plain(tmp_path, "a.jpg", image(1, quality=100, exif=EXIF_6))
     assert (repairs, extension) == (("exif-orientation",), ".jpg")
@@ -73,7 +73,7 @@ def test_an_exif_turn_is_applied_to_the_pixels(tmp_path: Path) -> None:
     assert np.abs(np.asarray(turned, dtype=float) - expected).mean() < 3
 
 
-def test_transparent_pixels_show_white_and_opaque_ones_stay(tmp_path: Path) -> None:
+def test_transparent_pixels_become_white_and_opaque_ones_stay(tmp_path: Path) -> None:
     image = Image.new("RGBA", (20, 20), (10, 20, 30, 255))
     image.paste((200, 0, 0, 0), (0, 0, 10, 20))
     stream = io.BytesIO()
@@ -120,7 +120,7 @@ def test_unusual_images_become_rgb(tmp_path: Path, kind: str, mode: str, repair:
         (image(1, size=(9, 40)), "too-small"),
     ],
 )
-def test_what_cannot_be_used_says_why(tmp_path: Path, content: bytes, cause: str) -> None:
+def test_unusable_files_have_a_cause(tmp_path: Path, content: bytes, cause: str) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
     facts = examine(tmp_path, "a.jpg").facts
     assert (facts.cause, facts.width) == (cause, 0)
@@ -128,7 +128,7 @@ def test_what_cannot_be_used_says_why(tmp_path: Path, content: bytes, cause: str
 
 
 @given(st.binary(max_size=300), st.integers(0, 900))
-def test_no_bytes_make_it_fail(tmp_path_factory: pytest.TempPathFactory, noise: bytes, place: int) -> None:
+def test_no_content_makes_it_fail(tmp_path_factory: pytest.TempPathFactory, noise: bytes, place: int) -> None:
     folder = tmp_path_factory.mktemp("noise")
     for kind in ("JPEG", "PNG", "WEBP"):
         whole = image(3, kind)

@@ -1,4 +1,4 @@
-"""The books: what came in is kept, merged or refused, image by image and box by box; and what a class map means."""
+"""Loaded sources: every image and box is kept, merged or refused; and the meanings of a class map."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def books(*issues: Issue, images: int = 6, **came: int) -> LoadedSource:
     return LoadedSource(index(*(facts(f"{i}.png") for i in range(images))), (), {}, issues, RULES, came)
 
 
-def test_the_books_of_images_by_hand() -> None:
+def test_outcomes_of_images_by_hand() -> None:
     """Of 6 images 2 were merged and 1 refused; 2 were repaired and kept. Problems of boxes count for nothing."""
     found = books(
         *(issue("0.png", "merged"), issue("1.png", "merged"), issue("2.png", "refused")),
@@ -66,7 +66,7 @@ def test_the_books_of_images_by_hand() -> None:
     assert found.images() == ItemCounts(total=6, kept=3, merged=2, repaired=2, refused=1)
 
 
-def test_the_books_of_boxes_by_hand() -> None:
+def test_outcomes_of_boxes_by_hand() -> None:
     found = books(
         *(issue("0.png", "merged", label="mask"), issue("0.png", "merged", label="mask")),
         *(issue("1.png", "refused", label="mask"), issue("1.png", "repaired", label="mask")),
@@ -87,7 +87,7 @@ def test_the_books_of_boxes_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("images", "boxes"), [(5, 3), (4, 4), (4, 2), (3, 3)])
-def test_books_that_do_not_balance_are_a_bug(images: int, boxes: int) -> None:
+def test_totals_that_do_not_add_up_are_a_bug(images: int, boxes: int) -> None:
     found = books(issue("0.png", "merged"), issue("1.png", "refused"), mask=2, no_mask=1)
     check_totals("s", found, 4, 3)
     with pytest.raises(FmaskError, match=rf"\(4, 3\) .* found \({images}, {boxes}\)"):
@@ -98,7 +98,7 @@ def source_image(path: str) -> SourceImage:
     return SourceImage("s", path, "00", ImageRecord("s", path, "00", 96, 64, (FACE,)), "")
 
 
-def test_what_the_groups_decide_is_entered_row_by_row() -> None:
+def test_outcomes_of_groups_become_issues_row_by_row() -> None:
     """Image 0 is merged with its two boxes, image 1 refused with its one; repairs of either are struck out."""
     before = LoadedSource(
         index(*(facts(f"{i}.png") for i in range(4))),
@@ -141,7 +141,7 @@ published = st.lists(
 
 
 @given(published, st.sampled_from(["drop-image", "drop-box", "as-no-mask"]), st.integers(0, 2))
-def test_the_books_add_up_whatever_is_published_and_decided(
+def test_totals_add_up_for_any_input_and_outcome(
     given_images: list[tuple[str, list[tuple[str, int]], str]], worn: str, orphans: int
 ) -> None:
     """In = kept + merged + refused, and what is kept is what the records hold."""
@@ -227,7 +227,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, PublishedRow]]:
         ),
     ],
 )
-def test_rows_that_no_class_map_names_stop_with_a_histogram(
+def test_rows_without_a_class_map_stop_with_counts(
     asked: list[tuple[str, PublishedRow]], found: SourceReading, given: dict[str, str], said: str
 ) -> None:
     with pytest.raises(ClassMapError) as caught:

@@ -1,4 +1,4 @@
-"""Splits: thresholds on the content, and groups of tied images that go together, source by source."""
+"""Splits: thresholds on the content, and linked images that share a split, source by source."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def test_the_published_split_is_the_nearest_folders(path: str, expected: str) ->
     assert published_split(path) == expected
 
 
-def test_images_without_ties_go_alone() -> None:
+def test_images_without_links_are_assigned_alone() -> None:
     found = assign_splits([TRAIN, VAL, TEST], [0, 0, 1], [], HALVES)
     assert (found.first.tolist(), found.splits, found.joined) == ([0, 1, 2], ["train", "val", "test"], 0)
     assert (assign_splits([], [], [], HALVES).splits, assign_splits([], [], [], HALVES).joined) == ([], 0)
 
 
 @pytest.mark.parametrize(
-    ("digests", "ranks", "ties", "first", "splits", "joined"),
+    ("digests", "ranks", "links", "first", "splits", "joined"),
     [
         # of one source: all go where the first goes, also over several steps
         ([TEST, VAL, TRAIN], [0, 0, 0], [(1, 2), (0, 1)], [0, 0, 0], ["test"] * 3, 0),
@@ -83,50 +83,50 @@ def test_images_without_ties_go_alone() -> None:
         ([TEST, VAL, TRAIN, TRAIN], [0, 0, 1, 1], [(1, 2), (2, 3)], [0, 1, 1, 1], ["test", "val", "val", "val"], 0),
         # among itself, a later source goes where its first goes
         ([TEST, VAL, TRAIN], [0, 1, 1], [(1, 2)], [0, 1, 1], ["test", "val", "val"], 0),
-        # what it ties together of two splits goes to train, once
+        # what it links together of two splits goes to train, once
         ([TEST, VAL, TEST], [0, 0, 1], [(0, 2), (1, 2)], [0, 0, 0], ["train"] * 3, 1),
         ([TEST, TEST, VAL], [0, 0, 1], [(0, 2), (1, 2)], [0, 0, 0], ["test"] * 3, 0),
         ([TEST, VAL, TEST, VAL, VAL, VAL], [0, 0, 0, 0, 1, 1], [(0, 4), (1, 4), (2, 5), (3, 5)],
          [0, 0, 2, 2, 0, 2], ["train"] * 6, 2),
-        # and stays there; the next source ties it to a third split
+        # and stays there; the next source links it to a third split
         ([TEST, VAL, VAL, TEST, TEST], [0, 0, 0, 1, 2], [(0, 3), (1, 3), (2, 4), (3, 4)],
          [0, 0, 0, 0, 0], ["train"] * 5, 2),
         ([TEST, VAL, TEST, VAL], [0, 0, 1, 2], [(0, 2), (1, 2), (2, 3)], [0] * 4, ["train"] * 4, 1),
-        # two sources that tie nothing of what stands
+        # two sources that link nothing of what stands
         ([TRAIN, VAL, TEST, VAL], [0, 1, 2, 2], [(1, 2)], [0, 1, 1, 3], ["train", "val", "val", "val"], 0),
     ],
 )  # fmt: skip
 def test_groups_by_hand(
-    digests: list[str], ranks: list[int], ties: list[tuple[int, int]], first: list[int], splits: list[str], joined: int
+    digests: list[str], ranks: list[int], links: list[tuple[int, int]], first: list[int], splits: list[str], joined: int
 ) -> None:
-    found = assign_splits(digests, ranks, ties, HALVES)
+    found = assign_splits(digests, ranks, links, HALVES)
     assert (found.first.tolist(), found.splits, found.joined) == (first, splits, joined)
-    backwards = assign_splits(digests, ranks, reversed(ties), HALVES)
+    backwards = assign_splits(digests, ranks, reversed(links), HALVES)
     assert (backwards.first.tolist(), backwards.splits, backwards.joined) == (first, splits, joined)
 
 
-def components(count: int, ties: list[tuple[int, int]]) -> list[int]:
-    """Return the lowest index that each image is tied to, by taking the lower of each pair until nothing changes."""
+def components(count: int, links: list[tuple[int, int]]) -> list[int]:
+    """Return the lowest index that each image is linked to, by taking the lower of each pair until nothing changes."""
     lowest = list(range(count))
     changed = True
     while changed:
         changed = False
-        for one, other in ties:
+        for one, other in links:
             least = min(lowest[one], lowest[other])
             changed |= lowest[one] != least or lowest[other] != least
             lowest[one] = lowest[other] = least
     return lowest
 
 
-tied = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)).filter(lambda tie: tie[0] < tie[1]), max_size=14)
+linked = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)).filter(lambda link: link[0] < link[1]), max_size=14)
 
 
-@given(st.lists(st.sampled_from("05af"), min_size=12, max_size=12), tied)
-def test_a_group_is_what_is_tied_and_shares_a_split(digits: list[str], ties: list[tuple[int, int]]) -> None:
+@given(st.lists(st.sampled_from("05af"), min_size=12, max_size=12), linked)
+def test_a_group_is_what_is_linked_and_shares_a_split(digits: list[str], links: list[tuple[int, int]]) -> None:
     """Of one source: the first image of a group gives the split of all."""
-    found = assign_splits([digit * 64 for digit in digits], [0] * 12, ties, HALVES)
-    assert found.first.tolist() == components(12, ties)
-    assert found.splits == [split_of(digits[first] * 64, HALVES) for first in components(12, ties)]
+    found = assign_splits([digit * 64 for digit in digits], [0] * 12, links, HALVES)
+    assert found.first.tolist() == components(12, links)
+    assert found.splits == [split_of(digits[first] * 64, HALVES) for first in components(12, links)]
     assert found.joined == 0
 
 

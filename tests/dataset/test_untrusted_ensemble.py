@@ -1,4 +1,4 @@
-"""Ensembles that a stranger made: nothing in one runs code, and nothing in one leads outside of its folder."""
+"""Ensembles made by a stranger cannot run code or lead outside of their folder."""
 
 from __future__ import annotations
 

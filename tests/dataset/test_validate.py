@@ -1,4 +1,4 @@
-"""Check, repair, quarantine: what becomes of each defect, and books that balance whatever comes in."""
+"""Validation: the outcome of each defect, and totals that add up for any input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def one(
     return (cleaned.records[0].labels if cleaned.records else None), list(cleaned.issues)
 
 
-def told(issues: list[Issue]) -> list[tuple[str, str, str, int]]:
+def listed(issues: list[Issue]) -> list[tuple[str, str, str, int]]:
     return [(issue.item, issue.action, issue.cause, issue.number) for issue in issues]
 
 
@@ -50,10 +50,10 @@ def test_a_good_box_is_kept_as_it_is() -> None:
 def test_a_box_past_the_edge_is_clipped_not_lost(corners: Corners, kept: Corners) -> None:
     labels, issues = one(row(corners))
     assert labels == (Annotation("mask", Box(*kept)),)
-    assert told(issues) == [("box", "repaired", "past-edge", 1)]
+    assert listed(issues) == [("box", "repaired", "past-edge", 1)]
 
 
-def test_what_six_decimals_round_away_is_no_defect() -> None:
+def test_rounding_to_six_decimals_is_not_an_issue() -> None:
     labels, issues = one(row((-0.0003, 5, 20, 100.0002)))
     assert labels == (Annotation("mask", Box(0, 5, 20, 100)),)
     assert issues == []
@@ -74,14 +74,14 @@ def test_what_six_decimals_round_away_is_no_defect() -> None:
 def test_a_bad_row_is_quarantined_and_its_image_kept(bad: PublishedRow, cause: str) -> None:
     labels, issues = one(bad, row((5, 5, 20, 20), number=2))
     assert labels == (Annotation("mask", Box(5, 5, 20, 20)),)
-    assert told(issues) == [("box", "refused", cause, 1)]
+    assert listed(issues) == [("box", "refused", cause, 1)]
 
 
-def test_a_box_stands_once() -> None:
+def test_duplicate_boxes_are_refused() -> None:
     twice = one(row((5, 5, 20, 20)), row((5, 5, 20, 20.0001), number=2))
-    assert told(twice[1]) == [("box", "refused", "duplicate", 2)]
+    assert listed(twice[1]) == [("box", "refused", "duplicate", 2)]
     both = one(row((5, 5, 20, 20)), row((5, 5, 20, 20), "without", number=2))
-    assert told(both[1]) == [("box", "refused", "contradicted", 2)]
+    assert listed(both[1]) == [("box", "refused", "contradicted", 2)]
     assert "also mask" in both[1][0].detail
 
 
@@ -89,34 +89,34 @@ def test_worn_incorrectly_follows_the_recipe() -> None:
     rows = (row((5, 5, 20, 20)), row((50, 5, 80, 20), "askew", number=2))
     labels, issues = one(*rows)
     assert labels is None
-    assert told(issues) == [
+    assert listed(issues) == [
         ("image", "refused", "worn-incorrectly", 0),
         ("box", "refused", "in-refused-image", 1),
         ("box", "refused", "worn-incorrectly", 2),
     ]
     labels, issues = one(*rows, worn="drop-box")
     assert labels == (Annotation("mask", Box(5, 5, 20, 20)),)
-    assert told(issues) == [("box", "refused", "worn-incorrectly", 2)]
+    assert listed(issues) == [("box", "refused", "worn-incorrectly", 2)]
     labels, issues = one(*rows, worn="as-no-mask")
     assert labels is not None
     assert [label.name for label in labels] == ["mask", "no_mask"]
     assert issues == []
 
 
-def test_a_refused_image_takes_its_rows_along_each_with_a_cause() -> None:
+def test_rows_of_a_refused_image_are_refused_with_a_cause() -> None:
     broken = ImageFacts("a.png", "00", cause="truncated", detail="cut")
     labels, issues = one(row((5, 5, 20, 20)), row(None, number=2, cause="wrong-columns"), facts=broken)
     assert labels is None
-    assert told(issues) == [
+    assert listed(issues) == [
         ("image", "refused", "truncated", 0),
         ("box", "refused", "in-refused-image", 1),
         ("box", "refused", "wrong-columns", 2),
     ]
-    assert told(one(cause="no-label-file")[1]) == [("image", "refused", "no-label-file", 0)]
-    assert told(one(declared=(300, 300))[1]) == [("image", "refused", "size-mismatch", 0)]
+    assert listed(one(cause="no-label-file")[1]) == [("image", "refused", "no-label-file", 0)]
+    assert listed(one(declared=(300, 300))[1]) == [("image", "refused", "size-mismatch", 0)]
 
 
-def test_a_image_without_rows_is_background() -> None:
+def test_an_image_without_rows_is_background() -> None:
     assert one() == ((), [])
 
 
@@ -124,18 +124,18 @@ def test_a_image_without_rows_is_background() -> None:
     ("orientation", "turned"),
     [(5, (20, 10, 60, 40)), (6, (40, 10, 80, 40)), (7, (40, 160, 80, 190)), (8, (20, 160, 60, 190))],
 )
-def test_a_box_drawn_before_the_exif_turn_turns_along(orientation: int, turned: Corners) -> None:
+def test_a_box_on_the_stored_image_is_oriented_with_it(orientation: int, turned: Corners) -> None:
     # stored 200 x 100, shown 100 x 200; the box is drawn on what is stored, as the declared size tells
     facts = ImageFacts("a.png", "00", 100, 200, (200, 100), orientation, ".jpg", ("exif-orientation",))
     labels, issues = one(row((10, 20, 40, 60)), facts=facts, declared=(200, 100))
     assert labels == (Annotation("mask", Box(*turned)),)
-    assert told(issues) == [("image", "repaired", "exif-orientation", 0), ("box", "repaired", "exif-turned", 1)]
+    assert listed(issues) == [("image", "repaired", "exif-orientation", 0), ("box", "repaired", "exif-turned", 1)]
     assert one(row((10, 20, 40, 60)), facts=facts, declared=(100, 200))[0] == (Annotation("mask", Box(10, 20, 40, 60)),)
 
 
 def test_rows_of_absent_images_are_counted() -> None:
     reading = SourceReading((), orphans=(row(None, cause="no-image"),))
-    assert told(list(validate(reading, {}, rules()).issues)) == [("box", "refused", "no-image", 1)]
+    assert listed(list(validate(reading, {}, rules()).issues)) == [("box", "refused", "no-image", 1)]
 
 
 anything = st.floats(-300, 500) | st.sampled_from([0.0, 100.0, 200.0, 1e300, -1e300])
@@ -149,9 +149,7 @@ rows_of_any_kind = st.lists(
 
 
 @given(rows_of_any_kind, st.sampled_from(["drop-image", "drop-box", "as-no-mask"]), st.sampled_from(["", "truncated"]))
-def test_the_books_balance_whatever_comes_in(
-    given_rows: list[tuple[Corners | None, str]], worn: str, cause: str
-) -> None:
+def test_totals_add_up_for_any_input(given_rows: list[tuple[Corners | None, str]], worn: str, cause: str) -> None:
     rows = [
         row(corners, name, number=n, cause="" if corners else "wrong-columns")
         for n, (corners, name) in enumerate(given_rows, 1)
@@ -184,7 +182,7 @@ def test_the_books_balance_whatever_comes_in(
         ((5, 99.5, 20, 300), "too-small", "found (5, 99.5, 20, 300), less than 1 px a side inside the image"),
     ],
 )
-def test_a_box_that_no_one_saw_is_refused(corners: Corners, cause: str, detail: str) -> None:
+def test_a_box_too_small_to_see_is_refused(corners: Corners, cause: str, detail: str) -> None:
     labels, (issue,) = one(row(corners))
     assert labels == ()
     assert (issue.action, issue.cause, issue.detail) == ("refused", cause, detail)
@@ -219,10 +217,10 @@ def test_boxes_are_the_same_to_a_thousandth_of_a_pixel() -> None:
         assert labels is not None
         assert (len(labels), len(issues)) == ((1, 1) if same else (2, 0))
     labels, issues = one(row((5, 5, 20, 20)), row((50, 5, 70, 20), number=2), row((50, 5, 70, 20), number=3))
-    assert told(issues) == [("box", "refused", "duplicate", 3)]
+    assert listed(issues) == [("box", "refused", "duplicate", 3)]
 
 
-def test_a_row_says_what_its_class_means() -> None:
+def test_the_meaning_of_a_row() -> None:
     found = rules()
     assert [found.meaning(row(None, name)) for name in ("with", "without", "askew", "cat")] == [
         *("mask", "no_mask", "worn_incorrectly", "unknown")
@@ -248,16 +246,16 @@ def test_a_refused_images_rows_keep_their_own_cause_but_not_that_of_its_size() -
     broken = ImageFacts("a.png", "00", cause="truncated", detail="cut")
     rows = (row(None, number=1, cause="no-image-size"), row((5, 5, 20, 20), "askew", number=2))
     _, issues = one(*rows, facts=broken)
-    assert told(issues)[1:] == [("box", "refused", "in-refused-image", 1), ("box", "refused", "in-refused-image", 2)]
+    assert listed(issues)[1:] == [("box", "refused", "in-refused-image", 1), ("box", "refused", "in-refused-image", 2)]
     assert [issue.detail for issue in issues] == ["cut", "truncated", "truncated"]
 
 
 def test_an_images_own_cause_comes_before_its_annotations() -> None:
     broken = ImageFacts("a.png", "00", cause="truncated", detail="cut")
-    assert told(one(cause="no-label-file", facts=broken)[1]) == [("image", "refused", "truncated", 0)]
+    assert listed(one(cause="no-label-file", facts=broken)[1]) == [("image", "refused", "truncated", 0)]
     worn = row((5, 5, 20, 20), "askew", number=3)
-    assert told(one(worn, cause="bad-xml")[1])[0] == ("image", "refused", "bad-xml", 0)
-    assert told(one(worn, declared=(300, 100))[1])[0] == ("image", "refused", "size-mismatch", 0)
+    assert listed(one(worn, cause="bad-xml")[1])[0] == ("image", "refused", "bad-xml", 0)
+    assert listed(one(worn, declared=(300, 100))[1])[0] == ("image", "refused", "size-mismatch", 0)
     assert one(worn, row((50, 5, 70, 20), "askew", number=7))[1][0].detail == "in row 3, 7"
 
 
@@ -269,20 +267,20 @@ def test_a_declared_size_may_be_that_of_the_file_or_of_what_is_shown() -> None:
         assert sound or issues[0].detail == "annotated as (100, 100), found (100, 200)"
 
 
-def test_a_turned_box_past_the_edge_has_both_causes_and_a_bad_one_only_its_own() -> None:
+def test_an_oriented_box_past_the_edge_has_both_causes_and_a_bad_one_only_its_own() -> None:
     turned = ImageFacts("a.png", "00", 100, 200, (200, 100), 6, ".jpg", ("exif-orientation",))
     _, issues = one(
         row((10, 20, 40, 120)), row(None, number=2, cause="wrong-columns"), facts=turned, declared=(200, 100)
     )
-    assert told(issues)[1:] == [
+    assert listed(issues)[1:] == [
         ("box", "repaired", "exif-turned+past-edge", 1),
         ("box", "refused", "wrong-columns", 2),
     ]
 
 
-def test_several_repairs_of_an_image_are_one_problem() -> None:
+def test_several_repairs_of_an_image_are_one_issue() -> None:
     mended = ImageFacts("a.png", "00", 200, 100, (200, 100), extension=".png", repairs=("bytes-after-end", "palette"))
-    assert told(one(facts=mended)[1]) == [("image", "repaired", "bytes-after-end+palette", 0)]
+    assert listed(one(facts=mended)[1]) == [("image", "repaired", "bytes-after-end+palette", 0)]
 
 
 def test_images_keep_their_order_and_rows_of_refused_ones_are_not_labels() -> None:

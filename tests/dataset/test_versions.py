@@ -1,4 +1,4 @@
-"""Versions of an ensemble end to end: copies, missing sources, published splits, and what a rebuild takes over."""
+"""Whole builds: duplicates, missing sources, published splits, and what a rebuild reuses."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def manifest(root: Path, name: str = "x") -> pd.DataFrame:
 # ---- copies ----
 
 
-def test_copies_are_merged_and_what_one_excludes_is_excluded(tmp_path: Path) -> None:
+def test_duplicates_are_merged_or_excluded_together(tmp_path: Path) -> None:
     card = made(make_world(tmp_path)).card
     assert (card.split_by, card.leaks) == ("group", 0)
     assert card.groups == GroupCounts(
@@ -71,7 +71,7 @@ def test_copies_are_merged_and_what_one_excludes_is_excluded(tmp_path: Path) -> 
     assert {"a0.png", "a1.png"} <= {Path(path).name for path in manifest(tmp_path)["source_image"]}
 
 
-def test_groups_hold_the_copies_labels_laid_over_the_kept_image(tmp_path: Path) -> None:
+def test_groups_have_the_labels_of_duplicates_mapped_to_the_kept_image(tmp_path: Path) -> None:
     made(make_world(tmp_path))
     rows = pd.read_parquet(tmp_path / "data/ensembles/x/groups.parquet")
     merged = rows[rows["role"] == "merged"]
@@ -85,7 +85,7 @@ def test_groups_hold_the_copies_labels_laid_over_the_kept_image(tmp_path: Path) 
         assert np.abs(np.array(corners) - np.array(wanted)).max() < 1.5
 
 
-def test_a_image_kept_without_faces_whose_copy_has_some_is_told(tmp_path: Path) -> None:
+def test_an_image_kept_without_faces_is_noted_if_its_duplicate_has_some(tmp_path: Path) -> None:
     root = make_world(tmp_path)
     add_voc(root, "one", "empty", scene(50).image, [])
     add_yolo(root, "two", "pics/full", scene(50).image, labels(scene(50)))
@@ -95,7 +95,7 @@ def test_a_image_kept_without_faces_whose_copy_has_some_is_told(tmp_path: Path) 
 # ---- missing sources ----
 
 
-def test_a_missing_source_stops_the_build_or_is_named_in_what_is_built_without_it(tmp_path: Path) -> None:
+def test_a_missing_source_stops_the_build_or_is_noted(tmp_path: Path) -> None:
     root = make_world(tmp_path)
     configure(root, {"sources": ["one", "two", "three"]}, "one", "two", "three")
     fetch(root, ["one", "two"])
@@ -112,14 +112,14 @@ def test_a_missing_source_stops_the_build_or_is_named_in_what_is_built_without_i
         build(root, "x", pool=ALONE, allow_missing=True)
 
 
-def test_a_preferred_source_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_a_missing_preferred_source_is_noted(tmp_path: Path) -> None:
     root = make_world(tmp_path)
     configure(root, {"sources": ["one", "two", "three"], "conflicts": {"prefer": "three"}}, "one", "two", "three")
     notes = made(root, allow_missing=True).card.notes
     assert "Copies that contradict each other are left out: three, preferred, is missing." in notes
 
 
-def test_a_poor_balance_of_classes_is_told(tmp_path: Path) -> None:
+def test_unbalanced_classes_are_noted(tmp_path: Path) -> None:
     notes = made(make_world(tmp_path)).card.notes
     assert any(note.startswith("mask is in ") and "3,000 a class" in note for note in notes)
 
@@ -138,7 +138,7 @@ def published(root: Path, **recipe: object) -> Path:
     return root
 
 
-def test_a_published_split_stays_without_what_leaks_and_says_what_is_empty(tmp_path: Path) -> None:
+def test_a_published_split_is_kept_without_leaks_and_an_empty_split_is_noted(tmp_path: Path) -> None:
     card = build(published(tmp_path), "x", pool=ALONE).card
     assert (card.splits, card.leaks, card.split_by) == (SplitCounts(5, 3, 0), 0, "published")
     assert "The published split test is empty in the fetched files." in card.notes
@@ -147,7 +147,7 @@ def test_a_published_split_stays_without_what_leaks_and_says_what_is_empty(tmp_p
     assert {issue.cause: issue.count for issue in card.issues if issue.item == "image"} == {"copy-in-later-split": 1}
 
 
-def test_leaks_of_a_published_split_are_counted_and_repaired_on_demand(tmp_path: Path) -> None:
+def test_leaks_of_a_published_split_are_counted_and_repaired_on_request(tmp_path: Path) -> None:
     root = published(tmp_path, leaks="keep")
     card = build(root, "x", pool=ALONE).card
     assert (card.splits["train"], card.leaks) == (6, 1)
@@ -156,13 +156,13 @@ def test_leaks_of_a_published_split_are_counted_and_repaired_on_demand(tmp_path:
     assert (repaired.path.name, repaired.card.splits["train"], repaired.card.leaks) == ("x-repaired", 5, 0)
 
 
-def test_there_is_something_to_repair_or_it_is_an_error(tmp_path: Path) -> None:
+def test_repair_without_leaks_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected a recipe with leaks: keep, found x") as caught:
         made(make_world(tmp_path), repair=True)
     assert caught.value.next_step == "run the same command without --repair"
 
 
-def test_published_splits_that_no_folder_names_are_an_error_or_told(tmp_path: Path) -> None:
+def test_images_outside_split_folders_are_an_error_or_noted(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected images in folders called train, valid or test, found none"):
         made(make_world(tmp_path, split="published"))
     root = published(tmp_path / "some")
@@ -189,7 +189,7 @@ def test_a_published_split_needs_images_to_train_on(tmp_path: Path) -> None:
 # ---- augmented copies ----
 
 
-def test_only_training_images_are_copied_and_every_box_is_where_the_pixels_are(tmp_path: Path) -> None:
+def test_only_training_images_are_augmented_and_boxes_follow_the_pixels(tmp_path: Path) -> None:
     for number in range(30):
         found = [
             Annotation("mask", Box(8 + number, 6, 38 + number, 50)),
@@ -242,7 +242,7 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     yield seeds
 
 
-def test_a_rebuild_makes_only_what_changed(tmp_path: Path, rendered: list[int]) -> None:
+def test_a_rebuild_writes_only_what_changed(tmp_path: Path, rendered: list[int]) -> None:
     root = make_world(tmp_path, augment=AUGMENT)
     first = made(root)
     assert (first.reused, len(rendered)) == (0, 2 * first.card.originals["train"])
@@ -276,7 +276,7 @@ def _files(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_a_damaged_image_of_an_earlier_build_is_made_anew(tmp_path: Path) -> None:
+def test_a_damaged_image_of_an_earlier_build_is_not_reused(tmp_path: Path) -> None:
     root = make_world(tmp_path, augment=AUGMENT)
     before = made(root)
     whole = _files(root)
@@ -289,7 +289,7 @@ def test_a_damaged_image_of_an_earlier_build_is_made_anew(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("damage", ["no parquet", "null edits", "an image elsewhere", "gone"])
-def test_nothing_is_taken_over_by_a_manifest_that_is_not_the_one_that_was_written(tmp_path: Path, damage: str) -> None:
+def test_nothing_is_reused_if_the_manifest_was_changed(tmp_path: Path, damage: str) -> None:
     root = make_world(tmp_path)
     made(root)
     path = root / "data/ensembles/x/manifest.parquet"
@@ -307,9 +307,7 @@ def test_nothing_is_taken_over_by_a_manifest_that_is_not_the_one_that_was_writte
     assert made(root).reused == 0
 
 
-def test_nothing_is_taken_over_from_a_build_with_other_packages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_reused_from_a_build_with_other_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_world(tmp_path, augment=AUGMENT)
     made(root)
     make_world(root, augment={**AUGMENT, "quality": 91})
@@ -320,7 +318,7 @@ def test_nothing_is_taken_over_from_a_build_with_other_packages(
 
 
 @pytest.mark.parametrize("change", ["gone", "new", "other bytes"])
-def test_a_image_that_was_changed_after_it_was_fetched_stops_the_build(tmp_path: Path, change: str) -> None:
+def test_an_image_changed_after_the_fetch_stops_the_build(tmp_path: Path, change: str) -> None:
     root = make_world(tmp_path)
     made(root)
     victim = root / "data/raw/one/files/images/a5.png"
@@ -338,7 +336,7 @@ def test_a_image_that_was_changed_after_it_was_fetched_stops_the_build(tmp_path:
     assert caught.value.next_step == f"remove {root / 'data/raw/one'}, then: fmask fetch one"
 
 
-def test_a_source_that_is_fetched_anew_during_a_build_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_fetched_again_during_a_build_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_world(tmp_path)
     fetch(root, ["one", "two"])
     stock = building.make_card
@@ -357,7 +355,7 @@ def test_a_source_that_is_fetched_anew_during_a_build_stops_it(tmp_path: Path, m
     assert build(root, "x", pool=ALONE).card.images.total == 25
 
 
-def test_files_taken_over_are_shared_with_nobody(tmp_path: Path) -> None:
+def test_reused_files_are_not_shared(tmp_path: Path) -> None:
     root = make_world(tmp_path)
     made(root)
     make_world(root, worn_incorrectly="drop-box")

@@ -1,4 +1,4 @@
-"""fmask diff: what was added, removed, moved and relabelled, on worlds small enough to know."""
+"""fmask diff: images added, removed, moved and relabelled between small ensembles."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def names(changes: tuple) -> list[str]:
     return [f"{one.held.source}/{one.held.source_image}" for one in changes]
 
 
-def test_a_version_equals_itself_and_says_so(root: Path) -> None:
+def test_an_ensemble_equals_itself(root: Path) -> None:
     for other in ("1", "v2"):
         found = diff(root, "v1", other)
         assert (found.equal, found.same) == (True, 15)
@@ -45,7 +45,7 @@ def test_a_version_equals_itself_and_says_so(root: Path) -> None:
     assert found.path == root / "data/inspect/v1-v2.html"
 
 
-def test_removed_images_say_where_they_went(built: Path) -> None:
+def test_removed_images_have_a_reason(built: Path) -> None:
     found = diff(built, "v1", "reversed")
     # of copies, the one of the source named first is kept: a0 and a1 give way to their copies
     assert names(found.removed) == ["first/images/a0.png", "first/images/a1.png"]
@@ -66,7 +66,7 @@ def test_a_source_that_is_left_out_is_named(built: Path) -> None:
     assert found.whys(found.added) == {"refused: class-conflict": 1}
 
 
-def test_moved_images_are_counted_by_way(root: Path) -> None:
+def test_moved_images_are_counted_by_direction(root: Path) -> None:
     folder = root / "data/ensembles/v2"
     rows = table(folder, "manifest")
     moved = [row for row in rows if row["split"] == "train"][:2]
@@ -131,7 +131,7 @@ def test_copies_are_counted_by_name_in_both_directions(root: Path) -> None:
     assert [one.changed for one in diff(root, "v2", "v3").copies] == [1]
 
 
-def test_images_that_are_gone_fail_nothing(root: Path) -> None:
+def test_missing_images_do_not_fail(root: Path) -> None:
     shutil.rmtree(root / "data/ensembles/v1/images")
     text = read_page(diff(root, "v1", "reversed").path.read_bytes()).text
     assert "the file is no longer there" in text
@@ -145,7 +145,7 @@ def test_wrong_names_and_broken_tables(root: Path) -> None:
         diff(root, "v1", "v2")
 
 
-def test_the_command_speaks_json_and_a_short_form(built: Path) -> None:
+def test_the_command_prints_json_or_a_table(built: Path) -> None:
     told = fmask("diff", "v1", "reversed", cwd=built, COLUMNS="80")
     assert told.returncode == 0, told.stderr
     assert "now, merged: copy" in told.stdout

@@ -1,4 +1,4 @@
-"""fmask inspect: its counts against an independent count of the tables, and a page that holds what it must."""
+"""fmask inspect: the summary against an independent count of the tables, and the content of the page."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def shown(root: Path, *, duplicates: bool = False) -> Page:
     return read_page(inspect(root, "v1", duplicates=duplicates).path.read_bytes())
 
 
-def test_the_counts_are_those_of_this_world(built: Path) -> None:
+def test_the_summary_by_hand(built: Path) -> None:
     found = inspect(built, "1")
     assert found.path == built / "data/inspect/v1.html"
     summary = found.summary
@@ -65,7 +65,7 @@ def test_the_counts_are_those_of_this_world(built: Path) -> None:
     }
 
 
-def test_the_counts_are_those_of_the_tables(root: Path) -> None:
+def test_the_summary_agrees_with_the_tables(root: Path) -> None:
     folder = root / "data/ensembles/v1"
     with_copies(folder)
     summary = inspect(root, "v1").summary
@@ -89,7 +89,7 @@ def test_the_counts_are_those_of_the_tables(root: Path) -> None:
     assert summary.notes == EnsembleCard.load(folder).notes
 
 
-def test_the_page_tells_and_shows(root: Path) -> None:
+def test_the_page_has_all_sections_and_images(root: Path) -> None:
     with_copies(root / "data/ensembles/v1")
     page = shown(root)
     for title in ("Classes", "Sizes", "Sources", "Copies", "Edited faces", "Problems", "Augmented copies"):
@@ -119,7 +119,7 @@ def test_nothing_is_written_into_the_ensemble_and_the_page_is_the_same_again(bui
     assert {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))} == before
 
 
-def test_duplicates_are_shown_the_least_alike_first_turned_as_the_kept_one(built: Path) -> None:
+def test_the_least_similar_duplicates_come_first_in_the_orientation_of_the_kept_image(built: Path) -> None:
     page = shown(built, duplicates=True)
     text = page.text
     assert "All 2 groups of copies of which an image is kept, the least alike first." in text
@@ -132,7 +132,7 @@ def test_duplicates_are_shown_the_least_alike_first_turned_as_the_kept_one(built
     assert text.index("Group 1: 2 images") < text.index("Group 0: 2 images")  # its copy is a poor JPEG
 
 
-def test_a_mirrored_copy_lies_on_the_kept_image(built: Path) -> None:
+def test_a_mirrored_duplicate_is_mapped_to_the_kept_image(built: Path) -> None:
     page = shown(built, duplicates=True)
     images = dict(zip(page.values("img", "alt"), page.values("img", "src"), strict=True))
     mine = next(uri for alt, uri in images.items() if alt == "first · images/a1.png")
@@ -153,7 +153,7 @@ def apart(one: list[list[int]], other: list[list[int]]) -> float:
     return sum(abs(a - b) for a, b in pairs) / len(pairs)
 
 
-def test_kin_are_shown_apart_from_copies(root: Path) -> None:
+def test_near_duplicates_have_their_own_section(root: Path) -> None:
     folder = root / "data/ensembles/v1"
     rows = table(folder, "manifest")
     train = [row for row in rows if row["split"] == "train" and row["source"] == "second"]
@@ -163,25 +163,25 @@ def test_kin_are_shown_apart_from_copies(root: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", ["data/raw", "data/raw/second/files/pics", "data/raw/first/files/annotations"])
-def test_originals_that_are_gone_are_said_to_be(root: Path, lost: str) -> None:
+def test_missing_originals_get_a_message(root: Path, lost: str) -> None:
     shutil.rmtree(root / lost)
     text = shown(root, duplicates=True).text
     assert ("the file is no longer there" in text) == ("annotations" not in lost)
     assert "class-conflict" in text
 
 
-def test_another_file_under_an_old_name_is_not_shown_as_a_copy(root: Path) -> None:
+def test_a_changed_file_is_not_shown(root: Path) -> None:
     Image.new("RGB", (96, 64)).save(root / "data/raw/second/files/pics/copy 0.jpg")
     assert "another file has this name now" in shown(root, duplicates=True).text
 
 
-def test_a_image_of_the_ensemble_that_is_broken_fails_nothing(root: Path) -> None:
+def test_a_damaged_image_does_not_fail(root: Path) -> None:
     image = root / "data/ensembles/v1" / table(root / "data/ensembles/v1", "manifest")[0]["image"]
     image.write_bytes(b"no image")
     assert "the file cannot be read as an image" in shown(root).text
 
 
-def test_an_ensemble_without_copies_problems_or_test(root: Path) -> None:
+def test_an_ensemble_without_duplicates_issues_or_test(root: Path) -> None:
     folder = root / "data/ensembles/v1"
     rows = [row | {"split": "train", "labels": []} for row in table(folder, "manifest") if row["split"] == "train"]
     rewrite(folder, rows)
@@ -195,7 +195,7 @@ def test_an_ensemble_without_copies_problems_or_test(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["manifest", "groups", "issues"])
-def test_a_table_that_is_gone_or_broken_names_the_way_out(root: Path, name: str) -> None:
+def test_a_missing_or_damaged_table_names_the_next_step(root: Path, name: str) -> None:
     path = root / f"data/ensembles/v1/{name}.parquet"
     for content in (b"PAR1", None):
         path.write_bytes(content) if content else path.unlink()
@@ -209,14 +209,14 @@ def test_an_unknown_version_names_the_nearest(built: Path) -> None:
         inspect(built, "v11")
 
 
-def test_a_sample_is_spread_over_all_parts_and_seeded() -> None:
+def test_a_sample_covers_all_parts_and_is_seeded() -> None:
     assert sample_evenly([1, 2, 3], 5) == [1, 2, 3]
     found = sample_evenly(range(1000), 10)
     assert [number // 100 for number in found] == list(range(10))
     assert found == sample_evenly(range(1000), 10) != sample_evenly(range(1000), 10, seed=1)
 
 
-def test_a_box_is_drawn_where_it_is_also_on_a_smaller_image(tmp_path: Path) -> None:
+def test_a_box_is_drawn_in_place_on_a_reduced_image(tmp_path: Path) -> None:
     Image.new("RGB", (1000, 500), "white").save(tmp_path / "p.png")
     marks = [Mark("no_mask", (500.0, 100.0, 900.0, 400.0))]
     item = thumbnail(tmp_path / "p.png", marks, caption="c", longest=200)
@@ -229,7 +229,7 @@ def test_a_box_is_drawn_where_it_is_also_on_a_smaller_image(tmp_path: Path) -> N
     assert min(image.getpixel((140, 50))) > 240
 
 
-def test_the_command_speaks_json_and_a_short_form(built: Path) -> None:
+def test_the_command_prints_json_or_a_table(built: Path) -> None:
     told = fmask("inspect", "v1", cwd=built, COLUMNS="80")
     assert told.returncode == 0, told.stderr
     assert "2 of 21 images are copies of another: merged; 1 group excluded; 1 conflict between copies; 0 leaks" in (

@@ -109,21 +109,7 @@ def _issues_line(issues: Sequence[IssueCount]) -> str:
 
 
 def diff_json(found: EnsembleDiff) -> dict[str, Any]:
-    return {
-        "a": found.before,
-        "b": found.after,
-        "added": len(found.added),
-        "removed": len(found.removed),
-        "moved": len(found.moved),
-        "relabelled": len(found.relabelled),
-        "redrawn": len(found.redrawn),
-        "same": found.same,
-        "equal": found.equal,
-        "copies": {
-            one.name: {"added": one.added, "removed": one.removed, "changed": one.changed} for one in found.copies
-        },
-        "path": str(found.path),
-    }
+    return {**to_json(found.counts()), "path": str(found.path)}
 
 
 def diff_told(found: EnsembleDiff) -> list[Any]:

@@ -171,8 +171,8 @@ def _with_options(recipe: Recipe, sources: tuple[str, ...], missing: tuple[str, 
             next_step="run the same command without --repair",
         )
     without = f"-without-{'-'.join(missing)}" if missing else ""
-    changes: dict[str, Any] = {"name": f"{recipe.name}{without}{'-repaired' if repair else ''}", "sources": sources}
-    return recipe.model_copy(update=changes | ({"leaks": "remove"} if repair else {}))
+    name = f"{recipe.name}{without}{'-repaired' if repair else ''}"
+    return recipe.model_copy(update={"name": name, "sources": sources, "leaks": "remove" if repair else recipe.leaks})
 
 
 def _is_fetched(root: Path, name: str) -> bool:

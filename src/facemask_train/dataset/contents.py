@@ -20,6 +20,8 @@ ImageName = tuple[str, str]
 
 Row = TypeVar("Row")
 
+_TableRow = Mapping[str, Any]  # as pyarrow returns it
+
 
 @dataclass(frozen=True, slots=True)
 class EnsembleImage:
@@ -129,7 +131,7 @@ def _position(image: EnsembleImage) -> tuple[int, str, str, str]:
     return SPLITS.index(image.split), *image.name, image.copy
 
 
-def _rows(folder: Path, table: str, parse: Callable[[Mapping[str, Any]], Row]) -> tuple[Row, ...]:
+def _rows(folder: Path, table: str, parse: Callable[[_TableRow], Row]) -> tuple[Row, ...]:
     """Return the rows of one table.
 
     Raises:
@@ -148,19 +150,19 @@ def _rows(folder: Path, table: str, parse: Callable[[Mapping[str, Any]], Row]) -
         ) from error
 
 
-def _image(row: Mapping[str, Any]) -> EnsembleImage:
+def _image(row: _TableRow) -> EnsembleImage:
     found = {key: row[key] for key in EnsembleImage.__dataclass_fields__}
     if row["split"] not in SPLITS:
         raise ValueError(f"expected a split, one of {SPLITS}, found {row['split']!r}")
     return EnsembleImage(**{**found, "labels": _labels(row["labels"]), "edits": tuple(row["edits"] or ())})
 
 
-def _member(row: Mapping[str, Any]) -> GroupMember:
+def _member(row: _TableRow) -> GroupMember:
     found = {key: row[key] for key in GroupMember.__dataclass_fields__}
     return GroupMember(**{**found, "labels": _labels(row["labels"])})
 
 
-def _issue(row: Mapping[str, Any]) -> Issue:
+def _issue(row: _TableRow) -> Issue:
     return Issue(**{key: row[key] for key in Issue.__dataclass_fields__})
 
 

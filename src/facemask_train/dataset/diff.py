@@ -40,6 +40,22 @@ class CopyChanges:
 
 
 @dataclass(frozen=True, slots=True)
+class DiffCounts:
+    """How many images changed between two ensembles, and how many are the same in both."""
+
+    before: str
+    after: str
+    added: int
+    removed: int
+    moved: int
+    relabelled: int
+    redrawn: int
+    same: int
+    equal: bool
+    copies: tuple[CopyChanges, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EnsembleDiff:
     """The changes from one ensemble to another, and the page that shows them.
 
@@ -56,6 +72,21 @@ class EnsembleDiff:
     redrawn: tuple[Change, ...]
     same: int
     copies: tuple[CopyChanges, ...]
+
+    def counts(self) -> DiffCounts:
+        """Return the numbers of changes."""
+        return DiffCounts(
+            before=self.before,
+            after=self.after,
+            added=len(self.added),
+            removed=len(self.removed),
+            moved=len(self.moved),
+            relabelled=len(self.relabelled),
+            redrawn=len(self.redrawn),
+            same=self.same,
+            equal=self.equal,
+            copies=self.copies,
+        )
 
     @property
     def equal(self) -> bool:

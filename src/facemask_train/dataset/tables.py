@@ -58,7 +58,7 @@ def _label_type() -> Any:
     return pa.struct([("name", pa.string()), *((key, pa.float64()) for key in ("x_min", "y_min", "x_max", "y_max"))])
 
 
-def manifest_row(planned: PlannedImage, output: Output) -> dict[str, Any]:
+def manifest_row(planned: PlannedImage, output: Output) -> dict[str, object]:
     """Return the manifest row of an output as far as it is known before the image is written."""
     record = planned.kept.record
     return {
@@ -77,7 +77,7 @@ def manifest_row(planned: PlannedImage, output: Output) -> dict[str, Any]:
     }
 
 
-def label_row(label: Annotation) -> dict[str, Any]:
+def label_row(label: Annotation) -> dict[str, object]:
     """Return a label as a row of the tables, in pixels."""
     x_min, y_min, x_max, y_max = (round(corner, 4) for corner in label.box.corners)
     return {"name": label.name, "x_min": x_min, "y_min": y_min, "x_max": x_max, "y_max": y_max}
@@ -144,7 +144,7 @@ def write_groups(path: Path, duplicates: Sequence[Duplicate], images: Mapping[tu
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
 
-def _group_row(one: Duplicate, image: str) -> dict[str, Any]:
+def _group_row(one: Duplicate, image: str) -> dict[str, object]:
     return {
         "group": one.group,
         "source": one.image.source,

@@ -70,8 +70,8 @@ def _no_ensemble(root: Path, data: str) -> MissingError:
 def read_ensemble(folder: Path) -> EnsembleCard:
     """Return the card of a finished ensemble.
 
-    An ensemble may come from a stranger. Its name becomes a folder's name in runs, and tools read its `data.yaml`, so
-    both are checked here, before anything uses them.
+    An ensemble may come from a stranger. Its name becomes a folder name in runs, and tools read its `data.yaml`, so
+    both are checked here before anything uses them.
 
     Raises:
         MissingError: there is none, or it was not finished.

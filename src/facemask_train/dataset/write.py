@@ -1,7 +1,6 @@
-"""From the plan to files: images and labels, one source image after the other, in any number of processes.
+"""Writes the planned images and label files, one source image at a time, in any number of processes.
 
-Images of an reusable build of the same ensemble that would come out the same are taken over, once their bytes are seen
-to be whole.
+Images of an earlier build with the same key are reused after their bytes have been verified.
 """
 
 from __future__ import annotations
@@ -69,6 +68,18 @@ class Totals:
     def empty(cls) -> Totals:
         return cls(Counter(), Counter(), Counter(), Counter(), 0, hashlib.sha256(), hashlib.sha256())
 
+    def add(self, planned: PlannedImage, output: Output, row: Mapping[str, object], written: WrittenImage) -> None:
+        """Count an output, given its manifest row as planned."""
+        split = planned.kept.split
+        self.outputs[split] += 1
+        self.faces.update((split, label.name) for label in output.labels)
+        for edit in written.edits:
+            _, kind, outcome = edit.split(" ")
+            self.edits[kind, outcome] += 1
+        self.reused += written.reused
+        self.plan_digest.update(canonical(row).encode())
+        self.images_digest.update(canonical([output.image, written.sha256]).encode())
+
 
 def write(
     plan: Iterator[PlannedImage],
@@ -90,7 +101,7 @@ def write(
     for part in ("images", "labels"):
         for split in SPLITS:
             (settings.folder / part / split).mkdir(parents=True)
-    waiting: deque[PlannedImage] = deque()  # what processes are at work on, so that the plan is never contents whole
+    waiting: deque[PlannedImage] = deque()  # what processes are working on, so that the whole plan is never in memory
     jobs = (_job(planned, reusable, waiting) for planned in plan)
     results = pool.map(partial(_write_batch, settings), jobs, count, what="write", progress=progress)
     totals, rows, schema = Totals.empty(), [], manifest_schema()
@@ -100,7 +111,7 @@ def write(
             totals.images[planned.kept.split] += 1
             for output, written in zip(planned.outputs, result, strict=True):
                 rows.append(manifest_row(planned, output))
-                _add_up(totals, rows[-1], written)
+                totals.add(planned, output, rows[-1], written)
                 rows[-1] |= {"output_sha256": written.sha256, "edits": list(written.edits)}
             if len(rows) >= _ROWS:
                 table.write_table(pa.Table.from_pylist(rows, schema=schema))
@@ -116,18 +127,6 @@ _Job = tuple[PlannedImage, tuple[ReusableImage | None, ...]]
 def _job(planned: PlannedImage, reusable: Mapping[str, ReusableImage], waiting: deque[PlannedImage]) -> _Job:
     waiting.append(planned)
     return planned, tuple(reusable.get(output.key) for output in planned.outputs)
-
-
-def _add_up(totals: Totals, row: Mapping[str, Any], written: WrittenImage) -> None:
-    """Add an output to the totals, given its manifest row as planned."""
-    totals.outputs[row["split"]] += 1
-    totals.faces.update((row["split"], label["name"]) for label in row["labels"])
-    for edit in written.edits:
-        _, kind, outcome = edit.split(" ")
-        totals.edits[kind, outcome] += 1
-    totals.reused += written.reused
-    totals.plan_digest.update(canonical(row).encode())
-    totals.images_digest.update(canonical([row["image"], written.sha256]).encode())
 
 
 # ---- in a process ----
@@ -157,11 +156,11 @@ def _with_label_files(folder: Path, outputs: Sequence[Output]) -> Iterator[Outpu
 
 
 def _reuse(image: Path, old: ReusableImage | None) -> WrittenImage | None:
-    """Take an image over from an reusable build, if it still has the bytes that it was given then."""
+    """Reuse an image of an earlier build if it still has the bytes that were written then."""
     if old is None or not old.image.is_file() or digest_file(old.image) != old.written.sha256:
         return None
     try:
-        os.link(old.image, image)  # the reusable build is removed afterwards, so nobody shares the file
+        os.link(old.image, image)  # the earlier build is removed afterwards, so the file is not shared
     except OSError:
         shutil.copyfile(old.image, image)
     return old.written._replace(reused=True)

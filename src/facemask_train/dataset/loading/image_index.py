@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train import formats
 from facemask_train.core.errors import DataError
@@ -127,7 +127,7 @@ def _examine_files(jobs: Sequence[tuple[Path, str, str]]) -> Iterator[ExaminedIm
         yield None if digest == known else examine_bytes(content, path, digest)
 
 
-def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _write_table(path: Path, rows: Sequence[dict[str, object]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -152,9 +152,9 @@ def _relabelled(before: EnsembleContents, after: EnsembleContents, found: Ensemb
 def _pair(before: EnsembleContents, after: EnsembleContents, change: Change) -> html.ImageSet:
     assert change.before is not None
     assert change.after is not None
-    gone, new = changed_labels(change.before.labels, change.after.labels)
-    items = (_side(before, change.before, gone), _side(after, change.after, new))
-    aside = f"-{len(gone)} +{len(new)} of {len(change.after.labels)} faces"
+    removed, added = changed_labels(change.before.labels, change.after.labels)
+    items = (_side(before, change.before, removed), _side(after, change.after, added))
+    aside = f"-{len(removed)} +{len(added)} of {len(change.after.labels)} faces"
     return html.ImageSet(f"{change.image.source} · {change.image.source_image}", aside, items)
 
 

@@ -140,8 +140,8 @@ def _origins(summary: EnsembleSummary) -> html.Section:
     rows.append(("all originals", *_images_and_faces(totals)))
     parts = [html.table(("source", *SPLITS, "images", "faces"), rows, "In each split: images / faces")]
     if copies:
-        made = [(name, f"{count:,}") for name, count in copies.items()]
-        parts.append(html.table(("augmented copies in train", "images"), made))
+        copy_rows = [(name, f"{count:,}") for name, count in copies.items()]
+        parts.append(html.table(("augmented copies in train", "images"), copy_rows))
     return html.Section(
         "Sources", tuple(parts), "An image with duplicates counts for the source of the image that was kept."
     )

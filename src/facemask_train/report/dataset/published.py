@@ -63,8 +63,8 @@ def _size(path: Path) -> tuple[int, int] | None:
 
     try:
         with Image.open(path) as image:
-            turned = orientation_of(image) >= 5
-            return (image.height, image.width) if turned else image.size
+            swapped = orientation_of(image) >= 5
+            return (image.height, image.width) if swapped else image.size
     except (OSError, ValueError, SyntaxError):
         return None
 

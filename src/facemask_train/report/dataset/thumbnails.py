@@ -95,9 +95,9 @@ def _open(path: Path, longest: int, orientations: Sequence[int]) -> tuple[Image,
         full = opened.size
         opened.draft("RGB", (2 * longest, 2 * longest))  # decodes a large JPEG at reduced size: four times as fast
         opened.load()
-        turned = orientation_of(opened) >= 5
+        swapped = orientation_of(opened) >= 5
         image = plain_rgb(ImageOps.exif_transpose(opened))
-    own = full[::-1] if turned else full
+    own = full[::-1] if swapped else full
     image.thumbnail((longest, longest))
     for orientation in orientations:
         image = _oriented(image, orientation)
