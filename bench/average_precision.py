@@ -23,12 +23,12 @@ import faster_coco_eval
 import numpy as np
 
 from facemask_train.core.parallel import usable_cores
-from facemask_train.eval.measures.average_precision import average_precision, match, rank
-from facemask_train.eval.measures.boxes_table import Faces, Flat, overlaps
+from facemask_train.eval.measures.average_precision import average_precision, match_detections, rank_detections
+from facemask_train.eval.measures.boxes_table import Boxes, BoxesTable, overlaps
 from facemask_train.eval.measures.calibration import calibration
-from facemask_train.eval.measures.error_types import mistakes
-from facemask_train.eval.measures.metrics import at_confidence, average_precisions, prepare
-from facemask_train.eval.measures.slices import Traits, slices
+from facemask_train.eval.measures.error_types import error_types
+from facemask_train.eval.measures.metrics import average_precisions, rates_at_confidence, score_split
+from facemask_train.eval.measures.slices import ImageTraits, slices
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from helpers import coco
@@ -36,7 +36,7 @@ from helpers import coco
 SCENES = 1000
 
 
-def draw(images: int, labels: float, found: float, rng: np.random.Generator, *, coarse: bool = False) -> Flat:
+def draw(images: int, labels: float, found: float, rng: np.random.Generator, *, coarse: bool = False) -> BoxesTable:
     """Draw labels, and detections of which most lie near a label; coarse ones tie, repeat and share places."""
     counts, more = rng.poisson(labels, images), rng.poisson(found, images)
     place = np.repeat(np.arange(images), counts)
@@ -55,8 +55,8 @@ def draw(images: int, labels: float, found: float, rng: np.random.Generator, *, 
     sure = np.round(sure, 1 if coarse else 6)
     where, which = np.r_[place[seen], extra], np.r_[kept, rng.integers(0, 2, len(extra))]
     order = np.lexsort((-sure, where))
-    truth = Faces(place, name, box, np.ones(len(place)))
-    return Flat(images, truth, Faces(where[order], which[order], boxes[order], sure[order]))
+    truth = Boxes(place, name, box, np.ones(len(place)))
+    return BoxesTable(images, truth, Boxes(where[order], which[order], boxes[order], sure[order]))
 
 
 def equality() -> dict[str, Any]:
@@ -66,9 +66,9 @@ def equality() -> dict[str, Any]:
         rng = np.random.default_rng(seed)
         labels, found = rng.choice([0.0, 0.5, 3.0, 20.0]), rng.choice([0.0, 0.5, 5.0, 40.0])
         one = draw(int(rng.integers(1, 13)), labels, found, rng, coarse=seed % 2 == 0)
-        answers = match(one, overlaps(one))
+        answers = match_detections(one, overlaps(one))
         for name, theirs in enumerate(coco.areas(one)):
-            ours = average_precision(rank(one, answers, name))
+            ours = average_precision(rank_detections(one, answers, name))
             assert (ours is None) == (theirs is None)
             if ours is None:
                 empty += 1
@@ -92,10 +92,10 @@ def best_of(times: int, work: Any) -> float:
     return round(min(taken), 3)
 
 
-def ours(one: Flat) -> None:
-    answers = match(one, overlaps(one))
+def ours(one: BoxesTable) -> None:
+    answers = match_detections(one, overlaps(one))
     for name in (0, 1):
-        average_precision(rank(one, answers, name))
+        average_precision(rank_detections(one, answers, name))
 
 
 def speed() -> dict[str, Any]:
@@ -108,21 +108,23 @@ def speed() -> dict[str, Any]:
 
     evaluation = coco.evaluator(one, (faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster))
     rng = np.random.default_rng(1)
-    known = [Traits("ab"[i % 2], float(rng.uniform(0, 255)), float(rng.uniform(0, 900))) for i in range(one.images)]
+    known = [
+        ImageTraits("ab"[i % 2], float(rng.uniform(0, 255)), float(rng.uniform(0, 900))) for i in range(one.image_count)
+    ]
 
     def everything() -> None:
-        sample = prepare(one)
+        sample = score_split(one)
         average_precisions(sample)
-        at_confidence(sample, 0.4, chosen_here=True)
-        at_confidence(sample, 0.5)
+        rates_at_confidence(sample, 0.4, chosen_here=True)
+        rates_at_confidence(sample, 0.5)
         slices(sample, known, 0.4)
-        mistakes(sample, 0.4)
+        error_types(sample, 0.4)
         calibration(sample)
 
     return {
-        "images": one.images,
+        "images": one.image_count,
         "labels": len(one.labels),
-        "detections": len(one.found),
+        "detections": len(one.detections),
         "matching_and_ap_s": best_of(3, lambda: ours(one)),
         "faster_coco_eval_s": best_of(3, theirs),
         "with_bootstrap_of_1000_slices_mistakes_calibration_s": best_of(2, everything),

@@ -25,15 +25,15 @@ import numpy as np
 
 from facemask_train.core.parallel import usable_cores
 from facemask_train.core.types import CLASSES
-from facemask_train.eval.measures.bootstrap import resample
-from facemask_train.eval.measures.boxes_table import Faces, Flat
+from facemask_train.eval.measures.bootstrap import bootstrap_weights
+from facemask_train.eval.measures.boxes_table import Boxes, BoxesTable
 from facemask_train.eval.measures.metrics import (
-    Sample,
-    at_confidence,
+    ScoredSplit,
     average_precisions,
     counts_at,
-    prepare,
-    rates,
+    precision_recall_f1,
+    rates_at_confidence,
+    score_split,
 )
 
 SIZES = (50, 100, 500, 2000)
@@ -59,7 +59,7 @@ DETECTORS = {
 }
 
 
-def draw(images: int, kind: Kind, rng: np.random.Generator) -> Flat:
+def draw(images: int, kind: Kind, rng: np.random.Generator) -> BoxesTable:
     """Draw images with their labels and this detector's detections; no two faces of an image overlap."""
     hard, mix = rng.normal(0, 0.7, images), rng.beta(2, 2, images)
     place = np.repeat(np.arange(images), rng.geometric(0.35, images))
@@ -82,16 +82,18 @@ def draw(images: int, kind: Kind, rng: np.random.Generator) -> Flat:
     which = np.r_[np.where(wrong, 1 - name, name)[seen], rng.integers(0, 2, len(extra))]
     confidence = np.r_[sure[seen], unsure]
     order = np.lexsort((-confidence, where))
-    found = Faces(where[order], which[order], boxes[order], confidence[order])
-    return Flat(images, Faces(place, name, box, np.ones(count)), found)
+    found = Boxes(where[order], which[order], boxes[order], confidence[order])
+    return BoxesTable(images, Boxes(place, name, box, np.ones(count)), found)
 
 
-def at(sample: Sample, confidence: float) -> dict[str, tuple[float, float, float]]:
+def at(sample: ScoredSplit, confidence: float) -> dict[str, tuple[float, float, float]]:
     """Return precision, recall and F1 by class and for all, without intervals."""
     found = {}
     for name in CLASSES:
         counts = counts_at(sample, name, confidence)
-        values = rates(*(np.asarray(part.sum(), float) for part in (counts.hits, counts.found, counts.labels)))
+        values = precision_recall_f1(
+            *(np.asarray(part.sum(), float) for part in (counts.true_positives, counts.detections, counts.labels))
+        )
         found[name] = tuple(float(value) for value in values)
     found["all"] = tuple(float(np.mean([found[name][i] for name in CLASSES])) for i in range(3))
     return found  # type: ignore[return-value]
@@ -99,7 +101,7 @@ def at(sample: Sample, confidence: float) -> dict[str, tuple[float, float, float
 
 def truth(kind: Kind) -> dict[str, Any]:
     """Return every number on the whole population, at each confidence of a grid."""
-    sample = prepare(draw(POPULATION, kind, np.random.default_rng(12345)), np.ones((POPULATION, 1), np.float32))
+    sample = score_split(draw(POPULATION, kind, np.random.default_rng(12345)), np.ones((POPULATION, 1), np.float32))
     areas = average_precisions(sample)
     along = [at(sample, confidence) for confidence in GRID]
     best = int(np.argmax([row["all"][2] for row in along]))
@@ -114,14 +116,14 @@ def repeat(asked: tuple[str, int, int, dict[str, Any]]) -> dict[str, bool | None
     """Draw one sample, and say of each interval if it holds the truth."""
     name, images, seed, known = asked
     flat = draw(images, DETECTORS[name], np.random.default_rng([seed, images]))
-    sample = prepare(flat, resample(images, RESAMPLES, seed=seed + 1))
+    sample = score_split(flat, bootstrap_weights(images, RESAMPLES, seed=seed + 1))
     held: dict[str, bool | None] = {}
     for of, row in average_precisions(sample).items():
         for key, number in row.items():
             held[f"{key} {of}"] = _holds(number.interval, known["areas"][of][key])
     best = int(np.argmax([at(sample, confidence)["all"][2] for confidence in GRID]))
     for how, place in (("best", best), ("fixed", int(np.argmin(abs(GRID - known["fixed"]))))):
-        table = at_confidence(sample, float(GRID[place]), chosen_here=how == "best")
+        table = rates_at_confidence(sample, float(GRID[place]), chosen_here=how == "best")
         for of, row in table.items():
             for index, key in enumerate(("precision", "recall", "f1")):
                 held[f"{key} {how} {of}"] = _holds(row[key].interval, known["along"][place][of][index])

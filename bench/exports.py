@@ -15,7 +15,7 @@ from typing import Any
 
 from facemask_train.apps.export import parity
 from facemask_train.apps.export.export import PYTORCH, export, find_checked
-from facemask_train.eval.audit import labels_of
+from facemask_train.eval.audit import split_labels
 from facemask_train.eval.eval_target import find_model
 from facemask_train.model.detector import load_detector
 from facemask_train.report.markdown import table
@@ -39,7 +39,7 @@ def in_bfloat16(root: Path, run: str, size: int, file: Path) -> dict[str, float]
         PYTORCH: load_detector(model.weights, imgsz=size, device="cpu"),
         "bfloat16": load_detector(file, imgsz=size, device="cpu", precision="bfloat16"),
     }
-    said = parity.ask(backends, exam.folder, labels_of(exam))
+    said = parity.ask(backends, exam.folder, split_labels(exam))
     apart = parity.compare(said[PYTORCH].images, said["bfloat16"].images, imgsz=size)
     return {
         "map50_95": parity.map50_95(said["bfloat16"].images),

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from facemask_train.core.types import Box
-from facemask_train.eval.perturbations.kinds import KINDS, edit
+from facemask_train.eval.perturbations.perturb import PERTURBATIONS, perturb
 from facemask_train.sources.sample.people import Pen, arc, shade
 
 SIZE = (720, 900)  # width, height; drawn at twice that
@@ -46,8 +46,8 @@ def draw_hero(seed: int = 0) -> Hero:
     small = cv2.resize(canvas, SIZE, interpolation=cv2.INTER_AREA)
     x, y, unit = SIZE[0] / 2, SIZE[1] * 0.36, SIZE[0] * 0.125
     face = Box(x - unit, y - 1.25 * unit, x + unit, y + 1.25 * unit)
-    cowl = next(kind for kind in KINDS if kind.name == "cowl")
-    return Hero(edit(small, face, "no_mask", cowl, f"hero {seed}"), face)
+    cowl = next(kind for kind in PERTURBATIONS if kind.name == "cowl")
+    return Hero(perturb(small, face, "no_mask", cowl, f"hero {seed}"), face)
 
 
 def _sky(canvas: Any, rng: Random) -> None:

@@ -16,6 +16,7 @@ import logging
 import platform
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -102,15 +103,17 @@ def write_configs(root: Path) -> None:
 
 def measured(root: Path, run: str) -> dict[str, Any]:
     scored = evaluate(root, run=run, data="balanced", tracker="none")
-    said = scored.metrics["audit"]
+    metrics = scored.metrics
+    assert metrics.audit is not None
+    audit = metrics.audit.to_json()
     keys = ("rate", "interval", "n", "faces", "images", "lost")
     rates = ("shortcut_rate", "shortcut_rate_seen", "response_rate")
     return {
-        "map50": scored.map50,
-        "map50_interval": scored.intervals["map50"],
-        "images": scored.images,
-        **{name: {key: said[name][key] for key in keys} for name in rates},
-        "bare_faces_unseen": {key: said["shortcut_rate_by_class"]["no_mask"][key] for key in keys},
+        "map50": metrics.map50,
+        "map50_interval": metrics.intervals["map50"],
+        "images": metrics.images,
+        **{name: {key: audit[name][key] for key in keys} for name in rates},
+        "bare_faces_unseen": {key: audit["shortcut_rate_by_class"]["no_mask"][key] for key in keys},
     }
 
 
@@ -132,7 +135,8 @@ def main() -> None:
         if not (root / "runs" / run / "weights" / "best.pt").is_file():
             train(root, read_train_settings(root, "train-sample", changes), data=data, name=run, tracker="none")
     found = {run: measured(root, run) for run, *_ in RUNS}
-    told = compare(root, ["balanced", "two-toned"], data="balanced").found["pairs"][0]["shortcut"]
+    pair = compare(root, ["balanced", "two-toned"], data="balanced").comparison.pairs[0]
+    told = None if pair.shortcut_rate is None else asdict(pair.shortcut_rate)
     result = {
         "command": f"python bench/shortcut_models.py WORK --images {given.images}",
         "device": f"{usable_cores()} cores, {platform.machine()}, no GPU",

@@ -46,7 +46,7 @@ from facemask_train.apps.survey.samples import (
     SurveySample,
 )
 from facemask_train.core.parallel import usable_cores
-from facemask_train.eval.measures.bootstrap import wilson
+from facemask_train.eval.measures.bootstrap import wilson_interval
 
 RATES = (0.02, 0.05, 0.10, 0.30, 0.50, 0.70, 0.90, 0.95, 0.98)
 DETECTORS = (0.70, 0.80, 0.90, 0.95, 0.99)
@@ -169,7 +169,7 @@ def stream(images: int, rate: float, way: Way, seen_by: Detector, rng: np.random
 
 def as_counted(_: ReferenceFaces, seen: SurveySample) -> tuple[float, float]:
     judged = seen.boxes.answer[seen.boxes.answer < UNKNOWN]
-    return wilson(float((judged == MASK).mean()), len(judged))
+    return wilson_interval(float((judged == MASK).mean()), len(judged))
 
 
 def for_confusion(test: ReferenceFaces, seen: SurveySample) -> tuple[float, float]:

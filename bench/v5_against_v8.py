@@ -30,10 +30,11 @@ from facemask_train.core.parallel import usable_cores
 from facemask_train.dataset.build import build
 from facemask_train.eval.compare import compare
 from facemask_train.eval.evaluate import Evaluation, evaluate
-from facemask_train.eval.perturbations.shortcuts import on_face, recoded
+from facemask_train.eval.measures.bootstrap import Estimate
+from facemask_train.eval.perturbations.shortcuts import FlipRate, best_detection, reencode
 from facemask_train.model.detector import load_detector
 from facemask_train.report.markdown import table
-from facemask_train.report.wording import headline_of, rate, with_interval
+from facemask_train.report.wording import audit_summary, format_rate, with_interval
 from facemask_train.sources.fetch import fetch
 from facemask_train.train.train import train
 
@@ -87,16 +88,16 @@ def train_side(given: argparse.Namespace, name: str, images: int) -> str:
 def ask_about_the_hero(given: argparse.Namespace, found: dict[str, Evaluation]) -> dict[str, dict[str, Any]]:
     """Draw what each model says of the figure, side by side, and return it."""
     hero = draw_hero()
-    image = recoded(hero.image)
+    image = reencode(hero.image)
     height, width = image.shape[:2]
     page = Image.new("RGB", (len(found) * (width + 20) + 20, height + 130), "white")
     draw, told = ImageDraw.Draw(page), {}
     for index, (side, one) in enumerate(found.items()):
-        threshold = float(one.operating_point["threshold"])
-        weights = given.work / "runs" / one.run / "weights" / "best.pt"
+        threshold = one.metrics.operating_point.threshold
+        weights = given.work / "runs" / one.metrics.run / "weights" / "best.pt"
         detector = load_detector(weights, imgsz=given.imgsz, device=given.device)
         (answers,) = detector.predict([image], confidence=0.05)
-        best = on_face(hero.face, answers)
+        best = best_detection(hero.face, answers)
         sure = best is not None and best.confidence > threshold
         said = "no face found" if best is None else f"{best.name} {best.confidence:.2f}"
         if best is not None and not sure:
@@ -107,9 +108,10 @@ def ask_about_the_hero(given: argparse.Namespace, found: dict[str, Evaluation]) 
             box = tuple(value + shift for value, shift in zip(best.corners, (left, 70) * 2, strict=True))
             outline(draw, box, DETECTED, 4)  # type: ignore[arg-type]
         draw.text((left, 16), f"trained on {side}-like data: {said}", fill=INK, font=font(22, bold=True))
-        shortcut = one.metrics["audit"]["shortcut_rate"]
-        unit = " %" if shortcut["measurable"] else ""
-        note = f"shortcut rate, unseen edits: {rate(shortcut)}{unit}; n = {shortcut['n']}"
+        assert one.metrics.audit is not None
+        shortcut = one.metrics.audit.shortcut_rate
+        unit = " %" if shortcut.measurable else ""
+        note = f"shortcut rate, unseen perturbations: {format_rate(shortcut)}{unit}; n = {shortcut.n}"
         draw.text((left, height + 82), note, fill=GREY, font=font(18))
         told[side] = {"answer": None if best is None else asdict(best), "above_the_threshold": sure}
     DOCS.mkdir(exist_ok=True)
@@ -124,8 +126,8 @@ def as_markdown(result: dict[str, Any]) -> str:
     header = ("trained on", "images seen", "mAP 0.5", "mAP 0.5:0.95", "recall", *(f"{name} (n)" for name in RATES))
     rows = []
     for side, one in result["models"].items():
-        numbers = [with_interval(one[key], one["intervals"][key]) for key in ("map50", "map50_95", "recall")]
-        rates = [f"{rate(one[key])} ({one[key]['n']})" for key in RATES.values()]
+        numbers = [with_interval(Estimate(one[key], one["intervals"][key])) for key in ("map50", "map50_95", "recall")]
+        rates = [f"{format_rate(FlipRate(**one[key]))} ({one[key]['n']})" for key in RATES.values()]
         rows.append((f"{side}-like", f"{one['seen']:,}", *numbers, *rates))
     few = f"On {result['images']} test images with {result['boxes']} faces, in percent, with 95 % intervals."
     said = [f"{side}: {one['audit']}" for side, one in result["models"].items()]
@@ -146,24 +148,25 @@ def main() -> None:
         side: evaluate(root, run=run, data=exam, device=given.device, tracker="none") for side, run in trained.items()
     }
     told = ask_about_the_hero(given, scored)
-    compared = compare(root, [trained[side] for side in SIDES], data=exam).found
+    compared = compare(root, [trained[side] for side in SIDES], data=exam).comparison
     models = {}
     for side, one in scored.items():
         keys = ("map50", "map50_95", "precision", "recall")
-        audit = one.metrics["audit"]
-        epochs = json.loads((root / "runs" / one.run / "run.json").read_text())["settings"]["epochs"]
+        metrics, audit = one.metrics, one.metrics.audit
+        assert audit is not None
+        epochs = json.loads((root / "runs" / one.metrics.run / "run.json").read_text())["settings"]["epochs"]
         models[side] = {
-            **{key: getattr(one, key) for key in keys},
-            "intervals": {key: one.intervals[key] for key in keys},
-            "few": one.metrics["few"],
+            **{key: getattr(metrics, key) for key in keys},
+            "intervals": {key: metrics.intervals[key] for key in keys},
+            "too_few": metrics.too_few,
             "train_images": images[side],
             "epochs": epochs,
             "seen": epochs * images[side],
             **{
-                key: audit[key]
+                key: audit.to_json()[key]
                 for key in ("shortcut_rate", "shortcut_rate_seen", "response_rate", "shortcut_rate_by_class")
             },
-            "audit": headline_of(audit),
+            "audit": audit_summary(audit),
             "hero": told[side],
         }
     first = next(iter(scored.values()))
@@ -173,13 +176,13 @@ def main() -> None:
         "device": f"{usable_cores()} cores, {platform.machine()}, {given.device}",
         "date": datetime.now(UTC).date().isoformat(),
         "minutes": round((time.monotonic() - began) / 60, 1),
-        "images": first.images,
-        "boxes": first.boxes,
+        "images": first.metrics.images,
+        "boxes": first.metrics.boxes,
         "models": models,
-        "difference": compared["difference"],
-        "interval": compared["interval"],
-        "verdict": compared["verdict"],
-        "shortcut_difference": compared["pairs"][0]["shortcut"],
+        "difference": compared.difference,
+        "interval": compared.interval,
+        "verdict": compared.verdict,
+        "shortcut_difference": compared.to_json()["pairs"][0]["shortcut_rate"],
     }
     here = Path(__file__).parent / "results" / Path(__file__).name
     here.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")

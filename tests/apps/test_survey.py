@@ -30,7 +30,7 @@ from facemask_train.core.errors import DataError, MissingError, UsageError
 from facemask_train.core.files import digest_file, write_json
 from facemask_train.core.types import CLASSES, Annotation, Box, Detection, ImageResult
 from facemask_train.eval import detections_table
-from facemask_train.eval.measures.slices import Traits
+from facemask_train.eval.measures.slices import ImageTraits
 from facemask_train.model.detector import load_detector
 from facemask_train.report import survey as survey_report
 from helpers.pagecheck import read_page
@@ -235,7 +235,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, untrained_model: Path) -
             if one.outcome < UNKNOWN and (seed + i) % 10
         )
         images.append(ImageResult(f"{seed}.png", 96, 96, labels, answers))
-    traits = {one.image: Traits("", 128.0, 100.0) for one in images}
+    traits = {one.image: ImageTraits("", 128.0, 100.0) for one in images}
     detections_table.write_detections(home / detections_table.DETECTIONS, images)
     detections_table.write_images(
         home / detections_table.IMAGES, images, traits, {one.image: one.image for one in images}
@@ -386,7 +386,7 @@ def test_a_reference_set_of_one_class_is_refused(root: Path, ask: Callable[..., 
         ImageResult(one.image, 96, 96, tuple(face for face in one.labels if face.name == "mask"), one.detections)
         for one in detections_table.read_images(home)
     ]
-    traits = {one.image: Traits("", 128.0, 100.0) for one in masked}
+    traits = {one.image: ImageTraits("", 128.0, 100.0) for one in masked}
     detections_table.write_images(
         home / detections_table.IMAGES, masked, traits, {one.image: one.image for one in masked}
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
@@ -17,20 +16,21 @@ from facemask_train.core.errors import DataError, MissingError
 from facemask_train.core.types import Annotation, Box, Detection
 from facemask_train.eval import audit as stage
 from facemask_train.eval.perturbations import shortcuts
-from facemask_train.eval.perturbations.kinds import KINDS, edit, kinds_for
+from facemask_train.eval.perturbations.perturb import PERTURBATIONS, perturb, perturbations_for
 from facemask_train.eval.perturbations.shortcuts import (
     Face,
     Outcome,
-    ask,
-    by_kind,
+    best_detection,
+    flip_rate,
     large_faces,
-    on_face,
-    rate,
+    rates_by_perturbation,
     response_rate,
+    run_perturbations,
     shortcut_rate,
 )
-from facemask_train.eval.probe import read_wanted
-from facemask_train.report.wording import headline_of
+from facemask_train.eval.probe import read_expected
+from facemask_train.eval.records.audit import Audit, Probe
+from facemask_train.report.wording import audit_summary
 from facemask_train.sources.sample.scenes import draw_scene
 from helpers import shapes
 from helpers.runs import make_run
@@ -48,36 +48,38 @@ def scene() -> tuple[np.ndarray, Box]:
 
 
 def test_kinds_that_training_knows_are_apart_from_those_it_never_saw() -> None:
-    assert {kind.name for kind in KINDS if not kind.seen} == UNSEEN
-    assert [kind.name for kind in KINDS if kind.must_change] == ["mask put on"]
-    assert len({kind.name for kind in KINDS}) == len(KINDS)
-    bare, masked = ({kind.name for kind in kinds_for(name)} for name in ("no_mask", "mask"))
+    assert {kind.name for kind in PERTURBATIONS if not kind.seen} == UNSEEN
+    assert [kind.name for kind in PERTURBATIONS if kind.must_change] == ["mask put on"]
+    assert len({kind.name for kind in PERTURBATIONS}) == len(PERTURBATIONS)
+    bare, masked = ({kind.name for kind in perturbations_for(name)} for name in ("no_mask", "mask"))
     assert {
         "beard",
         "hand",
         "cup",
         "scarf",
         "mask put on",
-        "lower half recoloured",
+        "lower half recolored",
         "lower half relit",
     } == bare - masked
-    assert {"mask in skin colour", "mask in black", "mask with a pattern"} == masked - bare
+    assert {"mask in skin color", "mask in black", "mask with a pattern"} == masked - bare
     assert {"cap", "sunglasses", "hood", "cowl", "hard shadow"} == bare & masked
 
 
 def test_edits_share_no_code_with_what_trains() -> None:
     """Neither the drawing files nor the training transforms may import each other."""
     package = Path(stage.__file__).parents[1]
-    for path in (package / "evaluation/edits").glob("*.py"):
+    drawing = sorted((package / "eval/perturbations").glob("*.py"))
+    assert len(drawing) > 4
+    for path in drawing:
         text = path.read_text()
-        for room in ("augmentation", "ensemble", "training"):
+        for room in ("augment", "dataset", "train"):
             assert f"facemask_train.{room}" not in text
-    for room in ("augmentation", "ensemble"):
-        for path in (package / room).glob("*.py"):
+    for room in ("augment", "dataset"):
+        for path in (package / room).rglob("*.py"):
             assert "facemask_train.eval" not in path.read_text()
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", PERTURBATIONS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("side", [32, 150])
 def test_each_edit_is_seen_stays_near_the_face_and_comes_out_the_same(kind: Any, side: int, scene: Any) -> None:
     image, box = scene
@@ -86,9 +88,9 @@ def test_each_edit_is_seen_stays_near_the_face_and_comes_out_the_same(kind: Any,
     large = np.asarray(Image.fromarray(image).resize(size))
     face = Box(*(corner * scale for corner in box.corners))
     before = large.copy()
-    made = edit(large, face, kind.faces[0], kind, "a")
+    made = perturb(large, face, kind.classes[0], kind, "a")
     assert (large == before).all()
-    assert (made == edit(large, face, kind.faces[0], kind, "a")).all()
+    assert (made == perturb(large, face, kind.classes[0], kind, "a")).all()
     changed = abs(made.astype(int) - large).max(axis=2) > 24
     inside = changed[round(face.y_min) : round(face.y_max), round(face.x_min) : round(face.x_max)]
     assert inside.mean() > 0.05, "an edit that nobody sees asks nothing"
@@ -104,12 +106,12 @@ def half(image: np.ndarray, box: Box, low: float, high: float) -> np.ndarray:
     return image[y_min:y_max, x_min:x_max].reshape(-1, 3).mean(axis=0)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", PERTURBATIONS, ids=lambda kind: kind.name)
 def test_an_edit_leaves_the_other_half_alone(kind: Any, scene: Any) -> None:
     """Edits of the lower half leave the forehead, those of the upper half the mouth and chin."""
     image, box = scene
-    name = kind.faces[0]
-    made = edit(image, box, name, kind, "b")
+    name = kind.classes[0]
+    made = perturb(image, box, name, kind, "b")
     upper = kind.name in ("cap", "hard shadow", "sunglasses", "cowl") or kind.name == "hood"
     low, high = (0.72, 0.82) if upper else (0.05, 0.3)
     if name == "mask" and kind.name == "cowl":
@@ -119,8 +121,8 @@ def test_an_edit_leaves_the_other_half_alone(kind: Any, scene: Any) -> None:
 
 def test_edits_at_an_images_edge_and_on_a_tiny_image() -> None:
     image = np.full((40, 40, 3), 120, np.uint8)
-    for kind in KINDS:
-        made = edit(image, Box(-3, -5, 36, 44), kind.faces[0], kind, "edge")
+    for kind in PERTURBATIONS:
+        made = perturb(image, Box(-3, -5, 36, 44), kind.classes[0], kind, "edge")
         assert made.shape == image.shape
 
 
@@ -132,20 +134,20 @@ def test_faces_that_are_large_enough_at_most_so_many_of_a_class() -> None:
         f"{index}.jpg": [Annotation("mask", Box(0, 0, 40, 40)), Annotation("no_mask", Box(0, 0, 40, 31))]
         for index in range(9)
     }
-    found = large_faces(images, most=5)
+    found = large_faces(images, max_faces=5)
     assert len(found) == 5
     assert {face.label.name for face in found} == {"mask"}
-    assert found == large_faces(dict(reversed(images.items())), most=5), "whatever the order"
+    assert found == large_faces(dict(reversed(images.items())), max_faces=5), "whatever the order"
 
 
 def test_the_surest_box_on_the_face_decides() -> None:
     face = Face("a", 0, Annotation("no_mask", Box(0, 0, 40, 40)))
     on, beside = (0.0, 0.0, 40.0, 38.0), (30.0, 0.0, 70.0, 40.0)
-    assert shortcuts.result(face, []) == "lost"
-    assert shortcuts.result(face, [Detection("mask", 0.9, beside)]) == "lost"
-    assert shortcuts.result(face, [Detection("mask", 0.6, on), Detection("no_mask", 0.5, on)]) == "flipped"
-    assert shortcuts.result(face, [Detection("mask", 0.5, on), Detection("no_mask", 0.6, on)]) == "same"
-    assert on_face(face.label.box, [Detection("mask", 0.9, beside)]) is None
+    assert shortcuts.result_of(face, []) == "lost"
+    assert shortcuts.result_of(face, [Detection("mask", 0.9, beside)]) == "lost"
+    assert shortcuts.result_of(face, [Detection("mask", 0.6, on), Detection("no_mask", 0.5, on)]) == "flipped"
+    assert shortcuts.result_of(face, [Detection("mask", 0.5, on), Detection("no_mask", 0.6, on)]) == "same"
+    assert best_detection(face.label.box, [Detection("mask", 0.9, beside)]) is None
 
 
 def outcomes(faces: int, flipped: int, *, kind: str = "cowl", per_image: int = 1) -> list[Outcome]:
@@ -157,10 +159,10 @@ def outcomes(faces: int, flipped: int, *, kind: str = "cowl", per_image: int = 1
 
 
 def test_too_few_faces_is_no_rate() -> None:
-    few = rate(outcomes(19, 19))
+    few = flip_rate(outcomes(19, 19))
     assert (few.rate, few.interval, few.n, few.flipped) == (None, None, 19, 19)
-    assert rate(outcomes(40, 1, per_image=5)).rate is None, "of eight images"
-    enough = rate(outcomes(20, 20))
+    assert flip_rate(outcomes(40, 1, per_image=5)).rate is None, "of eight images"
+    enough = flip_rate(outcomes(20, 20))
     assert enough.rate == 1
     assert enough.interval is not None
     assert enough.interval[0] < 0.9, "twenty of twenty is no certainty"
@@ -214,7 +216,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list
 def test_a_model_that_looks_at_two_tones_stands_out_and_one_that_does_not_is_clean(bare: Any) -> None:
     folder, images, boxes = bare
     found = {
-        name: ask(Known(boxes, rule), folder, images, threshold=0.5)  # type: ignore[arg-type]
+        name: run_perturbations(Known(boxes, rule), folder, images, threshold=0.5)  # type: ignore[arg-type]
         for name, rule in (("shortcut", two_toned), ("steadfast", lambda *_: "no_mask"))
     }
     assert found["shortcut"].right == {"mask": 0, "no_mask": 24}
@@ -225,15 +227,19 @@ def test_a_model_that_looks_at_two_tones_stands_out_and_one_that_does_not_is_cle
     assert shortcut.interval is not None
     assert steadfast.interval is not None
     assert shortcut.interval[0] > steadfast.interval[1]
-    kinds = {kind.name: one.rate for kind, name, one in by_kind(found["shortcut"].outcomes) if name == "no_mask"}
-    assert kinds["lower half recoloured"] > 0.5
+    kinds = {
+        kind.name: one.rate
+        for kind, name, one in rates_by_perturbation(found["shortcut"].outcomes)
+        if name == "no_mask"
+    }
+    assert kinds["lower half recolored"] > 0.5
     assert kinds["scarf"] > 0.5
     assert response_rate(found["steadfast"].outcomes).rate == 0, "a model that never changes its answer has no response"
 
 
 def test_a_face_that_is_named_wrongly_when_untouched_is_not_asked(bare: Any) -> None:
     folder, images, boxes = bare
-    found = ask(Known(boxes, lambda *_: "mask"), folder, images, threshold=0.5)  # type: ignore[arg-type]
+    found = run_perturbations(Known(boxes, lambda *_: "mask"), folder, images, threshold=0.5)  # type: ignore[arg-type]
     assert (found.large["no_mask"], found.right["no_mask"], found.outcomes) == (24, 0, ())
 
 
@@ -250,12 +256,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_audit_on_too_few_faces_says_so(root: Path) -> None:
     found = stage.audit(root, run="r", device="cpu", tracker="none", threshold=0.05)
     assert sorted(path.name for path in found.folder.iterdir()) == ["audit.json", "outcomes.parquet", "shortcuts.jpg"]
-    said = found.found
-    for key in ("shortcut_rate", "response_rate"):
-        assert (said[key]["rate"], said[key]["interval"], said[key]["measurable"]) == (None, None, False)
-    assert {"n", "interval"} <= set(said["kinds"][0])
-    assert "not measurable here" in headline_of(said)
-    assert said == json.loads((found.folder / "audit.json").read_text())
+    for rate in (found.audit.shortcut_rate, found.audit.response_rate):
+        assert (rate.rate, rate.interval, rate.measurable) == (None, None, False)
+    assert len(found.audit.perturbations) > len(PERTURBATIONS), "some apply to both classes"
+    assert "not measurable here" in audit_summary(found.audit)
+    assert found.audit == Audit.load(found.folder)
     assert stage.audit(root, run="r", device="cpu", tracker="none", threshold=0.05).up_to_date
     assert not stage.audit(root, run="r", device="cpu", tracker="none", threshold=0.06).up_to_date
 
@@ -268,7 +273,7 @@ def test_the_threshold_is_chosen_on_val_and_not_on_what_is_audited(root: Path, m
     monkeypatch.setattr(validation, "validate", lambda *given, **how: asked.append(given[2]) or stock(*given, **how))
     found = stage.audit(root, run="r", device="cpu", tracker="none")
     assert asked == ["val"]
-    assert found.found["threshold_chosen"] == "val"
+    assert found.audit.threshold_chosen == "val"
 
 
 # ---- one's own images ----
@@ -289,8 +294,9 @@ def test_a_persons_own_images(root: Path, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "\ufeffimage,should_be,note\nshape.jpg,mask,a\nplain.png,no_mask,b\n", "plain.png")
     (folder / "shape.jpg").write_bytes(shown.read_bytes())
     told = stage.probe(root, folder, run="r", device="cpu", threshold=0.9)
-    assert {one.image for one in told.answers} == {"shape.jpg", "plain.png"}
-    assert told.found["right"] + told.found["wrong"] + told.found["nothing_found"] == 2
+    assert {one.image for one in told.probe.predictions} == {"shape.jpg", "plain.png"}
+    assert told.probe.right + told.probe.wrong + told.probe.not_detected == 2
+    assert Probe.load(told.folder) == told.probe
     assert told.folder.name == "probe-batmans"
     with (told.folder / "probe.csv").open() as stream:
         assert [row["image"] for row in csv.DictReader(stream)] == ["shape.jpg", "plain.png"]
@@ -309,11 +315,11 @@ def test_a_persons_own_images(root: Path, tmp_path: Path) -> None:
 )
 def test_a_table_that_cannot_be_used(table: str | None, error: type[Exception], said: str, tmp_path: Path) -> None:
     with pytest.raises(error, match=said):
-        read_wanted(folder_of(tmp_path, table, "a.png"))
+        read_expected(folder_of(tmp_path, table, "a.png"))
 
 
 def test_a_file_that_is_no_image(root: Path, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "image,should_be\nodd.jpg,mask\n")
     (folder / "odd.jpg").write_bytes(b"nothing")
-    with pytest.raises(DataError, match="not an image that can be read"):
+    with pytest.raises(DataError, match="expected an image"):
         stage.probe(root, folder, run="r", device="cpu", threshold=0.5)

@@ -12,27 +12,29 @@ from hypothesis import strategies as st
 from facemask_train.eval.measures import average_precision as measure
 from facemask_train.eval.measures.average_precision import (
     IOUS,
-    Ranked,
+    RankedDetections,
     average_precision,
-    coarseness,
-    match,
-    rank,
-    resampled,
+    bootstrap_average_precision,
+    interpolation_error,
+    match_detections,
+    rank_detections,
 )
-from facemask_train.eval.measures.boxes_table import Faces, Flat, faces, iou, overlaps
-from facemask_train.eval.measures.metrics import at_confidence, average_precisions, prepare
+from facemask_train.eval.measures.boxes_table import Boxes, BoxesTable, boxes_from_rows, iou, overlaps
+from facemask_train.eval.measures.metrics import average_precisions, rates_at_confidence, score_split
 from helpers import coco
 from helpers.records import is_fixed, records
 
 Rows = list[tuple[int, int, tuple[float, float, float, float], float]]
 
 
-def flat(images: int, labels: Rows, found: Rows) -> Flat:
-    return Flat(images, faces(labels), faces(sorted(found, key=lambda row: (row[0], -row[3]))))
+def flat(images: int, labels: Rows, found: Rows) -> BoxesTable:
+    return BoxesTable(
+        images, boxes_from_rows(labels), boxes_from_rows(sorted(found, key=lambda row: (row[0], -row[3])))
+    )
 
 
-def areas(one: Flat, name: int = 0, **rule: str) -> list[float] | None:
-    found = average_precision(rank(one, match(one, overlaps(one)), name), **rule)  # type: ignore[arg-type]
+def areas(one: BoxesTable, name: int = 0, **rule: str) -> list[float] | None:
+    found = average_precision(rank_detections(one, match_detections(one, overlaps(one)), name), **rule)  # type: ignore[arg-type]
     return None if found is None else found.tolist()
 
 
@@ -60,8 +62,8 @@ def test_a_false_box_that_is_surer_costs_half_and_one_that_is_less_sure_nothing(
 
 def test_a_second_box_on_a_face_is_false_and_the_best_overlap_is_not_what_decides() -> None:
     one = flat(1, [(0, 0, BOX, 1)], [(0, 0, BESIDE, 0.9), (0, 0, BOX, 0.8)])
-    assert match(one, overlaps(one))[:, 0].tolist() == [0] * 7 + [-1] * 3
-    assert match(one, overlaps(one))[:, 1].tolist() == [-1] * 7 + [0] * 3
+    assert match_detections(one, overlaps(one))[:, 0].tolist() == [0] * 7 + [-1] * 3
+    assert match_detections(one, overlaps(one))[:, 1].tolist() == [-1] * 7 + [0] * 3
 
 
 def test_half_of_the_faces_is_half_of_the_recalls() -> None:
@@ -86,7 +88,7 @@ scenes = st.builds(flat, st.just(4), st.lists(row, max_size=14).map(sorted), st.
 
 @settings(max_examples=60, deadline=None)
 @given(scenes)
-def test_equal_to_pycocotools_on_crowds_ties_duplicates_and_nothing(one: Flat) -> None:
+def test_equal_to_pycocotools_on_crowds_ties_duplicates_and_nothing(one: BoxesTable) -> None:
     """Few places, few confidences: boxes that overlap, tie and repeat; images without labels or detections."""
     theirs = coco.areas(one)
     for name in (0, 1):
@@ -98,17 +100,20 @@ def test_equal_to_pycocotools_on_crowds_ties_duplicates_and_nothing(one: Flat) -
 
 @settings(max_examples=40, deadline=None)
 @given(scenes)
-def test_equal_to_the_validators_interpolation(one: Flat) -> None:
+def test_equal_to_the_validators_interpolation(one: BoxesTable) -> None:
     from facemask_train.model.ultralytics_compat import open_ultralytics
 
     open_ultralytics()
     from ultralytics.utils.metrics import ap_per_class
 
-    answers = match(one, overlaps(one))
-    order = np.lexsort((np.arange(len(one.found)), -one.found.confidence))
+    answers = match_detections(one, overlaps(one))
+    order = np.lexsort((np.arange(len(one.detections)), -one.detections.confidence))
     hits = (answers >= 0)[:, order].T
     *_, theirs, classes, _, _, _, _, _ = ap_per_class(
-        hits, one.found.confidence[order] - np.arange(len(order)) * 1e-9, one.found.name[order], one.labels.name
+        hits,
+        one.detections.confidence[order] - np.arange(len(order)) * 1e-9,
+        one.detections.class_id[order],
+        one.labels.class_id,
     )
     for place, name in enumerate(classes):
         assert areas(one, int(name), rule="validator") == pytest.approx(theirs[place].tolist(), abs=1e-9)
@@ -116,26 +121,28 @@ def test_equal_to_the_validators_interpolation(one: Flat) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(scenes)
-def test_matches_are_one_to_one_of_one_class_in_one_image(one: Flat) -> None:
-    for row_, least in zip(match(one, overlaps(one)), (0.5 + 0.05 * step for step in range(10)), strict=True):
+def test_matches_are_one_to_one_of_one_class_in_one_image(one: BoxesTable) -> None:
+    for row_, least in zip(
+        match_detections(one, overlaps(one)), (0.5 + 0.05 * step for step in range(10)), strict=True
+    ):
         found = np.flatnonzero(row_ >= 0)
         taken = row_[found]
         assert len(set(taken.tolist())) == len(taken)
-        assert (one.found.image[found] == one.labels.image[taken]).all()
-        assert (one.found.name[found] == one.labels.name[taken]).all()
-        assert (iou(one.found.box[found], one.labels.box[taken]) >= least - 1e-9).all()
+        assert (one.detections.image[found] == one.labels.image[taken]).all()
+        assert (one.detections.class_id[found] == one.labels.class_id[taken]).all()
+        assert (iou(one.detections.corners[found], one.labels.corners[taken]) >= least - 1e-9).all()
 
 
 @settings(max_examples=40, deadline=None)
 @given(scenes, st.integers(0, 1000))
-def test_a_resample_is_the_area_of_the_images_drawn_so_often(one: Flat, seed: int) -> None:
+def test_a_resample_is_the_area_of_the_images_drawn_so_often(one: BoxesTable, seed: int) -> None:
     """The fast way with weights gives what copies of the images would give, one after the other."""
     one = untied(one)
     times = np.bincount(np.random.default_rng(seed).integers(0, 4, 4), minlength=4)
     weights = np.stack([np.ones(4), times], axis=1).astype(np.float32)
     many = repeated(one, times)
     for name in (0, 1):
-        found = resampled(rank(one, match(one, overlaps(one)), name), weights)
+        found = bootstrap_average_precision(rank_detections(one, match_detections(one, overlaps(one)), name), weights)
         for column, expected in ((0, areas(one, name)), (1, areas(many, name))):
             if expected is None:
                 assert np.isnan(found[:, column]).all()
@@ -143,34 +150,36 @@ def test_a_resample_is_the_area_of_the_images_drawn_so_often(one: Flat, seed: in
                 assert found[:, column].tolist() == pytest.approx(expected, abs=2e-5)
 
 
-def repeated(one: Flat, times: np.ndarray) -> Flat:
+def repeated(one: BoxesTable, times: np.ndarray) -> BoxesTable:
     """Return images as often as they were drawn."""
     order = [image for image, count in enumerate(times) for _ in range(count)]
 
-    def of(side: Faces) -> Rows:
+    def of(side: Boxes) -> Rows:
         return [
-            (place, int(side.name[i]), tuple(side.box[i].tolist()), float(side.confidence[i]))  # type: ignore[misc]
+            (place, int(side.class_id[i]), tuple(side.corners[i].tolist()), float(side.confidence[i]))  # type: ignore[misc]
             for place, image in enumerate(order)
             for i in np.flatnonzero(side.image == image)
         ]
 
-    return Flat(len(order), faces(of(one.labels)), faces(of(one.found)))
+    return BoxesTable(len(order), boxes_from_rows(of(one.labels)), boxes_from_rows(of(one.detections)))
 
 
-def untied(one: Flat) -> Flat:
+def untied(one: BoxesTable) -> BoxesTable:
     """Return a scene in which no two detections are equally sure: copies of tied ones depend on their order."""
-    sure = one.found.confidence - np.arange(len(one.found)) * 1e-4
-    return Flat(one.images, one.labels, Faces(one.found.image, one.found.name, one.found.box, sure))
+    sure = one.detections.confidence - np.arange(len(one.detections)) * 1e-4
+    return BoxesTable(
+        one.image_count, one.labels, Boxes(one.detections.image, one.detections.class_id, one.detections.corners, sure)
+    )
 
 
 @settings(max_examples=30, deadline=None)
 @given(scenes)
-def test_numbers_stay_within_their_intervals_and_both_within_0_and_1(one: Flat) -> None:
-    sample = prepare(one)
+def test_numbers_stay_within_their_intervals_and_both_within_0_and_1(one: BoxesTable) -> None:
+    sample = score_split(one)
     for table in (
         average_precisions(sample),
-        at_confidence(sample, 0.45),
-        at_confidence(sample, 0.45, chosen_here=True),
+        rates_at_confidence(sample, 0.45),
+        rates_at_confidence(sample, 0.45, chosen_here=True),
     ):
         for numbers in table.values():
             for number in numbers.values():
@@ -182,7 +191,7 @@ def test_numbers_stay_within_their_intervals_and_both_within_0_and_1(one: Flat) 
 def test_precision_and_recall_by_hand() -> None:
     labels: Rows = [(0, 0, BOX, 1.0), (1, 0, BOX, 1.0), (2, 1, BOX, 1.0)]
     found: Rows = [(0, 0, BOX, 0.9), (1, 0, FAR, 0.8), (2, 1, BOX, 0.4)]
-    table = at_confidence(prepare(flat(3, labels, found)), 0.5)
+    table = rates_at_confidence(score_split(flat(3, labels, found)), 0.5)
     assert (table["mask"]["precision"].value, table["mask"]["recall"].value) == (0.5, 0.5)
     assert (table["no_mask"]["precision"].value, table["no_mask"]["recall"].value) == (None, 0.0)
     assert table["all"]["recall"].value == 0.25
@@ -218,10 +227,10 @@ def test_one_class_is_ranked_by_confidence_and_ties_by_image() -> None:
     labels: Rows = [(0, 0, BOX, 1.0), (2, 0, BOX, 1.0), (2, 0, FAR, 1.0), (2, 1, AWAY, 1.0)]
     found: Rows = [(0, 0, BOX, 0.5), (0, 1, BOX, 0.9), (1, 0, BOX, 0.7), (2, 0, FAR, 0.7), (2, 0, AWAY, 0.2)]
     one = flat(3, labels, found)
-    ranked = rank(one, match(one, overlaps(one)), 0)
-    assert (ranked.found.tolist(), ranked.image.tolist()) == ([2, 3, 1, 4], [1, 2, 0, 2])
+    ranked = rank_detections(one, match_detections(one, overlaps(one)), 0)
+    assert (ranked.index.tolist(), ranked.image.tolist()) == ([2, 3, 1, 4], [1, 2, 0, 2])
     assert ranked.confidence.tolist() == [0.7, 0.7, 0.5, 0.2]
-    assert ranked.hit[0].tolist() == [False, True, True, False]
+    assert ranked.true_positive[0].tolist() == [False, True, True, False]
     assert ranked.labels.tolist() == [1, 0, 2]
 
 
@@ -230,23 +239,23 @@ def test_classes_and_images_are_matched_apart() -> None:
     labels: Rows = [(0, 0, BOX, 1.0), (0, 1, BOX, 1.0), (1, 0, BOX, 1.0)]
     found: Rows = [(0, 1, BOX, 0.9), (0, 0, BOX, 0.8), (0, 0, BOX, 0.7), (1, 0, BOX, 0.6), (1, 1, BOX, 0.5)]
     one = flat(2, labels, found)
-    assert match(one, overlaps(one)).tolist() == [[1, 0, -1, 2, -1]] * 10
+    assert match_detections(one, overlaps(one)).tolist() == [[1, 0, -1, 2, -1]] * 10
 
 
 def test_a_detection_takes_the_label_that_it_overlaps_most_of_those_still_free() -> None:
     """Two labels, nested: the surest takes the one that it equals, the next what is left, where that is enough."""
     labels: Rows = [(0, 0, BESIDE, 1.0), (0, 0, BOX, 1.0)]
     one = flat(1, labels, [(0, 0, BOX, 0.9), (0, 0, BOX, 0.8), (0, 0, BOX, 0.7)])
-    found = match(one, overlaps(one))
+    found = match_detections(one, overlaps(one))
     assert found[:, 0].tolist() == [1] * 10
     assert found[:, 1].tolist() == [0] * 7 + [-1] * 3  # an IoU of 0.8
     assert found[:, 2].tolist() == [-1] * 10
     # in the second image too: a detection that overlaps two labels takes one of them
     labels = [(0, 0, BOX, 1.0)] + [(1, *rest) for _, *rest in labels]  # type: ignore[misc]
     two = flat(2, labels, [(0, 0, BOX, 0.9), (1, 0, BOX, 0.9), (1, 0, BOX, 0.8)])
-    assert match(two, overlaps(two))[:7].tolist() == [[0, 2, 1]] * 7
-    assert match(one, overlaps(one), (0.8,)).tolist() == [[1, 0, -1]]
-    assert match(one, overlaps(one), (0.81,)).tolist() == [[1, -1, -1]]
+    assert match_detections(two, overlaps(two))[:7].tolist() == [[0, 2, 1]] * 7
+    assert match_detections(one, overlaps(one), (0.8,)).tolist() == [[1, 0, -1]]
+    assert match_detections(one, overlaps(one), (0.81,)).tolist() == [[1, -1, -1]]
 
 
 def test_how_coarse_the_101_recalls_are_by_hand() -> None:
@@ -254,12 +263,14 @@ def test_how_coarse_the_101_recalls_are_by_hand() -> None:
     labels: Rows = [(0, 0, BOX, 1.0), (0, 0, AWAY, 1.0)]
     found: Rows = [(0, 0, BOX, 0.9), (0, 0, FAR, 0.8), (0, 0, AWAY, 0.7), (0, 0, FAR, 0.6)]
     one = flat(1, labels, found)
-    assert coarseness(rank(one, match(one, overlaps(one)), 0)).tolist() == pytest.approx([2 / 3 / 101 / 12**0.5] * 10)
-    assert coarseness(rank(one, match(one, overlaps(one)), 1)).tolist() == [0.0] * 10
-    late = flat(1, labels, [(0, 0, FAR, 0.9), (0, 0, BOX, 0.8), (0, 0, FAR, 0.7), (0, 0, FAR, 0.6)])
-    assert coarseness(rank(late, match(late, overlaps(late)), 0)).tolist() == pytest.approx(
-        [1 / 2 / 101 / 12**0.5] * 10
+    assert interpolation_error(rank_detections(one, match_detections(one, overlaps(one)), 0)).tolist() == pytest.approx(
+        [2 / 3 / 101 / 12**0.5] * 10
     )
+    assert interpolation_error(rank_detections(one, match_detections(one, overlaps(one)), 1)).tolist() == [0.0] * 10
+    late = flat(1, labels, [(0, 0, FAR, 0.9), (0, 0, BOX, 0.8), (0, 0, FAR, 0.7), (0, 0, FAR, 0.6)])
+    assert interpolation_error(
+        rank_detections(late, match_detections(late, overlaps(late)), 0)
+    ).tolist() == pytest.approx([1 / 2 / 101 / 12**0.5] * 10)
 
 
 def test_many_resamples_are_each_as_one_alone() -> None:
@@ -267,10 +278,10 @@ def test_many_resamples_are_each_as_one_alone() -> None:
     labels: Rows = [(0, 0, BOX, 1.0), (1, 0, BOX, 1.0), (1, 0, AWAY, 1.0), (2, 0, BOX, 1.0)]
     found: Rows = [(0, 0, BOX, 0.9), (1, 0, FAR, 0.8), (1, 0, AWAY, 0.7), (2, 0, BESIDE, 0.6), (3, 0, BOX, 0.5)]
     one = flat(4, labels, found)
-    ranked = rank(one, match(one, overlaps(one)), 0)
+    ranked = rank_detections(one, match_detections(one, overlaps(one)), 0)
     weights = np.random.default_rng(0).integers(0, 3, (4, 150)).astype(np.float32)
     weights[:, 149] = (0, 0, 0, 4)
-    together = resampled(ranked, weights)
+    together = bootstrap_average_precision(ranked, weights)
     assert together.shape == (10, 150)
     assert together.dtype == np.float32
     assert np.isnan(together[:, 149]).all()
@@ -285,12 +296,14 @@ def test_many_resamples_are_each_as_one_alone() -> None:
 def test_a_resample_by_hand() -> None:
     """Image 0 (found) drawn twice and image 1 (missed) once: 2 of 3 labels, so 67 of 101 recalls; and no hit at all."""
     one = flat(2, [(0, 0, BOX, 1), (1, 0, BOX, 1)], [(0, 0, BOX, 0.9)])
-    found = resampled(rank(one, match(one, overlaps(one)), 0), np.array([[2, 0], [1, 2]], np.float32))
+    found = bootstrap_average_precision(
+        rank_detections(one, match_detections(one, overlaps(one)), 0), np.array([[2, 0], [1, 2]], np.float32)
+    )
     assert found.tolist() == [[pytest.approx(67 / 101, abs=1e-6), 0.0]] * 10
-    none = resampled(rank(one, np.full((10, 1), -1), 0), np.ones((2, 3), np.float32))
+    none = bootstrap_average_precision(rank_detections(one, np.full((10, 1), -1), 0), np.ones((2, 3), np.float32))
     assert none.tolist() == [[0.0] * 3] * 10
 
 
 def test_records_are_fixed() -> None:
-    assert Ranked in records(measure)
+    assert RankedDetections in records(measure)
     assert all(map(is_fixed, records(measure)))

@@ -8,10 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facemask_train.core import boxes
-from facemask_train.core.types import Annotation, Box
-from facemask_train.eval.measures import boxes_table
-from facemask_train.eval.measures.boxes_table import LEAST_OVERLAP, Faces, Flat, faces, flatten, iou, overlaps
-from facemask_train.model.validation import Detection, ImageResult
+from facemask_train.core.types import Annotation, Box, Detection, ImageResult
+from facemask_train.eval.measures import boxes_table as measure
+from facemask_train.eval.measures.boxes_table import (
+    MIN_OVERLAP,
+    Boxes,
+    BoxesTable,
+    boxes_from_rows,
+    boxes_table,
+    iou,
+    overlaps,
+)
 from helpers.records import is_fixed, records
 
 Row = tuple[int, int, tuple[float, float, float, float], float]
@@ -19,12 +26,12 @@ TEN = (0.0, 0.0, 10.0, 10.0)
 
 
 def test_rows_become_columns() -> None:
-    found = faces([(0, 1, (1.0, 2.0, 4.0, 9.0), 0.5), (2, 0, TEN, 0.25)])
+    found = boxes_from_rows([(0, 1, (1.0, 2.0, 4.0, 9.0), 0.5), (2, 0, TEN, 0.25)])
     assert len(found) == 2
-    assert (found.image.tolist(), found.name.tolist(), found.confidence.tolist()) == ([0, 2], [1, 0], [0.5, 0.25])
-    assert found.box.tolist() == [[1, 2, 4, 9], [0, 0, 10, 10]]
+    assert (found.image.tolist(), found.class_id.tolist(), found.confidence.tolist()) == ([0, 2], [1, 0], [0.5, 0.25])
+    assert found.corners.tolist() == [[1, 2, 4, 9], [0, 0, 10, 10]]
     assert found.area.tolist() == [21, 100]
-    assert (found.image.dtype, found.name.dtype, found.box.dtype) == (np.int64, np.int64, np.float64)
+    assert (found.image.dtype, found.class_id.dtype, found.corners.dtype) == (np.int64, np.int64, np.float64)
 
 
 def test_images_become_one_table() -> None:
@@ -37,20 +44,23 @@ def test_images_become_one_table() -> None:
             (Detection("no_mask", 0.75, (1.0, 2.0, 4.0, 9.0)), Detection("mask", 0.5, TEN)),
         ),
     ]
-    found = flatten(images)
-    assert found.images == 3
-    assert (found.labels.image.tolist(), found.labels.name.tolist()) == ([0, 0, 2], [1, 0, 0])
-    assert found.labels.box.tolist() == [[1, 2, 4, 9], [0, 0, 10, 10], [0, 0, 10, 10]]
+    found = boxes_table(images)
+    assert found.image_count == 3
+    assert (found.labels.image.tolist(), found.labels.class_id.tolist()) == ([0, 0, 2], [1, 0, 0])
+    assert found.labels.corners.tolist() == [[1, 2, 4, 9], [0, 0, 10, 10], [0, 0, 10, 10]]
     assert found.labels.confidence.tolist() == [1, 1, 1]
-    assert (found.found.image.tolist(), found.found.name.tolist()) == ([2, 2], [1, 0])
-    assert (found.found.box.tolist(), found.found.confidence.tolist()) == ([[1, 2, 4, 9], [0, 0, 10, 10]], [0.75, 0.5])
+    assert (found.detections.image.tolist(), found.detections.class_id.tolist()) == ([2, 2], [1, 0])
+    assert (found.detections.corners.tolist(), found.detections.confidence.tolist()) == (
+        [[1, 2, 4, 9], [0, 0, 10, 10]],
+        [0.75, 0.5],
+    )
 
 
 def test_no_rows_are_empty_columns() -> None:
-    found = faces([])
-    assert (len(found), found.box.shape, found.area.tolist()) == (0, (0, 4), [])
-    assert len(overlaps(Flat(3, found, faces([(1, 0, TEN, 0.9)]))).iou) == 0
-    assert len(overlaps(Flat(3, faces([(1, 0, TEN, 1.0)]), found)).iou) == 0
+    found = boxes_from_rows([])
+    assert (len(found), found.corners.shape, found.area.tolist()) == (0, (0, 4), [])
+    assert len(overlaps(BoxesTable(3, found, boxes_from_rows([(1, 0, TEN, 0.9)]))).iou) == 0
+    assert len(overlaps(BoxesTable(3, boxes_from_rows([(1, 0, TEN, 1.0)]), found)).iou) == 0
 
 
 PAIRS = [
@@ -83,17 +93,17 @@ def test_an_overlap_counts_from_a_tenth_on() -> None:
     labels: list[Row] = [(0, 0, TEN, 1.0), (0, 1, (100.0, 0.0, 110.0, 10.0), 1.0), (2, 0, TEN, 1.0)]
     found: list[Row] = [(0, 1, (2.0, 3.0, 7.0, 5.0), 0.9), (1, 0, TEN, 0.9), (2, 0, TEN, 0.9), (2, 0, TEN, 0.8)]
     found += [(2, 0, (0.0, 0.0, 10.0, 0.9), 0.7)]
-    one = Flat(3, faces(labels), faces(found))
-    assert LEAST_OVERLAP == 0.1
+    one = BoxesTable(3, boxes_from_rows(labels), boxes_from_rows(found))
+    assert MIN_OVERLAP == 0.1
     assert listed(one) == [(0, 0, pytest.approx(0.1)), (2, 2, 1.0), (3, 2, 1.0)]
-    assert listed(one, least=0.09)[-1] == (4, 2, pytest.approx(0.09))
-    assert listed(one, least=0.1 + 1e-11)[0] == (0, 0, pytest.approx(0.1))  # a rounding error is none
-    assert listed(one, least=0.1 + 1e-9) == [(2, 2, 1.0), (3, 2, 1.0)]
+    assert listed(one, min_iou=0.09)[-1] == (4, 2, pytest.approx(0.09))
+    assert listed(one, min_iou=0.1 + 1e-11)[0] == (0, 0, pytest.approx(0.1))  # a rounding error is none
+    assert listed(one, min_iou=0.1 + 1e-9) == [(2, 2, 1.0), (3, 2, 1.0)]
 
 
-def listed(one: Flat, **least: float) -> list[tuple[int, int, float]]:
-    found = overlaps(one, **least)
-    return list(zip(found.found.tolist(), found.label.tolist(), found.iou.tolist(), strict=True))
+def listed(one: BoxesTable, **options: float) -> list[tuple[int, int, float]]:
+    found = overlaps(one, **options)
+    return list(zip(found.detection.tolist(), found.label.tolist(), found.iou.tolist(), strict=True))
 
 
 corner = st.integers(0, 20)
@@ -109,7 +119,7 @@ rows = st.lists(st.builds(_row, st.integers(0, 3), corner, corner, side, side), 
 
 @given(rows, rows)
 def test_overlaps_are_those_of_all_pairs(labels: list[Row], found: list[Row]) -> None:
-    one = Flat(5, faces(labels), faces(found))
+    one = BoxesTable(5, boxes_from_rows(labels), boxes_from_rows(found))
     pairs = [
         (i, j, pytest.approx(boxes.iou(mine[2], theirs[2])))
         for i, mine in enumerate(found)
@@ -120,11 +130,17 @@ def test_overlaps_are_those_of_all_pairs(labels: list[Row], found: list[Row]) ->
 
 
 def test_a_choice_of_overlaps_keeps_them_together() -> None:
-    found = overlaps(Flat(1, faces([(0, 0, TEN, 1.0)]), faces([(0, 0, TEN, 0.9), (0, 0, (0.0, 0.0, 10.0, 5.0), 0.8)])))
+    found = overlaps(
+        BoxesTable(
+            1,
+            boxes_from_rows([(0, 0, TEN, 1.0)]),
+            boxes_from_rows([(0, 0, TEN, 0.9), (0, 0, (0.0, 0.0, 10.0, 5.0), 0.8)]),
+        )
+    )
     chosen = found.where(found.iou < 1)
-    assert (chosen.found.tolist(), chosen.label.tolist(), chosen.iou.tolist()) == ([1], [0], [0.5])
+    assert (chosen.detection.tolist(), chosen.label.tolist(), chosen.iou.tolist()) == ([1], [0], [0.5])
 
 
 def test_records_are_fixed() -> None:
-    assert Faces in records(boxes_table)
-    assert all(map(is_fixed, records(boxes_table)))
+    assert Boxes in records(measure)
+    assert all(map(is_fixed, records(measure)))

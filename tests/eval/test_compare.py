@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,19 +11,21 @@ import pytest
 from facemask_train.core.errors import DataError, GateError, MissingError, UsageError
 from facemask_train.core.files import write_json
 from facemask_train.core.types import Annotation, Box, Detection, ImageResult
-from facemask_train.eval.compare import Comparison, compare
-from facemask_train.eval.gate import EVALUATE, enforce, judge, read_gates
-from facemask_train.eval.measures.bootstrap import resample
+from facemask_train.eval.compare import ComparisonResult, compare
+from facemask_train.eval.gate import EVALUATION_NAMES, check_gates, read_gates, require
+from facemask_train.eval.measures.bootstrap import UNDEFINED, Estimate, bootstrap_weights
 from facemask_train.eval.measures.paired_bootstrap import (
     Difference,
-    Side,
-    differences,
+    ScoredModel,
     disagreements,
-    flipped_difference,
-    of_recipes,
-    side,
+    paired_differences,
+    recipe_difference,
+    score_model,
+    shortcut_rate_difference,
 )
-from facemask_train.report.wording import of_checkpoints, of_two_recipes
+from facemask_train.eval.records.comparison import Comparison
+from facemask_train.eval.records.metrics import Metrics
+from facemask_train.report.wording import checkpoint_verdict, recipe_verdict
 from helpers import shapes
 from helpers.command_line import fmask
 from helpers.runs import make_run, score
@@ -48,9 +49,9 @@ def images(count: int, right: float, seed: int = 0, *, hard: float = 0.0) -> lis
 
 
 def test_a_model_against_itself_is_no_difference() -> None:
-    own = side(images(60, 0.7), 0.5, resample(60))
-    for one in differences(own, own).values():
-        assert (one.value, one.interval) == (0.0, (0.0, 0.0))
+    own = score_model(images(60, 0.7), 0.5, bootstrap_weights(60))
+    for one in paired_differences(own, own).values():
+        assert (one.difference, one.interval) == (0.0, (0.0, 0.0))
 
 
 def test_a_pair_is_told_apart_where_two_samples_would_not_be() -> None:
@@ -60,46 +61,46 @@ def test_a_pair_is_told_apart_where_two_samples_would_not_be() -> None:
         ImageResult(one.image, 200, 200, one.labels, () if index in (4, 5, 8, 9, 14, 15) else one.detections)
         for index, one in enumerate(first)
     ]
-    weights = resample(100)
-    one, other = side(first, 0.4, weights), side(worse, 0.4, weights)
-    paired = differences(other, one)["recall"]
+    weights = bootstrap_weights(100)
+    one, other = score_model(first, 0.4, weights), score_model(worse, 0.4, weights)
+    paired = paired_differences(other, one)["recall"]
     apart = np.std(one.resamples["recall"] - other.resamples["recall"][::-1])
-    assert paired.value > 0
+    assert paired.difference > 0
     assert (paired.interval[1] - paired.interval[0]) / 3.92 < 0.6 * apart
 
 
 def test_difference_of_shortcut_rates() -> None:
     clean = {f"{index}": (0, 4) for index in range(30)}
     caught = {f"{index}": (2, 4) for index in range(30)}
-    found = flipped_difference(clean, caught)
+    found = shortcut_rate_difference(clean, caught)
     assert found == Difference(0.5, (0.5, 0.5))
-    assert flipped_difference(clean, {}) is None
+    assert shortcut_rate_difference(clean, {}) is None
 
 
-def runs_of(values: list[float]) -> list[Side]:
-    own = side(images(40, 0.7), 0.5, resample(40))
-    return [Side(own.sample, {"map50": value}, {"map50": np.full(1000, value)}) for value in values]
+def runs_of(values: list[float]) -> list[ScoredModel]:
+    own = score_model(images(40, 0.7), 0.5, bootstrap_weights(40))
+    return [ScoredModel(own.split, {"map50": value}, {"map50": np.full(1000, value)}) for value in values]
 
 
 def test_two_recipes_are_told_apart_by_their_seeds_spread() -> None:
-    near = of_recipes(runs_of([0.70, 0.71, 0.72]), runs_of([0.80, 0.81, 0.82]), "map50")
-    assert near.value == pytest.approx(0.1)
+    near = recipe_difference(runs_of([0.70, 0.71, 0.72]), runs_of([0.80, 0.81, 0.82]), "map50")
+    assert near.difference == pytest.approx(0.1)
     # By hand: standard error sqrt(2 * 0.01^2 / 3) = 0.00816, four degrees of freedom, t = 2.776.
     assert near.interval == (pytest.approx(0.1 - 0.02266, abs=2e-4), pytest.approx(0.1 + 0.02266, abs=2e-4))
-    wide = of_recipes(runs_of([0.60, 0.71, 0.82]), runs_of([0.70, 0.81, 0.92]), "map50")
+    wide = recipe_difference(runs_of([0.60, 0.71, 0.82]), runs_of([0.70, 0.81, 0.92]), "map50")
     assert wide.interval[0] < 0 < wide.interval[1]
 
 
 def test_verdicts_in_words() -> None:
-    more = of_checkpoints("a", "b", Difference(0.031, (0.012, 0.05)), "map50", 200, few=False)
+    more = checkpoint_verdict("a", "b", Difference(0.031, (0.012, 0.05)), "map50", 200, too_few=False)
     assert "(b) scores 3.1 points more than a, 95 % interval 1.2 to 5.0" in more
-    assert "three seeds" in more
-    less = of_checkpoints("a", "b", Difference(-0.031, (-0.05, -0.012)), "map50", 200, few=False)
+    assert "three or more seeds" in more
+    less = checkpoint_verdict("a", "b", Difference(-0.031, (-0.05, -0.012)), "map50", 200, too_few=False)
     assert "3.1 points less than a, 95 % interval 1.2 to 5.0" in less
-    same = of_checkpoints("a", "b", Difference(0.01, (-0.01, 0.03)), "recall", 80, few=True)
-    assert "do not tell the two checkpoints apart" in same
+    same = checkpoint_verdict("a", "b", Difference(0.01, (-0.01, 0.03)), "recall", 80, too_few=True)
+    assert "cannot be told apart on these 80 images" in same
     assert "Too few to measure" in same
-    assert "not told apart" in of_two_recipes(["a"], ["b"], Difference(0.01, (-0.1, 0.1)), "map50", 9)
+    assert "cannot be told apart" in recipe_verdict(["a"], ["b"], Difference(0.01, (-0.1, 0.1)), "map50", 9)
 
 
 def test_faces_they_disagree_on() -> None:
@@ -110,8 +111,8 @@ def test_faces_they_disagree_on() -> None:
     ]
     told = disagreements(first, second, (0.5, 0.5))
     assert [(one.label.name, one.right) for one in told] == [("mask", 0), ("no_mask", 0)]
-    assert told[0].answers[1] == Detection("no_mask", 0.7, FACE)
-    assert told[1].answers[1] is None
+    assert told[0].detections[1] == Detection("no_mask", 0.7, FACE)
+    assert told[1].detections[1] is None
     assert disagreements(first, first, (0.5, 0.5)) == []
 
 
@@ -133,33 +134,33 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def compared(root: Path) -> Comparison:
+def compared(root: Path) -> ComparisonResult:
     return compare(root, ["a", "b"])
 
 
-def test_what_a_comparison_says(compared: Comparison) -> None:
-    said = compared.found
-    assert {"difference", "interval", "verdict"} <= set(said)
-    own = {one["run"]: one["map50"] for one in said["runs"]}
-    assert said["difference"] == pytest.approx(own["b"] - own["a"], abs=2e-6)
-    assert said["interval"][0] <= said["difference"] <= said["interval"][1]
-    assert "Too few to measure" in said["verdict"]
+def test_what_a_comparison_says(compared: ComparisonResult) -> None:
+    comparison = compared.comparison
+    own = {one.run: one.map50 for one in comparison.runs}
+    assert comparison.difference == pytest.approx(own["b"] - own["a"], abs=2e-6)
+    assert comparison.interval[0] <= comparison.difference <= comparison.interval[1]
+    assert "Too few to measure" in comparison.verdict
     names = ["compare.json", "disagreements.jpg", "report.html", "report.md"]
     assert sorted(path.name for path in compared.folder.iterdir()) == names
-    assert said == json.loads((compared.folder / "compare.json").read_text())
+    assert comparison == Comparison.load(compared.folder)
     html = (compared.folder / "report.html").read_text()
-    assert said["verdict"].replace("'", "&#39;") in html
-    assert "http" not in html.replace("http://www.w3.org", "")
+    assert comparison.verdict.replace("'", "&#39;") in html
+    assert "http" not in html.replace("http-equiv", "")
 
 
-def test_numbers_are_those_of_the_evaluations(root: Path, compared: Comparison) -> None:
-    for one in compared.found["runs"]:
-        metrics = json.loads((root / "runs" / one["run"] / "evaluation/v5-test/metrics.json").read_text())
-        assert one["map50"] == pytest.approx(metrics["map50"], abs=2e-6)
-        assert one["recall"] == pytest.approx(metrics["operating_point"]["recall"], abs=2e-6)
+def test_numbers_are_those_of_the_evaluations(root: Path, compared: ComparisonResult) -> None:
+    assert len(compared.comparison.runs) == 2
+    for one in compared.comparison.runs:
+        metrics = Metrics.load(root / "runs" / one.run / "evaluation/v5-test")
+        assert one.map50 == pytest.approx(metrics.map50, abs=2e-6)
+        assert one.recall == pytest.approx(metrics.operating_point.recall, abs=2e-6)
 
 
-def test_an_equal_comparison_is_not_repeated(root: Path, compared: Comparison) -> None:
+def test_an_equal_comparison_is_not_repeated(root: Path, compared: ComparisonResult) -> None:
     assert compare(root, ["a", "b"]).up_to_date
     assert not compare(root, ["a", "b"], metric="recall").up_to_date
     assert not compare(root, ["a", "b"]).up_to_date
@@ -169,7 +170,7 @@ def test_runs_that_were_scored_on_other_images_are_refused(root: Path) -> None:
     with pytest.raises(MissingError, match="expected an evaluation of each run on the same images") as raised:
         compare(root, ["a", "c"])
     assert raised.value.next_step == "fmask evaluate c --data v5 --split test"
-    with pytest.raises(MissingError, match="run c has not been scored on v5, test; only on: v6") as raised:
+    with pytest.raises(MissingError, match="run c was not evaluated on v5, test; only on: v6") as raised:
         compare(root, ["a", "c"], data="v5")
     assert "fmask evaluate c --data v5" in raised.value.next_step
 
@@ -179,14 +180,14 @@ def test_an_ensemble_that_was_built_anew_in_between_is_refused(root: Path, tmp_p
     other = json.loads((root / "runs/b/evaluation/v5-test/metrics.json").read_text())
     path.mkdir()
     write_json(path / "metrics.json", other | {"images_digest": "another"})
-    with pytest.raises(DataError, match="different images, though both call them v5, test") as raised:
+    with pytest.raises(DataError, match="different images, although both name them v5, test") as raised:
         compare(root, ["a", "c"], data="v5")
     assert "fmask evaluate a --data v5 --split test && fmask evaluate c" in raised.value.next_step
     (path / "metrics.json").unlink()
 
 
 def test_what_cannot_be_compared(root: Path) -> None:
-    for names, said in ((["a"], "two different runs"), (["a", "a"], "two different runs")):
+    for names, said in ((["a"], "two or more different runs"), (["a", "a"], "two or more different runs")):
         with pytest.raises(UsageError, match=said):
             compare(root, names)
     with pytest.raises(UsageError, match=r"no such metric \(did you mean 'map50'"):
@@ -211,23 +212,23 @@ def test_what_cannot_be_compared(root: Path) -> None:
     ],
 )
 def test_a_gate_is_about_the_intervals_bound(condition: str, holds: bool) -> None:
-    values: dict[str, Any] = {
-        "map50": (0.93, (0.90, 0.955)),
-        "shortcut": (0.04, (0.01, 0.12)),
-        "response": (None, None),
+    values = {
+        "map50": Estimate(0.93, (0.90, 0.955)),
+        "shortcut": Estimate(0.04, (0.01, 0.12)),
+        "response": UNDEFINED,
     }
-    (verdict,) = judge(read_gates([condition], EVALUATE), values)
+    (verdict,) = check_gates(read_gates([condition], EVALUATION_NAMES), values)
     assert verdict.holds is holds
     if not holds:
         with pytest.raises(GateError) as raised:
-            enforce([verdict])
+            require([verdict])
         assert raised.value.exit_code == 9
 
 
 @pytest.mark.parametrize("text", ["map50", "map50>0.9", "map50>=high", "map50>=0.9.1", ">=0.9", "recal>=0.5"])
 def test_a_gate_that_cannot_be_read_is_refused_before_anything_runs(text: str) -> None:
     with pytest.raises(UsageError, match="--fail-unless"):
-        read_gates([text], EVALUATE)
+        read_gates([text], EVALUATION_NAMES)
 
 
 def test_a_failing_gate_prints_the_result_and_ends_with_9(root: Path) -> None:
@@ -237,7 +238,7 @@ def test_a_failing_gate_prints_the_result_and_ends_with_9(root: Path) -> None:
     said = json.loads(done.stdout)
     assert [one["holds"] for one in said["fail_unless"]] == [False, True]
     assert {"intervals", "operating_point", "map50", "report"} <= set(said)
-    assert "low end of its 95 % interval" in done.stderr
+    assert "lower end of its 95 % interval" in done.stderr
     assert fmask(*command, "--fail-unless", "map50>=0", cwd=root).returncode == 0
     shown = fmask("compare", "a", "b", "--json", "--fail-unless", "difference>=-1", cwd=root)
     assert shown.returncode == 0, shown.stderr

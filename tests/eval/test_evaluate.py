@@ -7,6 +7,7 @@ import logging
 import pickle
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import pytest
 from facemask_train.core.boxes import iou
 from facemask_train.core.errors import DataError, MissingError, StorageError, UsageError
 from facemask_train.core.files import digest_file, locked, write_json
+from facemask_train.core.records import VersionError
 from facemask_train.core.types import CLASSES, Annotation, Box, Corners, Detection, ImageResult
 from facemask_train.dataset.card import EnsembleCard
 from facemask_train.eval import evaluate as stage
 from facemask_train.eval.evaluate import Evaluation
-from facemask_train.eval.measures.matching import Pair, confusion, misses, most_telling, pairs
+from facemask_train.eval.measures.matching import Match, confusion_matrix, detection_errors, match_boxes, worst_errors
+from facemask_train.eval.measures.metrics import METRICS
+from facemask_train.eval.records.metrics import Metrics, read_evaluations
 from facemask_train.model.ultralytics_compat import open_ultralytics
 from facemask_train.model.validation import Validation, validate
 from facemask_train.report import galleries, markdown, plots
@@ -29,8 +33,8 @@ from helpers.cards import change_card
 from helpers.runs import make_run, score
 
 FILES = [
-    *("confusion.png", "curves.png", "detections.parquet", "metrics.json", "misses.jpg", "images.parquet"),
-    *("report.html", "report.md", "suspects.jpg"),
+    *("confusion.png", "curves.png", "detections.parquet", "metrics.json", "errors.jpg", "images.parquet"),
+    *("report.html", "report.md", "label_errors.jpg"),
 ]
 
 
@@ -45,8 +49,8 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the images blank where a test looks at something else: to draw them takes longer than to score."""
-    drawn = ((plots, "draw_curves", 1), (plots, "draw_confusion", 2), (galleries, "draw_misses", 4))
-    for module, name, where in (*drawn, (galleries, "draw_suspects", 3)):
+    drawn = ((plots, "draw_curves", 1), (plots, "draw_confusion", 2), (galleries, "draw_errors", 4))
+    for module, name, where in (*drawn, (galleries, "draw_label_errors", 3)):
         monkeypatch.setattr(module, name, lambda *given, where=where: given[where].write_bytes(b""))
 
 
@@ -102,23 +106,25 @@ def test_pairs_and_kinds_by_hand() -> None:
     )
     first, second, third = shown.labels
     sure, right, twice, off, _ = shown.detections
-    assert pairs(shown, 0.5) == [
-        *(Pair(second, sure), Pair(first, right), Pair(None, twice), Pair(None, off), Pair(third, None))
+    assert match_boxes(shown, 0.5) == [
+        *(Match(second, sure), Match(first, right), Match(None, twice), Match(None, off), Match(third, None))
     ]
-    assert confusion([shown], 0.5).tolist() == [[1, 0, 1], [1, 0, 0], [1, 1, 0]]
-    found = misses([shown], 0.5)
-    assert [(miss.kind, miss.pair.detection) for miss in found] == [
-        *(("missed", None), ("wrong class", sure), ("false box", twice), ("false box", off))
+    assert confusion_matrix([shown], 0.5).tolist() == [[1, 0, 1], [1, 0, 0], [1, 1, 0]]
+    found = detection_errors([shown], 0.5)
+    assert [(miss.kind, miss.match.detection) for miss in found] == [
+        *(("missed", None), ("wrong class", sure), ("false positive", twice), ("false positive", off))
     ]
 
 
 def test_the_worst_come_first_and_one_image_does_not_fill_the_page() -> None:
     crowded = image([("mask", (x, 0.0, x + 9, 9.0)) for x in (0.0, 10.0, 20.0)], [], "crowd")
-    found = misses([image([("mask", (0.0, 0.0, 5.0, 5.0))], [], "small"), crowded, image([("mask", RIGHT)], [])], 0)
+    found = detection_errors(
+        [image([("mask", (0.0, 0.0, 5.0, 5.0))], [], "small"), crowded, image([("mask", RIGHT)], [])], 0
+    )
     assert [Path(miss.result.image).stem for miss in found] == ["a", "crowd", "crowd", "crowd", "small"]
-    shown = most_telling(found, "missed", at_most=4)
+    shown = worst_errors(found, "missed", at_most=4)
     assert [Path(miss.result.image).stem for miss in shown] == ["a", "crowd", "crowd", "small"]
-    assert most_telling(found, "false box", at_most=4) == []
+    assert worst_errors(found, "false positive", at_most=4) == []
 
 
 def test_confusion_is_that_of_the_package() -> None:
@@ -143,7 +149,7 @@ def test_confusion_is_that_of_the_package() -> None:
         truth, found = ({"cls": _tensor([i for i, _ in s]), "bboxes": _tensor([b for _, b in s]).reshape(-1, 4)}
                         for s in (labels, detections))  # fmt: skip
         theirs.process_batch(found | {"conf": torch.from_numpy(sure.copy())}, truth, conf=0.25, iou_thres=0.5)
-    ours = confusion(shown, 0.25)
+    ours = confusion_matrix(shown, 0.25)
     assert ours.tolist() == theirs.matrix.T.astype(int).tolist()
     assert (ours[:2] > 10).all(), "crowds that never meet prove nothing"
 
@@ -166,36 +172,67 @@ def _tensor(values: list[Any]) -> Any:
 
 def test_what_it_says(evaluated: Evaluation) -> None:
     root = evaluated.folder.parents[3]
-    assert (evaluated.run, evaluated.ensemble, evaluated.split) == ("r", "v5", "test")
+    assert (evaluated.metrics.run, evaluated.metrics.ensemble, evaluated.metrics.split) == ("r", "v5", "test")
     assert evaluated.folder == root / "runs" / "r" / "evaluation" / "v5-test"
     assert evaluated.report == evaluated.folder / "report.md"
-    assert (evaluated.images, evaluated.boxes, evaluated.up_to_date, evaluated.tracked) == (8, 9, False, None)
+    assert (evaluated.metrics.images, evaluated.metrics.boxes) == (8, 9)
+    assert (evaluated.up_to_date, evaluated.tracked) == (False, None)
     card = EnsembleCard.load(root / "data/ensembles/v5")
-    assert {name: row["n"] for name, row in evaluated.per_class.items()} == card.faces["test"]
+    assert {name: row.n for name, row in evaluated.metrics.per_class.items()} == card.faces["test"]
     assert sorted(path.name for path in evaluated.folder.iterdir()) == FILES
 
 
 def test_numbers_are_those_of_the_validator(evaluated: Evaluation) -> None:
     root = evaluated.folder.parents[3]
     scored = validate(shapes.trained(), root / "data/ensembles/v5/data.yaml", "test", imgsz=64, device="cpu")
-    own = evaluated.metrics["validator"]
+    own = evaluated.metrics.validator
     for key in ("map50", "map50_95", "precision", "recall"):
-        assert own[key] == pytest.approx(getattr(scored.mean, key), abs=1e-6)
+        assert getattr(own, key) == pytest.approx(getattr(scored.mean, key), abs=1e-6)
         for name in CLASSES:
-            assert own["per_class"][name][key] == pytest.approx(getattr(scored.per_class[name], key), abs=1e-6)
-    assert (evaluated.precision, evaluated.recall) == (own["precision"], own["recall"])
-    assert evaluated.map50 != own["map50"], "COCO's, beside it: the same curve, summed up in another way"
-    assert evaluated.map50 > 0
+            assert getattr(own.per_class[name], key) == pytest.approx(getattr(scored.per_class[name], key), abs=1e-6)
+    assert (evaluated.metrics.precision, evaluated.metrics.recall) == (own.precision, own.recall)
+    assert evaluated.metrics.map50 != own.map50, "COCO integrates the same curve differently"
+    assert evaluated.metrics.map50 > 0
 
 
 def test_metrics_add_up(evaluated: Evaluation) -> None:
-    metrics = json.loads((evaluated.folder / "metrics.json").read_text())
-    counts = np.array(metrics["confusion"]["counts"])
-    assert counts[:2].sum(axis=1).tolist() == [evaluated.per_class[name]["n"] for name in CLASSES]
-    assert metrics["misses"]["missed"] == counts[:2, 2].sum()
-    assert metrics["misses"]["wrong class"] == counts[0, 1] + counts[1, 0]
-    assert metrics["misses"]["false box"] == counts[2].sum()
-    assert metrics["inputs"]["weights"] == digest_file(shapes.trained())
+    metrics = evaluated.metrics
+    counts = np.array(metrics.confusion.counts)
+    assert counts[:2].sum(axis=1).tolist() == [metrics.per_class[name].n for name in CLASSES]
+    assert metrics.errors["missed"] == counts[:2, 2].sum()
+    assert metrics.errors["wrong class"] == counts[0, 1] + counts[1, 0]
+    assert metrics.errors["false positive"] == counts[2].sum()
+    assert metrics.inputs.weights == digest_file(shapes.trained())
+
+
+def test_the_record_is_read_back_as_it_was_written(evaluated: Evaluation) -> None:
+    assert Metrics.load(evaluated.folder) == evaluated.metrics
+    assert read_evaluations(evaluated.folder.parents[1]) == {evaluated.folder: evaluated.metrics}
+    assert read_evaluations(evaluated.folder.parents[1], split="val") == {}
+
+
+def test_the_table_has_a_row_for_each_class_and_metric(evaluated: Evaluation) -> None:
+    table, metrics = evaluated.table, evaluated.metrics
+    assert table.index.names == ["class", "metric"]
+    assert list(table.columns) == ["value", "low", "high", "n"]
+    assert len(table) == 3 * 5
+    assert table.loc[("all", "map50"), "value"] == metrics.map50
+    for name in CLASSES:
+        row, (low, high) = metrics.per_class[name], metrics.per_class[name].intervals["recall"] or (None, None)
+        assert table.loc[(name, "recall")].tolist() == [row.recall, low, high, row.n]
+
+
+def test_a_record_of_another_version_is_named_and_made_again(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = score(root)
+    data = json.loads((first.folder / "metrics.json").read_text())
+    write_json(first.folder / "metrics.json", data | {"version": 2})
+    with pytest.raises(VersionError, match=r"metrics\.json: expected version \d, found 2") as raised:
+        Metrics.load(first.folder)
+    assert "fmask evaluate" in raised.value.next_step
+    assert read_evaluations(root / "runs/r") == {}
+    assert "it is ignored" in caplog.text
+    again = score(root)
+    assert (again.up_to_date, again.metrics) == (False, first.metrics)
 
 
 def test_detections_can_be_read_by_anybody(evaluated: Evaluation) -> None:
@@ -213,7 +250,7 @@ def test_detections_can_be_read_by_anybody(evaluated: Evaluation) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("curves.png", 900), ("confusion.png", 900), ("misses.jpg", 1200), ("suspects.jpg", 1200)]
+    ("name", "least"), [("curves.png", 900), ("confusion.png", 900), ("errors.jpg", 1200), ("label_errors.jpg", 1200)]
 )
 def test_images_are_images(evaluated: Evaluation, name: str, least: int) -> None:
     from PIL import Image
@@ -234,7 +271,12 @@ def test_report_has_the_reference_table_and_says_what_it_rests_on(evaluated: Eva
         *("mAP 0.5", "mAP 0.5:0.95", "precision", "recall"),
     ]
     assert ours[:5] == ["YOLOv5n", "v5", "28", "yolov5n-face.pt, best of 12 epochs", "3.5 h on a CPU"]
-    numbers = (evaluated.map50, evaluated.map50_95, evaluated.precision, evaluated.recall)
+    numbers = (
+        evaluated.metrics.map50,
+        evaluated.metrics.map50_95,
+        evaluated.metrics.precision,
+        evaluated.metrics.recall,
+    )
     assert [float(cell) for cell in ours[5:]] == [pytest.approx(100 * number, abs=0.051) for number in numbers]
     assert published[1:] == [
         "Face Masks v8",
@@ -249,13 +291,13 @@ def test_report_has_the_reference_table_and_says_what_it_rests_on(evaluated: Eva
     assert "as published" in published[0]
     shown = {row[0]: row for row in _rows(text)}
     for name in CLASSES:
-        assert shown[name][1] == f"{evaluated.per_class[name]['n']} (too few to measure)"
-        low, high = evaluated.intervals["per_class"][name]["recall"]
+        assert shown[name][1] == f"{evaluated.metrics.per_class[name]['n']} (too few to measure)"
+        low, high = evaluated.metrics.per_class[name].intervals["recall"] or (0, 0)
         assert shown[name][6].endswith(f"({100 * low:.1f} to {100 * high:.1f})")
     assert "8 images with 9 faces: the test split of ensemble v5" in text
     assert text.count("Too few to measure") == 2, "of images and of faces"
     assert "split by file" in text
-    assert re.findall(r"!\[.+\]\((.+)\)", text) == ["curves.png", "confusion.png", "misses.jpg", "suspects.jpg"]
+    assert re.findall(r"!\[.+\]\((.+)\)", text) == ["curves.png", "confusion.png", "errors.jpg", "label_errors.jpg"]
 
 
 def _rows(text: str) -> list[list[str]]:
@@ -273,23 +315,23 @@ def _rows(text: str) -> list[list[str]]:
         (99, 72, "test", "same", "Too few to measure: 99 images"),
         (100, 71, "test", "same", "with fewer than 72 faces"),
         (100, 72, "val", "same", "best epoch was chosen"),
-        (100, 72, "train", "same", "nothing of new ones"),
+        (100, 72, "train", "same", "nothing about new images"),
         (100, 72, "test", "other", "trained on another ensemble, v5 (`other`)"),
     ],
 )
 def test_limits_are_said_where_they_hold(
     evaluated: Evaluation, images: int, n: int, split: str, hashed: str, said: str
 ) -> None:
-    found = json.loads((evaluated.folder / "metrics.json").read_text()) | {"images": images, "split": split}
-    found["per_class"] = {name: row | {"n": n} for name, row in found["per_class"].items()}
+    per_class = {name: replace(row, n=n) for name, row in evaluated.metrics.per_class.items()}
+    metrics = replace(evaluated.metrics, images=images, split=split, per_class=per_class)
     run = json.loads((evaluated.folder.parents[1] / "run.json").read_text())
     run["ensemble"]["hash"] = hashed
-    text = markdown.page("t", found, run, {"splits": {}, "hash": "same"}, [])
+    text = markdown.evaluation_report("t", metrics, run, {"splits": {}, "hash": "same"}, [])
     every = (
         "Too few to measure: 99",
         "with fewer than 72",
         "best epoch was chosen",
-        "nothing of new ones",
+        "nothing about new images",
         "another ensemble",
     )
     assert [words for words in every if words in text] == [words for words in every if words in said]
@@ -346,35 +388,35 @@ def test_the_run_that_finished_last_is_taken(root: Path) -> None:
     ensemble = root / "data/ensembles/v5"
     make_run(root, ensemble, "a-later", finished="2026-03-01")
     make_run(root, ensemble, "not-over", state="started", finished=None)
-    assert score(root).run == "a-later"
-    assert score(root, run="r").run == "r"
+    assert score(root).metrics.run == "a-later"
+    assert score(root, run="r").metrics.run == "r"
 
 
 def test_a_runs_best_weights_are_the_run(root: Path) -> None:
-    assert score(root, weights=root / "runs" / "r" / "weights" / "best.pt").run == "r"
+    assert score(root, weights=root / "runs" / "r" / "weights" / "best.pt").metrics.run == "r"
 
 
 def test_weights_without_a_run_get_a_folder_that_says_so(root: Path, tmp_path: Path) -> None:
     _write_untrained(given := tmp_path / "given.pt")
     found = score(root, weights=given, imgsz=64)
     digest = digest_file(given)
-    assert found.run == f"given-{digest[:8]}"
-    about = json.loads((root / "runs" / found.run / "run.json").read_text())
+    assert found.metrics.run == f"given-{digest[:8]}"
+    about = json.loads((root / "runs" / found.metrics.run / "run.json").read_text())
     assert (about["kind"], about["state"], about["weights"]) == (
         *("weights", "finished"),
         {"file": "given.pt", "sha256": digest},
     )
     assert str(tmp_path) not in json.dumps(about)
-    assert "not known what these weights were trained on" in found.report.read_text()
-    assert score(root).run == "r", "weights are no run of training"
-    with pytest.raises(UsageError, match="no training made this run"):
-        score(root, run=found.run)
+    assert "unknown what these weights were trained on" in found.report.read_text()
+    assert score(root).metrics.run == "r", "weights are no run of training"
+    with pytest.raises(UsageError, match="not made by training"):
+        score(root, run=found.metrics.run)
 
 
 def test_weights_are_scored_at_the_size_they_were_trained_at(root: Path, tmp_path: Path) -> None:
     shutil.copy(shapes.trained(), tmp_path / "mine.pt")
     found = score(root, weights=tmp_path / "mine.pt")
-    assert json.loads((found.folder / "metrics.json").read_text())["inputs"]["imgsz"] == 64
+    assert found.metrics.inputs.imgsz == 64
 
 
 @pytest.mark.parametrize("data", ["v6", "data/ensembles/v6/data.yaml"])
@@ -382,7 +424,7 @@ def test_another_ensemble_by_name_or_path(root: Path, data: str, monkeypatch: py
     shapes.draw_ensemble(root, name="v6", counts=(1, 1, 3), seed=4)
     monkeypatch.chdir(root)
     found = score(root, data=data)
-    assert (found.ensemble, found.images, found.folder.name) == ("v6", 3, "v6-test")
+    assert (found.metrics.ensemble, found.metrics.images, found.folder.name) == ("v6", 3, "v6-test")
     assert "trained on another ensemble, v5" in found.report.read_text()
 
 
@@ -390,7 +432,7 @@ def test_ensemble_that_was_built_anew_is_told(root: Path, caplog: pytest.LogCapt
     shutil.rmtree(root / "data")
     shapes.draw_ensemble(root, counts=(2, 2, 4), seed=9)
     score(root)
-    assert "was built anew since run r was trained on it" in caplog.text
+    assert "was rebuilt after run r was trained on it" in caplog.text
 
 
 def test_class_without_faces_has_no_numbers(tmp_path: Path) -> None:
@@ -401,13 +443,9 @@ def test_class_without_faces_has_no_numbers(tmp_path: Path) -> None:
     change_card(ensemble, faces={**faces, "test": {"mask": 4, "no_mask": 0}})
     make_run(tmp_path, ensemble)
     found = score(tmp_path)
-    assert found.per_class["no_mask"] == {
-        **dict.fromkeys(("precision", "recall", "map50", "map50_95")),
-        "f1": None,
-        "n": 0,
-        "images": 0,
-        "few": True,
-    }
+    row = found.metrics.per_class["no_mask"]
+    assert [getattr(row, key) for key in METRICS] == [None] * 5
+    assert (row.n, row.images, row.too_few) == (0, 0, True)
     assert "| no_mask | 0 (too few to measure) | 0 | - | - | - | - | - |" in found.report.read_text()
 
 
@@ -431,7 +469,7 @@ def test_run_without_weights_or_ensemble(root: Path) -> None:
 
 
 def test_what_cannot_be_asked(root: Path) -> None:
-    with pytest.raises(UsageError, match="one of them"):
+    with pytest.raises(UsageError, match="expected a run or weights, found both"):
         score(root, run="r", weights=root / "w.pt")
     with pytest.raises(UsageError, match="--split tset: no such split"):
         score(root, split="tset")
@@ -491,9 +529,9 @@ def test_numbers_and_images_reach_the_runs_own_tracker_run(tmp_path: Path) -> No
     assert (log.run_id, log.project) == ("abc123", "masks")
     key = "evaluation/v5-test"
     images_sent = [name for name in FILES if name.endswith((".png", ".jpg"))]
-    assert log.summary[f"{key}/metrics/mAP50"] == found.map50
+    assert log.summary[f"{key}/metrics/mAP50"] == found.metrics.map50
     for name in CLASSES:
-        assert log.summary[f"{key}/class/{name}/recall"] == found.per_class[name]["recall"]
+        assert log.summary[f"{key}/class/{name}/recall"] == found.metrics.per_class[name].recall
     assert len([name for name in log.files if name.startswith("media/")]) == len(images_sent)
     assert sorted(path.name for path in found.folder.iterdir()) == FILES
 

@@ -6,10 +6,10 @@ import contextlib
 import io
 from typing import Any
 
-from facemask_train.eval.measures.boxes_table import Flat
+from facemask_train.eval.measures.boxes_table import BoxesTable
 
 
-def evaluator(one: Flat, module: Any = None) -> Any:
+def evaluator(one: BoxesTable, module: Any = None) -> Any:
     """Return a COCOeval that has read these labels and detections; `module` can be another with the same classes."""
     if module is None:
         from pycocotools import coco, cocoeval
@@ -18,11 +18,11 @@ def evaluator(one: Flat, module: Any = None) -> Any:
     else:
         make, evaluate = module
     categories = [{"id": 0, "name": "mask"}, {"id": 1, "name": "no_mask"}]
-    images = [{"id": index + 1, "width": 1000, "height": 1000} for index in range(one.images)]
+    images = [{"id": index + 1, "width": 1000, "height": 1000} for index in range(one.image_count)]
     labels = [{"id": index + 1, "iscrowd": 0, **row} for index, row in enumerate(_rows(one.labels))]
     found = [
         {"id": index + 1, "score": sure, "iscrowd": 0, **row}
-        for index, (row, sure) in enumerate(zip(_rows(one.found), one.found.confidence.tolist(), strict=True))
+        for index, (row, sure) in enumerate(zip(_rows(one.detections), one.detections.confidence.tolist(), strict=True))
     ]
     truth, answers = make(), make()
     for side, rows in ((truth, labels), (answers, found)):
@@ -34,7 +34,7 @@ def evaluator(one: Flat, module: Any = None) -> Any:
     return evaluation
 
 
-def areas(one: Flat) -> list[list[float] | None]:
+def areas(one: BoxesTable) -> list[list[float] | None]:
     """Return each class's average precision at the ten overlaps, None where it has no label."""
     evaluation = evaluator(one)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -54,5 +54,5 @@ def _rows(side: Any) -> list[dict[str, Any]]:
             "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
             "area": (box[2] - box[0]) * (box[3] - box[1]),
         }
-        for image, name, box in zip(side.image.tolist(), side.name.tolist(), side.box.tolist(), strict=True)
+        for image, name, box in zip(side.image.tolist(), side.class_id.tolist(), side.corners.tolist(), strict=True)
     ]

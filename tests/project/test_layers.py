@@ -24,6 +24,7 @@ FLOORS = [
     ("train",),
     ("eval.measures",),
     ("eval.perturbations",),
+    ("eval.records",),
     ("apps.records",),
     ("report",),
     ("eval",),
@@ -47,7 +48,7 @@ ENVIRONMENT = {
 }  # fmt: skip
 """Who touches the environment: to find its place among processes, and to tell packages what only that tells them."""
 
-ABOVE = {"model", "train", "eval.measures", "eval.perturbations", "eval", "report", "apps"}
+ABOVE = {"model", "train", "eval.measures", "eval.perturbations", "eval.records", "eval", "report", "apps"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from facemask_train.core.errors import MissingError, UsageError
 from facemask_train.core.files import digest_data, digest_file, read_json
 from facemask_train.eval.eval_target import Model, find_model
-from facemask_train.eval.thresholds import DEFAULT, Threshold, chosen
+from facemask_train.eval.thresholds import DEFAULT_CONFIDENCE, Threshold, stored_threshold
 from facemask_train.model.detector import Detector
 from facemask_train.train import runs
 
@@ -108,6 +108,8 @@ def find_threshold(model: ResolvedModel, detector: Detector, confidence: float |
     """
     if confidence is not None:
         return Threshold(confidence, "user")
-    found = Threshold(DEFAULT, "default") if model.run is None else chosen(model.run, detector.imgsz)
+    found = (
+        Threshold(DEFAULT_CONFIDENCE, "default") if model.run is None else stored_threshold(model.run, detector.imgsz)
+    )
     stored = detector.backend.operating_point if detector.imgsz == detector.backend.imgsz else None
     return found if stored is None or found.chosen == "val" else Threshold(stored, "export")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -31,11 +31,14 @@ from facemask_train.cli.options import (
 from facemask_train.cli.tables import table
 
 if TYPE_CHECKING:
-    from facemask_train.eval.audit import Audit
-    from facemask_train.eval.compare import Comparison
+    from facemask_train.eval.audit import AuditResult
+    from facemask_train.eval.compare import ComparisonResult
     from facemask_train.eval.evaluate import Evaluation
-    from facemask_train.eval.gate import Verdict
-    from facemask_train.eval.probe import Probe
+    from facemask_train.eval.gate import GateResult
+    from facemask_train.eval.measures.bootstrap import Estimate
+    from facemask_train.eval.probe import ProbeRun
+    from facemask_train.eval.records.audit import Audit
+    from facemask_train.eval.records.metrics import OperatingPoint
 
 Threshold = Annotated[
     float | None,
@@ -74,7 +77,7 @@ def evaluate(
     from facemask_train.eval import evaluate as stage
     from facemask_train.eval import gate
 
-    asked = gate.read_gates(gates or (), gate.EVALUATE)
+    conditions = gate.read_gates(gates or (), gate.EVALUATION_NAMES)
     found = stage.evaluate(
         root,
         run=one_of(run, run_alias, "--run"),
@@ -89,9 +92,9 @@ def evaluate(
         tracker=tracker,
         progress=term.progress,
     )
-    verdicts = gate.judge(asked, gate.values_of(found.metrics))
-    term.result(evaluate_json(found) | _gate_json(verdicts), *evaluate_lines(found))
-    gate.enforce(verdicts)
+    results = gate.check_gates(conditions, gate.metrics_values(found.metrics))
+    term.result(evaluate_json(found) | _gate_json(results), *evaluate_lines(found))
+    gate.require(results)
 
 
 @command
@@ -112,7 +115,7 @@ def audit(
         ),
     ] = None,
     faces: Annotated[
-        int, option(group=INPUT, metavar="INTEGER", min=1, help="Largest number of faces to edit in each class.")
+        int, option(group=INPUT, metavar="INTEGER", min=1, help="Largest number of faces to perturb in each class.")
     ] = 100,
     imgsz: Size = None,
     batch: Batch = 16,
@@ -124,12 +127,12 @@ def audit(
 ) -> None:
     """Measure the shortcuts that a model takes (the Batman test).
 
-    Faces are edited so that the label must, or must not, change, and the model predicts again.
+    Faces are perturbed so that the class must, or must not, change, and the model predicts again.
     """
     from facemask_train.eval import audit as stage
     from facemask_train.eval import gate
 
-    asked = gate.read_gates(gates or (), tuple(gate.RATES))
+    conditions = gate.read_gates(gates or (), tuple(gate.AUDIT_RATES))
     options: dict[str, Any] = {
         "run": one_of(run, run_alias, "--run"),
         "weights": weights,
@@ -141,13 +144,13 @@ def audit(
         "progress": term.progress,
     }
     if probe is not None:
-        told = stage.probe(root, probe, **options)
-        term.result(_probe_json(told), *_probe_lines(told))
+        probed = stage.probe(root, probe, **options)
+        term.result(_probe_json(probed), *_probe_lines(probed))
         return
     found = stage.audit(root, split=split, faces=faces, tracker=tracker, **options)
-    verdicts = gate.judge(asked, gate.rates_of(found.found))
-    term.result(_audit_json(found) | _gate_json(verdicts), *_audit_lines(found))
-    gate.enforce(verdicts)
+    results = gate.check_gates(conditions, gate.audit_values(found.audit))
+    term.result(_audit_json(found) | _gate_json(results), *_audit_lines(found))
+    gate.require(results)
 
 
 @command
@@ -180,136 +183,130 @@ def compare(
     """
     from facemask_train.eval import compare as stage
     from facemask_train.eval import gate
+    from facemask_train.eval.measures.bootstrap import Estimate
 
-    asked = gate.read_gates(gates or (), ("difference",))
+    conditions = gate.read_gates(gates or (), ("difference",))
     found = stage.compare(root, runs, data=data, split=split, metric=metric)
-    verdicts = gate.judge(asked, {"difference": (found.found["difference"], found.found["interval"])})
-    term.result(_compare_json(found) | _gate_json(verdicts), *_compare_lines(found))
-    gate.enforce(verdicts)
+    results = gate.check_gates(
+        conditions, {"difference": Estimate(found.comparison.difference, found.comparison.interval)}
+    )
+    term.result(_compare_json(found) | _gate_json(results), *_compare_lines(found))
+    gate.require(results)
 
 
 # ---- from results to JSON (an interface) and to tables ----
 
+_CHOSEN = {
+    "val": "chosen on val",
+    "export": "chosen on val when the model was exported",
+    "user": "set by you",
+    "default": "the package's default: there is no val split",
+}
+
 
 def evaluate_json(found: Evaluation) -> dict[str, Any]:
-    """Return an evaluation as `--json` prints it."""
-    keys = ("run", "ensemble", "split", "images", "boxes", "map50", "map50_95", "precision", "recall")
-    own = ("f1", "few", "validator", "mistakes", "audit")
-    data = {key: getattr(found, key) for key in keys}
-    data |= {"per_class": {name: dict(row) for name, row in found.per_class.items()}}
-    data |= {"intervals": dict(found.intervals), "operating_point": dict(found.operating_point)}
-    data |= {key: found.metrics[key] for key in own}
+    """Return an evaluation as `--json` prints it: `metrics.json` without its tables of details."""
+    details = ("inputs", "slices", "calibration", "label_errors", "confusion", "images_digest")
+    data = {key: value for key, value in found.metrics.to_json().items() if key not in details}
     return data | {"report": str(found.report), "page": str(found.page)}
 
 
-def _gate_json(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    rows = [{"condition": one.condition, "holds": one.holds, "why": one.why} for one in verdicts]
+def _gate_json(results: Sequence[GateResult]) -> dict[str, Any]:
+    rows = [{"condition": one.condition, "holds": one.holds, "why": one.why} for one in results]
     return {"fail_unless": rows} if rows else {}
 
 
 def evaluate_lines(found: Evaluation) -> list[Any]:
     """Return an evaluation as a person reads it."""
-    keys = ("map50", "map50_95", "precision", "recall")
-    metrics, bounds = found.metrics, found.intervals
-    rows = []
-    for name in ("all", *found.per_class):
-        row = {**metrics, "n": found.boxes} if name == "all" else found.per_class[name]
-        own = bounds if name == "all" else bounds["per_class"][name]
-        mark = " (few)" if row["few"] else ""
-        rows.append((name, f"{row['n']:,}{mark}", *(_with_interval(row[key], own[key], "\n") for key in keys)))
-    title = f"{found.run} on {found.ensemble}, {found.split}: {found.images:,} images, {found.boxes:,} faces"
-    shown = table(title, ("class", "n", "mAP 0.5", "mAP 0.5:0.95", "precision", "recall"), rows)
-    return [shown, *_few(metrics), *_point(found.operating_point), *_shortcuts(metrics["audit"]), _report(found)]
+    metrics, rows = found.metrics, []
+    for name in ("all", *metrics.classes):
+        row = metrics.row(name)
+        flag = " (too few)" if row.too_few else ""
+        numbers = (_with_interval(row.estimate(key), "\n") for key in ("map50", "map50_95", "precision", "recall"))
+        rows.append((name, f"{row.n:,}{flag}", *numbers))
+    title = f"{metrics.run} on {metrics.ensemble}, {metrics.split}: {metrics.images:,} images, {metrics.boxes:,} faces"
+    lines: list[Any] = [table(title, ("class", "n", "mAP 0.5", "mAP 0.5:0.95", "precision", "recall"), rows)]
+    if metrics.too_few:
+        lines.append("too few to measure well: use 100 images and 72 faces of each class or more")
+    lines.append(_point(metrics.operating_point))
+    return [*lines, *_shortcuts(metrics.audit), f"report: {found.page} (for a README: {found.report.name})"]
 
 
-def _few(metrics: Mapping[str, Any]) -> list[str]:
-    few = metrics["few"]
-    return ["few: too few to measure; 100 images and 72 faces of a class say something"] if few else []
+def _point(point: OperatingPoint) -> str:
+    numbers = ", ".join(f"{key} {_with_interval(point.estimate(key))}" for key in ("precision", "recall"))
+    return f"operating point: confidence {point.threshold:.3f} ({_CHOSEN[point.chosen]}): {numbers}"
 
 
-def _point(point: Mapping[str, Any]) -> list[str]:
-    by = {"val": "chosen on val", "user": "fixed by you", "default": "the package's default: there is no val split"}
-    numbers = ", ".join(
-        f"{key} {_with_interval(point[key], point['intervals'][key])}" for key in ("precision", "recall")
-    )
-    return [f"operating point: confidence {point['threshold']:.3f} ({by[point['chosen']]}): {numbers}"]
+def _shortcuts(audit: Audit | None) -> list[str]:
+    from facemask_train.report.wording import audit_summary
+
+    return [] if audit is None else [audit_summary(audit)]
 
 
-def _shortcuts(audit: Mapping[str, Any] | None) -> list[str]:
-    from facemask_train.report.wording import headline_of
+def _with_interval(estimate: Estimate, gap: str = ", ") -> str:
+    from facemask_train.report.wording import between
 
-    return [] if audit is None else [headline_of(audit)]
-
-
-def _report(found: Evaluation) -> str:
-    return f"report: {found.page} (for a README: {found.report.name})"
-
-
-def _with_interval(value: Any, bounds: Sequence[float] | None, gap: str = ", ") -> str:
-    if value is None:
+    if estimate.value is None:
         return "-"
-    between = f"{gap}{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}" if bounds else ""
-    return f"{100 * value:.1f} %{between}"
+    interval = f"{gap}{between(estimate.interval)}" if estimate.interval else ""
+    return f"{100 * estimate.value:.1f} %{interval}"
 
 
-def _audit_json(found: Audit) -> dict[str, Any]:
-    said = {key: value for key, value in found.found.items() if key != "inputs"}
-    return {**said, "path": str(found.folder), "up_to_date": found.up_to_date}
+def _audit_json(found: AuditResult) -> dict[str, Any]:
+    data = {key: value for key, value in found.audit.to_json().items() if key != "inputs"}
+    return {**data, "path": str(found.folder), "up_to_date": found.up_to_date}
 
 
-def _audit_lines(found: Audit) -> list[Any]:
-    from facemask_train.report.wording import headline_of, rate
+def _audit_lines(found: AuditResult) -> list[Any]:
+    from facemask_train.report.wording import audit_summary, format_rate
 
-    said = found.found
+    audit = found.audit
     rows = [
         (
-            f"{one['kind']}, {one['faces_of']}",
-            "must" if one["must_change"] else "must not" if one["seen"] else "must not, unseen",
-            f"{one['n']:,}",
-            rate(one),
-            f"{one['lost']:,}",
+            f"{one.perturbation}, {one.name}",
+            "must" if one.must_change else "must not" if one.seen else "must not, unseen",
+            f"{one.n:,}",
+            format_rate(one),
+            f"{one.lost:,}",
         )
-        for one in said["kinds"]
+        for one in audit.perturbations
     ]
-    title = f"{said['run']} on {said['ensemble']}, {said['split']}: edited faces"
-    shown = table(title, ("edit", "change the answer", "faces", "flipped, %", "lost"), rows)
-    return [shown, headline_of(said), f"gallery: {found.folder / 'shortcuts.jpg'}"]
+    title = f"{audit.run} on {audit.ensemble}, {audit.split}: perturbed faces"
+    shown = table(title, ("perturbation", "change the class", "faces", "flipped, %", "lost"), rows)
+    return [shown, audit_summary(audit), f"contact sheet: {found.folder / 'shortcuts.jpg'}"]
 
 
-def _probe_json(told: Probe) -> dict[str, Any]:
-    return {**told.found, "path": str(told.folder)}
+def _probe_json(found: ProbeRun) -> dict[str, Any]:
+    return {**found.probe.to_json(), "path": str(found.folder)}
 
 
-def _probe_lines(told: Probe) -> list[Any]:
+def _probe_lines(found: ProbeRun) -> list[Any]:
+    probe = found.probe
     rows = [
-        (one.image, one.should_be, f"{one.answer} {one.confidence:.2f}".strip() if one.answer else "-", one.said)
-        for one in told.answers
+        (one.image, one.should_be, f"{one.detected} {one.confidence:.2f}" if one.detected else "-", one.result)
+        for one in probe.predictions
     ]
-    said = told.found
-    title = f"{said['run']}, above confidence {said['threshold']:.2f}: {said['right']} of {len(rows)} right"
-    shown = table(title, ("image", "should be", "answer", ""), rows)
-    return [shown, f"table: {told.folder / 'probe.csv'}", f"gallery: {told.folder / 'probe.jpg'}"]
+    title = f"{probe.run}, above confidence {probe.threshold:.2f}: {probe.right} of {len(rows)} right"
+    shown = table(title, ("image", "should be", "detected", ""), rows)
+    return [shown, f"table: {found.folder / 'probe.csv'}", f"contact sheet: {found.folder / 'probe.jpg'}"]
 
 
-def _compare_json(found: Comparison) -> dict[str, Any]:
-    said = {key: value for key, value in found.found.items() if key != "inputs"}
-    return {**said, "report": str(found.folder / "report.html"), "up_to_date": found.up_to_date}
+def _compare_json(found: ComparisonResult) -> dict[str, Any]:
+    data = {key: value for key, value in found.comparison.to_json().items() if key != "inputs"}
+    return {**data, "report": str(found.page), "up_to_date": found.up_to_date}
 
 
-def _compare_lines(found: Comparison) -> list[Any]:
-    from facemask_train.report.wording import NUMBERS
+def _compare_lines(found: ComparisonResult) -> list[Any]:
+    from facemask_train.report.wording import METRIC_LABELS, signed
 
-    said = found.found
-    scores = [(one["run"], *(f"{100 * one[key]:.1f} %" for key in NUMBERS)) for one in said["runs"]]
-    apart = [
-        (f"{one['second']} less {one['first']}", *(_signed(one["metrics"][key]) for key in NUMBERS))
-        for one in said["pairs"]
-    ]
-    title = f"{said['ensemble']}, {said['split']}: {said['images']:,} images, the same for all"
-    shown = table(title, ("run", *NUMBERS.values()), [*scores, *apart])
-    return [shown, said["verdict"], f"report: {found.folder / 'report.html'}"]
-
-
-def _signed(one: Mapping[str, Any]) -> str:
-    low, high = one["interval"]
-    return f"{100 * one['difference']:+.1f}\n{100 * low:+.1f} to {100 * high:+.1f}"
+    comparison = found.comparison
+    rows = [(one.run, *(f"{100 * getattr(one, key):.1f} %" for key in METRIC_LABELS)) for one in comparison.runs]
+    for pair in comparison.pairs:
+        differences = [pair.metrics[key] for key in METRIC_LABELS]
+        cells = (
+            f"{signed(one.difference)}\n{signed(one.interval[0])} to {signed(one.interval[1])}" for one in differences
+        )
+        rows.append((f"{pair.second} minus {pair.first}", *cells))
+    title = f"{comparison.ensemble}, {comparison.split}: {comparison.images:,} images, the same for all runs"
+    shown = table(title, ("run", *METRIC_LABELS.values()), rows)
+    return [shown, comparison.verdict, f"report: {found.page}"]

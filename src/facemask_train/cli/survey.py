@@ -156,13 +156,13 @@ def _survey_json(done: SurveyResult) -> dict[str, Any]:
 
 
 def _survey_lines(done: SurveyResult) -> list[Any]:
-    from facemask_train.report.survey import between, bin_notes, percent, said
+    from facemask_train.report.survey import between, bin_notes, percent, rate_text
 
     record, overall, reference = done.record, done.record.overall, done.record.reference
     places = dict.fromkeys(one.place for one in record.bins)
     tables = [_survey_table(place, [one for one in record.bins if one.place == place]) for place in places]
     whole = (
-        f"wear a mask: {said(overall)}, corrected for the errors of {record.model} on {reference.ensemble}, "
+        f"wear a mask: {rate_text(overall)}, corrected for the errors of {record.model} on {reference.ensemble}, "
         f"{reference.split}; {percent(overall.uncorrected)} uncorrected, of {overall.n:,} classified faces in "
         f"{overall.images:,} images"
     )

@@ -6,6 +6,7 @@ the key `version`. The version is raised by hand when the fields change; a file 
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
@@ -78,6 +79,11 @@ def to_json(record: object) -> dict[str, Any]:
     kind: Any = type(record)
     data: dict[str, Any] = _adapter(kind).dump_python(record, mode="json")
     return data
+
+
+def field_values(record: object, kind: type) -> dict[str, Any]:
+    """Return the fields of `kind` by name, to build a record that extends `kind`."""
+    return {one.name: getattr(record, one.name) for one in fields(kind)}
 
 
 def parse(kind: type[T], data: object, where: str, make: str) -> T:

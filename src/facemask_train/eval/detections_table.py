@@ -1,4 +1,4 @@
-"""What an evaluation keeps of each image: its labels, traits and detections, for a later stage or anybody's tools."""
+"""The tables of an evaluation, for later stages and other tools: each image with its labels, and every detection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from facemask_train.core.files import digest_data
 from facemask_train.core.types import Annotation, Box, Detection, ImageResult
-from facemask_train.eval.measures.slices import Traits
+from facemask_train.eval.measures.slices import ImageTraits
 
 DETECTIONS, IMAGES = "detections.parquet", "images.parquet"
 _CORNERS = ("x_min", "y_min", "x_max", "y_max")
@@ -31,9 +31,9 @@ def write_detections(path: Path, results: Sequence[ImageResult]) -> None:
 
 
 def write_images(
-    path: Path, images: Sequence[ImageResult], traits: Mapping[str, Traits], digests: Mapping[str, str]
+    path: Path, images: Sequence[ImageResult], traits: Mapping[str, ImageTraits], digests: Mapping[str, str]
 ) -> None:
-    """Write each image's size, content digest, traits, and labels as they were scored."""
+    """Write the size, content digest, traits and labels of each image."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -52,21 +52,21 @@ def write_images(
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
 
-def _label_row(label: Annotation) -> dict[str, Any]:
+def _label_row(label: Annotation) -> dict[str, str | float]:
     return {"name": label.name, **dict(zip(_CORNERS, label.box.corners, strict=True))}
 
 
 def read_images(folder: Path) -> list[ImageResult]:
-    """Return what an evaluation's folder holds of its images, sorted by image."""
+    """Return the images of an evaluation with their labels and detections, sorted by image."""
     import pyarrow.parquet as pq
 
-    answers: dict[str, list[Detection]] = {}
+    detections: dict[str, list[Detection]] = {}
     for row in pq.read_table(folder / DETECTIONS).to_pylist():
         box = tuple(row[key] for key in _CORNERS)
-        answers.setdefault(row["image"], []).append(Detection(row["name"], row["confidence"], box))
+        detections.setdefault(row["image"], []).append(Detection(row["name"], row["confidence"], box))
     return [
         ImageResult(
-            row["image"], row["width"], row["height"], _labels(row["labels"]), tuple(answers.get(row["image"], ()))
+            row["image"], row["width"], row["height"], _labels(row["labels"]), tuple(detections.get(row["image"], ()))
         )
         for row in pq.read_table(folder / IMAGES).to_pylist()
     ]
@@ -77,7 +77,7 @@ def _labels(rows: Sequence[Mapping[str, Any]]) -> tuple[Annotation, ...]:
 
 
 def images_digest(images: Sequence[ImageResult], digests: Mapping[str, str]) -> str:
-    """Return a digest of what was scored: the images' contents and their labels, whatever their names."""
+    """Return a digest of the contents and labels of the images, independent of their names."""
     rows = [
         [digests[one.image], sorted([label.name, *(round(x, 2) for x in label.box.corners)] for label in one.labels)]
         for one in images
@@ -86,7 +86,7 @@ def images_digest(images: Sequence[ImageResult], digests: Mapping[str, str]) -> 
 
 
 def read_digests(folder: Path) -> dict[str, str]:
-    """Return the content digest of each image of an evaluation's folder."""
+    """Return the content digest of each image of an evaluation."""
     import pyarrow.parquet as pq
 
     rows = pq.read_table(folder / IMAGES, columns=["image", "sha256"]).to_pylist()

@@ -1,4 +1,4 @@
-"""What is evaluated and on what: a run's weights (or any), and one split of an ensemble."""
+"""The target of an evaluation: a model (the weights of a run, or any checkpoint) and one split of an ensemble."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What is evaluated: a run's folder with its `run.json`, and the weights (their path and digest)."""
+    """A model: the folder of its run with the `run.json`, and the weights with their sha256."""
 
     folder: Path
     run: Mapping[str, Any]
     weights: Path
     digest: str
 
-    def imgsz(self, asked: int | None = None) -> int:
-        """The image size that is asked for, else the run's own."""
-        return int(asked or self.run["settings"].get("imgsz") or DEFAULT_IMGSZ)
+    def imgsz(self, requested: int | None = None) -> int:
+        """Return the requested image size in pixels, or the run's own."""
+        return int(requested or self.run["settings"].get("imgsz") or DEFAULT_IMGSZ)
 
 
 @dataclass(frozen=True, slots=True)
-class Exam:
-    """What it is evaluated on: an ensemble's folder, its card, and the split."""
+class EvalSplit:
+    """One split of an ensemble: the ensemble's folder and card, and the name of the split."""
 
     folder: Path
     card: EnsembleCard
@@ -51,39 +51,34 @@ class Exam:
     def boxes(self) -> int:
         return self.card.faces_in(self.split)
 
-    def of(self, split: str) -> Exam | None:
-        """Return another split of the same ensemble, or None where it has no faces."""
-        exam = Exam(self.folder, self.card, split)
-        return exam if exam.images and exam.boxes else None
+    def of(self, split: str) -> EvalSplit | None:
+        """Return another split of the same ensemble, or None if it has no faces."""
+        other = EvalSplit(self.folder, self.card, split)
+        return other if other.images and other.boxes else None
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
-    """How a model is asked: image size in pixels, batch, device (a GPU where it is empty), and who is told."""
+class InferenceOptions:
+    """How a model is run: image size in pixels, batch size, device (a GPU if there is one, where it is empty)."""
 
     imgsz: int
     batch: int = 16
     device: str = ""
     progress: Progress = no_progress
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """All of it by name."""
-        return {"imgsz": self.imgsz, "batch": self.batch, "device": self.device, "progress": self.progress}
 
-
-# ---- what is evaluated ----
+# ---- the model ----
 
 
 def find_model(root: Path, run: str | None, weights: Path | None) -> Model:
-    """Return the model that is asked for: a run's best weights, any weights, or the run that finished last.
+    """Return the best weights of a run, any checkpoint, or the best weights of the run that finished last.
 
     Raises:
-        UsageError: a run and weights, or a run that no training made.
-        MissingError: there is no such run, or no such file.
+        UsageError: a run and weights are both given, or the run was not made by training.
+        MissingError: there is no such run or file.
     """
     if run is not None and weights is not None:
-        raise UsageError("a run and weights were both given: expected one of them", next_step="leave one out")
+        raise UsageError("expected a run or weights, found both", next_step="leave one of them out")
     if weights is None:
         return _of_run(runs.run_folder(root, run) if run is not None else runs.last_run(root, "finished"))
     folder = _run_behind(root, weights)
@@ -91,7 +86,7 @@ def find_model(root: Path, run: str | None, weights: Path | None) -> Model:
 
 
 def _run_behind(root: Path, weights: Path) -> Path | None:
-    """Return the run whose best weights these are."""
+    """Return the folder of the run whose best weights these are, if there is one."""
     folder = root / "runs" / weights.resolve().parent.parent.name
     if weights.resolve() != (folder / "weights" / "best.pt").resolve() or not (folder / runs.MARKER).is_file():
         return None
@@ -101,7 +96,7 @@ def _run_behind(root: Path, weights: Path) -> Path | None:
 def _of_run(folder: Path) -> Model:
     about = runs.read_run(folder)
     if about["kind"] != "training":
-        raise UsageError(f"{folder}: no training made this run", next_step="give its checkpoint with --weights")
+        raise UsageError(f"{folder}: this run was not made by training", next_step="give its checkpoint with --weights")
     weights = folder / "weights" / "best.pt"
     if not weights.is_file():
         raise MissingError(
@@ -112,7 +107,7 @@ def _of_run(folder: Path) -> Model:
 
 
 def _of_weights(root: Path, weights: Path) -> Model:
-    """Give weights that no run made a run folder that says so. A checkpoint that cannot be loaded leaves none."""
+    """Make a run folder for weights that no run made; a checkpoint that cannot be loaded gets none."""
     if not weights.is_file():
         raise MissingError(f"{weights}: no such checkpoint", next_step="check the path; `fmask train` makes one")
     digest = digest_file(weights)
@@ -133,43 +128,43 @@ def _about_weights(name: str, file: str, digest: str, train_args: Mapping[str, A
         "name": name,
         "kind": "weights",
         "state": "finished",
-        "note": "weights that were given to `fmask evaluate`; no run of this folder made them",
+        "note": "these weights were given to `fmask evaluate`; no run in this folder made them",
         "weights": {"file": file, "sha256": digest},
         "settings": {"weights": file, "imgsz": imgsz if isinstance(imgsz, int) else DEFAULT_IMGSZ},
     }
 
 
-# ---- what it is evaluated on ----
+# ---- the split ----
 
 
-def find_exam(root: Path, model: Model, data: str | None) -> Path:
-    """Return the ensemble's folder: the one that is asked for, else the run's own, else the latest."""
+def find_eval_ensemble(root: Path, model: Model, data: str | None) -> Path:
+    """Return the folder of the requested ensemble, or the run's own, or the newest."""
     trained_on = model.run.get("ensemble")
     if data is not None or not trained_on:
         return find_ensemble(root, data or "")
     return find_ensemble(root, str(root / trained_on["path"]))
 
 
-def open_exam(folder: Path, split: str) -> Exam:
-    """Return one split of an ensemble, checked.
+def open_eval_split(folder: Path, split: str) -> EvalSplit:
+    """Return one split of an ensemble after checking it.
 
     Raises:
         UsageError: there is no such split.
-        DataError: it has no images or faces, or the ensemble other classes.
+        DataError: the split has no images or faces, or the ensemble has other classes.
     """
     if split not in SPLITS:
         raise UsageError(
             f"--split {split}: no such split{nearest(split, SPLITS)}", next_step=f"one of: {', '.join(SPLITS)}"
         )
-    exam = Exam(folder, read_ensemble(folder), split)
+    opened = EvalSplit(folder, read_ensemble(folder), split)
     _check_names(folder / "data.yaml")
-    if not exam.images or not exam.boxes:
+    if not opened.images or not opened.boxes:
         raise DataError(
-            f"{folder}: expected images with faces in the {split} split; it has {exam.images} images with "
-            f"{exam.boxes} faces",
-            next_step="score another split (--split), or build an ensemble that has this one",
+            f"{folder}: expected images with faces in the {split} split; it has {opened.images} images with "
+            f"{opened.boxes} faces",
+            next_step="evaluate another split (--split), or build an ensemble that has this one",
         )
-    return exam
+    return opened
 
 
 def _check_names(path: Path) -> None:
@@ -178,15 +173,17 @@ def _check_names(path: Path) -> None:
     if found != list(CLASSES):
         raise DataError(
             f"{path}: expected the class names {list(CLASSES)}, in this order; found {found}",
-            next_step="make it a source in configs/sources.yaml, and build an ensemble from it",
+            next_step="add it as a source to configs/sources.yaml and build an ensemble from it",
         )
 
 
-def warn_of_another_ensemble(model: Model, exam: Exam) -> None:
-    """Log a warning where an ensemble was built anew after the model was trained on it."""
+def warn_if_rebuilt(model: Model, target: EvalSplit) -> None:
+    """Log a warning if the ensemble was rebuilt after the model was trained on it."""
     trained_on = model.run.get("ensemble") or {}
-    if trained_on.get("name") == exam.card.name and trained_on.get("hash") != exam.card.hash:
+    if trained_on.get("name") == target.card.name and trained_on.get("hash") != target.card.hash:
         _log.warning(
-            "%s was built anew since run %s was trained on it: images that it was trained on may now be in %s",
-            exam.card.name, model.folder.name, exam.split,
-        )  # fmt: skip
+            "%s was rebuilt after run %s was trained on it: images that it was trained on may now be in %s",
+            target.card.name,
+            model.folder.name,
+            target.split,
+        )

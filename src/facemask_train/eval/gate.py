@@ -1,29 +1,31 @@
-"""`--fail-unless "map50>=0.9"`: a condition that the interval has to meet, not only the number in its middle."""
+"""`--fail-unless "map50>=0.9"`: a condition that the whole confidence interval has to meet, not only the estimate."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from facemask_train.core.errors import GateError, UsageError, nearest
 from facemask_train.core.types import CLASSES
-from facemask_train.eval.measures.metrics import NUMBERS
+from facemask_train.eval.measures.bootstrap import UNDEFINED, Estimate
+from facemask_train.eval.measures.metrics import METRICS
+from facemask_train.eval.records.audit import Audit
+from facemask_train.eval.records.metrics import Metrics
 
-Values = Mapping[str, tuple[float | None, Sequence[float] | None]]
-"""By name: a number (0 to 1; a difference from -1 to 1) and its interval."""
+Values = Mapping[str, Estimate]
+"""What a condition can be about, by name: numbers from 0 to 1, differences from -1 to 1."""
 
 _CONDITION = re.compile(r"\s*([a-z0-9_.]+)\s*(>=|<=)\s*(-?[0-9.]+)\s*")
 
-RATES = {"shortcut": "shortcut_rate", "shortcut_seen": "shortcut_rate_seen", "response": "response_rate"}
-EVALUATE = (*NUMBERS, *(f"{name}.{key}" for name in CLASSES for key in NUMBERS), *RATES)
-"""What `fmask evaluate` can be held to; its own names first, then by class."""
+AUDIT_RATES = ("shortcut", "shortcut_seen", "response")
+EVALUATION_NAMES = (*METRICS, *(f"{name}.{key}" for name in CLASSES for key in METRICS), *AUDIT_RATES)
+"""The names in a condition of `fmask evaluate`: the means over the classes, then each class, then the audit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One condition: the interval of `name` lies wholly on the asked side of `bound`."""
+    """One condition: the whole interval of `name` is at least (or at most) `bound`."""
 
     text: str
     name: str
@@ -32,8 +34,8 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of one condition, in words too."""
+class GateResult:
+    """Whether a condition holds, and why."""
 
     condition: str
     holds: bool
@@ -44,7 +46,7 @@ def read_gates(texts: Iterable[str], known: Sequence[str]) -> list[Gate]:
     """Parse conditions such as `map50>=0.9`.
 
     Raises:
-        UsageError: one has another form, or names nothing that is measured here.
+        UsageError: a condition has another form, or names something that is not measured.
     """
     gates = []
     for text in texts:
@@ -56,53 +58,51 @@ def read_gates(texts: Iterable[str], known: Sequence[str]) -> list[Gate]:
             )
         if found[1] not in known:
             raise UsageError(
-                f"--fail-unless {text!r}: nothing here is named '{found[1]}'{nearest(found[1], known)}",
+                f"--fail-unless {text!r}: there is no number named '{found[1]}'{nearest(found[1], known)}",
                 next_step=f"one of: {', '.join(known)}",
             )
         gates.append(Gate(text.strip(), found[1], found[2] == ">=", float(found[3])))
     return gates
 
 
-def judge(gates: Sequence[Gate], values: Values) -> list[Verdict]:
-    """Say of each condition if it holds. What could not be measured holds nothing."""
-    return [_judge(gate, *values.get(gate.name, (None, None))) for gate in gates]
+def check_gates(gates: Sequence[Gate], values: Values) -> list[GateResult]:
+    """Check each condition. A number that could not be measured fails its condition."""
+    return [_check(gate, values.get(gate.name, UNDEFINED)) for gate in gates]
 
 
-def _judge(gate: Gate, value: float | None, interval: Sequence[float] | None) -> Verdict:
-    if value is None or interval is None:
-        return Verdict(gate.text, False, f"{gate.name} is not measurable here")
-    bound = interval[0] if gate.at_least else interval[1]
+def _check(gate: Gate, estimate: Estimate) -> GateResult:
+    if estimate.value is None or estimate.interval is None:
+        return GateResult(gate.text, False, f"{gate.name} is not measurable here")
+    bound = estimate.interval[0] if gate.at_least else estimate.interval[1]
     holds = bound >= gate.bound if gate.at_least else bound <= gate.bound
-    side = "low" if gate.at_least else "high"
-    why = f"{gate.name} is {value:.4f}, and the {side} end of its 95 % interval {bound:.4f}"
-    return Verdict(gate.text, holds, why)
+    side = "lower" if gate.at_least else "upper"
+    why = f"{gate.name} is {estimate.value:.4f}, and the {side} end of its 95 % interval is {bound:.4f}"
+    return GateResult(gate.text, holds, why)
 
 
-def enforce(verdicts: Sequence[Verdict]) -> None:
-    """Raise where a condition does not hold.
+def require(results: Sequence[GateResult]) -> None:
+    """Raise unless every condition holds.
 
     Raises:
-        GateError: it names every condition that does not hold, and what was found.
+        GateError: the message names every condition that does not hold, and the numbers.
     """
-    failed = [one for one in verdicts if not one.holds]
+    failed = [one for one in results if not one.holds]
     if failed:
         raise GateError(
             "; ".join(f"--fail-unless {one.condition!r} does not hold: {one.why}" for one in failed),
-            next_step="look at the report; more test images make an interval narrower, a better model moves it",
+            next_step="see the report; more test images narrow an interval, a better model moves it",
         )
 
 
-def values_of(metrics: Mapping[str, Any]) -> Values:
-    """Return what an evaluation's `metrics.json` can be held to."""
-    bounds = metrics["intervals"]
-    found: dict[str, tuple[float | None, Sequence[float] | None]] = {
-        key: (metrics[key], bounds[key]) for key in NUMBERS
-    }
-    for name in CLASSES:
-        found |= {f"{name}.{key}": (metrics["per_class"][name][key], bounds["per_class"][name][key]) for key in NUMBERS}
-    return {**found, **rates_of(metrics["audit"] or {})}
+def metrics_values(metrics: Metrics) -> Values:
+    """Return the numbers of an evaluation by their names in conditions."""
+    values = {key: metrics.overall.estimate(key) for key in METRICS}
+    for name in metrics.classes:
+        values |= {f"{name}.{key}": metrics.per_class[name].estimate(key) for key in METRICS}
+    return values if metrics.audit is None else {**values, **audit_values(metrics.audit)}
 
 
-def rates_of(audit: Mapping[str, Any]) -> Values:
-    """Return what an audit's result can be held to."""
-    return {key: (audit[name]["rate"], audit[name]["interval"]) for key, name in RATES.items() if name in audit}
+def audit_values(audit: Audit) -> Values:
+    """Return the rates of an audit by their names in conditions."""
+    rates = (audit.shortcut_rate, audit.shortcut_rate_seen, audit.response_rate)
+    return {name: Estimate(rate.rate, rate.interval) for name, rate in zip(AUDIT_RATES, rates, strict=True)}

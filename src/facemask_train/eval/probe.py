@@ -1,58 +1,47 @@
-"""`fmask audit --probe DIR`: a person's own images, each with what it should be, and what the model says of it."""
+"""`fmask audit --probe DIR`: what a model detects in the user's own images, against what each image should be."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
+from facemask_train.core.contact_sheet import BAD, GOOD, Tile, TileBox, TileSection, save_contact_sheet, tile_image
 from facemask_train.core.drawing import DETECTED
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.files import locked, replacing, write_json
+from facemask_train.core.files import locked, replacing
 from facemask_train.core.types import CLASSES, Detection
-from facemask_train.eval.eval_target import Model, Setup
-from facemask_train.eval.perturbations.shortcuts import load
+from facemask_train.eval.eval_target import InferenceOptions, Model
+from facemask_train.eval.perturbations.shortcuts import load_image
+from facemask_train.eval.records.audit import Probe, ProbePrediction, ProbeResult
 from facemask_train.eval.thresholds import Threshold
 from facemask_train.model.detector import load_detector
 
-RESULT, TABLE, GALLERY = "probe.json", "probe.csv", "probe.jpg"
-Said = Literal["right", "wrong", "nothing found"]
+if TYPE_CHECKING:
+    from facemask_train.core.types import Array
+
+TABLE, GALLERY = "probe.csv", "probe.jpg"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One image: what it should be, and the most confident answer to it (0 where nothing was found)."""
+class ProbeRun:
+    """A finished probe and its folder, which contains the table and a contact sheet."""
 
-    image: str
-    should_be: str
-    said: Said
-    answer: str
-    confidence: float
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """All answers, in the table's order, and the folder that holds table and gallery."""
-
+    probe: Probe
     folder: Path
-    found: Mapping[str, Any]
-
-    @property
-    def answers(self) -> list[Answer]:
-        return [Answer(**one) for one in self.found["answers"]]
 
 
-def read_wanted(folder: Path) -> dict[str, str]:
-    """Return what each image of a folder should be, from the csv in it: columns `image` and `should_be`.
+def read_expected(folder: Path) -> dict[str, str]:
+    """Return the class that each image of a folder should be, from its csv with the columns `image` and `should_be`.
 
     Raises:
-        MissingError: there is no such folder, csv or image.
-        DataError: there are several csv files, no such columns, no rows, or a class that is none of `CLASSES`.
+        MissingError: the folder, the csv or an image does not exist.
+        DataError: there are several csv files, or a column, the rows, or a class of `CLASSES` is missing.
     """
     tables = sorted(folder.glob("*.csv"))
-    example = f"write {folder / 'probe.csv'}: image,should_be and then a line for each: batman.jpg,no_mask"
+    example = f"write {folder / 'probe.csv'}: first the line image,should_be, then a line such as batman.jpg,no_mask"
     if not tables:
         raise MissingError(
             f"{folder}: expected a csv that says what each image should be, found none", next_step=example
@@ -61,97 +50,99 @@ def read_wanted(folder: Path) -> dict[str, str]:
         raise DataError(
             f"{folder}: expected one csv, found {', '.join(path.name for path in tables)}", next_step=example
         )
-    with tables[0].open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        if not {"image", "should_be"} <= set(reader.fieldnames or ()):
+    rows = _read_rows(tables[0], example)
+    for image, expected in rows:
+        if expected not in CLASSES:
             raise DataError(
-                f"{tables[0]}: expected the columns image,should_be, found {','.join(reader.fieldnames or ())}",
-                next_step=example,
-            )
-        rows = [((row["image"] or "").strip(), (row["should_be"] or "").strip()) for row in reader]
-    if not rows:
-        raise DataError(f"{tables[0]}: expected a line for each image, found none", next_step=example)
-    for image, wanted in rows:
-        if wanted not in CLASSES:
-            raise DataError(
-                f"{tables[0]}: {image} should be one of {', '.join(CLASSES)}, found {wanted!r}", next_step=example
+                f"{tables[0]}: {image} should be one of {', '.join(CLASSES)}, found {expected!r}", next_step=example
             )
         if not (folder / image).is_file():
             raise MissingError(
-                f"{folder / image}: no such image, though {tables[0].name} names it", next_step="mend the csv"
+                f"{folder / image}: no such image, but {tables[0].name} names it", next_step="correct the csv"
             )
     return dict(rows)
 
 
-def probe(model: Model, setup: Setup, threshold: Threshold, images: Path) -> Probe:
-    """Ask a model about a folder of images, into `runs/NAME/audit/probe-FOLDER/`.
+def _read_rows(table: Path, example: str) -> list[tuple[str, str]]:
+    with table.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        if not {"image", "should_be"} <= set(reader.fieldnames or ()):
+            raise DataError(
+                f"{table}: expected the columns image,should_be, found {','.join(reader.fieldnames or ())}",
+                next_step=example,
+            )
+        rows = [((row["image"] or "").strip(), (row["should_be"] or "").strip()) for row in reader]
+    if not rows:
+        raise DataError(f"{table}: expected a line for each image, found none", next_step=example)
+    return rows
+
+
+def probe_images(model: Model, options: InferenceOptions, threshold: Threshold, images: Path) -> ProbeRun:
+    """Run a model on a folder of images, into `runs/NAME/audit/probe-FOLDER/`.
 
     Raises:
-        MissingError, DataError: as `read_wanted`; an image that cannot be read.
+        MissingError, DataError: as `read_expected`; an image that cannot be read.
     """
-    wanted = read_wanted(images)
-    detector = load_detector(model.weights, imgsz=setup.imgsz, device=setup.device)
-    told = detector.predict(_images(images, wanted), confidence=threshold.value, batch=setup.batch)
-    found, boxes = [], []
-    for done, (given, (image, should_be)) in enumerate(zip(told, wanted.items(), strict=True)):
-        best = max(given, key=lambda one: one.confidence, default=None)
-        found.append(_answer(image, should_be, best))
+    expected = read_expected(images)
+    detector = load_detector(model.weights, imgsz=options.imgsz, device=options.device)
+    detections = detector.predict(_images(images, expected), confidence=threshold.value, batch=options.batch)
+    predictions, boxes = [], []
+    for found, (image, should_be) in zip(detections, expected.items(), strict=True):
+        best = max(found, key=lambda one: one.confidence, default=None)
+        predictions.append(_prediction(image, should_be, best))
         boxes.append(best)
-        setup.progress("asking about images", done + 1, len(wanted))
+        options.progress("detecting in images", len(predictions), len(expected))
+    results = [one.result for one in predictions]
+    counts = (results.count("right"), results.count("wrong"), results.count("not detected"))
+    probe = Probe(
+        model.folder.name, images.name, threshold.value, threshold.chosen, *counts, predictions=tuple(predictions)
+    )
     target = model.folder / "audit" / f"probe-{images.resolve().name}"
-    said = {
-        "run": model.folder.name,
-        "images": images.name,
-        "threshold": threshold.value,
-        "threshold_chosen": threshold.chosen,
-        **{key.replace(" ", "_"): sum(one.said == key for one in found) for key in ("right", "wrong", "nothing found")},
-        "answers": [asdict(one) for one in found],
-    }
     with locked(target), replacing(target) as folder:
-        _write(folder, images, found, boxes, said)
-    return Probe(target, said)
+        _write_table(folder / TABLE, predictions)
+        _draw(folder / GALLERY, images, boxes, probe)
+        probe.save(folder)
+    return ProbeRun(probe, target)
 
 
-def _images(folder: Path, names: Mapping[str, str]) -> Iterator[Any]:
+def _images(folder: Path, names: Mapping[str, str]) -> Iterator[Array]:
     from PIL import UnidentifiedImageError
 
     for name in names:
         try:
-            yield load(folder / name)
+            yield load_image(folder / name)
         except (UnidentifiedImageError, OSError) as error:
             raise DataError(
-                f"{folder / name}: not an image that can be read", next_step="take it out of the csv"
+                f"{folder / name}: expected an image, found a file that cannot be read as one",
+                next_step="remove it from the csv",
             ) from error
 
 
-def _answer(image: str, should_be: str, best: Detection | None) -> Answer:
+def _prediction(image: str, should_be: str, best: Detection | None) -> ProbePrediction:
     if best is None:
-        return Answer(image, should_be, "nothing found", "", 0.0)
-    return Answer(
-        image, should_be, "right" if best.name == should_be else "wrong", best.name, round(best.confidence, 4)
-    )
+        return ProbePrediction(image, should_be, "not detected", "", 0.0)
+    result: ProbeResult = "right" if best.name == should_be else "wrong"
+    return ProbePrediction(image, should_be, result, best.name, round(best.confidence, 4))
 
 
-def _write(
-    folder: Path, images: Path, found: Sequence[Answer], boxes: Sequence[Detection | None], said: Mapping[str, Any]
-) -> None:
+def _write_table(path: Path, predictions: Sequence[ProbePrediction]) -> None:
+    columns = tuple(ProbePrediction.__dataclass_fields__)
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows([getattr(one, column) for column in columns] for one in predictions)
+
+
+def _draw(path: Path, images: Path, boxes: Sequence[Detection | None], probe: Probe) -> None:
     from PIL import Image
 
-    from facemask_train.report.contact_sheet import BAD, GOOD, Band, Tile, crop, draw_gallery
-
-    with (folder / TABLE).open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(Answer.__dataclass_fields__)
-        writer.writerows(asdict(one).values() for one in found)
     tiles = []
-    for one, best in zip(found, boxes, strict=True):
-        image = Image.fromarray(load(images / one.image))
-        side = max(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        tile = crop(image, (left, top, left + side, top + side), [(best.corners, DETECTED, True)] if best else [])
-        caption = f"{one.answer} {one.confidence:.2f}" if best else "nothing found"
-        tiles.append(Tile(tile, caption, f"{one.image}: {one.should_be}", GOOD if one.said == "right" else BAD))
-    title = f"{said['run']} on {images.name}: {said['right']} of {len(found)} right"
-    note = f"the most confident answer above {said['threshold']:.2f}"
-    draw_gallery([Band("Images", tiles)], title, note, folder / GALLERY)
-    write_json(folder / RESULT, said)
+    for one, best in zip(probe.predictions, boxes, strict=True):
+        image = Image.fromarray(load_image(images / one.image))
+        tile = tile_image(image, [TileBox(best.corners, DETECTED, thick=True)] if best else [])
+        caption = f"{one.detected} {one.confidence:.2f}" if best else one.result
+        color = GOOD if one.result == "right" else BAD
+        tiles.append(Tile(tile, caption, f"{one.image}: {one.should_be}", color))
+    title = f"{probe.run} on {probe.images}: {probe.right} of {len(probe.predictions)} right"
+    note = f"the most confident detection above {probe.threshold:.2f}"
+    save_contact_sheet(path, [TileSection("Images", tiles)], title=title, note=note)

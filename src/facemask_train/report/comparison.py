@@ -1,109 +1,141 @@
-"""A comparison's pages: Markdown and HTML, curves over each other, and a gallery of the faces they disagree on."""
+"""The pages of a comparison, in HTML and Markdown, with the faces that two runs disagree on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from facemask_train.core.drawing import DETECTED, LABELLED, open_upright
+from facemask_train.core.files import write_bytes
 from facemask_train.core.types import CLASSES
-from facemask_train.eval.measures.average_precision import Ranked
-from facemask_train.eval.measures.paired_bootstrap import Disagreement, Side
-from facemask_train.report import charts
+from facemask_train.eval.measures.average_precision import RankedDetections
+from facemask_train.eval.measures.bootstrap import Estimate
+from facemask_train.eval.measures.paired_bootstrap import Difference, Disagreement, ScoredModel
+from facemask_train.eval.records.comparison import Comparison
+from facemask_train.report import charts, galleries, html, markdown, wording
 from facemask_train.report.charts import Line
-from facemask_train.report.contact_sheet import BAD, GOOD, Band, Tile, crop, draw_gallery, window
-from facemask_train.report.evaluation import inlined, render
-from facemask_train.report.markdown import table
-from facemask_train.report.wording import NUMBERS, percent
+from facemask_train.report.evaluation import metric_cell
+from facemask_train.report.html import Cell, Row
+from facemask_train.report.wording import METRIC_LABELS, percent, signed
 
-_SHOWN, _COLUMNS = 18, 6
-_COLOURS = ("var(--a)", "var(--b)", "var(--c)", "var(--soft)")
-GALLERY = "disagreements.jpg"
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+_GALLERY = "disagreements.jpg"
+_MAX_SERIES = len(html.SERIES)
 
 
 def write(
     folder: Path,
-    found: Mapping[str, Any],
-    names: Sequence[str],
-    sides: Sequence[Side],
+    comparison: Comparison,
+    models: Sequence[ScoredModel],
     apart: Sequence[Disagreement],
     data: Path,
 ) -> None:
     """Write the pages of a comparison.
 
     Args:
-        apart: the faces on which the first and the last run disagree.
-        data: the ensemble's folder; without it there is no gallery.
+        models: the scored runs, in the order of `comparison.runs`.
+        apart: the faces that the first and the last run disagree on.
+        data: the ensemble's folder; without it there is no contact sheet.
     """
-    images = {}
-    if data.is_dir() and all((data / one.result.image).is_file() for one in apart[:_SHOWN]):
-        _draw(apart, (names[0], names[-1]), data, folder / GALLERY)
-        images[GALLERY] = inlined(folder / GALLERY)
-    curves = {name: charts.lines(_curves(names, sides, name), "recall", "precision") for name in CLASSES}
+    names = [one.run for one in comparison.runs]
     title = (
-        f"{' and '.join(names) if len(names) < 4 else f'{len(names)} runs'} on {found['ensemble']}, {found['split']}"
+        f"{' and '.join(names) if len(names) < 4 else f'{len(names)} runs'} on {comparison.ensemble}, "
+        f"{comparison.split}"
     )
-    html = render("compare.html", title=title, found=found, curves=curves, images=images)
-    (folder / "report.html").write_text(html, encoding="utf-8", newline="\n")
-    (folder / "report.md").write_text(_markdown(title, found), encoding="utf-8", newline="\n")
+    gallery = None
+    if data.is_dir() and all((data / one.result.image).is_file() for one in apart[: galleries.MAX_DISAGREEMENTS]):
+        galleries.draw_disagreements(apart, (names[0], names[-1]), data, folder / _GALLERY)
+        gallery = html.embed_file(folder / _GALLERY, "Faces that only one of the runs gets right, as each detects them")
+    html.write(folder / "report.html", _page(title, comparison, models, gallery))
+    write_bytes(folder / "report.md", _markdown(title, comparison).encode())
 
 
-def _markdown(title: str, found: Mapping[str, Any]) -> str:
-    scores = [(one["run"], *(percent(one[key]) for key in NUMBERS)) for one in found["runs"]]
-    rows = [
-        (f"{one['second']} less {one['first']}", *(_signed(one["metrics"][key]) for key in NUMBERS))
-        for one in found["pairs"]
-    ]
-    header = ("", *NUMBERS.values())
-    note = (
-        "In percent, differences in points with 95 % intervals; precision, recall and F1 at each run's operating point."
+def _page(
+    title: str, comparison: Comparison, models: Sequence[ScoredModel], gallery: html.EmbeddedImage | None
+) -> bytes:
+    lede = (
+        f"{comparison.images:,} images, the same for all runs. Metrics are in percent, differences in percentage "
+        "points, with 95 % intervals from a paired bootstrap."
     )
-    return "\n\n".join([f"# {title}", str(found["verdict"]), table(header, [*scores, *rows]), note]) + "\n"
+    opening = [html.lead(comparison.verdict)]
+    if len(comparison.pairs) > 1 or comparison.recipes is not None:
+        opening.append(html.bullets(one.verdict for one in comparison.pairs))
+    sections = (_metrics(comparison), _curves(comparison, models), _disagreements(comparison, gallery))
+    return html.page(title, sections, kicker="Comparison", lede=lede, opening=opening)
 
 
-def _signed(one: Mapping[str, Any]) -> str:
-    low, high = one["interval"]
-    return f"{100 * one['difference']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+def _metrics(comparison: Comparison) -> html.Section:
+    rows = []
+    for run in comparison.runs:
+        rate = run.shortcut_rate
+        shortcut = metric_cell(Estimate(rate.rate, rate.interval)) if rate and rate.measurable else Cell("not measured")
+        rows.append(Row((Cell(run.run), *(Cell(percent(getattr(run, key))) for key in METRIC_LABELS), shortcut)))
+    for pair in comparison.pairs:
+        differences = (_difference_cell(pair.metrics[key]) for key in METRIC_LABELS)
+        shortcut = Cell("not measurable") if pair.shortcut_rate is None else _difference_cell(pair.shortcut_rate)
+        rows.append(Row((Cell(f"{pair.second} minus {pair.first}"), *differences, shortcut), "total"))
+    thresholds = ", ".join(f"{one.run} {one.threshold:.2f}" for one in comparison.runs)
+    about = f"mAP is COCO's. Precision, recall and F1 are at each run's own operating point ({thresholds})."
+    flag = wording.TOO_FEW.capitalize() if comparison.too_few else ""
+    table = html.table(("run", *METRIC_LABELS.values(), "shortcut rate"), rows)
+    return html.Section("Metrics", (table, html.small(about)), flag)
 
 
-def _curves(names: Sequence[str], sides: Sequence[Side], name: str) -> list[Line]:
-    return [
-        Line(run, _COLOURS[index % len(_COLOURS)], curve(own.sample.ranked[name]), "" if index < 4 else "5 4")
-        for index, (run, own) in enumerate(zip(names, sides, strict=True))
-    ]
+def _difference_cell(one: Difference) -> Cell:
+    return Cell(signed(one.difference), f"{signed(one.interval[0])} to {signed(one.interval[1])}")
 
 
-def curve(ranked: Ranked) -> list[tuple[float, float]]:
-    """Return precision, made non-increasing, against recall at IoU 0.5: nothing where there is no label."""
+def _curves(comparison: Comparison, models: Sequence[ScoredModel]) -> html.Section:
+    drawn: list[Markup] = []
+    for name in CLASSES:
+        lines = [
+            Line(
+                run.run,
+                index % _MAX_SERIES + 1,
+                precision_recall_curve(model.split.ranked[name]),
+                "" if index < _MAX_SERIES else "5 4",
+            )
+            for index, (run, model) in enumerate(zip(comparison.runs, models, strict=True))
+        ]
+        drawn.append(html.chart(name, charts.line_chart(lines, "recall", "precision")))
+    return html.Section("Precision-recall curves", (html.columns(*drawn),), "At IoU 0.5.")
+
+
+def precision_recall_curve(ranked: RankedDetections) -> list[tuple[float, float]]:
+    """Return precision, made non-increasing, against recall at IoU 0.5; nothing without a label."""
     import numpy as np
 
     labels = int(ranked.labels.sum())
-    if not labels or not len(ranked.found):
+    if not labels or not len(ranked.index):
         return []
-    hits = ranked.hit[0].cumsum()
+    hits = ranked.true_positive[0].cumsum()
     envelope = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
     recall = hits / labels
     return [(0.0, float(envelope[0])), *zip(recall.tolist(), envelope.tolist(), strict=True), (float(recall[-1]), 0.0)]
 
 
-def _draw(apart: Sequence[Disagreement], names: tuple[str, str], data: Path, path: Path) -> None:
-    """Draw each disagreement as two tiles: what the one said, and what the other."""
-    tiles = [tile for one in apart[:_SHOWN] for tile in _tiles(one, names, data)]
-    right = [sum(one.right == index for one in apart) for index in (0, 1)]
-    heading = f"{len(apart)} faces: {names[0]} alone has {right[0]} right, {names[1]} alone {right[1]}"
-    note = "each face twice: what the first run said, and what the second"
-    draw_gallery([Band(heading, tiles)], "Where they disagree", note, path, columns=_COLUMNS, boxes=True)
+def _disagreements(comparison: Comparison, gallery: html.EmbeddedImage | None) -> html.Section:
+    if gallery is not None:
+        return html.Section("Where they disagree", (html.figure(gallery),))
+    text = f"{comparison.disagreements} faces. They cannot be shown: the ensemble's images are no longer there."
+    return html.Section("Where they disagree", (html.paragraph(text),))
 
 
-def _tiles(one: Disagreement, names: tuple[str, str], data: Path) -> list[Tile]:
-    image = open_upright(data / one.result.image)
-    around = window([one.label.box.corners], image.width, image.height, around=2.2)
-    tiles = []
-    for index, answer in enumerate(one.answers):
-        boxes = [(one.label.box.corners, LABELLED, True)]
-        boxes += [(answer.corners, DETECTED, True)] if answer is not None else []
-        said = f"{answer.name} {answer.confidence:.2f}" if answer is not None else "missed"
-        colour = GOOD if one.right == index else BAD
-        tiles.append(Tile(crop(image, around, boxes), f"{said}  (is {one.label.name})", names[index], colour))
-    return tiles
+def _markdown(title: str, comparison: Comparison) -> str:
+    scores = [(one.run, *(percent(getattr(one, key)) for key in METRIC_LABELS)) for one in comparison.runs]
+    rows = [
+        (
+            f"{one.second} minus {one.first}",
+            *(wording.difference_with_interval(one.metrics[key]) for key in METRIC_LABELS),
+        )
+        for one in comparison.pairs
+    ]
+    note = (
+        "Metrics are in percent, differences in percentage points with 95 % intervals; precision, recall and F1 are at "
+        "each run's operating point."
+    )
+    header = ("", *METRIC_LABELS.values())
+    parts = [f"# {title}", comparison.verdict, markdown.table(header, [*scores, *rows]), note]
+    return "\n\n".join(parts) + "\n"

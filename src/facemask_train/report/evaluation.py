@@ -1,99 +1,311 @@
-"""The report as one page that opens from disk: everything is in it, nothing is loaded, no script runs."""
+"""The HTML page of an evaluation."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.types import CLASSES
 from facemask_train.dataset.card import EnsembleCard
-from facemask_train.eval.perturbations.shortcuts import LEAST_SIDE
-from facemask_train.model.validation import Curves
-from facemask_train.report import charts, wording
-from facemask_train.report.charts import Line
-from facemask_train.report.html import environment
+from facemask_train.eval.measures.bootstrap import Estimate
+from facemask_train.eval.measures.metrics import ALL
+from facemask_train.eval.perturbations.shortcuts import MIN_FACE_SIDE
+from facemask_train.eval.records.audit import Audit, PerturbationRate
+from facemask_train.eval.records.metrics import Metrics
+from facemask_train.report import charts, html, wording
+from facemask_train.report.charts import Dot, Line
+from facemask_train.report.html import Cell, KeyFigure, Row
+from facemask_train.report.wording import METRIC_LABELS, REFERENCE_METRICS, between, percent
 
-COLOURS = dict(zip(CLASSES, ("var(--a)", "var(--b)"), strict=True))
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from facemask_train.core.types import Array
+    from facemask_train.model.validation import Curves
+
+_MAX_LABEL_ERRORS = 15
+_GROUPS = (
+    ("must not change the class, never in training", False, False),
+    ("must not change the class, training may show it", False, True),
+    ("must change the class", True, True),
+)
+"""The groups of perturbations: their title, whether the class must change, and whether training may show them."""
 
 
 def page(
     title: str,
-    found: Mapping[str, Any],
+    metrics: Metrics,
     curves: Curves,
     run: Mapping[str, Any],
     card: EnsembleCard,
-    images: Mapping[str, Path],
-) -> str:
-    """Return an evaluation's report as HTML.
+    galleries: Mapping[str, Path],
+) -> bytes:
+    """Return the page of an evaluation.
 
     Args:
-        found: what `metrics.json` holds.
         run: the run's `run.json`.
-        card: of the ensemble that was scored.
-        images: files to put into the page, by name.
+        card: of the ensemble that was evaluated.
+        galleries: contact sheets to embed, by file name.
     """
-    return render(
-        "report.html",
-        title=title,
-        found=found,
-        run=run,
-        card=card,
-        who=wording.who(found, run, card),
-        limits=wording.limits(found, run, card.hash, card.notes),
-        scored=wording.scored(found),
-        charts=_charts(found, curves),
-        slices=_by(found["slices"]),
-        most_costly=max(one["cost"] for one in found["mistakes"].values()),
-        least_side=f"{LEAST_SIDE:g}",
-        images={name: inlined(path) for name, path in images.items()},
+    limitations = [_plain(line) for line in wording.limitations(metrics, run, card.notes)]
+    opening = [html.key_figures(_key_figures(metrics))]
+    if limitations:
+        opening.append(html.notes(limitations, "Before you trust these numbers"))
+    sections = (
+        _results(metrics, run, card),
+        _curves(metrics, curves),
+        _confusion(metrics),
+        _error_types(metrics),
+        _slices(metrics),
+        _shortcuts(metrics.audit, galleries),
+        _errors(galleries),
+        _label_errors(metrics, galleries),
+        _data(metrics, card),
     )
+    lede = (
+        f"{metrics.images:,} images with {metrics.boxes:,} faces, the {metrics.split} split of {metrics.ensemble}. "
+        "All numbers are in percent, with 95 % intervals."
+    )
+    return html.page(title, sections, kicker="Evaluation", lede=lede, opening=opening)
 
 
-def _by(slices: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Return slices by what they were cut by, in their order."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for one in slices:
-        found.setdefault(one["by"], []).append(one)
-    return found
+def _plain(text: str) -> str:
+    """Return a sentence without the marks of Markdown code."""
+    return text.replace("`", "")
 
 
-def render(template: str, **values: Any) -> str:
-    """Fill one of the package's templates; texts are escaped, charts are not."""
-    filled = environment(Path(__file__).parent / "templates")
-    filled.filters |= {"percent": wording.percent, "between": wording.between, "rate": wording.rate}
-    filled.globals |= {"words": wording, "bar": charts.bar, "CLASSES": CLASSES, "COLOURS": COLOURS}
-    return filled.get_template(template).render(**values)
+def metric_cell(estimate: Estimate) -> Cell:
+    """Return a metric in percent with its interval below it."""
+    return Cell(percent(estimate.value), between(estimate.interval) if estimate.value is not None else "")
 
 
-def inlined(path: Path) -> str:
-    """Return an image as a data URL."""
-    kind = "png" if path.suffix == ".png" else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _flag(too_few: bool) -> str:
+    return wording.TOO_FEW if too_few else ""
 
 
-def _charts(found: Mapping[str, Any], curves: Curves) -> dict[str, str]:
+def _key_figures(metrics: Metrics) -> Iterator[KeyFigure]:
+    point = metrics.operating_point
+    for key in ("map50", "map50_95"):
+        yield _key_figure(METRIC_LABELS[key], metrics.overall.estimate(key))
+    for key in ("precision", "recall"):
+        yield _key_figure(METRIC_LABELS[key], point.estimate(key), f"at confidence {point.threshold:.2f}")
+    if metrics.audit is not None:
+        rate = metrics.audit.shortcut_rate
+        if rate.measurable:
+            yield _key_figure("shortcut rate", Estimate(rate.rate, rate.interval), "unseen changes; lower is better")
+        else:
+            yield KeyFigure("-", "shortcut rate", f"not measurable: {rate.faces} faces")
+
+
+def _key_figure(label: str, estimate: Estimate, remark: str = "") -> KeyFigure:
+    interval = f"95 %: {between(estimate.interval)}" if estimate.interval else ""
+    return KeyFigure(percent(estimate.value), label, "; ".join(part for part in (interval, remark) if part))
+
+
+# ---- sections ----
+
+
+def _results(metrics: Metrics, run: Mapping[str, Any], card: EnsembleCard) -> html.Section:
+    own = [Cell(text) for text in wording.reference_row(metrics, run, card)]
+    own += [metric_cell(metrics.overall.estimate(key)) for key in REFERENCE_METRICS]
+    published = (*wording.PUBLISHED["model"], *wording.PUBLISHED["numbers"])
+    columns = (*wording.REFERENCE_COLUMNS, *(METRIC_LABELS[key] for key in REFERENCE_METRICS))
+    reference = html.table(
+        columns,
+        [Row(tuple(own)), Row(tuple(map(Cell, published)), "muted")],
+        text_columns=len(wording.REFERENCE_COLUMNS),
+    )
+    about = (
+        f"{wording.ABOUT_PUBLISHED} In these tables precision and recall are taken where F1 is best on these same "
+        f"images (confidence {metrics.best_f1_confidence:.3f}), as in the reference; at the top of the page they are "
+        "at the operating point."
+    )
+    by_class = html.table(("class", "faces", "images", *METRIC_LABELS.values()), _class_rows(metrics))
+    return html.Section("Results", (reference, html.small(about), by_class))
+
+
+def _class_rows(metrics: Metrics) -> Iterator[Row]:
+    for name in (ALL, *metrics.classes):
+        row = metrics.row(name)
+        counts = (Cell(f"{row.n:,}"), Cell(f"{row.images:,}"))
+        numbers = (metric_cell(row.estimate(key)) for key in METRIC_LABELS)
+        yield Row((Cell(name, flag=_flag(row.too_few)), *counts, *numbers), "total" if name == ALL else "")
+
+
+def _curves(metrics: Metrics, curves: Curves) -> html.Section:
     axis = curves.axis.tolist()
 
-    def line(name: str, values: Any, what: str = "", dash: str = "") -> Line:
-        label = f"{name}{what}"
-        return Line(label, COLOURS[name], list(zip(axis, values.tolist(), strict=True)), dash)
+    def line(index: int, values: Array, what: str = "", dash: str = "") -> Line:
+        name = curves.names[index]
+        points = list(zip(axis, values[index].tolist(), strict=True))
+        return Line(f"{name}, {what}" if what else name, CLASSES.index(name) + 1, points, dash)
 
-    rows = list(enumerate(curves.names))
-    precision_recall = [line(name, curves.precision_at_recall[i]) for i, name in rows]
-    against = [
-        line(name, values[i], f", {what}", dash)
-        for i, name in rows
-        for what, values, dash in (
-            ("F1", curves.f1, ""),
-            ("precision", curves.precision, "6 4"),
-            ("recall", curves.recall, "2 4"),
+    rates = (("F1", curves.f1, ""), ("precision", curves.precision, "6 4"), ("recall", curves.recall, "2 4"))
+    indices = range(len(curves.names))
+    threshold = metrics.operating_point.threshold
+    precision_recall = charts.line_chart([line(i, curves.precision_at_recall) for i in indices], "recall", "precision")
+    against_confidence = charts.line_chart(
+        [line(i, values, what, dash) for i in indices for what, values, dash in rates],
+        "confidence",
+        "",
+        mark=threshold,
+        note=f"operating point {threshold:.2f}",
+    )
+    drawn = html.columns(
+        html.chart(
+            "Precision-recall curve", precision_recall, "At IoU 0.5. The area below it is the average precision."
+        ),
+        html.chart("Rates by confidence", against_confidence, "What another threshold would gain and lose."),
+        _calibration(metrics),
+    )
+    return html.Section("Curves", (drawn,))
+
+
+def _calibration(metrics: Metrics) -> Markup:
+    calibration = metrics.calibration
+    most = max((one.n for one in calibration.bins), default=1)
+    dots = [
+        Dot(
+            one.confidence,
+            one.precision or 0.0,
+            one.interval,
+            f"{one.n:,} detections with mean confidence {one.confidence:.2f}: {percent(one.precision)} % right",
+            one.n / most,
         )
+        for one in calibration.bins
     ]
-    point = found["operating_point"]["threshold"]
-    return {
-        "precision_recall": charts.lines(precision_recall, "recall", "precision"),
-        "against_confidence": charts.lines(against, "confidence", "", mark=point, note=f"operating point {point:.2f}"),
-        "reliability": charts.reliability(found["calibration"]["bins"]),
-    }
+    chart = charts.dot_chart(dots, "confidence", "precision", "Precision of detections by their confidence")
+    caption = (
+        "On the dashed line the confidence equals the precision. Larger dots stand for more detections. Expected "
+        f"calibration error: {percent(calibration.error)} points, over {calibration.n:,} detections above confidence "
+        f"{calibration.min_confidence}."
+    )
+    return html.chart("Calibration", chart, caption)
+
+
+def _confusion(metrics: Metrics) -> html.Section:
+    names, counts = metrics.confusion.classes, metrics.confusion.counts
+    rows = []
+    for index, (label, row) in enumerate(zip((*names, "no face"), counts, strict=True)):
+        total = sum(row)
+        cells = [_count_cell(count, total) for count in row]
+        if index == len(names):
+            cells[-1] = Cell("")
+        rows.append(Row((Cell(label), *cells)))
+    columns = ("labeled", *(f"detected as {name}" for name in names), "missed")
+    lede = (
+        f"Detections above confidence {metrics.operating_point.threshold:.2f}, matched at IoU {metrics.match_iou}; "
+        "below each count its share of the row."
+    )
+    return html.Section("Confusion matrix", (html.table(columns, rows),), lede)
+
+
+def _count_cell(count: int, total: int) -> Cell:
+    if not total:
+        return Cell(f"{count:,}")
+    return Cell(f"{count:,}", f"{100 * count / total:.0f} %", shade=count / total)
+
+
+def _error_types(metrics: Metrics) -> html.Section:
+    most = max((one.cost for one in metrics.error_types.values()), default=0.0) or 1.0
+    rows = [
+        (name, f"{one.count:,}", Cell(f"{100 * one.cost:.1f}"), Cell("", chart=charts.bar(one.cost / most, series=2)))
+        for name, one in metrics.error_types.items()
+    ]
+    columns = ("error type", f"count above {metrics.operating_point.threshold:.2f}", "cost, points of mAP 0.5", "")
+    lede = "After TIDE. The cost is what mAP 0.5 would gain if the errors of this type alone were corrected."
+    return html.Section("Error types", (html.table(columns, rows),), lede)
+
+
+def _slices(metrics: Metrics) -> html.Section:
+    rows: list[Row] = []
+    for by in dict.fromkeys(one.by for one in metrics.slices):
+        rows.append(html.group(f"by {by}"))
+        for one in metrics.slices:
+            if one.by == by:
+                map50 = one.estimate("map50")
+                cells = (Cell(one.name, flag=_flag(one.too_few)), Cell(f"{one.images:,}"), Cell(f"{one.n:,}"))
+                chart = Cell("", chart=charts.bar(map50.value, map50.interval))
+                rates = (metric_cell(one.estimate(key)) for key in ("precision", "recall"))
+                rows.append(Row((*cells, metric_cell(map50), chart, *rates)))
+    columns = ("slice", "images", "faces", "mAP 0.5", "", "precision", "recall")
+    lede = (
+        "Precision and recall are at the operating point. A face's size is the square root of its box's area, in "
+        "pixels of the original image."
+    )
+    return html.Section("Slices", (html.table(columns, rows),), lede)
+
+
+def _shortcuts(audit: Audit | None, galleries: Mapping[str, Path]) -> html.Section:
+    if audit is None:
+        return html.Section("Shortcuts", (html.paragraph("Not measured: run fmask audit."),))
+    rows: list[Row] = []
+    for title, must_change, seen in _GROUPS:
+        rows.append(html.group(title))
+        rows += [
+            _perturbation_row(one)
+            for one in audit.perturbations
+            if one.must_change == must_change and (must_change or one.seen == seen)
+        ]
+    columns = ("perturbation", "of a face labeled", "faces", "flipped", "", "lost")
+    right = ", ".join(
+        f"{audit.faces.right[name]} of {count} labeled {name}" for name, count in audit.faces.labeled.items()
+    )
+    about = (
+        f"Perturbed are faces of {MIN_FACE_SIDE:g} px or more that the model detects with the right class on an "
+        f"untouched copy, re-encoded in the same way: {right}. Detections count above confidence "
+        f"{audit.threshold:.2f}. Intervals are clustered by image."
+    )
+    parts = [html.paragraph(wording.audit_summary(audit)), html.table(columns, rows, text_columns=2), html.small(about)]
+    return html.Section("Shortcuts", (*parts, *_gallery(galleries, "shortcuts.jpg", "Perturbed faces, wrong first")))
+
+
+def _perturbation_row(one: PerturbationRate) -> Row:
+    estimate = Estimate(one.rate, one.interval)
+    flipped = metric_cell(estimate) if one.measurable else Cell("", flag=wording.NOT_MEASURABLE)
+    chart = charts.bar(one.rate, one.interval, series=1 if one.must_change else 2)
+    cells = (Cell(one.perturbation), Cell(one.name), Cell(f"{one.n:,}"))
+    return Row((*cells, flipped, Cell("", chart=chart), Cell(f"{one.lost:,}")))
+
+
+def _errors(galleries: Mapping[str, Path]) -> html.Section:
+    alt = "Crops of the worst errors with the labeled and detected boxes"
+    return html.Section("Worst errors", tuple(_gallery(galleries, "errors.jpg", alt)))
+
+
+def _label_errors(metrics: Metrics, galleries: Mapping[str, Path]) -> html.Section:
+    alt = "Crops of the most suspicious labels with the detected boxes"
+    parts = list(_gallery(galleries, "label_errors.jpg", alt))
+    rows = [
+        (one.image, f"{one.kind} ({one.name})", f"{one.score:.2f}") for one in metrics.label_errors[:_MAX_LABEL_ERRORS]
+    ]
+    if rows:
+        parts.append(html.table(("image", "suspected", "score"), rows, text_columns=2))
+    lede = "A confident model contradicts these labels. Look before you change anything: the model can be wrong."
+    return html.Section("Suspected label errors", tuple(parts), lede)
+
+
+def _gallery(galleries: Mapping[str, Path], name: str, alt: str) -> Iterator[Markup]:
+    if name in galleries:
+        yield html.figure(html.embed_file(galleries[name], alt))
+
+
+def _data(metrics: Metrics, card: EnsembleCard) -> html.Section:
+    rows = [
+        Row(
+            (
+                Cell(f"{split}, evaluated here" if split == metrics.split else split),
+                Cell(f"{count:,}"),
+                *(Cell(f"{card.faces[split][name]:,}") for name in metrics.classes),
+            ),
+            "total" if split == metrics.split else "",
+        )
+        for split, count in card.splits.items()
+    ]
+    caption = f"Ensemble {card.name}" + (f": {card.description}" if card.description else "")
+    parts = [html.bullets(map(_plain, wording.method(metrics)))]
+    parts.append(html.table(("split", "images", *metrics.classes), rows, caption))
+    if metrics.label_agreement is not None:
+        parts.append(html.paragraph(wording.agreement_summary(metrics.label_agreement)))
+    return html.Section("Data and method", tuple(parts))

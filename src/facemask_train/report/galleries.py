@@ -1,120 +1,156 @@
-"""The galleries of an evaluation: the worst misses, the most suspect labels, and the edits with their answers."""
+"""The contact sheets of an evaluation: the worst errors, suspected label errors, perturbed faces, disagreements."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from facemask_train.core.drawing import DETECTED, LABELLED, open_upright
+from facemask_train.core.contact_sheet import (
+    BAD,
+    BOX_LEGEND,
+    GOOD,
+    Tile,
+    TileBox,
+    TileSection,
+    save_contact_sheet,
+    square_window,
+    tile_image,
+)
+from facemask_train.core.drawing import DETECTED, GREY, LABELLED, open_upright
 from facemask_train.core.types import Corners, Detection, ImageResult
-from facemask_train.eval.measures.label_errors import Suspect
-from facemask_train.eval.measures.matching import KINDS as MISSES
-from facemask_train.eval.measures.matching import Kind, Miss, most_telling
-from facemask_train.eval.perturbations.kinds import KINDS
-from facemask_train.eval.perturbations.shortcuts import Outcome, draw
-from facemask_train.report.contact_sheet import BAD, GOOD, Band, Tile, crop, draw_gallery, window
+from facemask_train.eval.measures.label_errors import LabelError
+from facemask_train.eval.measures.matching import (
+    ERROR_KINDS,
+    DetectionError,
+    ErrorKind,
+    detection_errors,
+    worst_errors,
+)
+from facemask_train.eval.measures.paired_bootstrap import Disagreement
+from facemask_train.eval.perturbations.perturb import BY_NAME, PERTURBATIONS, Perturbation
+from facemask_train.eval.perturbations.shortcuts import Outcome, perturbed_image
 
+MAX_DISAGREEMENTS = 18
 _COLUMNS, _ROWS = 6, 2
-_TITLES: dict[Kind, str] = {
+_TITLES: dict[ErrorKind, str] = {
     "missed": "Missed faces, the largest first",
     "wrong class": "Wrong class, the most confident first",
-    "false box": "Boxes that answer no labelled face, the most confident first",
+    "false positive": "False positives, the most confident first",
 }
 
+# ---- errors ----
 
-def draw_misses(found: Sequence[Miss], folder: Path, confidence: float, title: str, path: Path) -> None:
-    """Draw the worst misses as a JPEG: for each kind up to two rows of crops with labelled and detected boxes.
+
+def draw_errors(images: Sequence[ImageResult], data: Path, confidence: float, title: str, path: Path) -> None:
+    """Draw the worst errors as a JPEG: for each kind up to two rows of crops with labeled and detected boxes.
 
     Args:
-        found: every miss, as `matching.misses` returns them.
-        folder: the ensemble's folder; the images' paths are relative to it.
-        confidence: the threshold that made them misses.
+        data: the ensemble's folder; the images' paths are relative to it.
+        confidence: detections count above it.
     """
-    bands = []
-    for kind in MISSES:
-        shown = most_telling(found, kind, at_most=_COLUMNS * _ROWS)
-        count = sum(miss.kind == kind for miss in found)
+    errors, sections = detection_errors(images, confidence), []
+    for kind in ERROR_KINDS:
+        shown = worst_errors(errors, kind, at_most=_COLUMNS * _ROWS)
+        count = sum(one.kind == kind for one in errors)
         many = "none" if not count else f"{count}, the worst {len(shown)} shown" if len(shown) < count else str(count)
-        bands.append(Band(f"{_TITLES[kind]}: {many}", [_missed(miss, folder, confidence) for miss in shown]))
+        tiles = [_error_tile(one, data, confidence) for one in shown]
+        sections.append(TileSection(f"{_TITLES[kind]}: {many}", tiles))
     note = f"detections above confidence {confidence:.2f}, matched at IoU 0.5"
-    draw_gallery(bands, title, note, path, columns=_COLUMNS, boxes=True)
+    save_contact_sheet(path, sections, title=title, note=note, legend=BOX_LEGEND, columns=_COLUMNS)
 
 
-def _missed(miss: Miss, folder: Path, confidence: float) -> Tile:
-    """Return a crop around one miss, with its own boxes drawn thick and its neighbours' thin."""
-    image = miss.result
-    label = miss.pair.label.box.corners if miss.pair.label is not None else None
-    boxes = list(_boxes(image, label, miss.pair.detection, confidence))
-    around = window([box for box, _, own in boxes if own], image.width, image.height)
-    return Tile(crop(open_upright(folder / image.image), around, boxes), _caption(miss), Path(image.image).stem)
+def _error_tile(error: DetectionError, data: Path, confidence: float) -> Tile:
+    """Return a crop around one error: its own boxes are thick, its neighbors' thin."""
+    image = error.result
+    label = error.match.label.box.corners if error.match.label is not None else None
+    boxes = list(_boxes(image, label, error.match.detection, confidence))
+    window = square_window([box.corners for box in boxes if box.thick], image.width, image.height)
+    tile = tile_image(open_upright(data / image.image), boxes, window=window)
+    return Tile(tile, _error_caption(error), Path(image.image).stem)
 
 
 def _boxes(
     image: ImageResult, label: Corners | None, detection: Detection | None, confidence: float
-) -> Iterator[tuple[Corners, str, bool]]:
-    """Yield every labelled box, and every detected one above `confidence`: the miss's own last, on top."""
+) -> Iterator[TileBox]:
+    """Yield every labeled box and every detected one above `confidence`; the error's own are last, on top."""
     for other in image.labels:
         if other.box.corners != label:
-            yield other.box.corners, LABELLED, False
-    for answer in image.detections:
-        if answer is not detection and answer.confidence > confidence:
-            yield answer.corners, DETECTED, False
+            yield TileBox(other.box.corners, LABELLED)
+    for found in image.detections:
+        if found is not detection and found.confidence > confidence:
+            yield TileBox(found.corners, DETECTED)
     if label is not None:
-        yield label, LABELLED, True
+        yield TileBox(label, LABELLED, thick=True)
     if detection is not None:
-        yield detection.corners, DETECTED, True
+        yield TileBox(detection.corners, DETECTED, thick=True)
 
 
-def _caption(miss: Miss) -> str:
-    label, detection = miss.pair.label, miss.pair.detection
+def _error_caption(error: DetectionError) -> str:
+    label, detection = error.match.label, error.match.detection
     found = f"{detection.name} {detection.confidence:.2f}" if detection is not None else ""
     if label is None:
         return found
     size = f"{label.name}, {label.box.width:.0f} x {label.box.height:.0f} px"
-    return f"{label.name} taken for {found}" if found else size
+    return f"{label.name} detected as {found}" if found else size
 
 
-def draw_suspects(found: Sequence[Suspect], images: Mapping[str, ImageResult], folder: Path, path: Path) -> None:
-    """Draw the images whose labels are the most suspect."""
-    tiles = []
-    for one in found[: _COLUMNS * _ROWS]:
-        image = images[one.image]
-        own = [(box, colour, True) for box, colour in ((one.label, LABELLED), (one.found, DETECTED)) if box is not None]
-        others = [(label.box.corners, LABELLED, False) for label in image.labels if label.box.corners != one.label]
-        around = window([box for box, *_ in own], image.width, image.height)
-        said = f"{one.why}: {one.name}" if one.label is None or one.why != "swapped" else f"swapped? found {one.name}"
-        tile = crop(open_upright(folder / one.image), around, [*others, *own])
-        tiles.append(Tile(tile, f"{said} {one.suspicion:.2f}", Path(one.image).stem))
+# ---- label errors ----
+
+
+def draw_label_errors(found: Sequence[LabelError], images: Sequence[ImageResult], data: Path, path: Path) -> None:
+    """Draw the most suspicious labels as a JPEG."""
+    by_name = {one.image: one for one in images}
+    tiles = [_label_error_tile(one, by_name[one.image], data) for one in found[: _COLUMNS * _ROWS]]
     many = f"{len(found)} images" if found else "none"
-    note = "a sure model's word against a label; whoever looks decides"
-    draw_gallery([Band(f"The most suspect: {many}", tiles)], "Suspected label errors", note, path, boxes=True)
+    note = "a confident model contradicts the label; a person has to decide"
+    sections = [TileSection(f"The most suspicious: {many}", tiles)]
+    save_contact_sheet(path, sections, title="Suspected label errors", note=note, legend=BOX_LEGEND, columns=_COLUMNS)
 
 
-# ---- the edits ----
+def _label_error_tile(one: LabelError, image: ImageResult, data: Path) -> Tile:
+    pairs = ((one.label, LABELLED), (one.detection, DETECTED))
+    own = [TileBox(corners, color, thick=True) for corners, color in pairs if corners is not None]
+    others = [TileBox(label.box.corners, LABELLED) for label in image.labels if label.box.corners != one.label]
+    window = square_window([box.corners for box in own], image.width, image.height)
+    tile = tile_image(open_upright(data / one.image), [*others, *own], window=window)
+    text = f"swapped? detected {one.name}" if one.kind == "swapped" else f"{one.kind}: {one.name}"
+    return Tile(tile, f"{text} {one.score:.2f}", Path(one.image).stem)
 
-_TILE, _ACROSS = 132, 8
+
+# ---- perturbed faces ----
+
+_SMALL, _ACROSS = (132, 132), 8
 
 
-def draw_outcomes(outcomes: Sequence[Outcome], folder: Path, title: str, threshold: float, path: Path) -> None:
-    """Draw each kind of edit on faces of the split, what went wrong first, with what the model said."""
-    bands = []
-    for kind in sorted(KINDS, key=lambda kind: (kind.must_change, kind.seen)):
-        mine = [one for one in outcomes if one.kind == kind.name]
-        wrong = "same" if kind.must_change else "flipped"
-        order = (wrong, "lost", "flipped" if kind.must_change else "same")
-        mine.sort(key=lambda one: (order.index(one.result), -one.confidence, one.face.image, one.face.number))
-        if mine:
-            many = sum(one.result == wrong for one in mine)
-            must = "must change the answer" if kind.must_change else "must not change the answer"
-            unseen = "" if kind.seen or kind.must_change else ", never trained on"
-            said = f"{kind.name} ({must}{unseen}): {many} of {len(mine)} {'did not' if kind.must_change else 'flipped'}"
-            bands.append(Band(said, [_edited(one, folder, wrong) for one in _varied(mine)]))
-    note = f"answers above confidence {threshold:.2f}"
-    draw_gallery(bands, title, note, path, side=_TILE, columns=_ACROSS)
+def draw_outcomes(outcomes: Sequence[Outcome], data: Path, title: str, threshold: float, path: Path) -> None:
+    """Draw each perturbation on faces of the split with the detected classes, wrong ones first, as a JPEG."""
+    sections = []
+    for perturbation in sorted(PERTURBATIONS, key=lambda one: (one.must_change, one.seen)):
+        own = [one for one in outcomes if one.perturbation == perturbation.name]
+        if own:
+            sections.append(_outcome_section(perturbation, own, data))
+    note = f"detections above confidence {threshold:.2f}"
+    save_contact_sheet(path, sections, title=title, note=note, tile_size=_SMALL, columns=_ACROSS)
+
+
+def _outcome_section(perturbation: Perturbation, outcomes: Sequence[Outcome], data: Path) -> TileSection:
+    must_change = perturbation.must_change
+    wrong, right = ("same", "flipped") if must_change else ("flipped", "same")
+    order = (wrong, "lost", right)
+    ranked = sorted(
+        outcomes, key=lambda one: (order.index(one.result), -one.confidence, one.face.image, one.face.number)
+    )
+    count = sum(one.result == wrong for one in outcomes)
+    rule = "must change the class" if must_change else "must not change the class"
+    unseen = "" if perturbation.seen or must_change else ", never in training"
+    title = (
+        f"{perturbation.name} ({rule}{unseen}): {count} of {len(outcomes)} {'did not' if must_change else 'flipped'}"
+    )
+    return TileSection(title, [_outcome_tile(one, data, wrong) for one in _varied(ranked)])
 
 
 def _varied(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Return a row of outcomes from as many images as there are, in their order."""
+    """Return a row of outcomes, from as many different images as possible, in their order."""
     first: dict[str, Outcome] = {}
     for one in outcomes:
         first.setdefault(one.face.image, one)
@@ -122,15 +158,38 @@ def _varied(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return chosen + [one for one in outcomes if one not in chosen][: _ACROSS - len(chosen)]
 
 
-def _edited(one: Outcome, folder: Path, wrong: str) -> Tile:
+def _outcome_tile(one: Outcome, data: Path, wrong: str) -> Tile:
     from PIL import Image
 
-    kind = next(kind for kind in KINDS if kind.name == one.kind)
-    image = Image.fromarray(draw(folder, one.face, kind))
-    around = window([one.face.label.box.corners], image.width, image.height, around=2.4)
-    truth = one.face.label.name
-    other = "no_mask" if truth == "mask" else "mask"
-    said = {"same": truth, "flipped": other, "lost": "nothing found"}[one.result]
-    caption = said if one.result == "lost" else f"{said} {one.confidence:.2f}"
-    colour = BAD if one.result == wrong else GOOD if one.result != "lost" else "#6b7280"
-    return Tile(crop(image, around, [], _TILE), caption, f"was {truth}", colour)
+    image = Image.fromarray(perturbed_image(data, one.face, BY_NAME[one.perturbation]))
+    window = square_window([one.face.label.box.corners], image.width, image.height, around=2.4)
+    label = one.face.label.name
+    flipped = "no_mask" if label == "mask" else "mask"
+    detected = {"same": label, "flipped": flipped, "lost": "not detected"}[one.result]
+    caption = detected if one.result == "lost" else f"{detected} {one.confidence:.2f}"
+    color = BAD if one.result == wrong else GOOD if one.result != "lost" else GREY
+    return Tile(tile_image(image, size=_SMALL, window=window), caption, f"was {label}", color)
+
+
+# ---- disagreements ----
+
+
+def draw_disagreements(apart: Sequence[Disagreement], names: tuple[str, str], data: Path, path: Path) -> None:
+    """Draw each face that two models disagree on as two tiles, one for each model's detection, as a JPEG."""
+    tiles = [tile for one in apart[:MAX_DISAGREEMENTS] for tile in _disagreement_tiles(one, names, data)]
+    right = [sum(one.right == index for one in apart) for index in (0, 1)]
+    heading = f"{len(apart)} faces: only {names[0]} is right on {right[0]}, only {names[1]} on {right[1]}"
+    note = "each face twice: as the first run detects it, and as the second"
+    sections = [TileSection(heading, tiles)]
+    save_contact_sheet(path, sections, title="Where they disagree", note=note, legend=BOX_LEGEND, columns=_COLUMNS)
+
+
+def _disagreement_tiles(one: Disagreement, names: tuple[str, str], data: Path) -> Iterator[Tile]:
+    image = open_upright(data / one.result.image)
+    window = square_window([one.label.box.corners], image.width, image.height, around=2.2)
+    for index, (name, detection) in enumerate(zip(names, one.detections, strict=True)):
+        boxes = [TileBox(one.label.box.corners, LABELLED, thick=True)]
+        boxes += [TileBox(detection.corners, DETECTED, thick=True)] if detection is not None else []
+        detected = f"{detection.name} {detection.confidence:.2f}" if detection is not None else "missed"
+        color = GOOD if one.right == index else BAD
+        yield Tile(tile_image(image, boxes, window=window), f"{detected} (is {one.label.name})", name, color)

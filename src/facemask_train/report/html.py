@@ -1,8 +1,8 @@
-"""The look of every HTML page that fmask writes: a page is its sections, a section its blocks.
+"""The HTML pages of fmask: a page consists of sections, a section of blocks. The only renderer and style sheet.
 
-A page is one file that opens from disk: its images and its style are in it, it asks the network for nothing and runs
-no script. It is readable on a phone and on a wide screen, by day and by night. All text is escaped, so a file name may
-hold anything. The same input gives the same bytes. Knows nothing of what the pages are about.
+A page is one file that opens from disk: images and styles are embedded, nothing is loaded from the network, and there
+are no scripts. It is readable on a phone and on a wide screen, in the light and the dark theme. All text is escaped,
+so a file name may contain anything. Equal input gives equal bytes. Does not know what the pages are about.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.core.files import storage_errors, write_bytes
+from facemask_train.report import charts
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
     from PIL.Image import Image
 
-SERIES = ("#2f8fff", "#ff8a1f", "#d94fc6", "#7b8794")
-"""The colours of the first, second, ... series of a chart: told apart by colour-blind eyes too, on white and black."""
+SERIES = ("#1f7ae0", "#d96500", "#c43fb0", "#6f7b88")
+"""The colors of the series of a chart, as in `charts.css`: distinct for color-blind readers, on white and on black."""
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFigure:
-    """One number that a reader should see first, and what it is of."""
+    """A number that a reader should see first, what it is, and a detail below it."""
 
     value: str
     label: str
@@ -40,7 +41,7 @@ class KeyFigure:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedImage:
-    """An image in the page itself, as a data URI; sizes in pixels."""
+    """An image as a data URI; sizes in pixels."""
 
     uri: str
     width: int
@@ -49,35 +50,67 @@ class EmbeddedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """An image of a grid with its caption; where there is none, `gone` says why. `mark` stands before the caption."""
+class GridImage:
+    """An image of a grid with its caption.
+
+    Attributes:
+        image: None if it cannot be shown; then `missing` says why.
+        mark: a bold text before the caption.
+        shape: width / height to leave free where there is no image.
+    """
 
     image: EmbeddedImage | None
     caption: str
     mark: str = ""
-    gone: str = "not to be had"
-    shape: float = 1.5  # width : height where there is no image
+    missing: str = "not available"
+    shape: float = 1.5
 
     @property
     def ratio(self) -> str:
-        """Return width : height, the share of a row that the image gets; extremes are held in."""
+        """Return width / height, the share of a row that the image gets, within bounds."""
         found = self.image.width / self.image.height if self.image else self.shape
         return f"{min(4.0, max(0.4, found)):.3f}"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """Images that belong side by side, under a title of their own."""
+    """Images that belong side by side, with a title, a remark beside it, and a text."""
 
     title: str
     aside: str
-    items: tuple[Shown, ...]
+    items: tuple[GridImage, ...]
     text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        detail: a smaller text below the text.
+        flag: a warning beside the text.
+        chart: a chart beside the text.
+        shade: 0 to 1, how strongly the cell is tinted; None for no tint.
+    """
+
+    text: str
+    detail: str = ""
+    flag: str = ""
+    chart: Markup | None = None
+    shade: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table; `kind` is empty, `total` (bold), `muted` (gray) or `group` (a heading within the table)."""
+
+    cells: tuple[Cell, ...]
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a page, with a place in its list of contents."""
+    """A part of a page, with an entry in the page's navigation."""
 
     title: str
     parts: tuple[Markup, ...]
@@ -100,18 +133,19 @@ def page(
     """Return a page.
 
     Args:
-        kicker: a word or two above the title: what kind of page this is.
+        kicker: a few words above the title: the kind of page.
+        lede: a sentence below the title.
         opening: blocks between the title and the first section.
     """
     template = _environment().get_template("page.html")
     text = template.render(
-        title=title, sections=list(sections), kicker=kicker, lede=lede, opening=opening, footer=footer, series=SERIES
+        title=title, sections=list(sections), kicker=kicker, lede=lede, opening=opening, footer=footer
     )
-    return text.encode("utf-8", "replace")  # a file name that is no UTF-8 has lone surrogates
+    return text.encode("utf-8", "replace")  # a file name that is not UTF-8 has lone surrogates
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a page, whole or not at all, and the folder that it is in.
+    """Write a page, completely or not at all, and create its folder.
 
     Raises:
         StorageError: it cannot be written.
@@ -121,7 +155,7 @@ def write(path: Path, content: bytes) -> None:
         write_bytes(path, content)
 
 
-# ---- blocks ----
+# ---- text ----
 
 
 def heading(text: str) -> Markup:
@@ -130,30 +164,65 @@ def heading(text: str) -> Markup:
 
 
 def paragraph(text: str) -> Markup:
+    """Return a paragraph."""
     return _block("paragraph", text)
 
 
+def lead(text: str) -> Markup:
+    """Return a paragraph in larger type, for the one sentence that matters most."""
+    return _block("lead", text)
+
+
 def small(text: str) -> Markup:
-    """Return a paragraph that explains, in small print."""
+    """Return an explanation in small print."""
     return _block("small", text)
 
 
+def bullets(lines: Iterable[str]) -> Markup:
+    """Return a list."""
+    return _block("bullets", list(lines))
+
+
+def notes(lines: Iterable[str], title: str = "") -> Markup:
+    """Return a box with what a reader must not miss."""
+    return _block("notes", list(lines), title)
+
+
 def key_figures(figures: Iterable[KeyFigure]) -> Markup:
+    """Return the numbers that a reader should see first."""
     return _block("key_figures", list(figures))
 
 
-def notes(lines: Iterable[str]) -> Markup:
-    """Return what a reader should not miss."""
-    return _block("notes", list(lines))
+# ---- tables ----
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> Markup:
-    """Return a table: the first column is text, the others numbers."""
-    return _block("table", list(columns), [list(row) for row in rows], caption)
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[str | Cell] | Row], caption: str = "", *, text_columns: int = 1
+) -> Markup:
+    """Return a table; cells may be plain text.
+
+    Args:
+        text_columns: how many of the first columns contain text; the others contain numbers.
+    """
+    return _block("table", list(columns), [_row(row) for row in rows], caption, text_columns)
+
+
+def group(title: str) -> Row:
+    """Return a heading within a table."""
+    return Row((Cell(title),), "group")
+
+
+def _row(row: Sequence[str | Cell] | Row) -> Row:
+    if isinstance(row, Row):
+        return row
+    return Row(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in row))
+
+
+# ---- charts ----
 
 
 def legend(names: Sequence[str]) -> Markup:
-    """Return which colour of `SERIES` is which."""
+    """Return the legend of the series 1, 2, ..."""
     return _block("legend", list(names))
 
 
@@ -161,12 +230,7 @@ def bars(rows: Sequence[tuple[str, Sequence[float]]], names: Sequence[str], capt
     """Return horizontal bars, one for each row, stacked of one part for each of `names`."""
     longest = max((sum(values) for _, values in rows), default=0) or 1
     drawn = [
-        {
-            "name": name,
-            "width": f"{100 * sum(values) / longest:.2f}",
-            "shares": [f"{100 * value / (sum(values) or 1):.2f}" for value in values],
-            "told": " + ".join(f"{value:,}" for value in values),
-        }
+        (name, charts.stacked_bar(values, longest), " + ".join(f"{value:,}" for value in values))
         for name, values in rows
     ]
     return _block("bars", drawn, list(names), caption)
@@ -175,85 +239,95 @@ def bars(rows: Sequence[tuple[str, Sequence[float]]], names: Sequence[str], capt
 def histogram(
     ticks: Sequence[str], series: Sequence[tuple[str, Sequence[int]]], *, axis: str, caption: str = ""
 ) -> Markup:
-    """Return upright columns, stacked, with the numbers to open below.
+    """Return a histogram with its numbers in a table that opens below it.
 
     Args:
-        ticks: what stands under each column.
+        ticks: the text below each column.
         series: by name, a value for each tick.
         axis: what the ticks are, with their unit.
     """
     names = [name for name, _ in series]
-    stacks = list(zip(*(values for _, values in series), strict=True)) or [() for _ in ticks]
-    highest = max(map(sum, stacks), default=0) or 1
-    columns = [
-        {
-            "tick": tick,
-            "count": f"{sum(stack):,}" if sum(stack) else "",
-            "values": stack,
-            "height": _height(stack, highest),
-        }
-        for tick, stack in zip(ticks, stacks, strict=True)
-    ]
-    numbers = {
-        "columns": [axis, *names],
-        "rows": [[tick, *(f"{value:,}" for value in stack)] for tick, stack in zip(ticks, stacks, strict=True)],
-    }
-    return _block("histogram", columns, names, caption, axis, numbers)
+    rows = [(tick, *(f"{values[number]:,}" for _, values in series)) for number, tick in enumerate(ticks)]
+    chart = charts.histogram(ticks, series, axis=axis)
+    return _block("histogram", chart, names, caption, table((axis, *names), rows))
 
 
-def _height(stack: Sequence[int], highest: int) -> str:
-    return f"{88 * sum(stack) / highest:.2f}"  # percent; the rest is for the number above
+def chart(title: str, drawn: Markup, caption: str = "") -> Markup:
+    """Return a chart with a title above and a caption below it."""
+    return _block("chart", title, drawn, caption)
 
 
-def figure(image: EmbeddedImage, caption: str) -> Markup:
-    """Return one image over the whole width."""
+def columns(*parts: Markup) -> Markup:
+    """Return blocks side by side where there is room, and below each other where there is not."""
+    return _block("columns", list(parts))
+
+
+pair = columns
+
+
+def scrolling(content: Markup) -> Markup:
+    """Return a wide block that scrolls sideways on a narrow screen."""
+    return _block("scrolling", content)
+
+
+# ---- images ----
+
+
+def figure(image: EmbeddedImage, caption: str = "") -> Markup:
+    """Return one image over the whole width; a wide contact sheet scrolls sideways on a narrow screen."""
     return _block("figure", image, caption)
 
 
-def grid(items: Iterable[Shown], *, height: int = 150) -> Markup:
+def grid(items: Iterable[GridImage], *, height: int = 150) -> Markup:
     """Return captioned images in rows, each in its own shape, about `height` pixels high."""
     return _block("grid", list(items), height)
 
 
 def sets(items: Iterable[ImageSet], *, height: int = 150) -> Markup:
-    """Return sets of images, each framed."""
+    """Return sets of images, each with a frame."""
     return _block("sets", list(items), height)
 
 
-def pair(*parts: Markup) -> Markup:
-    """Return blocks beside each other where there is room, and else below each other."""
-    from markupsafe import Markup
-
-    return Markup('<div class="pair">{}</div>').format(
-        Markup("").join(Markup("<div>{}</div>").format(p) for p in parts)
-    )
-
-
 def embed(image: Image, alt: str, *, quality: int = 80) -> EmbeddedImage:
-    """Return an image as the page holds it, a JPEG of this quality."""
+    """Return an image as the page contains it: a JPEG of this quality."""
     stream = io.BytesIO()
     image.convert("RGB").save(stream, "JPEG", quality=quality, optimize=True)
-    uri = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
-    return EmbeddedImage(uri, image.width, image.height, alt)
+    return EmbeddedImage(_data_uri("jpeg", stream.getvalue()), image.width, image.height, alt)
 
 
-def macro(template: str, name: str, *arguments: Any) -> Markup:
-    """Return what a macro of a template makes of its arguments, all text escaped."""
+def embed_file(path: Path, alt: str) -> EmbeddedImage:
+    """Return an image file as the page contains it, with its bytes unchanged."""
+    from PIL import Image
+
+    with Image.open(path) as opened:
+        width, height, kind = opened.width, opened.height, str(opened.format).lower()
+    return EmbeddedImage(_data_uri(kind, path.read_bytes()), width, height, alt)
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+# ---- templates ----
+
+
+def macro(template: str, name: str, *arguments: object) -> Markup:
+    """Return the output of a template's macro, with all text escaped."""
     made: Markup = getattr(_environment().get_template(template).module, name)(*arguments)
     return made
 
 
-def _block(name: str, *arguments: Any) -> Markup:
+def _block(name: str, *arguments: object) -> Markup:
     return macro("blocks.html", name, *arguments)
 
 
 @cache
 def _environment() -> Environment:
-    return environment(_TEMPLATES)
+    return environment(TEMPLATES)
 
 
 def environment(folder: Path, *, escaped: bool = True) -> Environment:
-    """Return what fills the templates of a folder: pages of HTML, or (not `escaped`) text as it stands."""
+    """Return the environment for the templates of a folder: HTML, or plain text if not `escaped`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(

@@ -1,49 +1,51 @@
-"""An evaluation's page in Markdown: the reference's table, numbers with intervals, where it fails, and the limits."""
+"""Reports in Markdown: the reference table, metrics with intervals, where the model fails, and the limitations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from facemask_train.core.types import CLASSES
 from facemask_train.dataset.card import EnsembleCard
+from facemask_train.eval.measures.metrics import ALL
+from facemask_train.eval.records.audit import Audit
+from facemask_train.eval.records.metrics import Metrics
 from facemask_train.report import wording
-from facemask_train.report.wording import percent, with_interval
+from facemask_train.report.wording import METRIC_LABELS, REFERENCE_METRICS, percent, with_interval
 
-_FOUR = ("map50", "map50_95", "precision", "recall")
 _ALT = {
-    "curves.png": "Precision and recall curves",
+    "curves.png": "Precision-recall curve, and precision, recall and F1 against confidence",
     "confusion.png": "Confusion matrix",
-    "misses.jpg": "The worst misses",
-    "suspects.jpg": "Suspected label errors",
+    "errors.jpg": "The worst errors",
+    "label_errors.jpg": "Suspected label errors",
 }
 
 
-def page(
-    title: str, found: Mapping[str, Any], run: Mapping[str, Any], card: EnsembleCard, images: Sequence[str]
+def evaluation_report(
+    title: str, metrics: Metrics, run: Mapping[str, Any], card: EnsembleCard, images: Sequence[str]
 ) -> str:
-    """Return the report.
+    """Return the report of an evaluation.
 
     Args:
-        found: what `metrics.json` holds.
         run: the run's `run.json`.
-        card: of the ensemble that was scored.
+        card: of the ensemble that was evaluated.
         images: names of the image files beside the report.
     """
-    row = (*wording.who(found, run, card), *(percent(found[key]) for key in _FOUR))
-    columns = (*wording.REFERENCE_COLUMNS, *(wording.NUMBERS[key] for key in _FOUR))
+    numbers = (percent(getattr(metrics, key)) for key in REFERENCE_METRICS)
+    row = (*wording.reference_row(metrics, run, card), *numbers)
+    header = (*wording.REFERENCE_COLUMNS, *(METRIC_LABELS[key] for key in REFERENCE_METRICS))
     parts = [
         f"# {title}",
-        table(columns, [row, (*wording.PUBLISHED["who"], *wording.PUBLISHED["numbers"])]),
+        table(header, [row, (*wording.PUBLISHED["model"], *wording.PUBLISHED["numbers"])]),
         wording.ABOUT_PUBLISHED,
-        f"## With intervals, by class\n\n{by_class(found)}",
-        f"## Where it fails\n\n{failures(found)}",
-        f"## Shortcuts\n\n{shortcuts(found.get('audit'))}",
-        f"## What was scored\n\n{bullets(wording.scored(found))}",
-        f"## Limits\n\n{bullets(wording.limits(found, run, card.hash, card.notes))}",
-        *([wording.copies(found["agreement_of_copies"])] if found.get("agreement_of_copies") else []),
-        *(f"![{_ALT[name]}]({name})" for name in images),
+        f"## By class, with intervals\n\n{by_class(metrics)}",
+        f"## Where it fails\n\n{failures(metrics)}",
+        f"## Shortcuts\n\n{shortcuts(metrics.audit)}",
+        f"## Method\n\n{bullets(wording.method(metrics))}",
+        f"## Limitations\n\n{bullets(wording.limitations(metrics, run, card.notes))}",
     ]
+    if metrics.label_agreement is not None:
+        parts.append(wording.agreement_summary(metrics.label_agreement))
+    parts += [f"![{_ALT[name]}]({name})" for name in images]
     return "\n\n".join(parts) + "\n"
 
 
@@ -58,58 +60,64 @@ def bullets(lines: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def by_class(found: Mapping[str, Any]) -> str:
-    """Return an evaluation's numbers by class, and those at the operating point."""
-    header = ("class", "faces (n)", "images", *wording.NUMBERS.values())
-    whole = {**found, "n": found["boxes"]}
+def by_class(metrics: Metrics) -> str:
+    """Return the metrics by class, and those at the operating point."""
+    header = ("class", "faces (n)", "images", *METRIC_LABELS.values())
     rows = []
-    for name in ("all", *CLASSES):
-        row = whole if name == "all" else found["per_class"][name]
-        bounds = found["intervals"] if name == "all" else found["intervals"]["per_class"][name]
-        mark = " (too few to measure)" if row["few"] else ""
-        numbers = (with_interval(row[key], bounds[key]) for key in wording.NUMBERS)
-        rows.append((name, f"{row['n']}{mark}", str(row["images"]), *numbers))
-    point = found["operating_point"]
-    numbers = (f"{key} {with_interval(point[key], point['intervals'][key])}" for key in ("precision", "recall", "f1"))
+    for name in (ALL, *metrics.classes):
+        row = metrics.row(name)
+        flag = f" ({wording.TOO_FEW})" if row.too_few else ""
+        numbers = (with_interval(row.estimate(key)) for key in METRIC_LABELS)
+        rows.append((name, f"{row.n}{flag}", str(row.images), *numbers))
+    point = metrics.operating_point
+    numbers = (f"{key} {with_interval(point.estimate(key))}" for key in ("precision", "recall", "f1"))
     return (
-        f"{table(header, rows)}\n\nIn percent, with intervals at 95 %. At the operating point (confidence "
-        f"{point['threshold']:.3f}): {', '.join(numbers)}."
+        f"{table(header, rows)}\n\nIn percent, with 95 % intervals. At the operating point (confidence "
+        f"{point.threshold:.3f}): {', '.join(numbers)}."
     )
 
 
-def failures(found: Mapping[str, Any]) -> str:
-    """Return an evaluation's mistakes, slices and calibration."""
-    kinds = [(name, str(one["count"]), f"{100 * one['cost']:.1f}") for name, one in found["mistakes"].items()]
+def failures(metrics: Metrics) -> str:
+    """Return the error types, slices and calibration."""
+    types = [(name, str(one.count), f"{100 * one.cost:.1f}") for name, one in metrics.error_types.items()]
     slices = [
         (
-            one["by"], one["name"], str(one["images"]), f"{one['n']}{' (too few)' if one['few'] else ''}",
-            with_interval(one["map50"], one["intervals"]["map50"]),
-            with_interval(one["recall"], one["intervals"]["recall"]),
+            one.by,
+            one.name,
+            str(one.images),
+            f"{one.n}{' (too few)' if one.too_few else ''}",
+            with_interval(one.estimate("map50")),
+            with_interval(one.estimate("recall")),
         )
-        for one in found["slices"]
-    ]  # fmt: skip
-    error = found["calibration"]["error"]
+        for one in metrics.slices
+    ]
+    calibration = metrics.calibration
     return "\n\n".join(
         [
-            table(("mistake", "count", "points of mAP 0.5 that it costs"), kinds),
+            table(("error type", "count", "cost in points of mAP 0.5"), types),
             table(("slice by", "slice", "images", "faces", "mAP 0.5", "recall"), slices),
-            f"Expected calibration error: {percent(error)} points, over {found['calibration']['n']:,} detections from "
-            f"confidence {found['calibration']['from']}. Images with a suspected label error: "
-            f"{len(found['suspects'])}.",
+            f"Expected calibration error: {percent(calibration.error)} points, over {calibration.n:,} detections "
+            f"above confidence {calibration.min_confidence}. Images with a suspected label error: "
+            f"{len(metrics.label_errors)}.",
         ]
     )
 
 
-def shortcuts(audit: Mapping[str, Any] | None) -> str:
-    """Return what an audit found, edit by edit."""
+def shortcuts(audit: Audit | None) -> str:
+    """Return the result of an audit, perturbation by perturbation."""
     if audit is None:
-        return "Not asked: `fmask audit`."
+        return "Not measured: `fmask audit`."
     rows = [
         (
-            one["kind"], one["faces_of"], "yes" if one["must_change"] else "no", "yes" if one["seen"] else "no",
-            str(one["n"]), wording.rate(one), str(one["lost"]),
+            one.perturbation,
+            one.name,
+            "yes" if one.must_change else "no",
+            "yes" if one.seen else "no",
+            str(one.n),
+            wording.format_rate(one),
+            str(one.lost),
         )
-        for one in audit["kinds"]
-    ]  # fmt: skip
-    header = ("edit", "faces", "must change", "training may know it", "n", "flipped", "lost")
-    return f"{wording.headline_of(audit)}\n\n{table(header, rows)}"
+        for one in audit.perturbations
+    ]
+    header = ("perturbation", "faces", "must change", "training may show it", "n", "flipped", "lost")
+    return f"{wording.audit_summary(audit)}\n\n{table(header, rows)}"

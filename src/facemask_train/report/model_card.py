@@ -1,43 +1,44 @@
-"""A model card as Hugging Face has them: a page of Markdown under a yaml head. Says what was not measured. Pure."""
+"""The model card for Hugging Face: Markdown below a yaml head. It also says what was not measured. Pure."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.types import CLASSES, SPLITS
 from facemask_train.dataset.card import EnsembleCard
+from facemask_train.eval.records.metrics import Metrics
 from facemask_train.report import markdown, wording
-from facemask_train.report.html import environment
+from facemask_train.report.html import TEMPLATES, environment
 from facemask_train.train.runs import duration
 
-TEMPLATES = Path(__file__).parent / "templates"
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
 TAGS = ("face-mask-detection", "object-detection", "yolov5", "public-health", "fmask")
 _METRICS = {"map50": ("map", "mAP 0.5"), "map50_95": ("map", "mAP 0.5:0.95"), "precision": ("precision", "precision"),
             "recall": ("recall", "recall")}  # fmt: skip
 _SPLIT_BY = {
-    "group": "Images were split by group: copies and near-copies of one image, and images of one scene, are in "
-    "one split.",
-    "published": "The split is the one that was published; it was not checked that it keeps copies together.",
+    "group": "Images were split by group: near-duplicates, and images of the same scene, are in the same split.",
+    "published": "The split is the published one; it was not checked that it keeps near-duplicates together.",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """All that is known of a model.
+class CardContents:
+    """What a model card says about a model.
 
     Attributes:
         run: its `run.json`.
         digest: the sha256 of its weights.
-        imgsz: the image size it is asked at, in pixels.
-        ensemble: the card of the ensemble it was trained on, None if that is no longer there.
-        sources: by name, what is known of each source: `handle` and `license`.
-        evaluations: every `metrics.json` of it.
+        imgsz: the image size that it runs at, in pixels.
+        ensemble: the card of the ensemble that it was trained on; None if it is not available.
+        sources: the `handle` and `license` of each source, by its name.
+        evaluations: its evaluations.
         exports: rows of the table of files.
-        machine, exam: what the table was measured on.
+        machine, split: what the table was measured on.
     """
 
     run: Mapping[str, Any]
@@ -45,10 +46,10 @@ class Story:
     imgsz: int
     ensemble: EnsembleCard | None = None
     sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    evaluations: Sequence[Mapping[str, Any]] = ()
+    evaluations: Sequence[Metrics] = ()
     exports: Sequence[Sequence[str]] = ()
     machine: str = ""
-    exam: str = ""
+    split: str = ""
 
     @property
     def name(self) -> str:
@@ -56,108 +57,107 @@ class Story:
 
     @property
     def trained(self) -> bool:
-        """Whether fmask trained it, and knows how."""
+        """Whether fmask trained it."""
         return bool(self.run["kind"] == "training")
 
     @property
     def architecture(self) -> str:
-        """What it is called: YOLOv5s."""
-        known = [str(one["model"]) for one in self.evaluations]
-        return known[0] if known else "YOLO detector"
+        """Its name, such as YOLOv5s."""
+        return self.evaluations[0].model if self.evaluations else "YOLO detector"
 
 
-def model_card(story: Story) -> str:
+def model_card(contents: CardContents) -> str:
     """Return the card's Markdown."""
     return render(
         "modelcard.md",
-        front=_head(story),
-        name=story.name,
-        architecture=story.architecture,
-        imgsz=story.imgsz,
-        digest=story.digest,
-        trained=story.trained,
-        run=story.run,
-        version=_version(story.run),
-        ensemble=story.ensemble,
-        sources=_sources(story),
-        splits=_splits(story.ensemble),
-        grouping=_SPLIT_BY[story.ensemble.split_by] if story.ensemble else "",
-        drops_incorrect=_recipe(story).get("worn_incorrectly") == "drop-image",
-        evaluations=story.evaluations,
-        exports=story.exports,
-        machine=story.machine,
-        exam=story.exam,
-        limits=limits(story),
-        settings=_settings(story.run),
-        training=_training(story.run),
-        commands=commands(story),
+        front=_head(contents),
+        name=contents.name,
+        architecture=contents.architecture,
+        imgsz=contents.imgsz,
+        digest=contents.digest,
+        trained=contents.trained,
+        run=contents.run,
+        version=_version(contents.run),
+        ensemble=contents.ensemble,
+        sources=_sources(contents),
+        splits=_splits(contents.ensemble),
+        grouping=_SPLIT_BY[contents.ensemble.split_by] if contents.ensemble else "",
+        drops_incorrect=_recipe(contents).get("worn_incorrectly") == "drop-image",
+        evaluations=contents.evaluations,
+        exports=contents.exports,
+        machine=contents.machine,
+        tested_on=contents.split,
+        limitations=limitations(contents),
+        classes=CLASSES,
+        settings=_settings(contents.run),
+        training=_training(contents.run),
+        commands=commands(contents),
     )
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill one of this folder's templates of Markdown or Python; nothing is escaped."""
+    """Fill a template of Markdown or Python; nothing is escaped."""
     filled = environment(TEMPLATES, escaped=False)
-    filled.globals |= {"words": wording, "markdown": markdown}
+    filled.globals |= {"wording": wording, "markdown": markdown}
     return filled.get_template(template).render(**values)
 
 
-def _head(story: Story) -> str:
+def _head(contents: CardContents) -> str:
     """Return the yaml head, between its fences."""
     from huggingface_hub import ModelCardData
 
-    results = [result for one in story.evaluations for result in _results(one)]
+    results = [result for one in contents.evaluations for result in _results(one)]
     data = ModelCardData(
         language="en",
         license="agpl-3.0",
         library_name="ultralytics",
         pipeline_tag="object-detection",
         tags=list(TAGS),
-        datasets=[one.get("handle") or name for name, one in story.sources.items()] or None,
+        datasets=[one.get("handle") or name for name, one in contents.sources.items()] or None,
         metrics=["map", "precision", "recall"],
-        model_name=story.name if results else None,
+        model_name=contents.name if results else None,
         eval_results=results or None,
     )
     return f"---\n{data.to_yaml()}\n---"
 
 
-def _results(found: Mapping[str, Any]) -> list[Any]:
-    """Return an evaluation's numbers, in percent with their intervals, as the head has them."""
+def _results(metrics: Metrics) -> list[EvalResult]:
+    """Return the metrics of an evaluation, in percent with their intervals, for the head."""
     from huggingface_hub import EvalResult
 
     return [
         EvalResult(
             task_type="object-detection",
-            dataset_type=found["ensemble"],
-            dataset_name=f"fmask ensemble {found['ensemble']}",
-            dataset_split=found["split"],
-            dataset_revision=found["inputs"]["ensemble"]["hash"],
+            dataset_type=metrics.ensemble,
+            dataset_name=f"fmask ensemble {metrics.ensemble}",
+            dataset_split=metrics.split,
+            dataset_revision=metrics.inputs.ensemble.hash,
             metric_type=kind,
             metric_name=label,
-            metric_value=round(100 * found[key], 2),
-            metric_args={"interval_95": [round(100 * bound, 2) for bound in found["intervals"][key] or ()]},
+            metric_value=round(100 * getattr(metrics, key), 2),
+            metric_args={"interval_95": [round(100 * bound, 2) for bound in metrics.intervals[key] or ()]},
         )
         for key, (kind, label) in _METRICS.items()
-        if found[key] is not None
     ]
 
 
-# ---- what it says ----
+# ---- its sections ----
 
 
-def limits(story: Story) -> list[str]:
-    """Return what has to be known before the model is believed."""
+def limitations(contents: CardContents) -> list[str]:
+    """Return what a reader has to know before trusting the model."""
     known = [
-        f"{found['ensemble']}, {found['split']}: {line}"
-        for found in story.evaluations
-        for line in wording.limits(found, story.run, found["inputs"]["ensemble"]["hash"])
+        f"{metrics.ensemble}, {metrics.split}: {line}"
+        for metrics in contents.evaluations
+        for line in wording.limitations(metrics, contents.run)
     ]
     fixed = [
-        "Not measured: differences between people (age, sex, skin, headwear of a faith), places and cameras. The "
-        "sources say nothing of who is on their images, nor where or when most were taken.",
-        "Not measured: how it does on images of another kind than those scored (surveillance, night, crowds).",
-        "Masks of a kind or colour that the sources do not have, and other things worn over nose and mouth, may be "
-        "named either way; see the shortcuts.",
-        "Look at the slices by face size before counting small faces: they are the ones that detectors miss.",
+        "Not measured: differences between people (age, sex, skin color, religious headwear), places and cameras. The "
+        "sources do not say who is in their images, nor where or when most of them were taken.",
+        "Not measured: performance on other kinds of images than those evaluated (surveillance, night, crowds).",
+        "Kinds and colors of masks that the sources lack, and other things worn over nose and mouth, may get either "
+        "class; see the shortcuts.",
+        "Look at the slices by face size before counting small faces: detectors miss them most often.",
     ]
     return [*known, *fixed]
 
@@ -167,17 +167,17 @@ def _version(run: Mapping[str, Any]) -> str:
     return f" {version}" if version else ""
 
 
-def _recipe(story: Story) -> Mapping[str, object]:
-    return story.ensemble.inputs.recipe if story.ensemble else {}
+def _recipe(contents: CardContents) -> Mapping[str, object]:
+    return contents.ensemble.inputs.recipe if contents.ensemble else {}
 
 
-def _sources(story: Story) -> list[tuple[str, ...]]:
+def _sources(contents: CardContents) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
-    for name, one in story.ensemble.sources.items() if story.ensemble else ():
-        known = story.sources.get(name, {})
+    for name, one in contents.ensemble.sources.items() if contents.ensemble else ():
+        known = contents.sources.get(name, {})
         faces = sum(boxes.kept for boxes in one.boxes.values())
-        who = known.get("handle") or "-", known.get("license") or "not stated"
-        rows.append((name, *who, f"{one.images.kept:,}", f"{faces:,}"))
+        published = known.get("handle") or "-", known.get("license") or "not stated"
+        rows.append((name, *published, f"{one.images.kept:,}", f"{faces:,}"))
     return rows
 
 
@@ -197,22 +197,26 @@ def _settings(run: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _bare(key: str, value: Any) -> Any:
-    """Return a setting; of a checkpoint's path its name alone: where it lay is nobody's business."""
+    """Return a setting; of a checkpoint's path only the file name, since folders are private."""
     return str(value).replace("\\", "/").rpartition("/")[2] if key == "weights" else value
 
 
 def _training(run: Mapping[str, Any]) -> str:
-    """Return in a sentence what training took, and with which packages."""
-    took = f"{run.get('epochs', '?')} epochs in {duration(run['seconds'])}" if run.get("seconds") else "Time not known"
+    """Return how long training took, and with which packages, in a sentence."""
+    took = (
+        f"{run.get('epochs', '?')} epochs in {duration(run['seconds'])}"
+        if run.get("seconds")
+        else "Training time unknown"
+    )
     packages = ", ".join(f"{name} {version}" for name, version in (run.get("packages") or {}).items())
-    return f"{took}, on {run.get('device') or 'a device that is not known'}. Packages: {packages or 'not known'}."
+    return f"{took}, on {run.get('device') or 'an unknown device'}. Packages: {packages or 'unknown'}."
 
 
-def commands(story: Story) -> list[str]:
-    """Return the commands that make the model again."""
-    if not story.trained:
-        return ["# not known: fmask did not train these weights"]
-    name, settings = str(story.run["ensemble"]["name"]), dict(story.run["settings"])
+def commands(contents: CardContents) -> list[str]:
+    """Return the commands that reproduce the model."""
+    if not contents.trained:
+        return ["# unknown: fmask did not train these weights"]
+    name, settings = str(contents.run["ensemble"]["name"]), dict(contents.run["settings"])
     extra = settings.pop("extra", None) or {}
     named = ("weights", "epochs", "imgsz", "batch", "seed", "device")
     options = [
@@ -220,14 +224,14 @@ def commands(story: Story) -> list[str]:
     ]
     sets = {key: value for key, value in settings.items() if key not in named} | extra
     options += [f"--set {shlex.quote(f'{key}={value}')}" for key, value in sets.items()]
-    fetch = [shlex.join(["fmask", "fetch", *story.sources])] if story.sources else []
+    fetch = [shlex.join(["fmask", "fetch", *contents.sources])] if contents.sources else []
     return [
         *fetch,
         f"fmask build-dataset --version {shlex.quote(name)}",
-        f"fmask train --name {shlex.quote(story.name)} --data {shlex.quote(name)} {' '.join(options)}",
+        f"fmask train --name {shlex.quote(contents.name)} --data {shlex.quote(name)} {' '.join(options)}",
         *(
-            f"fmask evaluate {shlex.quote(story.name)} --data {shlex.quote(one['ensemble'])} --split {one['split']}"
-            for one in story.evaluations
+            f"fmask evaluate {shlex.quote(contents.name)} --data {shlex.quote(one.ensemble)} --split {one.split}"
+            for one in contents.evaluations
         ),
-        f"fmask export --run {shlex.quote(story.name)}",
+        f"fmask export --run {shlex.quote(contents.name)}",
     ]

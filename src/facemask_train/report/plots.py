@@ -1,4 +1,4 @@
-"""The images of an evaluation: curves, the confusion matrix, and a page of the worst misses. Computes no score."""
+"""The plots of an evaluation as PNG files: curves and the confusion matrix. Computes no metric."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facemask_train.core.drawing import CHART_COLOURS, GREY, INK, chart_style
-from facemask_train.core.types import CLASSES
+from facemask_train.eval.records.metrics import Confusion
 from facemask_train.model.validation import Curves, Validation
 from facemask_train.report.wording import percent
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def draw_curves(validation: Validation, path: Path) -> None:
-    """Draw precision against recall, and precision, recall and F1 against confidence, at IoU 0.5, as a PNG."""
+    """Draw precision against recall, and precision, recall and F1 against confidence, at IoU 0.5."""
     from matplotlib.figure import Figure
 
     curves = validation.curves
@@ -26,7 +26,7 @@ def draw_curves(validation: Validation, path: Path) -> None:
         left, right = figure.subplots(1, 2)
         _precision_recall(left, validation)
         _against_confidence(right, curves, validation.confidence)
-        figure.savefig(path, metadata={"Software": None})  # the same bytes from another version of the label
+        figure.savefig(path, metadata={"Software": None})  # equal bytes from any version of matplotlib
 
 
 def _precision_recall(axes: Axes, validation: Validation) -> None:
@@ -57,37 +57,35 @@ def _frame(axes: Axes, title: str, x_label: str, y_label: str) -> None:
     axes.set_title(title, pad=20)
 
 
-def draw_confusion(counts: np.ndarray, confidence: float, path: Path) -> None:
-    """Draw the confusion matrix as a PNG: the counts, and each row's shares.
-
-    Args:
-        counts: (3, 3) as `matching.confusion` returns it.
-    """
+def draw_confusion(confusion: Confusion, confidence: float, path: Path) -> None:
+    """Draw the confusion matrix: the counts, and the shares of each row."""
+    import numpy as np
     from matplotlib.figure import Figure
 
+    counts = np.array(confusion.counts)
     rows = counts.sum(axis=1, keepdims=True)
     shares = counts / rows.clip(min=1)
     with chart_style():
         figure = Figure(figsize=(9, 3.9), dpi=120, layout="constrained")
         left, right = figure.subplots(1, 2)
-        _matrix(left, shares, [[str(value) for value in row] for row in counts], "Counts")
+        _matrix(left, confusion.classes, shares, [[str(value) for value in row] for row in counts], "Counts")
         texts = [[f"{value:.0%}" if total else "" for value in row] for row, total in zip(shares, rows, strict=True)]
-        _matrix(right, shares, texts, "Shares of each row")
+        _matrix(right, confusion.classes, shares, texts, "Shares of each row")
         figure.suptitle(f"Detections above confidence {confidence:.2f}, matched at IoU 0.5", fontsize=9, color=GREY)
         figure.savefig(path, metadata={"Software": None})
 
 
-def _matrix(axes: Axes, shades: np.ndarray, texts: Sequence[Sequence[str]], title: str) -> None:
-    last = len(CLASSES)
+def _matrix(axes: Axes, classes: Sequence[str], shades: np.ndarray, texts: Sequence[Sequence[str]], title: str) -> None:
+    last = len(classes)
     axes.imshow(shades, cmap="Blues", vmin=0, vmax=1.15)
     for row, cells in enumerate(texts):
         for column, text in enumerate(cells):
             shown = "" if row == column == last else text
             dark = shades[row, column] > 0.6
             axes.text(column, row, shown, ha="center", va="center", fontsize=12, color="white" if dark else INK)
-    axes.set_xticks(range(last + 1), [*CLASSES, "missed"])
-    axes.set_yticks(range(last + 1), [*CLASSES, "no face"])
-    axes.set(xlabel="detected as", ylabel="labelled")
+    axes.set_xticks(range(last + 1), [*classes, "missed"])
+    axes.set_yticks(range(last + 1), [*classes, "no face"])
+    axes.set(xlabel="detected as", ylabel="labeled")
     axes.set_title(title, pad=8)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)

@@ -1,221 +1,253 @@
-"""Results in words: percents with intervals, who was scored, what a difference says, and the limits of a number."""
+"""Results in words: percentages with intervals, what was evaluated, verdicts on differences, and limitations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from facemask_train.core.types import CLASSES
+from facemask_train.eval.measures.bootstrap import Estimate, Interval
 from facemask_train.eval.measures.metrics import ENOUGH_FACES, ENOUGH_IMAGES
-from facemask_train.eval.perturbations.shortcuts import MEASURABLE_FACES, MEASURABLE_IMAGES
+from facemask_train.eval.perturbations.shortcuts import MEASURABLE_FACES, MEASURABLE_IMAGES, FlipRate
+from facemask_train.eval.records.audit import Audit, ThresholdSource
+from facemask_train.eval.records.metrics import Metrics
 
 if TYPE_CHECKING:
     from facemask_train.dataset.card import EnsembleCard
-
-if TYPE_CHECKING:
+    from facemask_train.eval.measures.label_agreement import LabelAgreement
     from facemask_train.eval.measures.paired_bootstrap import Difference
 
 TOO_FEW = "too few to measure"
 NOT_MEASURABLE = "not measurable"
-NUMBERS = {"map50": "mAP 0.5", "map50_95": "mAP 0.5:0.95", "precision": "precision", "recall": "recall", "f1": "F1"}
+METRIC_LABELS = {
+    "map50": "mAP 0.5",
+    "map50_95": "mAP 0.5:0.95",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+}
 
 REFERENCE_COLUMNS = ("model", "dataset", "images", "checkpoint", "training time")
+REFERENCE_METRICS = ("map50", "map50_95", "precision", "recall")
 PUBLISHED = {
-    "who": ("YOLOv5s, as published (1)", "Face Masks v8", "27,000", "COCO, best epoch 44", "3.5 h on one V100"),
+    "model": ("YOLOv5s, as published (1)", "Face Masks v8", "27,000", "COCO, best epoch 44", "3.5 h on one V100"),
     "numbers": ("94", "53", "93", "89"),
 }
 ABOUT_PUBLISHED = (
-    "In percent. (1) The reference project's own figures on its own test split. It rotated before it split, "
-    "and its sources share images: they are optimistic, and measured on other images than the row above."
+    "In percent. (1) The reference project's own numbers on its own test split. It rotated images before splitting "
+    "them, and its sources share images, so the numbers are optimistic. They are also from other images than the row "
+    "above."
 )
 _UNITS = ((3600, 1, "h"), (60, 0, "min"), (1, 0, "s"))
-
-
-def percent(value: float | None) -> str:
-    """Return a share in percent without its sign, or a dash."""
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def between(bounds: Sequence[float] | None) -> str:
-    """Return an interval in percent: `93.1 to 98.8`, or nothing."""
-    return "" if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
-
-
-def with_interval(value: float | None, bounds: Sequence[float] | None) -> str:
-    """Return a share with its interval: `96.9 (93.1 to 98.8)`."""
-    return percent(value) + (f" ({between(bounds)})" if value is not None and bounds is not None else "")
-
-
-def rate(one: Mapping[str, Any]) -> str:
-    """Return an audit's rate with its interval, or that it cannot be measured."""
-    return with_interval(one["rate"], one["interval"]) if one["measurable"] else NOT_MEASURABLE
-
-
-def who(found: Mapping[str, Any], run: Mapping[str, Any], card: EnsembleCard) -> tuple[str, ...]:
-    """Return model, dataset, images, checkpoint and training time. The images are those of the whole ensemble."""
-    images = f"{card.splits.total:,}"
-    if run["kind"] == "weights":
-        return found["model"], found["ensemble"], images, run["weights"]["file"], "not known"
-    start = str(run["settings"]["weights"]).replace("\\", "/").rpartition("/")[2]
-    epochs = run.get("epochs")
-    checkpoint = f"{start}, best of {epochs} epochs" if epochs else start
-    return found["model"], found["ensemble"], images, checkpoint, _time(run)
-
-
 _COUNTS = {1: "one", 2: "two", 3: "three", 4: "four"}
 
 
-def _time(run: Mapping[str, Any]) -> str:
-    """Return the training time in the words of the published table: `3.5 h on one V100`."""
+def percent(value: float | None) -> str:
+    """Return a number from 0 to 1 in percent without the sign, or a dash."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def between(interval: Interval | None) -> str:
+    """Return an interval in percent: `93.1 to 98.8`, or nothing."""
+    return "" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+
+
+def with_interval(estimate: Estimate) -> str:
+    """Return a number with its interval: `96.9 (93.1 to 98.8)`."""
+    if estimate.value is None or estimate.interval is None:
+        return percent(estimate.value)
+    return f"{percent(estimate.value)} ({between(estimate.interval)})"
+
+
+def format_rate(rate: FlipRate) -> str:
+    """Return a rate of an audit with its interval, or that it is not measurable."""
+    return with_interval(Estimate(rate.rate, rate.interval)) if rate.measurable else NOT_MEASURABLE
+
+
+# ---- what was evaluated ----
+
+
+def reference_row(metrics: Metrics, run: Mapping[str, Any], card: EnsembleCard) -> tuple[str, ...]:
+    """Return the cells of `REFERENCE_COLUMNS`. The images are those of the whole ensemble."""
+    images = f"{card.splits.total:,}"
+    if run["kind"] == "weights":
+        return metrics.model, metrics.ensemble, images, run["weights"]["file"], "unknown"
+    start = str(run["settings"]["weights"]).replace("\\", "/").rpartition("/")[2]
+    epochs = run.get("epochs")
+    checkpoint = f"{start}, best of {epochs} epochs" if epochs else start
+    return metrics.model, metrics.ensemble, images, checkpoint, _training_time(run)
+
+
+def _training_time(run: Mapping[str, Any]) -> str:
+    """Return the training time in the form of the published table: `3.5 h on one V100`."""
     seconds = run.get("seconds")
     if not seconds:
-        return "not known"
+        return "unknown"
     length = next((f"{seconds / unit:.{digits}f} {name}" for unit, digits, name in _UNITS if seconds >= unit), "< 1 s")
     count = run.get("chosen", {}).get("devices", {}).get("processes", 1)
     return f"{length} on " + ("a CPU" if run["device"] == "cpu" else f"{_COUNTS.get(count, count)} {run['device']}")
 
 
-def scored(found: Mapping[str, Any]) -> list[str]:
-    """Return what was scored and how, as sentences."""
-    inputs, missed, point = found["inputs"], found["misses"], found["operating_point"]
-    own = found["validator"]
+def method(metrics: Metrics) -> list[str]:
+    """Return what was evaluated and how, as sentences in Markdown."""
+    inputs, errors, point, validator = metrics.inputs, metrics.errors, metrics.operating_point, metrics.validator
     return [
-        f"{found['images']} images with {found['boxes']} faces: the {found['split']} split of ensemble "
-        f"{found['ensemble']} (`{inputs['ensemble']['hash'][:12]}`).",
-        f"Weights `{inputs['weights'][:12]}`, images at {inputs['imgsz']} px, batch {inputs['batch']}; detections "
-        f"from confidence {inputs['lowest_confidence']}, non-maximum suppression at IoU {inputs['suppression_iou']}.",
-        "mAP is COCO's (what `pycocotools` gives on these detections). The validator of the `ultralytics` package "
-        f"interpolates otherwise, and says {percent(own['map50'])} and {percent(own['map50_95'])}; training logs it.",
-        f"Precision and recall are the validator's: at confidence {found['confidence']:.3f}, where the mean F1 of the "
-        "classes is best on these same images. The means leave out a class without labelled faces.",
-        f"The operating point, confidence {point['threshold']:.3f}, {_chosen(point['chosen'], found['split'])}. Above "
-        f"it, matched at IoU {found['match_iou']} whatever the class: {missed['missed']} faces missed, "
-        f"{missed['wrong class']} given the wrong class, {missed['false box']} boxes that answer no labelled face (a "
-        "second box on a face is one).",
-        f"Intervals are at 95 %, from {found['bootstrap']['resamples']:,} resamples of the images: faces of one "
-        "image stay together. Images of one burst count as several, so with bursts the intervals are too narrow.",
+        f"{metrics.images} images with {metrics.boxes} faces: the {metrics.split} split of ensemble "
+        f"{metrics.ensemble} (`{inputs.ensemble.hash[:12]}`).",
+        f"Weights `{inputs.weights[:12]}`, images at {inputs.imgsz} px, batch size {inputs.batch}; detections above "
+        f"confidence {inputs.lowest_confidence}, non-maximum suppression at IoU {inputs.suppression_iou}.",
+        "mAP is COCO's: what `pycocotools` computes from these detections. The validator of the `ultralytics` package "
+        f"matches boxes the same way but integrates the curve differently: {percent(validator.map50)} and "
+        f"{percent(validator.map50_95)}. These are the numbers that training logs.",
+        f"Precision and recall are the validator's, at confidence {metrics.best_f1_confidence:.3f}, where the mean F1 "
+        "of the classes is best on these same images. The means leave out a class without labeled faces.",
+        f"The operating point, confidence {point.threshold:.3f}, {_chosen(point.chosen, metrics.split)}. Above it, "
+        f"matched at IoU {metrics.match_iou} regardless of class: {errors['missed']} faces missed, "
+        f"{errors['wrong class']} with the wrong class, {errors['false positive']} false positives (a second box on "
+        "a face is one).",
+        f"Intervals are at 95 %, from {metrics.bootstrap.resamples:,} bootstrap resamples of the images, so the faces "
+        "of an image stay together. The images of a burst count separately, so with bursts intervals are too narrow.",
     ]
 
 
-def _chosen(by: str, split: str) -> str:
+def _chosen(by: ThresholdSource, split: str) -> str:
     if by == "user":
-        return "was fixed by the user"
+        return "was set by the user"
     if by == "default":
-        return "is the `ultralytics` package's own: the ensemble has no val split to choose it on"
-    return "has the best F1 on these very images" if split == "val" else "has the best F1 on the val split"
+        return "is the default of the `ultralytics` package: the ensemble has no val split to choose it on"
+    return "has the best F1 on these same images" if split == "val" else "has the best F1 on the val split"
 
 
-def limits(
-    found: Mapping[str, Any], run: Mapping[str, Any], ensemble_hash: str, notes: Sequence[str] = ()
-) -> list[str]:
-    """Return what a reader has to know before trusting a number.
+def limitations(metrics: Metrics, run: Mapping[str, Any], notes: Sequence[str] = ()) -> list[str]:
+    """Return what a reader has to know before trusting the numbers.
 
     Args:
-        ensemble_hash, notes: of the ensemble that was scored.
+        notes: of the ensemble that was evaluated.
     """
-    said = []
-    if found["images"] < ENOUGH_IMAGES:
-        said.append(f"{TOO_FEW.capitalize()}: {found['images']} images; {ENOUGH_IMAGES} or more say something.")
-    few = [name for name in CLASSES if found["per_class"][name]["n"] < ENOUGH_FACES]
+    lines = [*_small_sample(metrics), *_optimistic_splits(metrics)]
+    if (run.get("ensemble") or {}).get("hash") != metrics.inputs.ensemble.hash:
+        lines.append(f"{_trained_on(run)}, so images that the model was trained on may be among the evaluated ones.")
+    lines += _audit_limitations(metrics.audit)
+    return [*lines, *notes]
+
+
+def _small_sample(metrics: Metrics) -> list[str]:
+    lines = []
+    if metrics.images < ENOUGH_IMAGES:
+        lines.append(f"{TOO_FEW.capitalize()}: {metrics.images} images; use {ENOUGH_IMAGES} or more.")
+    few = [(name, row.n) for name, row in metrics.per_class.items() if row.n < ENOUGH_FACES]
     if few:
-        counts = ", ".join(f"{found['per_class'][name]['n']} faces of {name}" for name in few)
-        said.append(f"{TOO_FEW.capitalize()}: {counts}; with fewer than {ENOUGH_FACES} faces, one number says little.")
-    if found["split"] == "train":
-        said.append("These are images that models are trained on: the numbers say nothing of new ones.")
-    if found["split"] == "val":
-        said.append("The best epoch was chosen on a validation split: on it, numbers are a little too good.")
-    if (run.get("ensemble") or {}).get("hash") != ensemble_hash:
-        said.append(f"{_trained_on(run)}: images that the model was trained on may be among those scored.")
-    audit = found.get("audit")
-    if audit is None:
-        said.append("It was not asked about edited faces (`fmask audit`), so nothing is known of shortcuts.")
-    elif not audit["shortcut_rate"]["measurable"]:
-        said.append(
-            f"The shortcut rate is not measurable: {audit['shortcut_rate']['faces']} large enough faces, rightly named "
-            f"when untouched; it takes {MEASURABLE_FACES} on {MEASURABLE_IMAGES} images."
-        )
-    return [*said, *notes]
+        counts = ", ".join(f"{n} faces of {name}" for name, n in few)
+        lines.append(f"{TOO_FEW.capitalize()}: {counts}; with fewer than {ENOUGH_FACES}, a number says little.")
+    return lines
+
+
+def _optimistic_splits(metrics: Metrics) -> list[str]:
+    if metrics.split == "train":
+        return ["These are training images: the numbers say nothing about new images."]
+    if metrics.split == "val":
+        return ["The best epoch was chosen on a validation split: numbers on it are a little too good."]
+    return []
 
 
 def _trained_on(run: Mapping[str, Any]) -> str:
     ensemble = run.get("ensemble")
     if not ensemble:
-        return "It is not known what these weights were trained on"
+        return "It is unknown what these weights were trained on"
     return f"The run was trained on another ensemble, {ensemble['name']} (`{ensemble['hash'][:12]}`)"
 
 
-def headline_of(audit: Mapping[str, Any]) -> str:
-    """Return an audit in a sentence or two."""
-    unseen, response = audit["shortcut_rate"], audit["response_rate"]
-    kinds = ", ".join(sorted({one["kind"] for one in audit["kinds"] if not one["seen"] and not one["must_change"]}))
-    if not unseen["measurable"]:
+def _audit_limitations(audit: Audit | None) -> list[str]:
+    if audit is None:
+        return ["The model was not audited (`fmask audit`), so it is unknown whether it takes shortcuts."]
+    if not audit.shortcut_rate.measurable:
+        return [
+            f"The shortcut rate is not measurable: {audit.shortcut_rate.faces} faces are large enough and detected "
+            f"with the right class when untouched; it needs {MEASURABLE_FACES} on {MEASURABLE_IMAGES} images."
+        ]
+    return []
+
+
+def audit_summary(audit: Audit) -> str:
+    """Return the result of an audit in a sentence or two."""
+    unseen, response = audit.shortcut_rate, audit.response_rate
+    if not unseen.measurable:
         return (
-            f"Shortcut rate: not measurable here. {unseen['faces']} faces on {unseen['images']} images are large "
-            f"enough and rightly named when untouched; it takes {MEASURABLE_FACES} on {MEASURABLE_IMAGES}."
+            f"The shortcut rate is not measurable here: {unseen.faces} faces on {unseen.images} images are large "
+            "enough and detected with the right class when untouched; it needs "
+            f"{MEASURABLE_FACES} on {MEASURABLE_IMAGES}."
         )
+    kinds = sorted({one.perturbation for one in audit.perturbations if not one.seen and not one.must_change})
     text = (
-        f"Of {unseen['n']:,} edits that must not change the answer and that fmask draws into no training image "
-        f"({kinds}), on {unseen['faces']} faces, {rate(unseen)} % flipped it, and "
-        f"{percent(unseen['lost'] / unseen['n'])} % lost the face."
+        f"Of {unseen.n:,} perturbations on {unseen.faces} faces that must not change the class and that fmask draws "
+        f"into no training image ({', '.join(kinds)}), {format_rate(unseen)} % flipped it, and "
+        f"{percent(unseen.lost / unseen.n)} % lost the face."
     )
-    if response["measurable"]:
-        text += f" A mask put on a bare face changed the answer in {rate(response)} %."
+    if response.measurable:
+        text += f" A mask put on a bare face changed the class in {format_rate(response)} % of cases."
     return text
 
 
-def copies(found: Mapping[str, Any]) -> str:
-    """Return the agreement of copies in a sentence."""
-    overlap = f", with a mean overlap of {found['iou']:.2f}" if found["iou"] is not None else ""
+def agreement_summary(found: LabelAgreement) -> str:
+    """Return the label agreement in a few sentences."""
+    overlap = f", with a mean IoU of {found.iou:.2f}" if found.iou is not None else ""
     return (
-        f"Agreement of copies: {found['pairs']:,} images were there twice, with {found['kept']:,} and "
-        f"{found['copied']:,} boxes. Scored as if one label set were a detector: {found['matched']:,} match at IoU 0.5"
-        f"{overlap}, {found['same']:,} of them with the same class (precision {percent(found['precision'])} %, recall "
-        f"{percent(found['recall'])} %). The copies share an origin: this does not say how well two people agree."
+        f"Label agreement: {found.pairs:,} images were labeled twice, with {found.kept_boxes:,} and "
+        f"{found.duplicate_boxes:,} boxes. Scored as if one set of labels were detections, {found.matched:,} match at "
+        f"IoU 0.5{overlap}, {found.same_class:,} of them with the same class (precision {percent(found.precision)} %, "
+        f"recall {percent(found.recall)} %). The sources share an origin, so this does not show how well two "
+        "annotators would agree."
     )
 
 
-# ---- what a difference says ----
+# ---- differences ----
 
 
-def points(value: float) -> str:
-    """Return a difference in points of a percent, without its sign."""
-    return f"{abs(100 * value):.1f}"
+def signed(value: float) -> str:
+    """Return a difference in percentage points with its sign."""
+    return f"{100 * value:+.1f}"
 
 
-def of_checkpoints(first: str, second: str, found: Difference, metric: str, images: int, *, few: bool) -> str:
-    """Say what a difference of two checkpoints on the same images means."""
-    low, high = found.interval
-    name = NUMBERS[metric]
+def difference_with_interval(one: Difference) -> str:
+    """Return a difference in percentage points with its interval: `+1.2 (-0.3 to +2.7)`."""
+    return f"{signed(one.difference)} ({signed(one.interval[0])} to {signed(one.interval[1])})"
+
+
+def checkpoint_verdict(
+    first: str, second: str, difference: Difference, metric: str, images: int, *, too_few: bool
+) -> str:
+    """Return in words what the difference of two checkpoints on the same images means."""
+    low, high = difference.interval
+    label = METRIC_LABELS[metric]
     if low > 0 or high < 0:
-        more = "more" if found.value > 0 else "less"
-        bounds = sorted((abs(100 * low), abs(100 * high)))
-        text = (
-            f"This checkpoint ({second}) scores {points(found.value)} points {more} than {first}, 95 % interval "
-            f"{bounds[0]:.1f} to {bounds[1]:.1f} ({name}, {images} images)."
-        )
+        text = f"This checkpoint ({second}) scores {_points(difference, first)} ({label}, {images} images)."
     else:
         text = (
-            f"These {images} images do not tell the two checkpoints apart: {second} scores {100 * found.value:+.1f} "
-            f"points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f} ({name}), against {first}."
+            f"The two checkpoints cannot be told apart on these {images} images: {second} scores "
+            f"{signed(difference.difference)} points against {first}, 95 % interval {signed(low)} to {signed(high)} "
+            f"({label})."
         )
-    warned = (
-        f" {TOO_FEW.capitalize()}: {ENOUGH_IMAGES} images and {ENOUGH_FACES} faces of each class say something."
-        if few
-        else ""
-    )
-    return f"{text}{warned} Of two recipes it says nothing: that takes three seeds or more on each side."
+    if too_few:
+        text += f" {TOO_FEW.capitalize()}: use {ENOUGH_IMAGES} images and {ENOUGH_FACES} faces of each class or more."
+    return f"{text} To compare two recipes, train three or more seeds of each."
 
 
-def of_two_recipes(first: Sequence[str], second: Sequence[str], found: Difference, metric: str, images: int) -> str:
-    """Say what a difference of two recipes' means over their seeds means."""
-    low, high = found.interval
+def recipe_verdict(
+    first: Sequence[str], second: Sequence[str], difference: Difference, metric: str, images: int
+) -> str:
+    """Return in words what the difference of the means of two recipes over their seeds means."""
+    low, high = difference.interval
     sides = f"{len(second)} runs ({', '.join(second)}) against {len(first)} ({', '.join(first)})"
+    basis = f"({METRIC_LABELS[metric]}, {images} images, over seeds): {sides}."
     if low > 0 or high < 0:
-        more = "more" if found.value > 0 else "less"
-        bounds = sorted((abs(100 * low), abs(100 * high)))
-        said = f"The second recipe scores {points(found.value)} points {more}, 95 % interval {bounds[0]:.1f} to "
-        return f"{said}{bounds[1]:.1f} ({NUMBERS[metric]}, {images} images, over seeds): {sides}."
+        return f"The second recipe scores {_points(difference, 'the first')} {basis}"
     return (
-        f"The two recipes are not told apart: {100 * found.value:+.1f} points, 95 % interval {100 * low:+.1f} to "
-        f"{100 * high:+.1f} ({NUMBERS[metric]}, {images} images, over seeds): {sides}."
+        f"The two recipes cannot be told apart: {signed(difference.difference)} points, 95 % interval {signed(low)} "
+        f"to {signed(high)} {basis}"
     )
+
+
+def _points(difference: Difference, other: str) -> str:
+    """Return `3.1 points more than OTHER, 95 % interval 1.2 to 5.0`."""
+    more = "more" if difference.difference > 0 else "less"
+    low, high = sorted(abs(100 * end) for end in difference.interval)
+    return f"{abs(100 * difference.difference):.1f} points {more} than {other}, 95 % interval {low:.1f} to {high:.1f}"

@@ -20,15 +20,23 @@ from facemask_train.core.records import VersionError
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.card import EnsembleCard
 from facemask_train.dataset.versions import read_ensemble
-from facemask_train.eval.audit import labels_of
-from facemask_train.eval.eval_target import Exam, Model, find_exam, find_model, open_exam, warn_of_another_ensemble
-from facemask_train.eval.thresholds import chosen
+from facemask_train.eval.audit import split_labels
+from facemask_train.eval.eval_target import (
+    EvalSplit,
+    Model,
+    find_eval_ensemble,
+    find_model,
+    open_eval_split,
+    warn_if_rebuilt,
+)
+from facemask_train.eval.records.metrics import Metrics, read_evaluations
+from facemask_train.eval.thresholds import stored_threshold
 from facemask_train.model.backends import OPERATING_POINT
 from facemask_train.model.detector import load_detector
 from facemask_train.model.export import to_onnx, to_openvino
 from facemask_train.model.onnx_detector import STRIDE
 from facemask_train.model.validation import Predictor
-from facemask_train.report.model_card import Story, model_card
+from facemask_train.report.model_card import CardContents, model_card
 from facemask_train.sources.source_record import SourceRecord, read_source, source_folder
 
 EXPORT_VERSION = 2
@@ -83,7 +91,7 @@ def export(
     """
     model = find_model(root, run, weights)
     exam = find_checked(root, model, data, split)
-    warn_of_another_ensemble(model, exam)
+    warn_if_rebuilt(model, exam)
     folder = (target if target is not None else model.folder / "export").resolve()
     with locked(folder):
         recover(folder)
@@ -121,18 +129,18 @@ def asked_for(formats: Sequence[str], target: Path | None, nms: str) -> tuple[li
     return models, SPACE in formats
 
 
-def find_checked(root: Path, model: Model, data: str | None, split: str | None) -> Exam:
+def find_checked(root: Path, model: Model, data: str | None, split: str | None) -> EvalSplit:
     """Return what an export is checked on: the split that is asked for, else test, else val where test has no face."""
-    folder = find_exam(root, model, data)
+    folder = find_eval_ensemble(root, model, data)
     if split is not None:
-        return open_exam(folder, split)
+        return open_eval_split(folder, split)
     card = read_ensemble(folder)
-    return open_exam(folder, "test" if card.faces_in("test") else "val")
+    return open_eval_split(folder, "test" if card.faces_in("test") else "val")
 
 
-def inputs_of(model: Model, exam: Exam, imgsz: int, *, nms: bool) -> dict[str, Any]:
+def inputs_of(model: Model, exam: EvalSplit, imgsz: int, *, nms: bool) -> dict[str, Any]:
     """Return all that decides what an export holds, but for its formats and the machine's speed."""
-    evaluations = {path.parent.name: digest_file(path) for path in _evaluations(model)}
+    evaluations = {folder.name: digest_file(folder / Metrics.FILE) for folder in evaluations_of(model)}
     return {
         "version": EXPORT_VERSION,
         "weights": model.digest,
@@ -145,10 +153,10 @@ def inputs_of(model: Model, exam: Exam, imgsz: int, *, nms: bool) -> dict[str, A
     }
 
 
-def _evaluations(model: Model) -> list[Path]:
-    """Return where the evaluations of these very weights are."""
-    paths = sorted((model.folder / "evaluation").glob("[!.]*/metrics.json"))
-    return [path for path in paths if ((read_json(path) or {}).get("inputs") or {}).get("weights") == model.digest]
+def evaluations_of(model: Model) -> dict[Path, Metrics]:
+    """Return the evaluations of exactly these weights, by their folders."""
+    found = read_evaluations(model.folder)
+    return {folder: metrics for folder, metrics in found.items() if metrics.inputs.weights == model.digest}
 
 
 def _packages() -> dict[str, str]:
@@ -204,7 +212,7 @@ def _write(
     folder: Path,
     root: Path,
     model: Model,
-    exam: Exam,
+    exam: EvalSplit,
     inputs: Mapping[str, Any],
     *,
     formats: Sequence[str],
@@ -216,14 +224,18 @@ def _write(
     backends = {name: load_detector(path, imgsz=inputs["imgsz"], device="cpu") for name, path in files.items()}
     models = check(model, exam, backends, files, imgsz=inputs["imgsz"], progress=progress)
     found = told(model, exam, inputs, formats, models)
-    card = model_card(story(root, model, inputs["imgsz"], found))
+    card = model_card(card_contents(root, model, inputs["imgsz"], found))
     (folder / CARD).write_text(card, encoding="utf-8", newline="\n")
     write_json(folder / MARKER, found)
     return found
 
 
 def told(
-    model: Model, exam: Exam, inputs: Mapping[str, Any], formats: Sequence[str], models: Sequence[Mapping[str, Any]]
+    model: Model,
+    exam: EvalSplit,
+    inputs: Mapping[str, Any],
+    formats: Sequence[str],
+    models: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return what `export.json` says."""
     return {
@@ -238,7 +250,7 @@ def told(
 
 
 def convert(
-    folder: Path, model: Model, exam: Exam, formats: Sequence[str], *, imgsz: int, nms: bool
+    folder: Path, model: Model, exam: EvalSplit, formats: Sequence[str], *, imgsz: int, nms: bool
 ) -> dict[str, Path]:
     """Write a model in other formats into a folder, and return where each is."""
     name = model.folder.name
@@ -247,7 +259,7 @@ def convert(
         "weights": model.digest,
         "checked_on": f"{exam.card.name} {exam.card.hash} {exam.split}",
     }
-    point = chosen(model, imgsz)
+    point = stored_threshold(model, imgsz)
     if point.chosen == "val":
         about[OPERATING_POINT] = str(point.value)
     onnx = folder / f"{name}.onnx"
@@ -263,7 +275,7 @@ def convert(
 
 def check(
     model: Model,
-    exam: Exam,
+    exam: EvalSplit,
     backends: Mapping[str, Predictor],
     files: Mapping[str, Path],
     *,
@@ -278,7 +290,7 @@ def check(
     Raises:
         DataError: a backend does not answer as PyTorch does.
     """
-    answers = parity.ask(backends, exam.folder, labels_of(exam), progress=progress)
+    answers = parity.ask(backends, exam.folder, split_labels(exam), progress=progress)
     reference = answers[PYTORCH].images
     rows = []
     for name, said in answers.items():
@@ -289,7 +301,7 @@ def check(
     return rows
 
 
-def _refused(name: str, model: Model, exam: Exam, apart: Parity) -> DataError:
+def _refused(name: str, model: Model, exam: EvalSplit, apart: Parity) -> DataError:
     return DataError(
         f"{model.folder.name} as {name} does not answer as PyTorch does, on {exam.card.name}, {exam.split}: "
         f"mAP 0.5:0.95 is {100 * apart.map_difference:+.2f} points apart (allowed {100 * parity.MAP_TOLERANCE:.1f}), a "
@@ -335,21 +347,21 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-# ---- what is told of it ----
+# ---- the model card ----
 
 
-def story(root: Path, model: Model, imgsz: int, found: Mapping[str, Any] | None = None) -> Story:
-    """Return all that is known of a model: its run, ensemble, sources, evaluations, and exports."""
+def card_contents(root: Path, model: Model, imgsz: int, found: Mapping[str, Any] | None = None) -> CardContents:
+    """Return what the model card says: the run, ensemble, sources, evaluations and exports of a model."""
     ensemble = _trained_on(root, model)
-    evaluations = [one for one in map(read_json, _evaluations(model)) if one is not None]
+    evaluations = list(evaluations_of(model).values())
     about = {} if found is None else _measured(found)
-    return Story(model.run, model.digest, imgsz, ensemble, _sources(root, ensemble), evaluations, **about)
+    return CardContents(model.run, model.digest, imgsz, ensemble, _sources(root, ensemble), evaluations, **about)
 
 
 def _measured(found: Mapping[str, Any]) -> dict[str, Any]:
     inputs = found["inputs"]
     exam = f"{found['images']} images of {inputs['ensemble']['name']}, {inputs['split']}"
-    return {"exports": rows(found), "machine": found["machine"], "exam": exam}
+    return {"exports": rows(found), "machine": found["machine"], "split": exam}
 
 
 def rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.types import CLASSES, Annotation, Detection, ImageResult, Progress, no_progress
-from facemask_train.eval.measures.average_precision import average_precision, match, rank
-from facemask_train.eval.measures.boxes_table import flatten, overlaps
+from facemask_train.eval.measures.average_precision import average_precision, match_detections, rank_detections
+from facemask_train.eval.measures.boxes_table import boxes_table, overlaps
 from facemask_train.model.validation import CONFIDENCE, Predictor
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ def read(path: Path) -> NDArray[Any]:
 
 def map50_95(images: Sequence[ImageResult]) -> float:
     """Return COCO's mAP 0.5:0.95 over the classes that have a label, 0 to 1, as an evaluation has it."""
-    flat = flatten(images)
-    answers = match(flat, overlaps(flat))
-    areas = [average_precision(rank(flat, answers, index)) for index in range(len(CLASSES))]
+    flat = boxes_table(images)
+    answers = match_detections(flat, overlaps(flat))
+    areas = [average_precision(rank_detections(flat, answers, index)) for index in range(len(CLASSES))]
     means = [float(one.mean()) for one in areas if one is not None]
     return sum(means) / max(1, len(means))
 

@@ -19,11 +19,12 @@ from facemask_train.apps.model_facts import known, statement
 from facemask_train.core.errors import DataError, MissingError
 from facemask_train.core.files import digest_data, locked, recover, replacing, write_json
 from facemask_train.core.types import Progress, no_progress
-from facemask_train.eval.eval_target import Exam, Model, find_model, warn_of_another_ensemble
+from facemask_train.eval.eval_target import EvalSplit, Model, find_model, warn_if_rebuilt
 from facemask_train.model.detector import load_detector
 from facemask_train.model.onnx_detector import load_onnx_detector
 from facemask_train.model.validation import Predictor
-from facemask_train.report.model_card import TEMPLATES, model_card, render
+from facemask_train.report.html import TEMPLATES
+from facemask_train.report.model_card import model_card, render
 from facemask_train.train.runs import code_version
 
 PACKAGE = Path(__file__).parents[2]
@@ -65,7 +66,7 @@ def write(
     """
     model = find_model(root, run, weights)
     exam = export.find_checked(root, model, data, split)
-    warn_of_another_ensemble(model, exam)
+    warn_if_rebuilt(model, exam)
     folder = (target if target is not None else model.folder / "space").resolve()
     inputs = _inputs(model, exam, export.rounded_up(model.imgsz(imgsz)))
     with locked(folder):
@@ -78,7 +79,7 @@ def write(
     return Space(folder, up_to_date=False)
 
 
-def _inputs(model: Model, exam: Exam, imgsz: int) -> dict[str, Any]:
+def _inputs(model: Model, exam: EvalSplit, imgsz: int) -> dict[str, Any]:
     own = export.inputs_of(model, exam, imgsz, nms=True)
     measured = known(model)
     return {**own, "code": code_version(), "requirements": requirements(), "known": digest_data(asdict(measured))}
@@ -90,7 +91,7 @@ def _finished(folder: Path, inputs: Mapping[str, Any]) -> bool:
 
 
 def _write(
-    folder: Path, root: Path, model: Model, exam: Exam, inputs: Mapping[str, Any], *, progress: Progress
+    folder: Path, root: Path, model: Model, exam: EvalSplit, inputs: Mapping[str, Any], *, progress: Progress
 ) -> None:
     imgsz = inputs["imgsz"]
     files = export.convert(folder, model, exam, ["onnx"], imgsz=imgsz, nms=True)
@@ -101,7 +102,7 @@ def _write(
     files["onnx"].replace(folder / WEIGHTS)
     measured = known(model)
     said = statement(model, measured)
-    card = model_card(export.story(root, model, imgsz, export.told(model, exam, inputs, ["onnx"], rows)))
+    card = model_card(export.card_contents(root, model, imgsz, export.told(model, exam, inputs, ["onnx"], rows)))
     (folder / "model-card.md").write_text(card, encoding="utf-8", newline="\n")
     (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in inputs["requirements"]), encoding="utf-8")
     (folder / "README.md").write_text(

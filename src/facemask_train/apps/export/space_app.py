@@ -12,7 +12,7 @@ from facemask_train.apps.demo.middleware import AllowedHosts
 from facemask_train.apps.model_facts import Statement
 from facemask_train.core.errors import MissingError
 from facemask_train.core.files import read_json
-from facemask_train.eval.thresholds import DEFAULT, Threshold
+from facemask_train.eval.thresholds import DEFAULT_CONFIDENCE, Threshold
 from facemask_train.model.onnx_detector import load_onnx_detector
 
 MARKER, WEIGHTS = "space.json", "model.onnx"
@@ -44,7 +44,7 @@ def served(folder: Path, about: dict[str, Any]) -> ServedModel:
     )
     detector = load_onnx_detector(folder / WEIGHTS, imgsz=int(about["imgsz"]))
     start = (
-        Threshold(DEFAULT, "default")
+        Threshold(DEFAULT_CONFIDENCE, "default")
         if detector.operating_point is None
         else Threshold(detector.operating_point, "export")
     )

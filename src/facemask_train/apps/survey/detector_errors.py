@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from facemask_train.apps.records.predictions import ThresholdSource
 from facemask_train.apps.records.survey import ReferenceCounts, ReferenceDigest
@@ -14,9 +13,10 @@ from facemask_train.apps.resolve_model import ResolvedModel
 from facemask_train.apps.survey.face_rules import MIN_FACE, FaceRules, classify_reference
 from facemask_train.apps.survey.samples import MISSED, UNKNOWN, ReferenceFaces, check_reference
 from facemask_train.core.errors import DataError, MissingError, UsageError
-from facemask_train.core.files import digest_file, read_json
+from facemask_train.core.files import digest_file
 from facemask_train.core.types import CLASSES
 from facemask_train.eval import detections_table
+from facemask_train.eval.records.metrics import Metrics, newest, read_evaluations
 from facemask_train.model.backends import is_export
 from facemask_train.model.detector import Detector
 from facemask_train.train import runs
@@ -94,9 +94,9 @@ def find_detector_errors(
             next_step="--split test",
         )
     folder, metrics = _evaluation(root, model, detector.imgsz, reference)
-    point = metrics["operating_point"]
-    chosen: ThresholdSource = "user" if reference.confidence is not None else point["chosen"]
-    rules = FaceRules(reference.confidence or float(point["threshold"]), detector.imgsz, reference.min_face)
+    point = metrics.operating_point
+    chosen: ThresholdSource = "user" if reference.confidence is not None else point.chosen
+    rules = FaceRules(reference.confidence or point.threshold, detector.imgsz, reference.min_face)
     if detector.backend.min_confidence > rules.min_confidence:
         raise UsageError(
             f"this export drops detections below confidence {detector.backend.min_confidence:g}, but those from "
@@ -110,27 +110,26 @@ def find_detector_errors(
         step = "use an evaluation with faces of both classes (--data), or lower --confidence or --min-face"
         raise DataError(f"{folder}: {error}", next_step=step) from error
     digest = digest_file(folder / detections_table.DETECTIONS)
-    return DetectorErrors(metrics["ensemble"], reference.split, digest, rules, chosen, faces, _brightness(folder))
+    return DetectorErrors(metrics.ensemble, reference.split, digest, rules, chosen, faces, _brightness(folder))
 
 
-def _evaluation(root: Path, model: ResolvedModel, imgsz: int, reference: ReferenceSet) -> tuple[Path, dict[str, Any]]:
+def _evaluation(root: Path, model: ResolvedModel, imgsz: int, reference: ReferenceSet) -> tuple[Path, Metrics]:
     """Return an evaluation of these weights at this size: on the requested ensemble, the run's own, or the last one."""
     run = model.run
     home = run.folder if run is not None else runs.run_folder(root, model.name)
     digest = run.digest if run is not None else model.digest
     own = (run.run.get("ensemble") or {}).get("name") if run is not None else None
-    found = []
-    for path in sorted((home / "evaluation").glob(f"*-{reference.split}/metrics.json")):
-        metrics = read_json(path) or {}
-        inputs = metrics.get("inputs") or {}
-        same = (inputs.get("weights"), inputs.get("imgsz")) == (digest, imgsz)
-        complete = (path.parent / detections_table.IMAGES).is_file()
-        if same and reference.data in (None, metrics["ensemble"]) and complete:
-            found.append(((metrics["ensemble"] == own, path.stat().st_mtime_ns), path.parent, metrics))
-    if not found:
+    found = {
+        folder: metrics
+        for folder, metrics in read_evaluations(home, split=reference.split).items()
+        if (metrics.inputs.weights, metrics.inputs.imgsz) == (digest, imgsz)
+        and reference.data in (None, metrics.ensemble)
+        and (folder / detections_table.IMAGES).is_file()
+    }
+    chosen = newest({folder: metrics for folder, metrics in found.items() if metrics.ensemble == own} or found)
+    if chosen is None:
         raise _not_evaluated(home, model, imgsz, reference)
-    _, folder, metrics = max(found, key=lambda one: one[0])
-    return folder, metrics
+    return chosen
 
 
 def _not_evaluated(home: Path, model: ResolvedModel, imgsz: int, reference: ReferenceSet) -> MissingError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from facemask_train.apps.survey.samples import MISSED, UNKNOWN, DetectedBoxes, ReferenceFaces
 from facemask_train.core.boxes import iou
 from facemask_train.core.types import CLASSES, Corners, Detection, ImageResult
-from facemask_train.eval.measures.matching import pairs
+from facemask_train.eval.measures.matching import match_boxes
 from facemask_train.model.detector import SAME_FACE, one_per_face
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def classify_reference(images: Sequence[ImageResult], rules: FaceRules) -> Refer
     for number, image in enumerate(images):
         found = {id(one.detection): one for one in classify_faces(image.detections, rules, image.width, image.height)}
         deduplicated = replace(image, detections=tuple(one.detection for one in found.values()))
-        for pair in pairs(deduplicated, rules.min_confidence):
+        for pair in match_boxes(deduplicated, rules.min_confidence):
             face = found[id(pair.detection)] if pair.detection is not None else None
             if pair.label is not None:
                 side = rules.side(pair.label.box.corners, image.width, image.height)

@@ -1,56 +1,59 @@
-"""Does a confidence of 0.8 mean that 8 in 10 are right? The reliability of detections, and the calibration error."""
+"""Calibration: whether detections with a confidence of 0.8 are right 8 times out of 10."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from facemask_train.eval.measures.bootstrap import share
-from facemask_train.eval.measures.metrics import Number, Sample
+from facemask_train.eval.measures.bootstrap import Estimate, clustered_proportion
+from facemask_train.eval.measures.metrics import ScoredSplit
 
-BINS = 10
-FROM = 0.05
-"""Less sure detections are left out: there are so many, near 0, that they would drown the rest."""
+BIN_COUNT = 10
+MIN_CONFIDENCE = 0.05
+"""Detections below it are left out: there are so many near 0 that they would dominate the error."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
-    """Detections between two confidences: how many, their mean confidence, and the share that is right."""
+class CalibrationBin:
+    """The detections between two confidences: their number, mean confidence, and precision."""
 
     low: float
     high: float
     n: int
     confidence: float
-    right: Number
+    precision: Estimate
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The bins that hold a detection, and the expected calibration error: the mean of |right - confidence| over n."""
+    """The bins that contain a detection, and the expected calibration error.
 
-    bins: tuple[Bin, ...]
-    n: int
+    The error is the mean of |precision - confidence| over the `n` detections, bin by bin; None without detections.
+    """
+
     error: float | None
+    n: int
+    bins: tuple[CalibrationBin, ...]
+    min_confidence: float = MIN_CONFIDENCE
 
 
-def calibration(sample: Sample) -> Calibration:
-    """Compare confidences with how often they are right (the right class at IoU 0.5)."""
+def calibration(split: ScoredSplit) -> Calibration:
+    """Compare confidences with precision (right class, IoU 0.5)."""
     import numpy as np
 
-    found, right = sample.flat.found, sample.answers[0] >= 0
+    detections, right, images = split.table.detections, split.matches[0] >= 0, split.table.image_count
     bins = []
-    for number in range(BINS):
-        low, high = max(number / BINS, FROM), (number + 1) / BINS
-        inside = (found.confidence >= low) & ((found.confidence < high) | (number == BINS - 1))
-        if not inside.any():
-            continue
-        images = sample.flat.images
-        of = share(
-            np.bincount(found.image[inside & right], minlength=images),
-            np.bincount(found.image[inside], minlength=images),
-            sample.weights,
-        )
-        assert of is not None
-        bins.append(Bin(low, high, int(inside.sum()), float(found.confidence[inside].mean()), Number(*of)))
+    for number in range(BIN_COUNT):
+        low, high = max(number / BIN_COUNT, MIN_CONFIDENCE), (number + 1) / BIN_COUNT
+        below = (detections.confidence < high) | (number == BIN_COUNT - 1)
+        inside = (detections.confidence >= low) & below
+        if inside.any():
+            precision = clustered_proportion(
+                np.bincount(detections.image[inside & right], minlength=images),
+                np.bincount(detections.image[inside], minlength=images),
+                split.weights,
+            )
+            mean = float(detections.confidence[inside].mean())
+            bins.append(CalibrationBin(low, high, int(inside.sum()), mean, precision))
     total = sum(one.n for one in bins)
-    off = sum(one.n * abs((one.right.value or 0.0) - one.confidence) for one in bins)
-    return Calibration(tuple(bins), total, off / total if total else None)
+    error = sum(one.n * abs((one.precision.value or 0.0) - one.confidence) for one in bins)
+    return Calibration(error / total if total else None, total, tuple(bins))

@@ -1,131 +1,148 @@
-"""What kinds of mistakes cost the most, in the manner of TIDE (Bolya and others, 2020), at IoU 0.5.
+"""Which types of errors cost the most mAP, after TIDE (Bolya et al., 2020), at IoU 0.5.
 
-A detection that answers no label is, in this order:
+A detection that matches no label has the first of these types that applies:
 
-- `duplicate`: it overlaps a label of its class by 0.5 or more, which a surer one has taken;
-- `localisation`: it overlaps a label of its class by 0.1 to 0.5;
+- `duplicate`: it overlaps a label of its class by 0.5 or more, and a more confident detection matches that label;
+- `localization`: it overlaps a label of its class by 0.1 to 0.5;
 - `class`: it overlaps a label of another class by 0.5 or more;
-- `class and localisation`: it overlaps one of another class by 0.1 to 0.5;
-- `background`: it overlaps nothing by 0.1.
+- `class and localization`: it overlaps a label of another class by 0.1 to 0.5;
+- `background`: it overlaps no label by 0.1.
 
-A label is `missed` where no detection answers it, nor goes wrong on it by class or by localisation.
-The cost of a kind is what mAP 0.5 would gain if this kind alone were mended (over all detections, sure or not):
-localisation and class errors become right answers where the label is still free, the others go away.
+A label is `missed` if no detection matches it and no `class` or `localization` error is on it. The cost of a type is
+how much mAP 0.5 would gain if the errors of this type alone were corrected, at every confidence: `localization` and
+`class` errors become matches where their label is free, errors of the other types are removed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from facemask_train.core.types import CLASSES
-from facemask_train.eval.measures.average_precision import Ranked, average_precision
-from facemask_train.eval.measures.metrics import Sample
+from facemask_train.eval.measures.average_precision import RankedDetections, average_precision
+from facemask_train.eval.measures.metrics import ScoredSplit
 
 if TYPE_CHECKING:
     from facemask_train.core.types import Array
 
-MISTAKES = ("class", "localisation", "class and localisation", "duplicate", "background", "missed")
-_RIGHT, _UNTOUCHED = -1, -1
+ERROR_TYPES = ("class", "localization", "class and localization", "duplicate", "background", "missed")
+CLASS, LOCALIZATION, CLASS_AND_LOCALIZATION, DUPLICATE, BACKGROUND, MISSED = range(len(ERROR_TYPES))
+_NONE = -1  # a detection without an error, or without a label
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
-    """One kind: how many there are above the confidence, and what mAP 0.5 would gain without it."""
+class ErrorType:
+    """One type of error: how many there are above the confidence, and how much mAP 0.5 would gain without it."""
 
     count: int
     cost: float
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Sorted:
-    """Every detection's kind (an index into `MISTAKES`, or -1 where it is right) and the label that it went wrong on.
+class ErrorAssignment:
+    """The error type of every detection and label.
 
-    `of` and `label` are (detections,), `label` -1 where there is none; `missed` is (labels,) bool.
+    Attributes:
+        kind: (detections,) an index into `ERROR_TYPES`, or -1 for a right detection.
+        label: (detections,) the label that a `class` or `localization` error is about, or -1.
+        missed: (labels,) bool.
     """
 
-    of: Array
+    kind: Array
     label: Array
     missed: Array
 
 
-def sort_mistakes(sample: Sample, confidence: float = 0.0) -> Sorted:
-    """Say of each detection what kind of mistake it is, and of each label if it is missed above a confidence."""
+def assign_error_types(split: ScoredSplit, confidence: float = 0.0) -> ErrorAssignment:
+    """Assign an error type to each detection, and decide which labels are missed above a confidence."""
     import numpy as np
 
-    flat, pairs = sample.flat, sample.pairs
-    same = flat.found.name[pairs.found] == flat.labels.name[pairs.label]
-    best = {own: _best(pairs.found[same == own], pairs.label[same == own], pairs.iou[same == own], len(flat.found))
-            for own in (True, False)}  # fmt: skip
-    own, own_label = best[True]
-    other, other_label = best[False]
-    kinds = np.select(
-        [sample.answers[0] >= 0, own >= 0.5, own >= 0.1, other >= 0.5, other >= 0.1], [_RIGHT, 3, 1, 0, 2], default=4
+    table, pairs, matches = split.table, split.overlaps, split.matches[0]
+    same_class = table.detections.class_id[pairs.detection] == table.labels.class_id[pairs.label]
+    own_iou, own_label = _best_overlap(split, same_class)
+    other_iou, other_label = _best_overlap(split, ~same_class)
+    kind = np.select(
+        [matches >= 0, own_iou >= 0.5, own_iou >= 0.1, other_iou >= 0.5, other_iou >= 0.1],
+        [_NONE, DUPLICATE, LOCALIZATION, CLASS, CLASS_AND_LOCALIZATION],
+        default=BACKGROUND,
     )
-    label = np.select([kinds == 1, (kinds == 0) | (kinds == 2)], [own_label, other_label], default=_UNTOUCHED)
-    above = flat.found.confidence > confidence
-    touched = np.zeros(len(flat.labels), bool)
-    touched[sample.answers[0][above & (sample.answers[0] >= 0)]] = True
-    touched[label[above & ((kinds == 0) | (kinds == 1))]] = True
-    return Sorted(kinds, label, ~touched)
+    wrong_class = (kind == CLASS) | (kind == CLASS_AND_LOCALIZATION)
+    label = np.select([kind == LOCALIZATION, wrong_class], [own_label, other_label], default=_NONE)
+    above = table.detections.confidence > confidence
+    found = np.zeros(len(table.labels), bool)
+    found[matches[above & (matches >= 0)]] = True
+    found[label[above & ((kind == CLASS) | (kind == LOCALIZATION))]] = True
+    return ErrorAssignment(kind, label, ~found)
 
 
-def _best(found: Array, label: Array, shared: Array, count: int) -> tuple[Array, Array]:
-    """Return each detection's largest overlap and its label: 0 and -1 where it has none."""
+def _best_overlap(split: ScoredSplit, mask: Array) -> tuple[Array, Array]:
+    """Return the largest IoU of each detection among some pairs, and its label: 0 and -1 where there is none."""
     import numpy as np
 
-    order = np.lexsort((label, shared, found))
-    last = np.flatnonzero(np.r_[found[order][1:] != found[order][:-1], True]) if len(order) else order
-    most, of = np.zeros(count), np.full(count, -1, np.int64)
-    most[found[order[last]]], of[found[order[last]]] = shared[order[last]], label[order[last]]
-    return most, of
+    pairs = split.overlaps.where(mask)
+    order = np.lexsort((pairs.label, pairs.iou, pairs.detection))
+    detection = pairs.detection[order]
+    last = np.flatnonzero(np.r_[detection[1:] != detection[:-1], True]) if len(order) else order
+    count = len(split.table.detections)
+    best, label = np.zeros(count), np.full(count, _NONE, np.int64)
+    best[detection[last]], label[detection[last]] = pairs.iou[order[last]], pairs.label[order[last]]
+    return best, label
 
 
-def mistakes(sample: Sample, confidence: float) -> Mapping[str, Mistake]:
-    """Count each kind above a confidence, and say what it costs."""
+def error_types(split: ScoredSplit, confidence: float) -> dict[str, ErrorType]:
+    """Count the errors of each type above a confidence, and compute their costs."""
     import numpy as np
 
-    everything, above = sort_mistakes(sample), sort_mistakes(sample, confidence)
-    sure = sample.flat.found.confidence > confidence
-    base = _map50(list(sample.ranked.values()))
-    counts = [int(np.sum((above.of == kind) & sure)) for kind in range(5)] + [int(above.missed.sum())]
-    costs = [_map50(_mended(sample, everything, kind)) - base for kind in range(6)]
-    return {name: Mistake(counts[i], max(0.0, costs[i])) for i, name in enumerate(MISTAKES)}
+    everything, above = assign_error_types(split), assign_error_types(split, confidence)
+    confident = split.table.detections.confidence > confidence
+    base = _map50(split.ranked.values())
+    counts = [int(np.sum((above.kind == kind) & confident)) for kind in range(MISSED)] + [int(above.missed.sum())]
+    costs = [_map50(_corrected(split, everything, kind)) - base for kind in range(len(ERROR_TYPES))]
+    return {name: ErrorType(counts[kind], max(0.0, costs[kind])) for kind, name in enumerate(ERROR_TYPES)}
 
 
-def _map50(ranked: list[Ranked]) -> float:
+def _map50(ranked: Iterable[RankedDetections]) -> float:
     import numpy as np
 
-    areas = [average_precision(replace(one, hit=one.hit[:1])) for one in ranked]
+    areas = [average_precision(replace(one, true_positive=one.true_positive[:1])) for one in ranked]
     return float(np.mean([area[0] for area in areas if area is not None] or [0.0]))
 
 
-def _mended(sample: Sample, found: Sorted, kind: int) -> list[Ranked]:
-    """Return the rankings as they were without one kind of mistake."""
+def _corrected(split: ScoredSplit, errors: ErrorAssignment, kind: int) -> list[RankedDetections]:
+    """Return the rankings as they would be without one type of error."""
     import numpy as np
 
-    flat = sample.flat
-    name, hit, labels = flat.found.name.copy(), sample.answers[0] >= 0, flat.labels
-    keep, wanted = np.ones(len(name), bool), np.ones(len(labels), bool)
-    if kind == 5:
-        wanted = ~found.missed
+    table, matches = split.table, split.matches[0]
+    class_id, hit = table.detections.class_id.copy(), matches >= 0
+    keep, wanted = np.ones(len(class_id), bool), np.ones(len(table.labels), bool)
+    if kind == MISSED:
+        wanted = ~errors.missed
     else:
-        mine = np.flatnonzero(found.of == kind)
-        keep[mine] = False
-        if kind in (0, 1):
-            free = np.ones(len(labels), bool)
-            free[sample.answers[0][hit]] = False
-            # The surest detection on a label that is still free answers it.
-            mine = mine[np.lexsort((mine, -flat.found.confidence[mine]))]
-            first = np.unique(found.label[mine], return_index=True)[1]
-            right = mine[first][free[found.label[mine[first]]]]
+        of_kind = np.flatnonzero(errors.kind == kind)
+        keep[of_kind] = False
+        if kind in (CLASS, LOCALIZATION):
+            right = _matches_of_free_labels(split, errors, of_kind)
             keep[right], hit[right] = True, True
-            name[right] = labels.name[found.label[right]]
-    made = []
+            class_id[right] = table.labels.class_id[errors.label[right]]
+    ranked = []
     for index in range(len(CLASSES)):
-        chosen = np.flatnonzero((name == index) & keep)
-        chosen = chosen[np.lexsort((chosen, -flat.found.confidence[chosen]))]
-        count = np.bincount(labels.image[(labels.name == index) & wanted], minlength=flat.images)
-        made.append(Ranked(chosen, flat.found.image[chosen], flat.found.confidence[chosen], hit[None, chosen], count))
-    return made
+        chosen = np.flatnonzero((class_id == index) & keep)
+        chosen = chosen[np.lexsort((chosen, -table.detections.confidence[chosen]))]
+        labels = np.bincount(table.labels.image[(table.labels.class_id == index) & wanted], minlength=table.image_count)
+        image, confidence = table.detections.image[chosen], table.detections.confidence[chosen]
+        ranked.append(RankedDetections(chosen, image, confidence, hit[None, chosen], labels))
+    return ranked
+
+
+def _matches_of_free_labels(split: ScoredSplit, errors: ErrorAssignment, of_kind: Array) -> Array:
+    """Return the detections that match a label once they are corrected: the most confident on each free label."""
+    import numpy as np
+
+    matches = split.matches[0]
+    free = np.ones(len(split.table.labels), bool)
+    free[matches[matches >= 0]] = False
+    of_kind = of_kind[np.lexsort((of_kind, -split.table.detections.confidence[of_kind]))]
+    first = np.unique(errors.label[of_kind], return_index=True)[1]
+    right: Array = of_kind[first][free[errors.label[of_kind[first]]]]
+    return right

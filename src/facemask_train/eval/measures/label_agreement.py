@@ -1,7 +1,7 @@
-"""Where one image was labelled twice (in two sources, or two files): how far the two label sets agree.
+"""Label agreement: how well two sets of labels agree where an image was labelled twice.
 
-Scored as if the copy's labels were a detector and the kept ones the truth. The sources share an origin, so this is the
-agreement of copies: it says how exactly labels were copied, and nothing of how well two people would agree.
+The labels of the duplicate are scored as if they were detections and the labels of the kept image the truth. The
+sources share an origin, so this measures how exactly labels were copied, not how well two annotators would agree.
 """
 
 from __future__ import annotations
@@ -9,84 +9,95 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.types import CLASSES
-from facemask_train.eval.measures.average_precision import match
-from facemask_train.eval.measures.boxes_table import Faces, Flat, faces, overlaps
+from facemask_train.eval.measures.average_precision import match_detections
+from facemask_train.eval.measures.boxes_table import Boxes, BoxesTable, boxes_from_rows, overlaps
 
-FILE = "groups.parquet"
+if TYPE_CHECKING:
+    from facemask_train.core.types import Corners
+
+GROUPS = "groups.parquet"
+_CORNERS = ("x_min", "y_min", "x_max", "y_max")
+
+GroupRow = Mapping[str, Any]
+"""A row of `groups.parquet`: `group`, `role` (`kept`, `merged` or `refused`), `labels` in the kept image's pixels."""
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
-    """How copies agree: pairs of images, boxes on either side, and of these the ones that match at IoU 0.5.
+class LabelAgreement:
+    """The agreement of duplicates with the images that were kept.
 
-    `matched` whatever the class, `same` with the same class; `iou` is the mean overlap of the matched ones.
+    Attributes:
+        pairs: how many pairs of images were compared.
+        kept_boxes, duplicate_boxes: the boxes of either side.
+        matched: boxes that match at IoU 0.5, regardless of class.
+        same_class: those that match with the same class.
+        iou: the mean IoU of the matched boxes.
     """
 
     pairs: int
-    kept: int
-    copied: int
+    kept_boxes: int
+    duplicate_boxes: int
     matched: int
-    same: int
+    same_class: int
     iou: float | None
 
     @property
     def precision(self) -> float | None:
-        """The share of the copies' boxes that the kept image has too, with the same class."""
-        return self.same / self.copied if self.copied else None
+        """The share of the duplicates' boxes that the kept image has too, with the same class."""
+        return self.same_class / self.duplicate_boxes if self.duplicate_boxes else None
 
     @property
     def recall(self) -> float | None:
-        """The share of the kept boxes that the copy has too, with the same class."""
-        return self.same / self.kept if self.kept else None
+        """The share of the kept boxes that the duplicate has too, with the same class."""
+        return self.same_class / self.kept_boxes if self.kept_boxes else None
 
 
-def read_groups(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of an ensemble's groups of copies; an ensemble made before there were groups has none."""
+def read_groups(folder: Path) -> list[GroupRow]:
+    """Return the groups of near-duplicates of an ensemble; none if it was built without them."""
     import pyarrow.parquet as pq
 
-    path = folder / FILE
-    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.is_file() else []
+    path = folder / GROUPS
+    rows: list[GroupRow] = pq.read_table(path).to_pylist() if path.is_file() else []
     return rows
 
 
-def agreement(rows: Sequence[Mapping[str, Any]]) -> Agreement | None:
-    """Compare the labels of each merged copy with those of the image that was kept; None without a pair.
-
-    Args:
-        rows: of `groups.parquet`: `group`, `role` (`kept`, `merged` or `refused`) and `labels` in the kept image's
-            pixels.
-    """
+def label_agreement(rows: Sequence[GroupRow]) -> LabelAgreement | None:
+    """Compare the labels of each merged duplicate with those of the image that was kept; None without a pair."""
     kept = {row["group"]: row for row in rows if row["role"] == "kept"}
     pairs = [(kept[row["group"]], row) for row in rows if row["role"] == "merged" and row["group"] in kept]
     if not pairs:
         return None
-    flat = Flat(len(pairs), _faces([one for one, _ in pairs]), _faces([other for _, other in pairs]))
-    near = overlaps(flat, 0.5)
-    right = int((match(flat, near, (0.5,)) >= 0).sum())
-    # The classes aside: as one class, matched again.
-    blind = Flat(flat.images, _blind(flat.labels), _blind(flat.found))
-    answers = match(blind, near, (0.5,))[0]
-    answered = dict(zip(zip(near.found.tolist(), near.label.tolist(), strict=True), near.iou.tolist(), strict=True))
-    shared = [answered[i, int(label)] for i, label in enumerate(answers) if label >= 0]
-    mean = sum(shared) / len(shared) if shared else None
-    return Agreement(len(pairs), len(flat.labels), len(flat.found), len(shared), right, mean)
+    table = BoxesTable(len(pairs), _boxes([one for one, _ in pairs]), _boxes([other for _, other in pairs]))
+    near = overlaps(table, 0.5)
+    same_class = int((match_detections(table, near, (0.5,)) >= 0).sum())
+    # Matched once more as if there were one class.
+    classless = BoxesTable(table.image_count, _without_class(table.labels), _without_class(table.detections))
+    matches = match_detections(classless, near, (0.5,))[0]
+    iou = dict(zip(zip(near.detection.tolist(), near.label.tolist(), strict=True), near.iou.tolist(), strict=True))
+    matched = [iou[index, int(label)] for index, label in enumerate(matches) if label >= 0]
+    mean = sum(matched) / len(matched) if matched else None
+    return LabelAgreement(len(pairs), len(table.labels), len(table.detections), len(matched), same_class, mean)
 
 
-def _faces(rows: Sequence[Mapping[str, Any]]) -> Faces:
-    corners = ("x_min", "y_min", "x_max", "y_max")
-    return faces(
+def _boxes(rows: Sequence[GroupRow]) -> Boxes:
+    return boxes_from_rows(
         [
-            (index, CLASSES.index(label["name"]), tuple(float(label[key]) for key in corners), 1.0)  # type: ignore[misc]
+            (index, CLASSES.index(label["name"]), _corners(label), 1.0)
             for index, row in enumerate(rows)
             for label in row["labels"] or ()
         ]
     )
 
 
-def _blind(one: Faces) -> Faces:
+def _corners(label: Mapping[str, float]) -> Corners:
+    x_min, y_min, x_max, y_max = (float(label[key]) for key in _CORNERS)
+    return x_min, y_min, x_max, y_max
+
+
+def _without_class(boxes: Boxes) -> Boxes:
     import numpy as np
 
-    return Faces(one.image, np.zeros_like(one.name), one.box, one.confidence)
+    return Boxes(boxes.image, np.zeros_like(boxes.class_id), boxes.corners, boxes.confidence)

@@ -1,112 +1,114 @@
-"""Images whose labels are suspected to be wrong, the most suspect first. A model's word against a label's.
+"""Finds labels that are probably wrong, by comparing them with the detections of a model.
 
-In the manner of ObjectLab (Tkachenko and others, 2023), a face can be swapped (a sure detection of the other class on
-it), overlooked (a sure detection where nothing is labelled), badly placed (a sure detection of its class beside it), or
-not a face (nothing found there, however unsure, by a model that finds most). A suspicion is from 0 to 1; an image has
-that of its most suspect face. Whoever looks decides: a sure model can be wrong.
+After ObjectLab (Tkachenko et al., 2023), a label can be `swapped` (a confident detection of the other class is on
+it), `overlooked` (a confident detection where nothing is labelled), `badly placed` (a confident detection of its class
+beside it), or `not a face` (nothing detected there at any confidence, by a model that finds most faces). Each
+suspicion has a score from 0 to 1. A person has to decide: a confident model can be wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from facemask_train.core.types import CLASSES, Corners, ImageResult
-from facemask_train.eval.measures.boxes_table import LEAST_OVERLAP
-from facemask_train.eval.measures.error_types import sort_mistakes
-from facemask_train.eval.measures.metrics import Sample
+from facemask_train.eval.measures.boxes_table import MIN_OVERLAP
+from facemask_train.eval.measures.error_types import BACKGROUND, CLASS, LOCALIZATION, assign_error_types
+from facemask_train.eval.measures.metrics import ScoredSplit
 
-Why = Literal["swapped", "overlooked", "badly placed", "not a face"]
+if TYPE_CHECKING:
+    from facemask_train.core.types import Array
 
-LEAST = 0.5
-"""A suspicion below this is none."""
+LabelErrorKind = Literal["swapped", "overlooked", "badly placed", "not a face"]
+
+MIN_SCORE = 0.5
+"""Suspicions with a lower score are not reported."""
+
+_NEAR_IOU, _FOUND_CONFIDENCE = 0.3, 0.25  # what counts as a detection of a label when asking how often faces are found
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
-    """One suspected label: the image, how, how much, and the boxes (of the label, of the detection) in pixels."""
+class LabelError:
+    """A label that is probably wrong.
+
+    Attributes:
+        score: 0 to 1, how suspicious it is.
+        label, detection: corners in pixels; None where there is no label, or no detection.
+        name: the class of the detection, or of the label where there is no detection.
+    """
 
     image: str
-    why: Why
-    suspicion: float
+    kind: LabelErrorKind
+    score: float
     label: Corners | None
-    found: Corners | None
+    detection: Corners | None
     name: str
 
 
-def suspects(sample: Sample, images: Sequence[ImageResult]) -> list[Suspect]:
-    """Return the most suspect label of each image that has one, the most suspect image first."""
-    everything = [*_detected(sample, images), *_unanswered(sample, images)]
-    worst: dict[str, Suspect] = {}
-    for one in everything:
-        if one.suspicion >= LEAST and (one.image not in worst or one.suspicion > worst[one.image].suspicion):
+def find_label_errors(split: ScoredSplit, images: Sequence[ImageResult]) -> list[LabelError]:
+    """Return the most suspicious label of each image that has one, the most suspicious image first."""
+    worst: dict[str, LabelError] = {}
+    for one in [*_contradicted(split, images), *_undetected(split, images)]:
+        if one.score >= MIN_SCORE and (one.image not in worst or one.score > worst[one.image].score):
             worst[one.image] = one
-    return sorted(worst.values(), key=lambda one: (-one.suspicion, one.image))
+    return sorted(worst.values(), key=lambda one: (-one.score, one.image))
 
 
-def _detected(sample: Sample, images: Sequence[ImageResult]) -> list[Suspect]:
-    """Return what sure detections say against labels."""
-    kinds = sort_mistakes(sample)
-    flat = sample.flat
-    overlap = dict(
-        zip(
-            zip(sample.pairs.found.tolist(), sample.pairs.label.tolist(), strict=True),
-            sample.pairs.iou.tolist(),
-            strict=True,
-        )
-    )
-    out = []
-    for index in _sure(sample):
-        label, sure = int(kinds.label[index]), float(flat.found.confidence[index])
-        image, name = images[int(flat.found.image[index])].image, CLASSES[int(flat.found.name[index])]
-        box = _corners(flat.found.box[index])
-        kind = int(kinds.of[index])
-        if kind == 0 and not _outdone(sample, index, label):
-            out.append(Suspect(image, "swapped", sure, _corners(flat.labels.box[label]), box, name))
-        elif kind == 1:
-            off = (1 - overlap[index, label]) / (1 - LEAST_OVERLAP)
-            out.append(Suspect(image, "badly placed", sure * off, _corners(flat.labels.box[label]), box, name))
-        elif kind == 4:
-            out.append(Suspect(image, "overlooked", sure, None, box, name))
-    return out
-
-
-def _sure(sample: Sample) -> list[int]:
+def _contradicted(split: ScoredSplit, images: Sequence[ImageResult]) -> Iterator[LabelError]:
+    """Yield the labels, or missing labels, that confident detections speak against."""
     import numpy as np
 
-    sure: list[int] = np.flatnonzero(sample.flat.found.confidence >= LEAST).tolist()
-    return sure
+    errors, pairs, table = assign_error_types(split), split.overlaps, split.table
+    keys = zip(pairs.detection.tolist(), pairs.label.tolist(), strict=True)
+    overlap = dict(zip(keys, pairs.iou.tolist(), strict=True))
+    for index in np.flatnonzero(table.detections.confidence >= MIN_SCORE).tolist():
+        kind, label, confidence = int(errors.kind[index]), int(errors.label[index]), _confidence(split, index)
+        image = images[int(table.detections.image[index])].image
+        name, box = CLASSES[int(table.detections.class_id[index])], _corners(table.detections.corners[index])
+        if kind == CLASS and not _label_confirmed(split, index, label):
+            yield LabelError(image, "swapped", confidence, _corners(table.labels.corners[label]), box, name)
+        elif kind == LOCALIZATION:
+            score = confidence * ((1 - overlap[index, label]) / (1 - MIN_OVERLAP))
+            yield LabelError(image, "badly placed", score, _corners(table.labels.corners[label]), box, name)
+        elif kind == BACKGROUND:
+            yield LabelError(image, "overlooked", confidence, None, box, name)
 
 
-def _outdone(sample: Sample, index: int, label: int) -> bool:
-    """Say if a surer detection has the label's own class on it."""
+def _confidence(split: ScoredSplit, index: int) -> float:
+    return float(split.table.detections.confidence[index])
+
+
+def _label_confirmed(split: ScoredSplit, index: int, label: int) -> bool:
+    """Return whether a detection at least as confident matches the label with the label's own class."""
     import numpy as np
 
-    right = np.flatnonzero(sample.answers[0] == label)
-    return bool(len(right) and sample.flat.found.confidence[right].max() >= sample.flat.found.confidence[index])
+    matching = np.flatnonzero(split.matches[0] == label)
+    confidence = split.table.detections.confidence
+    return bool(len(matching) and confidence[matching].max() >= confidence[index])
 
 
-def _unanswered(sample: Sample, images: Sequence[ImageResult]) -> list[Suspect]:
-    """Return labels where nothing is found: as suspect as faces of that size, or smaller, usually are found."""
+def _undetected(split: ScoredSplit, images: Sequence[ImageResult]) -> Iterator[LabelError]:
+    """Yield labels where nothing is detected.
+
+    The score is the share of labels of this size or smaller that are found: a large face that is missed is
+    suspicious only if the model finds small ones.
+    """
     import numpy as np
 
-    flat, pairs = sample.flat, sample.pairs
-    highest = np.zeros(len(flat.labels))
-    near = pairs.iou >= 0.3
-    np.maximum.at(highest, pairs.label[near], flat.found.confidence[pairs.found[near]])
-    order = np.argsort(flat.labels.area, kind="stable")
-    found = (highest[order] >= 0.25).astype(float)
-    # Of the labels up to each size, the share that is found: a missed large face is odd only where small ones are seen.
-    usual = np.cumsum(found) / np.arange(1, len(found) + 1) if len(found) else found
-    out = []
-    for place, index in enumerate(order.tolist()):
-        suspicion = float(usual[place] * (1 - highest[index]))
-        image, name = images[int(flat.labels.image[index])].image, CLASSES[int(flat.labels.name[index])]
-        out.append(Suspect(image, "not a face", suspicion, _corners(flat.labels.box[index]), None, name))
-    return out
+    labels, pairs = split.table.labels, split.overlaps
+    highest = np.zeros(len(labels))
+    near = pairs.iou >= _NEAR_IOU
+    np.maximum.at(highest, pairs.label[near], split.table.detections.confidence[pairs.detection[near]])
+    by_size = np.argsort(labels.area, kind="stable")
+    found = (highest[by_size] >= _FOUND_CONFIDENCE).astype(float)
+    usually_found = np.cumsum(found) / np.arange(1, len(found) + 1) if len(found) else found
+    for place, index in enumerate(by_size.tolist()):
+        score = float(usually_found[place] * (1 - highest[index]))
+        image, name = images[int(labels.image[index])].image, CLASSES[int(labels.class_id[index])]
+        yield LabelError(image, "not a face", score, _corners(labels.corners[index]), None, name)
 
 
-def _corners(box: object) -> Corners:
-    x_min, y_min, x_max, y_max = map(float, box)  # type: ignore[call-overload]
+def _corners(row: Array) -> Corners:
+    x_min, y_min, x_max, y_max = map(float, row)
     return x_min, y_min, x_max, y_max

@@ -1,4 +1,4 @@
-"""Which detection answers which label at one threshold: the errors, and the confusion matrix. Pure functions."""
+"""Matching detections with labels at one confidence: the errors, and the confusion matrix. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,100 +10,103 @@ from facemask_train.core.boxes import iou
 from facemask_train.core.types import CLASSES, Annotation, Detection, ImageResult
 
 if TYPE_CHECKING:
-    import numpy as np
+    from facemask_train.core.types import Array
 
 MATCH_IOU = 0.5
-"""A detection answers a label from this overlap on, as in mAP 0.5."""
+"""A detection matches a label above this IoU, as in mAP 0.5."""
 
-Kind = Literal["missed", "wrong class", "false box"]
-KINDS: tuple[Kind, ...] = ("missed", "wrong class", "false box")
+ErrorKind = Literal["missed", "wrong class", "false positive"]
+ERROR_KINDS: tuple[ErrorKind, ...] = ("missed", "wrong class", "false positive")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """A label and the detection that answers it; one of them is None where nothing does."""
+class Match:
+    """A label and the detection that matches it; one of them is None where there is no match."""
 
     label: Annotation | None
     detection: Detection | None
 
+    @property
+    def error(self) -> ErrorKind | None:
+        """What is wrong with it, if anything."""
+        if self.detection is None:
+            return "missed"
+        if self.label is None:
+            return "false positive"
+        return None if self.label.name == self.detection.name else "wrong class"
+
 
 @dataclass(frozen=True, slots=True)
-class Miss:
-    """One error: where it is, and what makes it worse than another of its kind."""
+class DetectionError:
+    """One error and the image that it is in."""
 
-    kind: Kind
+    kind: ErrorKind
     result: ImageResult
-    pair: Pair
+    match: Match
 
     @property
-    def weight(self) -> float:
-        """Missed faces weigh by their area in pixels, the others by their confidence."""
-        if self.pair.detection is not None:
-            return self.pair.detection.confidence
-        return self.pair.label.box.area if self.pair.label is not None else 0.0
+    def severity(self) -> float:
+        """How bad the error is among those of its kind: the area of a missed face (in pixels), else the confidence."""
+        if self.match.detection is not None:
+            return self.match.detection.confidence
+        return self.match.label.box.area if self.match.label is not None else 0.0
 
 
-def pairs(image: ImageResult, confidence: float) -> list[Pair]:
-    """Match an image's labels with its detections above `confidence`, whatever their classes.
+def match_boxes(image: ImageResult, confidence: float) -> list[Match]:
+    """Match the labels of an image with its detections above `confidence`, regardless of class.
 
-    The most confident detection chooses first; each takes the label that it overlaps most, of those not yet taken.
+    The most confident detection goes first; each takes the free label that it overlaps most.
     """
     free = list(image.labels)
-    found: list[Pair] = []
+    matches: list[Match] = []
     for detection in (one for one in image.detections if one.confidence > confidence):
         best = max(free, key=lambda label: iou(label.box.corners, detection.corners), default=None)
         if best is not None and iou(best.box.corners, detection.corners) > MATCH_IOU:
             free.remove(best)
-            found.append(Pair(best, detection))
+            matches.append(Match(best, detection))
         else:
-            found.append(Pair(None, detection))
-    return found + [Pair(label, None) for label in free]
+            matches.append(Match(None, detection))
+    return matches + [Match(label, None) for label in free]
 
 
-def confusion(images: Iterable[ImageResult], confidence: float) -> np.ndarray:
-    """Count the pairs of all images.
+def confusion_matrix(images: Iterable[ImageResult], confidence: float) -> Array:
+    """Count the matches of all images.
 
     Returns:
-        (3, 3) counts: a row for each class as labelled and one for "nothing labelled", a column for each class as
-        detected and one for "nothing detected". The last cell is always 0: nobody counts what is not there.
+        (classes + 1, classes + 1) int64. Rows are classes as labelled, then "no face"; columns are classes as
+        detected, then "missed". The last cell is always 0.
     """
     import numpy as np
 
     counts = np.zeros((len(CLASSES) + 1, len(CLASSES) + 1), dtype=np.int64)
     for image in images:
-        for pair in pairs(image, confidence):
-            counts[_index(pair.label), _index(pair.detection)] += 1
+        for match in match_boxes(image, confidence):
+            counts[_index(match.label), _index(match.detection)] += 1
     return counts
 
 
-def _index(face: Annotation | Detection | None) -> int:
-    return len(CLASSES) if face is None else CLASSES.index(face.name)
+def _index(box: Annotation | Detection | None) -> int:
+    return len(CLASSES) if box is None else CLASSES.index(box.name)
 
 
-def misses(images: Iterable[ImageResult], confidence: float) -> list[Miss]:
+def detection_errors(images: Iterable[ImageResult], confidence: float) -> list[DetectionError]:
     """Return every error of all images, kind by kind, the worst of each kind first."""
-    found = [
-        Miss(kind, image, pair)
+    errors = [
+        DetectionError(match.error, image, match)
         for image in images
-        for pair in pairs(image, confidence)
-        if (kind := _kind(pair)) is not None
+        for match in match_boxes(image, confidence)
+        if match.error is not None
     ]
-    return sorted(found, key=lambda miss: (KINDS.index(miss.kind), -miss.weight, miss.result.image))
+    return sorted(errors, key=lambda one: (ERROR_KINDS.index(one.kind), -one.severity, one.result.image))
 
 
-def _kind(pair: Pair) -> Kind | None:
-    if pair.detection is None:
-        return "missed"
-    if pair.label is None:
-        return "false box"
-    return None if pair.label.name == pair.detection.name else "wrong class"
-
-
-def most_telling(found: Sequence[Miss], kind: Kind, *, at_most: int, per_image: int = 2) -> list[Miss]:
-    """Return the worst of one kind, with no more than `per_image` of one image."""
-    chosen: list[Miss] = []
-    for miss in found:
-        of_image = sum(one.result.image == miss.result.image for one in chosen)
-        if miss.kind == kind and of_image < per_image and len(chosen) < at_most:
-            chosen.append(miss)
+def worst_errors(
+    errors: Sequence[DetectionError], kind: ErrorKind, *, at_most: int, per_image: int = 2
+) -> list[DetectionError]:
+    """Return the worst errors of one kind, at most `per_image` from any one image."""
+    chosen: list[DetectionError] = []
+    for error in errors:
+        of_image = sum(one.result.image == error.result.image for one in chosen)
+        if error.kind == kind and of_image < per_image and len(chosen) < at_most:
+            chosen.append(error)
     return chosen

@@ -1,4 +1,4 @@
-"""Two sets of detections on the same images: differences with paired intervals, and faces on which they disagree."""
+"""Compares models on the same images: differences with paired bootstrap intervals, and faces they disagree on."""
 
 from __future__ import annotations
 
@@ -8,104 +8,107 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from facemask_train.core.types import Annotation, Detection, ImageResult
-from facemask_train.eval.measures.average_precision import average_precision, resampled
-from facemask_train.eval.measures.bootstrap import Interval, difference, resample, student
-from facemask_train.eval.measures.boxes_table import flatten
-from facemask_train.eval.measures.matching import pairs
-from facemask_train.eval.measures.metrics import NUMBERS, Sample, counts_at, prepare, rates
+from facemask_train.eval.measures.average_precision import average_precision, bootstrap_average_precision
+from facemask_train.eval.measures.bootstrap import Interval, bootstrap_weights, difference_interval, t_quantile
+from facemask_train.eval.measures.boxes_table import boxes_table
+from facemask_train.eval.measures.matching import match_boxes
+from facemask_train.eval.measures.metrics import METRICS, ScoredSplit, counts_at, precision_recall_f1, score_split
 
 if TYPE_CHECKING:
     from facemask_train.core.types import Array
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Side:
-    """One model at its own operating point: its sample, and by name the number and its resamples, (b,)."""
+class ScoredModel:
+    """A model at its own operating point: each metric by name, for all images and for each resample, (b,)."""
 
-    sample: Sample
+    split: ScoredSplit
     values: Mapping[str, float]
     resamples: Mapping[str, Array]
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much more the second model has than the first (-1 to 1), with its 95 % interval."""
+    """By how much the second model is better than the first (-1 to 1), with the 95 % interval."""
 
-    value: float
+    difference: float
     interval: Interval
 
 
-def side(images: Sequence[ImageResult], threshold: float, weights: Array) -> Side:
+def score_model(images: Sequence[ImageResult], threshold: float, weights: Array) -> ScoredModel:
     """Score one model's detections on all images and on each resample.
 
     Args:
-        weights: (images, b) as `intervals.resample` returns them: the same for every model.
+        weights: (images, b) as `bootstrap_weights` returns them; the same for every model.
     """
     import numpy as np
 
-    sample = prepare(flatten(images), weights)
-    values: dict[str, list[float]] = {key: [] for key in NUMBERS}
-    many: dict[str, list[Array]] = {key: [] for key in NUMBERS}
-    for name in sample.classes:
-        areas = average_precision(sample.ranked[name])
+    split = score_split(boxes_table(images), weights)
+    values: dict[str, list[float]] = {key: [] for key in METRICS}
+    resamples: dict[str, list[Array]] = {key: [] for key in METRICS}
+    for name in split.classes:
+        areas = average_precision(split.ranked[name])
         assert areas is not None
-        drawn = resampled(sample.ranked[name], weights)
-        counts = counts_at(sample, name, threshold)
-        parts = (counts.hits, counts.found, counts.labels)
-        whole = rates(*(np.asarray(part.sum(), np.float64) for part in parts))
-        each = rates(*(part.astype(np.float32) @ weights for part in parts))
-        for key, value, row in zip(
-            NUMBERS, (areas[0], areas.mean(), *whole), (drawn[0], drawn.mean(axis=0), *each), strict=True
-        ):
+        resampled = bootstrap_average_precision(split.ranked[name], weights)
+        counts = counts_at(split, name, threshold)
+        parts = (counts.true_positives, counts.detections, counts.labels)
+        rates = precision_recall_f1(*(np.asarray(part.sum(), np.float64) for part in parts))
+        resampled_rates = precision_recall_f1(*(part.astype(np.float32) @ weights for part in parts))
+        own = (areas[0], areas.mean(), *rates)
+        drawn = (resampled[0], resampled.mean(axis=0), *resampled_rates)
+        for key, value, row in zip(METRICS, own, drawn, strict=True):
             values[key].append(float(value))
-            many[key].append(row)
-    return Side(
-        sample,
+            resamples[key].append(row)
+    return ScoredModel(
+        split,
         {key: float(np.mean(np.nan_to_num(row))) for key, row in values.items()},
-        {key: np.nanmean(np.stack(row), axis=0) for key, row in many.items()},
+        {key: np.nanmean(np.stack(row), axis=0) for key, row in resamples.items()},
     )
 
 
-def differences(first: Side, second: Side) -> dict[str, Difference]:
-    """Return the difference of each metric, second minus first, resampled in pairs."""
-    found = {}
-    for key in NUMBERS:
+def paired_differences(first: ScoredModel, second: ScoredModel) -> dict[str, Difference]:
+    """Return the difference of each metric, second minus first, on the same resamples."""
+    differences = {}
+    for key in METRICS:
         value = second.values[key] - first.values[key]
-        drawn = second.resamples[key] - first.resamples[key]
-        found[key] = Difference(value, difference(value, drawn, first.sample.flat.images))
-    return found
+        resampled = second.resamples[key] - first.resamples[key]
+        differences[key] = Difference(value, difference_interval(value, resampled, first.split.table.image_count))
+    return differences
 
 
-def of_recipes(first: Sequence[Side], second: Sequence[Side], metric: str) -> Difference:
-    """Return the difference of two recipes' means over their seeds; the seeds' spread and the images' both count.
+def recipe_difference(first: Sequence[ScoredModel], second: Sequence[ScoredModel], metric: str) -> Difference:
+    """Return the difference of the means of two recipes over their seeds.
 
-    Needs two seeds or more on each side (three, to be worth saying); Welch's degrees of freedom.
+    The interval covers both the seeds' and the images' variance, with Welch's degrees of freedom.
+
+    Args:
+        first, second: one model for each seed, two or more on each side.
     """
     import numpy as np
 
-    means, spread, freedom = [], 0.0, 0.0
+    means, seed_variance, squares = [], 0.0, 0.0
     for runs in (first, second):
         values = np.array([run.values[metric] for run in runs])
         part = float(values.var(ddof=1)) / len(runs)
         means.append(float(values.mean()))
-        spread += part
-        freedom += part**2 / (len(runs) - 1)
-    drawn = [np.mean([run.resamples[metric] for run in runs], axis=0) for runs in (first, second)]
-    images = float(np.nanvar(drawn[1] - drawn[0]))
-    total = spread + images
-    degrees = total**2 / freedom if freedom > 0 else 1000.0
-    half = student(max(1, math.floor(degrees))) * math.sqrt(total)
+        seed_variance += part
+        squares += part**2 / (len(runs) - 1)
+    resampled = [np.mean([run.resamples[metric] for run in runs], axis=0) for runs in (first, second)]
+    image_variance = float(np.nanvar(resampled[1] - resampled[0]))
+    total = seed_variance + image_variance
+    degrees = total**2 / squares if squares > 0 else 1000.0
+    half = t_quantile(max(1, math.floor(degrees))) * math.sqrt(total)
     value = means[1] - means[0]
     return Difference(value, (max(-1.0, value - half), min(1.0, value + half)))
 
 
-def flipped_difference(
+def shortcut_rate_difference(
     first: Mapping[str, tuple[int, int]], second: Mapping[str, tuple[int, int]]
 ) -> Difference | None:
-    """Return the difference of two shortcut rates, resampled by image; None where either asked nothing.
+    """Return the difference of two shortcut rates, resampled by image; None if either model was not tested.
 
     Args:
-        first, second: by image, how many edits flipped, of how many.
+        first, second: by image, how many perturbations flipped the class, and how many there were.
     """
     import numpy as np
 
@@ -113,14 +116,14 @@ def flipped_difference(
     tables = [np.array([one.get(image, (0, 0)) for image in images], np.float32) for one in (first, second)]
     if not images or not all(table[:, 1].sum() for table in tables):
         return None
-    weights = resample(len(images))
-    values, drawn = [], []
+    weights = bootstrap_weights(len(images))
+    values, resampled = [], []
     for table in tables:
         values.append(float(table[:, 0].sum() / table[:, 1].sum()))
         with np.errstate(divide="ignore", invalid="ignore"):
-            drawn.append((table[:, 0] @ weights) / (table[:, 1] @ weights))
+            resampled.append((table[:, 0] @ weights) / (table[:, 1] @ weights))
     value = values[1] - values[0]
-    return Difference(value, difference(value, drawn[1] - drawn[0], len(images)))
+    return Difference(value, difference_interval(value, resampled[1] - resampled[0], len(images)))
 
 
 # ---- where they disagree ----
@@ -128,42 +131,43 @@ def flipped_difference(
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """A labelled face that one model has right and the other has not: `right` is 0 (the first) or 1.
+    """A labeled face that one model gets right and the other gets wrong.
 
-    `answers` are both models' detections on it, None where it was missed.
+    Attributes:
+        right: which model is right, 0 or 1.
+        detections: each model's detection of the face; None if the model misses it.
     """
 
     result: ImageResult
     label: Annotation
     right: int
-    answers: tuple[Detection | None, Detection | None]
+    detections: tuple[Detection | None, Detection | None]
 
 
 def disagreements(
     first: Sequence[ImageResult], second: Sequence[ImageResult], thresholds: tuple[float, float]
 ) -> list[Disagreement]:
-    """Return the faces on which two models disagree: wrong classes first, then misses, the surest and largest first.
+    """Return the faces that two models disagree on: wrong classes by confidence, then missed faces by size.
 
     Args:
-        first, second: the same images in the same order, with either model's detections.
+        first, second: the same images in the same order, with the detections of each model.
     """
     found = []
     for one, other in zip(first, second, strict=True):
-        answers = [_answers(image, at) for image, at in zip((one, other), thresholds, strict=True)]
-        for index, label in enumerate(one.labels):
-            both = (answers[0][index], answers[1][index])
-            right = [answer is not None and answer.name == label.name for answer in both]
+        own, others = _detections_of_labels(one, thresholds[0]), _detections_of_labels(other, thresholds[1])
+        for label, *pair in zip(one.labels, own, others, strict=True):
+            right = [detection is not None and detection.name == label.name for detection in pair]
             if right[0] != right[1]:
-                found.append(Disagreement(one, label, right.index(True), both))
-    return sorted(found, key=_telling)
+                found.append(Disagreement(one, label, right.index(True), (pair[0], pair[1])))
+    return sorted(found, key=_worst_first)
 
 
-def _answers(image: ImageResult, threshold: float) -> list[Detection | None]:
-    """Return the detection that answers each label, in the labels' order."""
-    answered = {id(pair.label): pair.detection for pair in pairs(image, threshold) if pair.label is not None}
-    return [answered[id(label)] for label in image.labels]
+def _detections_of_labels(image: ImageResult, threshold: float) -> list[Detection | None]:
+    """Return the detection that matches each label, in the order of the labels."""
+    matched = {id(one.label): one.detection for one in match_boxes(image, threshold) if one.label is not None}
+    return [matched[id(label)] for label in image.labels]
 
 
-def _telling(one: Disagreement) -> tuple[int, float, str]:
-    wrong = one.answers[1 - one.right]
+def _worst_first(one: Disagreement) -> tuple[int, float, str]:
+    wrong = one.detections[1 - one.right]
     return (0, -wrong.confidence, one.result.image) if wrong else (1, -one.label.box.area, one.result.image)

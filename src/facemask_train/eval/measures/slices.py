@@ -1,4 +1,4 @@
-"""The same numbers on parts of a split: by source, face size, faces per image, brightness and sharpness."""
+"""Metrics on slices of a split: by source, face size, faces per image, brightness and sharpness."""
 
 from __future__ import annotations
 
@@ -6,33 +6,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from facemask_train.core.drawing import open_upright
-from facemask_train.core.types import Progress, no_progress
-from facemask_train.eval.measures.metrics import Number, Sample, at_confidence, average_precisions
+from facemask_train.core.types import CLASSES, Progress, no_progress
+from facemask_train.eval.measures.bootstrap import Estimate
+from facemask_train.eval.measures.metrics import ALL, ScoredSplit, average_precisions, rates_at_confidence
 
 if TYPE_CHECKING:
     from facemask_train.core.types import Array
 
-SIZES = (0, 16, 32, 64, 128, float("inf"))
-"""Bounds of the face sizes: the square root of the box's area, in pixels of the image as it is."""
+FACE_SIZES = (0, 16, 32, 64, 128, float("inf"))
+"""Bounds of the face sizes: the square root of the box's area, in pixels of the original image."""
 
-CROWDS = ((1, 1), (2, 3), (4, 7), (8, 10**9))
-"""How many labelled faces an image has, from and to."""
+FACES_PER_IMAGE = ((1, 1), (2, 3), (4, 7), (8, 10**9))
+"""Numbers of labeled faces in an image, from and to."""
 
 RESAMPLES = 300
-"""Fewer than for the headline, of the same images: an interval takes the resamples' spread, not their extremes."""
+"""Fewer than for the headline numbers: the interval uses the resamples' standard deviation, not their extremes."""
 
 SHARPNESS_SIDE = 640
-"""The longer side, in pixels, at which sharpness is measured, so that large images are not sharper by their size."""
+"""The longer side, in pixels, to which an image is scaled to measure its sharpness."""
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
-    """What is known of an image beside its faces.
+class ImageTraits:
+    """Properties of an image other than its faces.
 
-    `brightness` is its mean luma, 0 to 255; `sharpness` is the variance of its Laplacian, low in blurred images.
+    Attributes:
+        brightness: the mean luma, 0 to 255.
+        sharpness: the variance of the Laplacian; low in blurred images.
     """
 
     source: str
@@ -42,118 +45,145 @@ class Traits:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One part: what it was cut by, its name, how many images and faces are in it, and its numbers.
+    """The metrics of one slice. A slice by face size has only images with a face in it.
 
-    A slice by face size has no image without a face in it; a false box belongs to the slice of its own size.
+    Attributes:
+        by: the property that the split is sliced by.
+        n: the number of labeled faces.
+        too_few: whether there are too few images or faces for useful numbers.
     """
 
     by: str
     name: str
     images: int
     n: int
-    map50: Number
-    precision: Number
-    recall: Number
-    few: bool
+    too_few: bool
+    map50: Estimate
+    precision: Estimate
+    recall: Estimate
 
 
-def traits(folder: Path, sources: Mapping[str, str], progress: Progress = no_progress) -> dict[str, Traits]:
-    """Measure images.
+class _Part(NamedTuple):
+    """A slice before it is scored: boolean masks of its labels and detections."""
+
+    by: str
+    name: str
+    labels: Array
+    detections: Array
+
+
+def measure_images(
+    folder: Path, sources: Mapping[str, str], progress: Progress = no_progress
+) -> dict[str, ImageTraits]:
+    """Measure the brightness and sharpness of images.
 
     Args:
-        sources: by image (its path relative to `folder`), the name of its source.
+        sources: the source of each image, by the image's path relative to `folder`.
     """
-    found = {}
+    traits = {}
     for done, image in enumerate(sources):
-        found[image] = Traits(sources[image], *_measured(folder / image))
+        traits[image] = ImageTraits(sources[image], *_brightness_and_sharpness(folder / image))
         progress("measuring images", done + 1, len(sources))
-    return found
+    return traits
 
 
-def _measured(path: Path) -> tuple[float, float]:
+def _brightness_and_sharpness(path: Path) -> tuple[float, float]:
     import cv2
     import numpy as np
 
-    grey = np.asarray(open_upright(path).convert("L"))
-    scale = SHARPNESS_SIDE / max(grey.shape)
-    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-    even = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    return round(float(grey.mean()), 3), round(float(cv2.Laplacian(even, cv2.CV_64F).var()), 3)
+    gray = np.asarray(open_upright(path).convert("L"))
+    scale = SHARPNESS_SIDE / max(gray.shape)
+    size = (max(1, round(gray.shape[1] * scale)), max(1, round(gray.shape[0] * scale)))
+    resized = cv2.resize(gray, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    return round(float(gray.mean()), 3), round(float(cv2.Laplacian(resized, cv2.CV_64F).var()), 3)
 
 
-def slices(sample: Sample, images: Sequence[Traits], confidence: float) -> list[Slice]:
-    """Return the numbers of every part that holds a face: mAP 0.5, and precision and recall above a confidence.
+def slices(split: ScoredSplit, traits: Sequence[ImageTraits], confidence: float) -> list[Slice]:
+    """Return the metrics of every slice that has a labeled face.
 
     Args:
-        images: the traits of each image of the sample, in its order.
+        traits: of each image of the split, in its order.
+        confidence: precision and recall are those of the detections above it.
     """
-    found = []
-    for by, name, labels, detections in _parts(sample, images):
-        if labels.any():
-            found.append(_slice(sample, by, name, labels, detections, confidence))
-    return found
+    parts = (*_by_source(split, traits), *_by_size(split), *_by_faces(split), *_by_thirds(split, traits))
+    return [_slice(split, part, confidence) for part in parts if part.labels.any()]
 
 
-def _parts(sample: Sample, images: Sequence[Traits]) -> Iterator[tuple[str, str, Array, Array]]:
-    """Yield what each part is called, and which labels and detections (boolean arrays) are in it."""
+def _part(split: ScoredSplit, by: str, name: str, images: Array) -> _Part:
+    """Return the slice of the images for which `images` (bool) is true."""
+    return _Part(by, name, images[split.table.labels.image], images[split.table.detections.image])
+
+
+def _by_source(split: ScoredSplit, traits: Sequence[ImageTraits]) -> Iterator[_Part]:
     import numpy as np
 
-    labels, found = sample.flat.labels, sample.flat.found
-
-    def of(chosen: Array) -> tuple[Array, Array]:
-        return chosen[labels.image], chosen[found.image]
-
-    sources = np.array([one.source for one in images])
+    sources = np.array([one.source for one in traits])
     for source in sorted(set(sources.tolist())):
-        yield "source", source or "not known", *of(sources == source)
-    size, own = np.sqrt(labels.area), np.sqrt(np.maximum(found.area, 0))
-    for low, high in pairwise(SIZES):
-        inside = (size >= low) & (size < high)
-        answer = sample.answers[0]
-        yield (
-            "face size",
-            _range(low, high, " px"),
-            inside,
-            np.where(answer >= 0, inside[answer] if len(inside) else False, (own >= low) & (own < high)),
-        )
-    faces = np.bincount(labels.image, minlength=sample.flat.images)
-    for fewest, most in CROWDS:
+        yield _part(split, "source", source or "unknown", sources == source)
+
+
+def _by_size(split: ScoredSplit) -> Iterator[_Part]:
+    """A matched detection is in the slice of its label, any other in that of its own size."""
+    import numpy as np
+
+    labels, detections, matches = split.table.labels, split.table.detections, split.matches[0]
+    label_size, own_size = np.sqrt(labels.area), np.sqrt(np.maximum(detections.area, 0))
+    for low, high in pairwise(FACE_SIZES):
+        inside = (label_size >= low) & (label_size < high)
+        matched_inside = inside[matches] if len(inside) else False
+        own_inside = (own_size >= low) & (own_size < high)
+        yield _Part("face size", _pixels(low, high), inside, np.where(matches >= 0, matched_inside, own_inside))
+
+
+def _by_faces(split: ScoredSplit) -> Iterator[_Part]:
+    import numpy as np
+
+    faces = np.bincount(split.table.labels.image, minlength=split.table.image_count)
+    for fewest, most in FACES_PER_IMAGE:
         name = f"{fewest}" if fewest == most else f"{fewest} to {most}" if most < 10**9 else f"{fewest} or more"
-        yield "faces in the image", name, *of((faces >= fewest) & (faces <= most))
+        yield _part(split, "faces per image", name, (faces >= fewest) & (faces <= most))
+
+
+def _by_thirds(split: ScoredSplit, traits: Sequence[ImageTraits]) -> Iterator[_Part]:
+    import numpy as np
+
     for by, values, names in (
-        ("brightness", [one.brightness for one in images], ("dark", "middling", "bright")),
-        ("sharpness", [one.sharpness for one in images], ("blurred", "middling", "sharp")),
+        ("brightness", [one.brightness for one in traits], ("dark", "medium", "bright")),
+        ("sharpness", [one.sharpness for one in traits], ("blurred", "medium", "sharp")),
     ):
         array = np.array(values)
         low, high = np.quantile(array, [1 / 3, 2 / 3]).tolist()
-        for name, chosen, bounds in zip(
-            names, (array < low, (array >= low) & (array < high), array >= high),
-            (f"under {low:.0f}", f"{low:.0f} to {high:.0f}", f"{high:.0f} or more"), strict=True,
-        ):  # fmt: skip
-            yield by, f"{name} third ({bounds})", *of(chosen)
+        masks = (array < low, (array >= low) & (array < high), array >= high)
+        bounds = (f"below {low:.0f}", f"{low:.0f} to {high:.0f}", f"{high:.0f} or more")
+        for name, mask, text in zip(names, masks, bounds, strict=True):
+            yield _part(split, by, f"{name} third ({text})", mask)
 
 
-def _range(low: float, high: float, unit: str) -> str:
+def _pixels(low: float, high: float) -> str:
     if low == 0:
-        return f"under {high:g}{unit}"
-    return f"{low:g}{unit} or more" if high == float("inf") else f"{low:g} to {high:g}{unit}"
+        return f"below {high:g} px"
+    return f"{low:g} px or more" if high == float("inf") else f"{low:g} to {high:g} px"
 
 
-def _slice(sample: Sample, by: str, name: str, labels: Array, detections: Array, confidence: float) -> Slice:
+def _slice(split: ScoredSplit, part: _Part, confidence: float) -> Slice:
     import numpy as np
 
-    flat = sample.flat
-    units = len(np.unique(flat.labels.image[labels]))
-    part = replace(sample, units=units, weights=sample.weights[:, :RESAMPLES], ranked={
-        one: replace(
-            ranked,
-            found=ranked.found[keep], image=ranked.image[keep], confidence=ranked.confidence[keep],
-            hit=ranked.hit[:1, keep],
-            labels=np.bincount(flat.labels.image[labels & (flat.labels.name == index)], minlength=flat.images),
+    labels = split.table.labels
+    images = len(np.unique(labels.image[part.labels]))
+    ranked = {}
+    for index, name in enumerate(CLASSES):
+        whole = split.ranked[name]
+        keep = part.detections[whole.index]
+        of_class = part.labels & (labels.class_id == index)
+        ranked[name] = replace(
+            whole,
+            index=whole.index[keep],
+            image=whole.image[keep],
+            confidence=whole.confidence[keep],
+            true_positive=whole.true_positive[:1, keep],
+            labels=np.bincount(labels.image[of_class], minlength=split.table.image_count),
         )
-        for index, (one, ranked) in enumerate(sample.ranked.items())
-        for keep in [detections[ranked.found]]
-    })  # fmt: skip
-    areas, rates = average_precisions(part)["all"], at_confidence(part, confidence)["all"]
-    few = part.few("all")
-    return Slice(by, name, units, int(labels.sum()), areas["map50"], rates["precision"], rates["recall"], few)
+    own = replace(split, images=images, weights=split.weights[:, :RESAMPLES], ranked=ranked)
+    map50, rates = average_precisions(own)[ALL]["map50"], rates_at_confidence(own, confidence)[ALL]
+    n = int(part.labels.sum())
+    return Slice(part.by, part.name, images, n, own.too_few(ALL), map50, rates["precision"], rates["recall"])

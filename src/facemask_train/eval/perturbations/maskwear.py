@@ -1,4 +1,4 @@
-"""Edits of masks: one that is worn gets another colour or a pattern, or one is put on. Drawn on a `canvas.Sheet`."""
+"""Perturbations of masks: recolor a worn mask, print a pattern on it, or put a mask on a bare face."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import math
 from random import Random
 from typing import TYPE_CHECKING
 
-from facemask_train.eval.perturbations.canvas import Colour, Sheet, curve, mirrored, vary
-from facemask_train.eval.perturbations.lowerface import PAINTS, scaled, skin
+from facemask_train.eval.perturbations.canvas import Canvas, Color, curve, jitter_color, mirrored
+from facemask_train.eval.perturbations.lowerface import PAINTS, scale_color, skin
 
 if TYPE_CHECKING:
     from facemask_train.core.types import Array
 
-MASKS: tuple[Colour, ...] = ((150, 196, 222), (238, 242, 244), (40, 42, 48), (236, 178, 190), (160, 208, 190))
+MASKS: tuple[Color, ...] = ((150, 196, 222), (238, 242, 244), (40, 42, 48), (236, 178, 190), (160, 208, 190))
 
 
-def put_mask_on(sheet: Sheet, rng: Random, _: str) -> None:
-    """Put a surgical mask, a cloth mask or a respirator on a bare face: the edit that must change the answer."""
-    colour = vary(rng, rng.choice(MASKS), 8)
+def put_mask_on(canvas: Canvas, rng: Random, _: str) -> None:
+    """Put a surgical mask, a cloth mask or a respirator on a bare face: the perturbation that must flip the class."""
+    color = jitter_color(rng, rng.choice(MASKS), 8)
     top, shift = rng.uniform(-0.06, 0.06), rng.uniform(-0.03, 0.03)
     outline = [
         (x + shift, y)
@@ -36,65 +36,65 @@ def put_mask_on(sheet: Sheet, rng: Random, _: str) -> None:
     ]
     for side in (-1, 1):
         for y, ear in ((0.2 + top, -0.2), (0.62, 0.12)):
-            sheet.lay(
-                sheet.line(
+            canvas.paint(
+                canvas.line(
                     curve([(side * 0.84, y), (side * 0.95, (y + ear) / 2), (side * 1.02, ear)], closed=False),
                     0.035,
                     0.008,
                 )
                 * 0.95,
-                scaled(colour, 1.1) if sum(colour) > 200 else (70, 70, 76),
+                scale_color(color, 1.1) if sum(color) > 200 else (70, 70, 76),
             )
-    area = sheet.shape(curve(outline, steps=6), 0.012)
-    sheet.darken(sheet.soften(area, 0.05) * (1 - area) * 0.35)
-    sheet.lay(area, colour)
-    sheet.shade(area * (0.1 - 0.38 * sheet.across**2 - 0.14 * (sheet.down - 0.4)))
-    rng.choice((_pleats, _pleats, _seam))(sheet, area, top)
-    edge = sheet.line(curve(outline, steps=6), 0.035, 0.012, closed=True)
-    sheet.darken(edge * area * 0.28)
-    nose = sheet.line(curve([(-0.36, 0.06 + top), (0, 0.0 + top), (0.36, 0.06 + top)], closed=False), 0.045, 0.02)
-    sheet.lay(nose * area * 0.35, (255, 255, 255))
+    area = canvas.shape(curve(outline, steps=6), 0.012)
+    canvas.darken(canvas.soften(area, 0.05) * (1 - area) * 0.35)
+    canvas.paint(area, color)
+    canvas.shade(area * (0.1 - 0.38 * canvas.x**2 - 0.14 * (canvas.y - 0.4)))
+    rng.choice((_pleats, _pleats, _seam))(canvas, area, top)
+    edge = canvas.line(curve(outline, steps=6), 0.035, 0.012, closed=True)
+    canvas.darken(edge * area * 0.28)
+    nose = canvas.line(curve([(-0.36, 0.06 + top), (0, 0.0 + top), (0.36, 0.06 + top)], closed=False), 0.045, 0.02)
+    canvas.paint(nose * area * 0.35, (255, 255, 255))
 
 
-def _pleats(sheet: Sheet, area: Array, top: float) -> None:
+def _pleats(canvas: Canvas, area: Array, top: float) -> None:
     for y in (0.3, 0.5, 0.7):
         ends = ((-0.86, y - 0.02), (-0.4, y + 0.05), (0, y + 0.07 + top / 2), (0.4, y + 0.05), (0.86, y - 0.02))
-        sheet.darken(sheet.line(curve(ends, closed=False), 0.03, 0.018) * area * 0.42)
+        canvas.darken(canvas.line(curve(ends, closed=False), 0.03, 0.018) * area * 0.42)
         lifted = [(x, at - 0.05) for x, at in ends]
-        sheet.lay(sheet.line(curve(lifted, closed=False), 0.035, 0.022) * area * 0.3, (255, 255, 255))
+        canvas.paint(canvas.line(curve(lifted, closed=False), 0.035, 0.022) * area * 0.3, (255, 255, 255))
 
 
-def _seam(sheet: Sheet, area: Array, top: float) -> None:
-    """A moulded mask: a ridge down the middle, dimples beside it."""
-    ridge = sheet.line(curve([(0, top), (0.02, 0.4), (0, 1.1)], closed=False), 0.03, 0.02)
-    sheet.darken(ridge * area * 0.35)
+def _seam(canvas: Canvas, area: Array, top: float) -> None:
+    """Draw a molded mask: a ridge down the middle, dimples beside it."""
+    ridge = canvas.line(curve([(0, top), (0.02, 0.4), (0, 1.1)], closed=False), 0.03, 0.02)
+    canvas.darken(ridge * area * 0.35)
     for side in (-1, 1):
-        cheek = sheet.line(curve([(side * 0.12, 0.1), (side * 0.3, 0.5), (side * 0.22, 1.0)], closed=False), 0.1, 0.09)
-        sheet.lay(cheek * area * 0.22, (255, 255, 255))
-        sheet.darken(
-            sheet.line(curve([(side * 0.85, 0.3), (side * 0.5, 0.75), (side * 0.3, 1.05)], closed=False), 0.05, 0.05)
+        cheek = canvas.line(curve([(side * 0.12, 0.1), (side * 0.3, 0.5), (side * 0.22, 1.0)], closed=False), 0.1, 0.09)
+        canvas.paint(cheek * area * 0.22, (255, 255, 255))
+        canvas.darken(
+            canvas.line(curve([(side * 0.85, 0.3), (side * 0.5, 0.75), (side * 0.3, 1.05)], closed=False), 0.05, 0.05)
             * area
             * 0.3
         )
 
 
-def mask_area(sheet: Sheet) -> Array:
-    """Return where the mask of a masked face is, (h, w).
+def mask_area(canvas: Canvas) -> Array:
+    """Return where the mask of a masked face is: coverage (h, w), 0 to 1.
 
-    Pixels like those in the middle of where masks usually are make the first guess, GrabCut the second; where they
-    find next to nothing, or far too much, it is where masks usually are.
+    The first guess is the pixels whose color is that of the middle of a usual mask; GrabCut refines it. If the result
+    is far smaller or larger than a usual mask, the usual mask is returned.
     """
     import cv2
     import numpy as np
 
-    usual = sheet.shape(curve(mirrored(((0, 0.0), (0.5, 0.08), (0.88, 0.12), (0.9, 0.5), (0.62, 0.95), (0, 1.12)))), 0)
-    size = (round(sheet.cover.shape[1] * 30 / sheet.scale), round(sheet.cover.shape[0] * 30 / sheet.scale))
-    small = np.rint(cv2.resize(sheet.below, size, interpolation=cv2.INTER_AREA)).astype(np.uint8)
-    guess, across, down = (cv2.resize(one, size) for one in (usual, sheet.across, sheet.down))
+    usual = canvas.shape(curve(mirrored(((0, 0.0), (0.5, 0.08), (0.88, 0.12), (0.9, 0.5), (0.62, 0.95), (0, 1.12)))), 0)
+    size = (round(canvas.alpha.shape[1] * 30 / canvas.scale), round(canvas.alpha.shape[0] * 30 / canvas.scale))
+    small = np.rint(cv2.resize(canvas.background, size, interpolation=cv2.INTER_AREA)).astype(np.uint8)
+    guess, across, down = (cv2.resize(one, size) for one in (usual, canvas.x, canvas.y))
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32) * np.array([0.5, 1, 1], np.float32)
     core = (across / 0.5) ** 2 + ((down - 0.5) / 0.34) ** 2 < 1
-    colour = np.median(lab[core], axis=0)
-    apart = np.linalg.norm(lab - colour, axis=2)
+    color = np.median(lab[core], axis=0)
+    apart = np.linalg.norm(lab - color, axis=2)
     alike = apart < max(14.0, 2.2 * float(np.percentile(apart[core], 60)))
     within = (abs(across) < 1.2) & (down > -0.3) & (down < 1.3)
     marks = np.where(alike & within, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
@@ -107,13 +107,13 @@ def mask_area(sheet: Sheet) -> Array:
     found = _largest(((marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD)).astype(np.uint8))
     if not 0.5 < float(found.sum()) / float(guess.sum()) < 1.9:
         found = guess
-    grown = cv2.resize(found.astype(np.float32), sheet.cover.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    area: Array = np.clip((sheet.soften(grown, 0.03) - 0.2) * 2, 0, 1)
+    scaled = cv2.resize(found.astype(np.float32), canvas.alpha.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    area: Array = np.clip((canvas.soften(scaled, 0.03) - 0.2) * 2, 0, 1)
     return area
 
 
 def _largest(marks: Array) -> Array:
-    """Return the largest connected part of a mask (uint8), its holes filled."""
+    """Return the largest connected part of a mask (uint8) with its holes filled."""
     import cv2
     import numpy as np
 
@@ -124,23 +124,23 @@ def _largest(marks: Array) -> Array:
     return filled
 
 
-def mask_to_skin(sheet: Sheet, rng: Random, _: str) -> None:
-    """Give the mask the colour of the face."""
-    sheet.lay(mask_area(sheet) * 0.96, _cloth(sheet, vary(rng, skin(sheet), 5)))
+def mask_to_skin(canvas: Canvas, rng: Random, _: str) -> None:
+    """Give the mask the color of the skin."""
+    canvas.paint(mask_area(canvas) * 0.96, _cloth(canvas, jitter_color(rng, skin(canvas), 5)))
 
 
-def mask_to_black(sheet: Sheet, rng: Random, _: str) -> None:
-    """Give the mask the colour of night."""
-    sheet.lay(mask_area(sheet) * 0.97, _cloth(sheet, vary(rng, (40, 41, 46), 8)))
+def mask_to_black(canvas: Canvas, rng: Random, _: str) -> None:
+    """Make the mask black."""
+    canvas.paint(mask_area(canvas) * 0.97, _cloth(canvas, jitter_color(rng, (40, 41, 46), 8)))
 
 
-def mask_to_pattern(sheet: Sheet, rng: Random, _: str) -> None:
+def mask_to_pattern(canvas: Canvas, rng: Random, _: str) -> None:
     """Print stripes, dots or checks on the mask."""
     import numpy as np
 
     ground, print_ = rng.sample([*PAINTS, *MASKS], 2)
     size = rng.uniform(0.2, 0.32)
-    across, down = sheet.across / size, (sheet.down + 0.12 * sheet.across**2) / size
+    across, down = canvas.x / size, (canvas.y + 0.12 * canvas.x**2) / size
     turn = rng.uniform(0, math.pi)
     along = across * math.cos(turn) + down * math.sin(turn)
     patterns = (
@@ -148,17 +148,17 @@ def mask_to_pattern(sheet: Sheet, rng: Random, _: str) -> None:
         (np.mod(across, 1) - 0.5) ** 2 + (np.mod(down, 1) - 0.5) ** 2 < 0.09,
         (np.mod(across, 1) < 0.5) ^ (np.mod(down, 1) < 0.5),
     )
-    printed = sheet.soften(rng.choice(patterns).astype(np.float32), 0.015)[..., None]
-    colour = np.asarray(ground, np.float32) * (1 - printed) + np.asarray(print_, np.float32) * printed
-    sheet.lay(mask_area(sheet) * 0.96, _cloth(sheet, (255, 255, 255)) * colour / 255)
+    printed = canvas.soften(rng.choice(patterns).astype(np.float32), 0.015)[..., None]
+    color = np.asarray(ground, np.float32) * (1 - printed) + np.asarray(print_, np.float32) * printed
+    canvas.paint(mask_area(canvas) * 0.96, _cloth(canvas, (255, 255, 255)) * color / 255)
 
 
-def _cloth(sheet: Sheet, colour: Colour) -> Array:
-    """Return the image below in one colour, with the mask's own folds: lit relative to its middle."""
+def _cloth(canvas: Canvas, color: Color) -> Array:
+    """Return the image in one color that keeps the folds of the mask: light relative to its middle."""
     import numpy as np
 
-    grey = sheet.below @ np.array([0.299, 0.587, 0.114], np.float32)
-    middle = (abs(sheet.across) < 0.5) & (abs(sheet.down - 0.55) < 0.35)
-    relative = (grey / max(float(np.median(grey[middle])), 1.0)).clip(0.35, 1.6)
-    cloth: Array = np.clip(np.asarray(colour, np.float32) * relative[..., None], 0, 255)
+    gray = canvas.background @ np.array([0.299, 0.587, 0.114], np.float32)
+    middle = (abs(canvas.x) < 0.5) & (abs(canvas.y - 0.55) < 0.35)
+    relative = (gray / max(float(np.median(gray[middle])), 1.0)).clip(0.35, 1.6)
+    cloth: Array = np.clip(np.asarray(color, np.float32) * relative[..., None], 0, 255)
     return cloth

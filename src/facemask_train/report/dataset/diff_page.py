@@ -158,7 +158,7 @@ def _pair(before: EnsembleContents, after: EnsembleContents, change: Change) -> 
     return html.ImageSet(f"{change.image.source} · {change.image.source_image}", aside, items)
 
 
-def _side(contents: EnsembleContents, one: EnsembleImage, changed: Sequence[Annotation]) -> html.Shown:
+def _side(contents: EnsembleContents, one: EnsembleImage, changed: Sequence[Annotation]) -> html.GridImage:
     marks = [Mark(label.name, label.box.corners, strong=label in changed) for label in one.labels]
     return thumbnail(
         contents.folder / one.image, marks, one.size, caption=one.split, mark=contents.name, longest=_PAIR_LONGEST

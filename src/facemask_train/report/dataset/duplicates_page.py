@@ -139,7 +139,7 @@ def _title(members: Sequence[GroupMember]) -> str:
 
 def _member(
     root: Path, contents: EnsembleContents, one: GroupMember, kept: EnsembleImage, orientations: tuple[int, int]
-) -> html.Shown:
+) -> html.GridImage:
     is_kept = one.name == kept.name
     marks = marks_of(kept.labels if is_kept else one.labels)
     own = contents.originals.get(one.name)

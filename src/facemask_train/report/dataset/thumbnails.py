@@ -12,7 +12,7 @@ from facemask_train.core.drawing import outline
 from facemask_train.core.files import digest_file
 from facemask_train.core.types import CLASSES, Annotation, Corners
 from facemask_train.dataset.loading.images import orientation_of, plain_rgb
-from facemask_train.report.html import SERIES, Shown, embed
+from facemask_train.report.html import SERIES, GridImage, embed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,7 +59,7 @@ def thumbnail(
     orientations: Sequence[int] = (),
     sha256: str = "",
     longest: int = LONGEST,
-) -> Shown:
+) -> GridImage:
     """Return an image for a grid, with boxes.
 
     Args:
@@ -73,17 +73,17 @@ def thumbnail(
     shape = frame[0] / frame[1] if frame else 1.5
     try:
         if sha256 and digest_file(path) != sha256:
-            return Shown(None, caption, mark, "the file has changed", shape)
+            return GridImage(None, caption, mark, "the file has changed", shape)
         image, own = _open(path, longest, orientations)
     except FileNotFoundError:
-        return Shown(None, caption, mark, "the file is missing", shape)
+        return GridImage(None, caption, mark, "the file is missing", shape)
     except (OSError, ValueError, SyntaxError):
-        return Shown(None, caption, mark, "the file cannot be read as an image", shape)
+        return GridImage(None, caption, mark, "the file cannot be read as an image", shape)
     width, height = frame or own
     if frame:
         image = image.resize(_within(frame, longest))
     _draw_marks(image, marks, image.width / width, image.height / height)
-    return Shown(embed(image, caption), caption, mark)
+    return GridImage(embed(image, caption), caption, mark)
 
 
 def _open(path: Path, longest: int, orientations: Sequence[int]) -> tuple[Image, tuple[int, int]]:
