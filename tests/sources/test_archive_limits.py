@@ -6,6 +6,7 @@ import errno
 import gzip
 import hashlib
 import io
+import os
 import stat
 import struct
 import tarfile
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from facemask_train.core.errors import DataError, StorageError
-from facemask_train.sources import archive
+from facemask_train.sources import archive, tar_stream
 
 HERE = Path("a.zip")
 MIB, GIB = 1024**2, 1024**3
@@ -64,14 +65,17 @@ def test_a_member_without_bytes_is_one_and_a_negative_one_is_refused() -> None:
 @pytest.mark.parametrize("size", [0, 1, 16 * MIB])
 def test_a_gzip_is_read_up_to_16_mib_at_once(tmp_path: Path, size: int) -> None:
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"abc"))
-    with archive._Gzip(tmp_path / "a.gz") as stream:
+    with tar_stream.GzipStream(tmp_path / "a.gz") as stream:
         assert stream.read(size) == b"abc"[:size]
 
 
 @pytest.mark.parametrize("size", [16 * MIB + 1, -1, None])
 def test_a_gzip_is_not_read_at_once_beyond(tmp_path: Path, size: int | None) -> None:
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"abc"))
-    with archive._Gzip(tmp_path / "a.gz") as stream, pytest.raises(tarfile.ReadError, match="longer than any header"):
+    with (
+        tar_stream.GzipStream(tmp_path / "a.gz") as stream,
+        pytest.raises(tarfile.ReadError, match="longer than any header"),
+    ):
         stream.read(size)
 
 
@@ -363,3 +367,70 @@ def test_errors_of_the_disk_stay_what_they_are() -> None:
     assert caught.value.errno == errno.ENOSPC
     with pytest.raises(StorageError, match=r"there: cannot be read \(denied\)"), archive._readable(HERE):
         raise PermissionError(errno.EACCES, "denied", "there")
+
+
+# ---- extended headers of a tar, and what is no file ----
+
+
+def tar_with_pax(path: Path, *headers: bytes) -> Path:
+    """Write a .tar.gz of one file `x.txt` after these extended headers, byte for byte as given."""
+    body = b""
+    for kind, name, content in [*((tarfile.XHDTYPE, "PaxHeaders/x", one) for one in headers), (b"0", "x.txt", b"text")]:
+        info = tarfile.TarInfo(name)
+        info.type, info.size = kind, len(content)
+        body += info.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512)
+    path.write_bytes(gzip.compress(body + bytes(1024)))
+    return path
+
+
+def test_a_tar_with_ordinary_extended_headers_is_unpacked(tmp_path: Path) -> None:
+    packed = tar_with_pax(tmp_path / "a.tar.gz", b"30 mtime=1700000000.123456789\n18 comment=a = \xc3\xa9\n", b"")
+    assert archive.unpack(packed, tmp_path / "out").files == 1
+    assert (tmp_path / "out/x.txt").read_bytes() == b"text"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"1" * 60_000,  # digits alone: the standard library takes quadratic time
+        b"1" * 200,
+        b"60000 comment=" + b"1" * (60_000 - 15) + b"\n",  # digits in a value
+        b"0 a=b\n",
+        b"6 a=b\n6 a=b",  # cut
+        b"3 a=b\n",  # a length that ends before its value
+        b"99 a=b\n",  # one that ends after the header
+        b"8 a=b\n\0\0",  # no line end where it should be
+        b"10 " + b"a" * 7,
+        b"9 a=" + b"b" * 70_000,
+    ],
+)
+def test_a_malformed_extended_header_refuses_the_archive(tmp_path: Path, header: bytes) -> None:
+    packed = tar_with_pax(tmp_path / "a.tar.gz", header)
+    with pytest.raises(DataError, match=r"truncated or damaged \(an extended header"):
+        archive.unpack(packed, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_extended_headers_are_limited_in_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = tar_with_pax(tmp_path / "a.tar.gz", b"6 a=b\n", b"6 a=b\n")
+    monkeypatch.setattr(tar_stream, "MAX_HEADERS", 12)
+    assert archive.unpack(packed, tmp_path / "out").files == 1
+    monkeypatch.setattr(tar_stream, "MAX_HEADERS", 11)
+    with pytest.raises(DataError, match="longer than any header"):
+        archive.unpack(packed, tmp_path / "out2")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_named_pipe_is_no_archive(tmp_path: Path) -> None:
+    """Opening it would wait for a writer without end, so this test would never finish."""
+    os.mkfifo(tmp_path / "a.zip")
+    with pytest.raises(DataError, match=r"a\.zip: expected a regular file .*, found a named pipe"):
+        archive.unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").is_char_device(), reason="this system has no /dev/zero")
+def test_a_device_and_a_folder_are_no_archives(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="found a device"):
+        archive.unpack(Path("/dev/zero"), tmp_path / "out")
+    with pytest.raises(DataError, match="found a folder"):
+        archive.unpack(tmp_path, tmp_path / "out")

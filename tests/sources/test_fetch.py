@@ -548,3 +548,14 @@ def test_a_source_of_another_version_is_named_by_readers_and_fetched_again(root:
     assert caught.value.next_step == f"remove {one.path}, then: fmask fetch one"
     assert fetch(root, ["one"], origin=by_hand)[0].state == "fetched"
     assert json.loads(path.read_text()) == record
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("given", [True, False])
+def test_an_archive_that_is_a_named_pipe_is_refused_at_once(tmp_path: Path, given: bool) -> None:
+    """Opening it would wait for a writer without end, so this test would never finish."""
+    os.mkfifo(tmp_path / "in.zip")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/sources.yaml").write_text("sources: {s: {path: in.zip}}")
+    with pytest.raises(DataError, match=r"in\.zip: expected a regular file .*, found a named pipe"):
+        fetch(tmp_path, ["s"], origin=(tmp_path / "in.zip") if given else None)

@@ -7,6 +7,9 @@ before the first is written, and one that is wrong refuses the whole archive:
 - twice the same name, also when only case or Unicode form differs; a file where another member needs a folder
 - links, devices, and whatever else is not a file or a folder; encrypted members
 - more than `MAX_ENTRIES` members, more than `MAX_BYTES` expanded, or an expansion by more than `MAX_RATIO`
+- a tar's extended header that is malformed, or too long (`tar_stream`)
+
+The archive itself must be a regular file: reading from a pipe or a device may never end.
 
 Three kinds are left out, and listed: files that run code when a tool opens them (scripts, libraries, pickles such as
 `.cache`, `.pkl` and `.pt`), arrays that replace the image beside them (`.npy`, `.npz`), and what operating systems
@@ -21,7 +24,6 @@ that they were unpacked to.
 from __future__ import annotations
 
 import errno
-import gzip
 import hashlib
 import os
 import re
@@ -42,6 +44,7 @@ from typing import IO, TypeVar
 
 from facemask_train.core.errors import DataError, StorageError
 from facemask_train.core.types import Progress, no_progress
+from facemask_train.sources.tar_stream import GzipStream, open_tar
 
 MAX_ENTRIES = 200_000
 MAX_BYTES = 20 * 1024**3
@@ -263,6 +266,7 @@ def _refusal(source: Path, what: str) -> DataError:
 @contextmanager
 def _opened(archive: Path) -> Iterator[list[_Member]]:
     """Give the members of an archive, their names and sizes checked, for as long as it is open."""
+    require_regular(archive)
     with archive.open("rb") as stream:
         start = stream.read(4)
     if start[:2] == b"PK":
@@ -273,15 +277,32 @@ def _opened(archive: Path) -> Iterator[list[_Member]]:
         with opened:
             yield _zip_members(archive, opened)
     elif start[:2] == b"\x1f\x8b":
-        with _Gzip(archive) as unzipped:
+        with GzipStream(archive) as unzipped:
             with _readable(archive):
-                packed = tarfile.open(fileobj=unzipped, mode="r:")  # noqa: SIM115 - it lives as long as its stream
+                packed = open_tar(unzipped)
                 members = _tar_members(archive, packed)
                 while unzipped.read(_CHUNK):  # to the end: there the checksum is
                     pass
             yield members
     else:
         raise _refusal(archive, "expected a .zip or a .tar.gz, found something else")
+
+
+def require_regular(archive: Path) -> None:
+    """Check that a path is a regular file, before it is opened: opening a pipe waits for a writer.
+
+    Raises:
+        DataError: it is a pipe, a socket, a device or a folder.
+    """
+    mode = archive.stat().st_mode
+    if stat.S_ISREG(mode):
+        return
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+    found = kinds.get(stat.S_IFMT(mode), "a device")
+    raise DataError(
+        f"{archive}: expected a regular file (.zip or .tar.gz), found {found}",
+        next_step="save the archive to a file, then give the path of that file",
+    )
 
 
 def _announced(archive: Path, found: int) -> int:
@@ -315,15 +336,6 @@ def _zip_members(archive: Path, opened: zipfile.ZipFile) -> list[_Member]:
             raise _refusal(archive, f"{name!r} is packed by method {info.compress_type}, expected deflate")
         members.append(_Member(name, info.file_size, partial(opened.open, info)))
     return members
-
-
-class _Gzip(gzip.GzipFile):
-    """A gzip stream that refuses the one huge read by which a forged tar header fills the memory."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or not 0 <= size <= 16 * _CHUNK:
-            raise tarfile.ReadError("a header that is longer than any header")
-        return super().read(size)
 
 
 def _tar_members(archive: Path, packed: tarfile.TarFile) -> list[_Member]:

@@ -121,6 +121,8 @@ def fetch(
         chosen = chosen if len(names) == 1 else _owner(origin, sources, names)
         given = dict.fromkeys(chosen, origin)
     else:
+        if origin.exists():
+            archive.require_regular(origin)
         raise MissingError(f"{origin}: no such file or folder", next_step="check the path after --from")
     found = [
         _fetch_one(_Job(root, name, source, progress), given.get(name), offline=origin is not None)
@@ -256,6 +258,7 @@ def _local_input(job: _Job, given: Path | None) -> _Input | None:
     Raises:
         MissingError: it does not exist.
         StorageError: it cannot be read.
+        DataError: it is a pipe or a device.
         UsageError: the folder contains the target, or lies inside it.
     """
     if given is None and job.source.path is None:
@@ -264,7 +267,8 @@ def _local_input(job: _Job, given: Path | None) -> _Input | None:
     fix = "check the path after --from" if given else f"fix the path of '{job.name}' in configs/sources.yaml"
     try:
         modified = datetime.fromtimestamp(int(path.stat().st_mtime), UTC).isoformat()
-        if path.is_file():
+        if not path.is_dir():
+            archive.require_regular(path)
             path.open("rb").close()
     except FileNotFoundError as error:
         raise MissingError(f"{path}: no such file or folder", next_step=fix) from error
