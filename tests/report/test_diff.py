@@ -33,7 +33,7 @@ def root(built: Path, tmp_path: Path) -> Path:
 
 
 def names(changes: tuple) -> list[str]:
-    return [f"{one.held.source}/{one.held.source_image}" for one in changes]
+    return [f"{one.image.source}/{one.image.source_image}" for one in changes]
 
 
 def test_an_ensemble_equals_itself(root: Path) -> None:
@@ -41,7 +41,7 @@ def test_an_ensemble_equals_itself(root: Path) -> None:
         found = diff(root, "v1", other)
         assert (found.equal, found.same) == (True, 15)
         page = read_page(found.path.read_bytes())
-        assert "They are equal: the same 15 images with the same labels in the same splits." in page.texts
+        assert "Both are equal: 15 images with the same labels in the same splits." in page.texts
     assert found.path == root / "data/inspect/v1-v2.html"
 
 
@@ -49,21 +49,21 @@ def test_removed_images_have_a_reason(built: Path) -> None:
     found = diff(built, "v1", "reversed")
     # of copies, the one of the source named first is kept: a0 and a1 give way to their copies
     assert names(found.removed) == ["first/images/a0.png", "first/images/a1.png"]
-    assert found.whys(found.removed) == {"merged: copy": 2}
+    assert found.reasons(found.removed) == {"merged: copy": 2}
     assert {one.detail for one in found.removed} == {"of second/pics/copy 0.jpg", "of second/pics/copy 1.jpg"}
     assert sorted(names(found.added)) == ["second/pics/copy 0.jpg", "second/pics/copy 1.jpg"]
-    assert found.whys(found.added) == {"merged: copy": 2}
+    assert found.reasons(found.added) == {"merged: copy": 2}
     text = read_page(found.path.read_bytes()).text
-    assert "where it went" in text
+    assert "reason why it is missing" in text
     assert "of second/pics/copy 0.jpg" in text
 
 
 def test_a_source_that_is_left_out_is_named(built: Path) -> None:
     found = diff(built, "v1", "first-alone")
-    assert found.whys(found.removed) == {"second is no source of first-alone": 9}
+    assert found.reasons(found.removed) == {"second is not a source of first-alone": 9}
     # a2 comes back: nothing contradicts it any more
     assert names(found.added) == ["first/images/a2.png"]
-    assert found.whys(found.added) == {"refused: class-conflict": 1}
+    assert found.reasons(found.added) == {"refused: class-conflict": 1}
 
 
 def test_moved_images_are_counted_by_direction(root: Path) -> None:
@@ -134,7 +134,7 @@ def test_copies_are_counted_by_name_in_both_directions(root: Path) -> None:
 def test_missing_images_do_not_fail(root: Path) -> None:
     shutil.rmtree(root / "data/ensembles/v1/images")
     text = read_page(diff(root, "v1", "reversed").path.read_bytes()).text
-    assert "the file is no longer there" in text
+    assert "the file is missing" in text
 
 
 def test_wrong_names_and_broken_tables(root: Path) -> None:

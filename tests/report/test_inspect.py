@@ -92,9 +92,9 @@ def test_the_summary_agrees_with_the_tables(root: Path) -> None:
 def test_the_page_has_all_sections_and_images(root: Path) -> None:
     with_copies(root / "data/ensembles/v1")
     page = shown(root)
-    for title in ("Classes", "Sizes", "Sources", "Copies", "Edited faces", "Problems", "Augmented copies"):
+    for title in ("Classes", "Sizes", "Sources", "Duplicates", "Edited faces", "Issues", "Augmented copies"):
         assert f"#{title.lower().replace(' ', '-')}" in page.values("a", "href"), title
-    assert "What v1 holds" in page.texts
+    assert "Ensemble v1" in page.texts
     assert "image refused: class-conflict" in page.texts
     assert "mask is in 9 training images; at least 3,000 per class are recommended." in page.text
     # every image (15 originals, as few as they are, and the copies) and the sheet of transforms
@@ -122,9 +122,9 @@ def test_nothing_is_written_into_the_ensemble_and_the_page_is_the_same_again(bui
 def test_the_least_similar_duplicates_come_first_in_the_orientation_of_the_kept_image(built: Path) -> None:
     page = shown(built, duplicates=True)
     text = page.text
-    assert "All 2 groups of copies of which an image is kept, the least alike first." in text
-    assert "There is one group whose copies give one face different classes. Boxes as published." in text
-    assert "There is one group of which nothing is kept, for other causes. Boxes as published." in text
+    assert "All 2 groups of duplicates with a kept image, the least similar first." in text
+    assert "There is one group whose labels give one face different classes. Boxes as published." in text
+    assert "There is one group of which no image is kept for other reasons. Boxes as published." in text
     assert "(10, 10, 40, 40) is mask in first/images/a2.png and no_mask in second/pics/copy 2.jpg" in text
     captions = [one for one in page.texts if "copy" in one and "mirrored" in one]
     assert len(captions) == 1
@@ -159,20 +159,20 @@ def test_near_duplicates_have_their_own_section(root: Path) -> None:
     train = [row for row in rows if row["split"] == "train" and row["source"] == "second"]
     train[1]["split_group"] = train[0]["split_group"]
     rewrite(folder, rows)
-    assert "1 of 1 families." in shown(root, duplicates=True).text
+    assert "1 of 1 groups." in shown(root, duplicates=True).text
 
 
 @pytest.mark.parametrize("lost", ["data/raw", "data/raw/second/files/pics", "data/raw/first/files/annotations"])
 def test_missing_originals_get_a_message(root: Path, lost: str) -> None:
     shutil.rmtree(root / lost)
     text = shown(root, duplicates=True).text
-    assert ("the file is no longer there" in text) == ("annotations" not in lost)
+    assert ("the file is missing" in text) == ("annotations" not in lost)
     assert "class-conflict" in text
 
 
 def test_a_changed_file_is_not_shown(root: Path) -> None:
     Image.new("RGB", (96, 64)).save(root / "data/raw/second/files/pics/copy 0.jpg")
-    assert "another file has this name now" in shown(root, duplicates=True).text
+    assert "the file has changed" in shown(root, duplicates=True).text
 
 
 def test_a_damaged_image_does_not_fail(root: Path) -> None:
@@ -190,7 +190,7 @@ def test_an_ensemble_without_duplicates_issues_or_test(root: Path) -> None:
     found = inspect(root, "v1", duplicates=True)
     assert found.summary.sizes["mask"].median is None
     text = read_page(found.path.read_bytes()).text
-    for says in ("This split is empty.", "Nothing was repaired, merged or refused.", "There is no group of copies"):
+    for says in ("This split is empty.", "Nothing was repaired, merged or refused.", "There is no group of duplicates"):
         assert says in text
 
 
