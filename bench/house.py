@@ -1,9 +1,10 @@
-"""How the house is built, in figures: functions, modules, tests, comments, and what it needs to run.
+"""The code in figures: rooms, modules, functions, types, tests, comments and dependencies.
 
-    python bench/house.py NAME    # adds them to bench/results/house.json under NAME
+    python bench/house.py NAME [CHECKOUT]    # adds them to bench/results/house.json under NAME
 
 A function is a `def`, a method too; its lines go from its `def` to its last, blank ones and docstring included. A
-module's are those that are not blank. A comment is a `#` that no tool reads; docstrings are counted apart.
+module's are those that are not blank. A comment is a `#` that no tool reads; docstrings are counted apart. A room is a
+folder; `__init__` and `__main__` are not counted in it. A public name has no leading underscore.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import subprocess
 import sys
 import tokenize
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-REPO = Path(__file__).parents[1]
-RESULT = REPO / "bench/results/house.json"
+RESULT = Path(__file__).parents[1] / "bench/results/house.json"
+REPO = Path(sys.argv[2]).resolve() if len(sys.argv) > 2 else Path(__file__).parents[1]
 FOR_TOOLS = re.compile(r"#\s*(type:|noqa|fmt:|pragma)")
 
 
@@ -58,6 +60,38 @@ def spread(lengths: list[int]) -> dict[str, float]:
     }
 
 
+def rooms(names: list[str]) -> dict[str, int]:
+    """Return the modules in each folder."""
+    plain = [Path(name) for name in names if not Path(name).stem.startswith("__")]
+    return dict(sorted(Counter(str(path.parent).removeprefix("src/facemask_train") or "/" for path in plain).items()))
+
+
+def importers(trees: dict[str, ast.Module]) -> Counter[str]:
+    """Return how many modules import each module."""
+    dotted = {name.removeprefix("src/").removesuffix(".py").replace("/", "."): name for name in trees}
+    found: Counter[str] = Counter()
+    for tree in trees.values():
+        taken = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                taken |= {node.module, *(f"{node.module}.{one.name}" for one in node.names)}
+        found.update(dotted[one] for one in taken if one in dotted)
+    return found
+
+
+def types(texts: dict[str, str], trees: dict[str, ast.Module]) -> dict[str, int]:
+    """Return how often a type says nothing: `Any` as a name in annotations and elsewhere, and `dict[str, Any]`."""
+    names = [node.id for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    untyped = re.compile(r"(?:dict|Mapping)\[str, Any\]")
+    return {"Any": names.count("Any"), "dict[str, Any]": sum(len(untyped.findall(text)) for text in texts.values())}
+
+
+def public_names(trees: dict[str, ast.Module]) -> int:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    tops = [node.name for tree in trees.values() for node in tree.body if isinstance(node, kinds)]
+    return sum(not name.startswith("_") for name in tops)
+
+
 def sources(folder: str) -> list[Path]:
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", folder],
@@ -77,8 +111,17 @@ def measure() -> dict[str, Any]:
     tests = sum(bool(line.strip()) for path in sources("tests") for line in path.read_text().splitlines())
     total = sum(lines.values())
     needs = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    by = importers(trees)
+    inside, small = rooms(list(texts)), [name for name in lines if by[name] == 1 and texts[name].count("\n") < 80]
     return {
         "modules": len(texts),
+        "rooms": len(inside),
+        "largest room": max(inside.values()),
+        "modules a room": inside,
+        "modules with one importer": sum(by[name] == 1 for name in lines if not Path(name).stem.startswith("__")),
+        "of these under 80 lines": len([name for name in small if not Path(name).stem.startswith("__")]),
+        "public names": public_names(trees),
+        **types(texts, trees),
         "lines": total,
         "functions": {"count": len(lengths), **spread([n for _, n in lengths])},
         "longest functions": dict(sorted(lengths, key=lambda one: -one[1])[:8]),

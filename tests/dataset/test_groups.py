@@ -298,19 +298,6 @@ def test_classes_are_equal_by_their_letters() -> None:
     assert outcomes(decide(images, [duplicate_pair(0, 1)], recipe())) == {"b/1.jpg": ("merged", "copy")}
 
 
-def test_a_contradiction_is_sought_on_the_first_image_of_any_number() -> None:
-    """The third copy is half as large and has no face: where it lies decides nothing between the first two."""
-    flipped = Annotation("no_mask", MASK.box)
-    images = [
-        image("a/1", TRAIN, MASK),
-        image("b/1", digest(TRAIN, 1), flipped),
-        image("c/1", digest(TRAIN, 2), size=(50, 25)),
-    ]
-    found = decide(images, [duplicate_pair(0, 1), duplicate_pair(0, 2)], recipe())
-    assert set(outcomes(found).values()) == {("refused", "class-conflict")}
-    assert len(found.outcomes) == 3
-
-
 def test_each_copy_says_how_it_lies_and_what_it_covers() -> None:
     turned = Annotation("mask", Box(5, 5, 20, 15))
     other = Annotation("no_mask", Box(0, 20, 5, 30))  # on the kept image (40, 40, 60, 50): nobody there

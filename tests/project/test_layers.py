@@ -29,7 +29,7 @@ FLOORS = [
     ("report",),
     ("eval",),
     ("apps",),
-    ("pipeline",),
+    ("pipeline", "api"),
     ("cli",),
     ("__main__",),
 ]

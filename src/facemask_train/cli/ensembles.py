@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.cli.tables import table
-from facemask_train.core.records import to_json
-from facemask_train.core.types import SPLITS
 
 if TYPE_CHECKING:
     from facemask_train.dataset.card import EnsembleCard, IssueCount
@@ -50,6 +48,8 @@ def _counted(count: int, what: str) -> str:
 
 
 def inspect_json(found: Inspection) -> dict[str, Any]:
+    from facemask_train.core.records import to_json
+
     return {**to_json(found.summary), "path": str(found.path)}
 
 
@@ -88,6 +88,8 @@ def _sizes(sizes: Mapping[str, SizeQuantiles]) -> Any:
 
 
 def _sources(sources: Mapping[str, Mapping[str, ImageCounts]]) -> Any:
+    from facemask_train.core.types import SPLITS
+
     rows = [
         (source, *(f"{one.images:,} / {one.faces:,}" for one in splits.values())) for source, splits in sources.items()
     ]
@@ -109,6 +111,8 @@ def _issues_line(issues: Sequence[IssueCount]) -> str:
 
 
 def diff_json(found: EnsembleDiff) -> dict[str, Any]:
+    from facemask_train.core.records import to_json
+
     return {**to_json(found.counts()), "path": str(found.path)}
 
 

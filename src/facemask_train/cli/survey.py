@@ -27,7 +27,6 @@ from facemask_train.cli.usage import NOTES, MinConfidence, plain_text, problem_l
 if TYPE_CHECKING:
     from facemask_train.apps.records.survey import SurveyBin
     from facemask_train.apps.survey.survey import SurveyResult
-    from facemask_train.apps.survey.time_bins import BinningRules
 
 
 @command
@@ -115,6 +114,7 @@ def survey(
     """
     from facemask_train.apps.survey import survey as stage
     from facemask_train.apps.survey.detector_errors import ReferenceSet
+    from facemask_train.apps.survey.time_bins import binning_rules
 
     done = stage.survey(
         root,
@@ -126,27 +126,13 @@ def survey(
         device=device or "",
         out=out,
         options=stage.SurveyOptions(
-            _binning_rules(by, places, pattern, start, cluster_seconds),
+            binning_rules(by, places, pattern, start, cluster_seconds),
             frame_interval,
             keep_faces,
         ),
         progress=term.progress,
     )
     term.result(_survey_json(done), *_survey_lines(done))
-
-
-def _binning_rules(
-    by: str, places: Path | None, pattern: str | None, start: str | None, cluster_seconds: float
-) -> BinningRules:
-    from facemask_train.apps.survey import time_bins
-
-    return time_bins.BinningRules(
-        time_bins.check_by(by),
-        time_bins.read_table(places) if places is not None else (),
-        time_bins.parse_pattern(pattern) if pattern is not None else None,
-        time_bins.read_time(start, "--start")[0] if start is not None else None,
-        cluster_seconds,
-    )
 
 
 def _survey_json(done: SurveyResult) -> dict[str, Any]:

@@ -274,3 +274,32 @@ def _piece(part: str, text: str) -> str:
         )
     digits = (rf"\d{{{_DIGITS[one[1:]]}}}" if one.startswith("%") else re.escape(one) for one in form)
     return f"(?P<time>{''.join(digits)})"
+
+
+def binning_rules(
+    by: str = "day",
+    places: Path | None = None,
+    pattern: str | None = None,
+    start: str | None = None,
+    cluster_seconds: float = CLUSTER_SECONDS,
+) -> BinningRules:
+    """Return the rules that a user's options give: as `fmask survey` has them.
+
+    Args:
+        by: the length of a time bin, one of `BY`.
+        places: a CSV file with the columns file, place and time.
+        pattern: how file names hold place and time.
+        start: when a video starts.
+        cluster_seconds: images of one place or video within this time form one cluster.
+
+    Raises:
+        UsageError: an option has a wrong value.
+        MissingError, DataError: the CSV file is missing or cannot be read.
+    """
+    return BinningRules(
+        check_by(by),
+        read_table(places) if places is not None else (),
+        parse_pattern(pattern) if pattern is not None else None,
+        read_time(start, "--start")[0] if start is not None else None,
+        cluster_seconds,
+    )
