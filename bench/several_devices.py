@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "train"))
 from test_distributed import about, fmask, losses, options, run, start_nodes
 
 from helpers import shapes
+from helpers.known_detector import known_weights
 
 
 def train(root: Path, arguments: list[str], *, nodes: bool = False) -> None:
@@ -41,7 +42,7 @@ def train(root: Path, arguments: list[str], *, nodes: bool = False) -> None:
 
 def curve(root: Path, name: str, device: str, epochs: int) -> np.ndarray:
     """Train and return the summed training losses of each epoch (epochs,)."""
-    train(root, [*options(name, str(shapes.trained()), epochs), "--device", device], nodes=name == "nodes")
+    train(root, [*options(name, str(known_weights()), epochs), "--device", device], nodes=name == "nodes")
     parameters = about(root, name)["chosen"]["devices"].get("parameters", [])
     assert len(set(parameters)) == (0 if name == "one" else 1), parameters
     return np.array(losses(root, name))

@@ -28,6 +28,7 @@ from facemask_train.model.onnx_detector import LetterboxTransform, load_onnx_det
 from facemask_train.model.ultralytics_compat import open_ultralytics
 from facemask_train.report import model_card as card_report
 from helpers import crash, shapes
+from helpers.known_detector import color, known_weights
 from helpers.runs import make_run, score
 from helpers.worlds import write
 
@@ -62,11 +63,12 @@ def test_suppression_inside_is_suppression_outside(world: World, tmp_path: Path)
     from ultralytics.utils.nms import non_max_suppression
 
     for name, nms in (("in", True), ("out", False)):
-        model_export.to_onnx(shapes.trained(), tmp_path / f"{name}.onnx", imgsz=64, nms=nms, metadata={"run": "r"})
+        model_export.to_onnx(known_weights(), tmp_path / f"{name}.onnx", imgsz=64, nms=nms, metadata={"run": "r"})
     inside, outside = (onnxruntime.InferenceSession(tmp_path / f"{name}.onnx") for name in ("in", "out"))
     rng = np.random.default_rng(0)
+    kept, suppressed = 0, 0
     for n, height, width in ((1, 64, 64), (3, 32, 64), (2, 96, 64), (1, 256, 256)):
-        batch = {"images": rng.random((n, 3, height, width), dtype=np.float32)}
+        batch = {"images": np.stack([crowd(rng, height, width) for _ in range(n)])}
         if n == 2:
             batch["images"][1] = 0  # an image on which next to nothing is found
         (found,), (raw,) = inside.run(None, batch), outside.run(None, batch)
@@ -80,29 +82,46 @@ def test_suppression_inside_is_suppression_outside(world: World, tmp_path: Path)
             assert own[:, 4] == pytest.approx(other[:, 4].numpy(), abs=1e-6)
             order = [np.lexsort(rows.T[::-1].round(2)) for rows in (own, other.numpy())]
             assert own[order[0]] == pytest.approx(other.numpy()[order[1]], abs=1e-3)
+            kept += len(own)
+        suppressed += int((raw[:, 4:] > 0.001).sum()) - kept
+    assert kept > 50 < suppressed, "there is something to keep, and something to suppress"
+
+
+def crowd(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Return an input (3, h, w) with a square that the known detector finds in each field of 32 px, in both classes."""
+    image = np.full((height, width, 3), 0.5, np.float32)
+    for y, x in np.ndindex(height // 32, width // 32):
+        side, mask, light = rng.integers(15, 24), rng.choice([0.0, 0.5, 1.0]), rng.uniform(0, 0.4)
+        image[32 * y + 4 : 32 * y + 4 + side, 32 * x + 4 : 32 * x + 4 + side] = np.array(color(mask, light)) / 255
+    return image.transpose(2, 0, 1)
 
 
 def test_nothing_found_is_no_rows(tmp_path: Path) -> None:
     import onnx
     from onnx import numpy_helper
 
-    model_export.to_onnx(shapes.trained(), tmp_path / "a.onnx", imgsz=64, nms=True, metadata={})
+    model_export.to_onnx(known_weights(), tmp_path / "a.onnx", imgsz=64, nms=True, metadata={})
     model = onnx.load(tmp_path / "a.onnx")
     (least,) = (one for one in model.graph.initializer if one.name == "nms.confidence")
     least.CopyFrom(numpy_helper.from_array(np.array([2], np.float32), "nms.confidence"))
     onnx.save(model, tmp_path / "b.onnx")
-    assert list(load_onnx_detector(tmp_path / "b.onnx", imgsz=64).predict([np.zeros((90, 120, 3), np.uint8)])) == [()]
+    image = parity.read(shapes.draw_ensemble(tmp_path, counts=(1, 1, 1)) / "images/test/p000.jpg")
+    assert [len(*load_onnx_detector(tmp_path / name, imgsz=64).predict([image])) for name in ("a.onnx", "b.onnx")] == [
+        1,
+        0,
+    ]
 
 
 def test_every_reader_of_an_export_says_the_same(world: World) -> None:
-    own = list(load_detector(shapes.trained(), imgsz=64, device="cpu").predict(images(world), confidence=0.002))
+    own = list(load_detector(known_weights(), imgsz=64, device="cpu").predict(images(world), confidence=0.002))
     onnx = world.made.folder / "r.onnx"
     readers = [
         load_onnx_detector(onnx, imgsz=64),
         load_detector(onnx, imgsz=64),
         load_detector(world.made.folder / "r_openvino_model", imgsz=64),
     ]
-    assert sum(map(len, own)) > 10, "a model that finds nothing proves nothing"
+    assert sum(map(len, own)) == 12, "a model that finds nothing proves nothing"
+    assert {one.name for found in own for one in found} == {"mask", "no_mask"}
     for reader in readers:
         for wanted, found in zip(own, reader.predict(images(world), confidence=0.002), strict=True):
             assert [one.name for one in found] == [one.name for one in wanted]
@@ -116,15 +135,15 @@ def test_the_packages_own_reader_takes_an_export(world: World, name: str, sure: 
     open_ultralytics()
     from ultralytics import YOLO
 
-    image = images(world)[0]
-    (wanted,) = load_detector(world.made.folder / name, imgsz=64).predict([image], confidence=0.002)
-    result = YOLO(str(world.made.folder / name), task="detect").predict(
-        image[:, :, ::-1], imgsz=64, conf=0.002, device="cpu", verbose=False, rect=True
-    )[0]
-    assert result.names == {0: "mask", 1: "no_mask"}
-    assert wanted
-    assert result.boxes.conf.tolist() == pytest.approx([one.confidence for one in wanted], abs=sure)
-    assert result.boxes.xyxy.tolist() == [pytest.approx(one.corners, abs=pixels) for one in wanted]
+    theirs = YOLO(str(world.made.folder / name), task="detect")
+    own = list(load_detector(world.made.folder / name, imgsz=64).predict(images(world), confidence=0.002))
+    assert sum(map(len, own)) == 12, "a model that finds nothing proves nothing"
+    for image, wanted in zip(images(world), own, strict=True):
+        result = theirs.predict(image[:, :, ::-1], imgsz=64, conf=0.002, device="cpu", verbose=False, rect=True)[0]
+        assert result.names == {0: "mask", 1: "no_mask"}
+        assert [result.names[int(index)] for index in result.boxes.cls.tolist()] == [one.name for one in wanted]
+        assert result.boxes.conf.tolist() == pytest.approx([one.confidence for one in wanted], abs=sure)
+        assert result.boxes.xyxy.tolist() == [pytest.approx(one.corners, abs=pixels) for one in wanted]
 
 
 def test_a_file_says_what_it_is(world: World) -> None:
@@ -168,7 +187,7 @@ def test_a_confidence_that_is_none_is_not_taken_from_a_file(value: str) -> None:
 
 
 def test_weights_that_were_not_evaluated_say_no_confidence(tmp_path: Path) -> None:
-    model = stage.find_model(tmp_path, None, shapes.trained())
+    model = stage.find_model(tmp_path, None, known_weights())
     exam = stage.open_exam(shapes.draw_ensemble(tmp_path), "test")
     (path,) = stage.convert(tmp_path, model, exam, ["onnx"], imgsz=64, nms=True).values()
     assert load_detector(path).backend.operating_point is None
@@ -212,7 +231,7 @@ def test_a_file_that_is_no_model_is_refused(content: bytes, tmp_path: Path) -> N
 
 
 def test_suppression_outside_is_not_for_the_light_detector(tmp_path: Path) -> None:
-    model_export.to_onnx(shapes.trained(), tmp_path / "a.onnx", imgsz=64, nms=False, metadata={})
+    model_export.to_onnx(known_weights(), tmp_path / "a.onnx", imgsz=64, nms=False, metadata={})
     with pytest.raises(DataError, match="expected one output, detections; found output0"):
         load_onnx_detector(tmp_path / "a.onnx", imgsz=64)
 
@@ -255,6 +274,7 @@ def test_map_is_that_of_the_evaluation(world: World) -> None:
     from facemask_train.eval.detections_table import read_images
 
     found = score(world.root)
+    assert 0 < found.map50_95 < 1
     assert parity.map50_95(read_images(found.folder)) == pytest.approx(found.map50_95, abs=1e-6)
 
 
@@ -282,7 +302,7 @@ def test_a_refused_export_leaves_what_was_there(world: World, tmp_path: Path, mo
 
     shutil.copytree(world.made.folder, tmp_path / "e")
     before = shapes.tree(tmp_path / "e")
-    other = torch.load(shapes.trained(), weights_only=False)
+    other = torch.load(known_weights(), weights_only=False)
     for weight in other["model"].parameters():
         weight.data += 0.01
     torch.save(other, tmp_path / "other.pt")
@@ -304,6 +324,8 @@ def test_an_export_is_whole_and_not_repeated(world: World) -> None:
     names = ["README.md", "export.json", "r.onnx", "r_openvino_model"]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert [one["format"] for one in found["models"]] == ["pytorch", "onnx", "openvino"]
+    assert 0 < found["models"][0]["map50_95"] < 1
+    assert [one["parity"]["boxes"] for one in found["models"][1:]] == [12, 12]
     for one in found["models"]:
         assert one["map50_95"] == pytest.approx(found["models"][0]["map50_95"], abs=0.002)
         assert 0 < one["milliseconds"]["p10"] <= one["milliseconds"]["median"] <= one["milliseconds"]["p90"]

@@ -256,6 +256,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_audit_on_too_few_faces_says_so(root: Path) -> None:
     found = stage.audit(root, run="r", device="cpu", tracker="none", threshold=0.05)
     assert sorted(path.name for path in found.folder.iterdir()) == ["audit.json", "outcomes.parquet", "shortcuts.jpg"]
+    assert found.audit.faces.right == {"mask": 3, "no_mask": 1}, "faces of both classes are edited"
+    given = {word: sum(getattr(one, word) for one in found.audit.perturbations) for word in ("same", "flipped", "lost")}
+    assert sum(given.values()) == sum(one.n for one in found.audit.perturbations) > 0
+    assert given["same"] > 0 < given["lost"], "an edit may leave the answer, or hide the face"
     for rate in (found.audit.shortcut_rate, found.audit.response_rate):
         assert (rate.rate, rate.interval, rate.measurable) == (None, None, False)
     assert len(found.audit.perturbations) > len(PERTURBATIONS), "some apply to both classes"
@@ -291,15 +295,17 @@ def folder_of(tmp_path: Path, table: str | None, *images: str) -> Path:
 
 def test_a_persons_own_images(root: Path, tmp_path: Path) -> None:
     shown = sorted((root / "data/ensembles/v5/images/test").iterdir())[0]
-    folder = folder_of(tmp_path, "\ufeffimage,should_be,note\nshape.jpg,mask,a\nplain.png,no_mask,b\n", "plain.png")
-    (folder / "shape.jpg").write_bytes(shown.read_bytes())
-    told = stage.probe(root, folder, run="r", device="cpu", threshold=0.9)
-    assert {one.image for one in told.probe.predictions} == {"shape.jpg", "plain.png"}
-    assert told.probe.right + told.probe.wrong + told.probe.not_detected == 2
+    table = "\ufeffimage,should_be,note\nshape.jpg,mask,a\nother.jpg,no_mask,b\nplain.png,no_mask,c\n"
+    folder = folder_of(tmp_path, table, "plain.png")
+    for name in ("shape.jpg", "other.jpg"):  # a mask in both
+        (folder / name).write_bytes(shown.read_bytes())
+    told = stage.probe(root, folder, run="r", device="cpu", threshold=0.5)
+    assert {one.image for one in told.probe.predictions} == {"shape.jpg", "other.jpg", "plain.png"}
+    assert (told.probe.right, told.probe.wrong, told.probe.not_detected) == (1, 1, 1)
     assert Probe.load(told.folder) == told.probe
     assert told.folder.name == "probe-batmans"
     with (told.folder / "probe.csv").open() as stream:
-        assert [row["image"] for row in csv.DictReader(stream)] == ["shape.jpg", "plain.png"]
+        assert [row["image"] for row in csv.DictReader(stream)] == ["shape.jpg", "other.jpg", "plain.png"]
     assert (told.folder / "probe.jpg").stat().st_size > 1000
 
 

@@ -141,6 +141,8 @@ def compared(root: Path) -> ComparisonResult:
 def test_what_a_comparison_says(compared: ComparisonResult) -> None:
     comparison = compared.comparison
     own = {one.run: one.map50 for one in comparison.runs}
+    assert 0 < own["a"] < 1
+    assert own["a"] != own["b"] > 0, "there is a difference to tell"
     assert comparison.difference == pytest.approx(own["b"] - own["a"], abs=2e-6)
     assert comparison.interval[0] <= comparison.difference <= comparison.interval[1]
     assert "Too few to measure" in comparison.verdict

@@ -30,11 +30,12 @@ from facemask_train.model.validation import Validation, validate
 from facemask_train.report import galleries, markdown, plots
 from helpers import crash, shapes, wandb_log
 from helpers.cards import change_card
+from helpers.known_detector import known_weights
 from helpers.runs import make_run, score
 
 FILES = [
-    *("confusion.png", "curves.png", "detections.parquet", "metrics.json", "errors.jpg", "images.parquet"),
-    *("report.html", "report.md", "label_errors.jpg"),
+    *("confusion.png", "curves.png", "detections.parquet", "errors.jpg", "images.parquet", "label_errors.jpg"),
+    *("metrics.json", "report.html", "report.md"),
 ]
 
 
@@ -184,25 +185,41 @@ def test_what_it_says(evaluated: Evaluation) -> None:
 
 def test_numbers_are_those_of_the_validator(evaluated: Evaluation) -> None:
     root = evaluated.folder.parents[3]
-    scored = validate(shapes.trained(), root / "data/ensembles/v5/data.yaml", "test", imgsz=64, device="cpu")
+    scored = validate(known_weights(), root / "data/ensembles/v5/data.yaml", "test", imgsz=64, device="cpu")
     own = evaluated.metrics.validator
+    assert 0 < own.map50_95 < own.map50 < 1, "a model that finds nothing, or everything, proves nothing"
     for key in ("map50", "map50_95", "precision", "recall"):
         assert getattr(own, key) == pytest.approx(getattr(scored.mean, key), abs=1e-6)
         for name in CLASSES:
             assert getattr(own.per_class[name], key) == pytest.approx(getattr(scored.per_class[name], key), abs=1e-6)
     assert (evaluated.metrics.precision, evaluated.metrics.recall) == (own.precision, own.recall)
     assert evaluated.metrics.map50 != own.map50, "COCO integrates the same curve differently"
-    assert evaluated.metrics.map50 > 0
+
+
+def test_average_precision_by_hand(evaluated: Evaluation) -> None:
+    """COCO reads precision at 101 recalls; the order of right (1) and wrong (0) answers is that of `shapes.FACES`.
+
+    Of four masks three are found, ordered 1 0 1 1 0 0: precision 1 up to recall 0.25, and 3/4 up to 0.75.
+    Of five bare faces four are found, ordered 1 1 1 0 0 1: precision 1 up to recall 0.6, and 4/6 up to 0.8.
+    """
+    mask, no_mask = (26 + 50 * 3 / 4) / 101, (61 + 20 * 4 / 6) / 101
+    metrics = evaluated.metrics
+    assert metrics.per_class["mask"].map50 == pytest.approx(mask, abs=1e-6)
+    assert metrics.per_class["no_mask"].map50 == pytest.approx(no_mask, abs=1e-6)
+    assert metrics.map50 == pytest.approx((mask + no_mask) / 2, abs=1e-6)
+    assert 0.12 < metrics.operating_point.threshold < 0.33, "between the false box and the near-tie of val"
 
 
 def test_metrics_add_up(evaluated: Evaluation) -> None:
     metrics = evaluated.metrics
     counts = np.array(metrics.confusion.counts)
+    # Of `shapes.FACES`: a row for each class as labeled and one for nothing; the columns are what was found.
+    assert counts.tolist() == [[3, 1, 0], [1, 3, 1], [1, 2, 0]]
     assert counts[:2].sum(axis=1).tolist() == [metrics.per_class[name].n for name in CLASSES]
     assert metrics.errors["missed"] == counts[:2, 2].sum()
     assert metrics.errors["wrong class"] == counts[0, 1] + counts[1, 0]
     assert metrics.errors["false positive"] == counts[2].sum()
-    assert metrics.inputs.weights == digest_file(shapes.trained())
+    assert metrics.inputs.weights == digest_file(known_weights())
 
 
 def test_the_record_is_read_back_as_it_was_written(evaluated: Evaluation) -> None:
@@ -241,7 +258,8 @@ def test_detections_can_be_read_by_anybody(evaluated: Evaluation) -> None:
     table = pq.read_table(evaluated.folder / "detections.parquet")
     assert table.column_names == ["image", "name", "confidence", "x_min", "y_min", "x_max", "y_max"]
     rows = table.to_pylist()
-    assert rows
+    assert len(rows) == 12
+    assert {row["name"] for row in rows} == set(CLASSES)
     ensemble = evaluated.folder.parents[3] / "data/ensembles/v5"
     assert all((ensemble / row["image"]).is_file() and row["name"] in CLASSES for row in rows)
     assert all(0 <= row["x_min"] <= row["x_max"] <= 120 and 0 <= row["y_min"] <= row["y_max"] <= 90 for row in rows)
@@ -414,7 +432,7 @@ def test_weights_without_a_run_get_a_folder_that_says_so(root: Path, tmp_path: P
 
 
 def test_weights_are_scored_at_the_size_they_were_trained_at(root: Path, tmp_path: Path) -> None:
-    shutil.copy(shapes.trained(), tmp_path / "mine.pt")
+    shutil.copy(known_weights(), tmp_path / "mine.pt")
     found = score(root, weights=tmp_path / "mine.pt")
     assert found.metrics.inputs.imgsz == 64
 
@@ -529,6 +547,7 @@ def test_numbers_and_images_reach_the_runs_own_tracker_run(tmp_path: Path) -> No
     assert (log.run_id, log.project) == ("abc123", "masks")
     key = "evaluation/v5-test"
     images_sent = [name for name in FILES if name.endswith((".png", ".jpg"))]
+    assert 0 < found.metrics.map50 < 1
     assert log.summary[f"{key}/metrics/mAP50"] == found.metrics.map50
     for name in CLASSES:
         assert log.summary[f"{key}/class/{name}/recall"] == found.metrics.per_class[name].recall
@@ -564,8 +583,9 @@ evaluate(root, weights=root / "given.pt", tracker="none", audit=False)
 def test_a_death_at_any_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool) -> None:
     world = tmp_path / "world"
     ensemble = shapes.draw_ensemble(world, counts=(1, 1, 4))
-    shutil.copy(shapes.trained(), world / "given.pt")
+    shutil.copy(known_weights(), world / "given.pt")
     scored = validate(world / "given.pt", ensemble / "data.yaml", "test", imgsz=64, device="cpu")
+    assert sum(len(image.detections) for image in scored.images) == 8
     checkpoint = {"train_args": {"imgsz": 64}}
     (tmp_path / "scored.pickle").write_bytes(pickle.dumps((scored, checkpoint)))
     monkeypatch.setattr(stage.model_validation, "validate", lambda *a, **k: scored)
@@ -595,6 +615,7 @@ def test_a_death_at_any_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, r
 def test_validation_can_be_kept(evaluated: Evaluation) -> None:
     """A validation is plain data: it survives a trip to another process."""
     ensemble = evaluated.folder.parents[3] / "data/ensembles/v5"
-    scored = validate(shapes.trained(), ensemble / "data.yaml", "val", imgsz=64, device="cpu")
+    scored = validate(known_weights(), ensemble / "data.yaml", "val", imgsz=64, device="cpu")
+    assert sum(len(image.detections) for image in scored.images) == 8
     copy: Validation = pickle.loads(pickle.dumps(scored))
     assert (copy.images, copy.mean, copy.per_class) == (scored.images, scored.mean, scored.per_class)

@@ -9,7 +9,7 @@ from typing import Any
 from facemask_train.core.files import write_json
 from facemask_train.dataset.card import EnsembleCard
 from facemask_train.eval.evaluate import Evaluation, evaluate
-from helpers import shapes
+from helpers.known_detector import known_weights
 
 
 def make_run(root: Path, ensemble: Path, name: str = "r", *, finished: str = "2026-01-01", **changed: Any) -> Path:
@@ -17,7 +17,7 @@ def make_run(root: Path, ensemble: Path, name: str = "r", *, finished: str = "20
     card = EnsembleCard.load(ensemble)
     folder = root / "runs" / name
     (folder / "weights").mkdir(parents=True)
-    shutil.copy(shapes.trained(), folder / "weights" / "best.pt")
+    shutil.copy(known_weights(), folder / "weights" / "best.pt")
     about = {
         "name": name,
         "kind": "training",

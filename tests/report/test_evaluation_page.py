@@ -13,6 +13,7 @@ from PIL import Image
 
 from facemask_train.eval.compare import compare
 from facemask_train.eval.evaluate import Evaluation
+from facemask_train.eval.records.audit import Audit
 from facemask_train.report import charts
 from facemask_train.report.charts import Line
 from helpers import shapes
@@ -55,7 +56,12 @@ class Page(html.parser.HTMLParser):
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     root = tmp_path_factory.mktemp("paged")
     make_run(root, shapes.draw_ensemble(root, counts=(2, 2, 6)))
-    return score(root, audit=True)
+    found = score(root, audit=True)
+    assert 0 < found.metrics.map50 < 1
+    audit = Audit.load(root / "runs/r/audit/v5-test")
+    assert all(audit.faces.right.values()), "a face of each class is edited"
+    assert any(one.n for one in audit.perturbations), "there is an answer about an edited face"
+    return found
 
 
 def test_everything_is_in_the_page_and_nothing_is_loaded(evaluated: Evaluation) -> None:

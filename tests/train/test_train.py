@@ -30,6 +30,7 @@ from facemask_train.train import runs
 from facemask_train.train.history.results import read_rows
 from facemask_train.train.train import resume, train
 from helpers import shapes, wandb_log
+from helpers.known_detector import KEPT, known_weights
 
 FAST = {"nbs": 8, "warmup_epochs": 0, "mosaic": 0.0, "close_mosaic": 0, "workers": 0}
 SETTINGS = TrainSettings(
@@ -44,6 +45,10 @@ SETTINGS = TrainSettings(
     lr0=0.003,
     extra={"nbs": 8, "warmup_epochs": 1, "mosaic": 0.0},
 )
+KNOWN = SETTINGS.model_copy(
+    update={"weights": str(known_weights()), "lr0": 1e-6, "extra": {**SETTINGS.extra, "freeze": KEPT}}
+)
+"""From weights that find the squares, which go on finding them: there are scores to compare, whatever is learned."""
 TRAIN = """
 import json, sys
 from pathlib import Path
@@ -64,7 +69,7 @@ def rows(root: Path, name: str) -> list[dict[str, str]]:
 
 def test_a_run_says_all_about_itself_and_its_rows_are_true(tmp_path: Path) -> None:
     folder = shapes.draw_ensemble(tmp_path)
-    settings = SETTINGS.model_copy(update={"epochs": 3, "extra": {**SETTINGS.extra, "save_period": 1}})
+    settings = KNOWN.model_copy(update={"epochs": 3, "extra": {**KNOWN.extra, "save_period": 1}})
     done = train(tmp_path, settings, name="r", command="fmask train")
     about = json.loads((tmp_path / "runs/r/run.json").read_text())
     assert {"command", "settings", "seed", "packages", "device", "ensemble", "code", "started", "finished"} <= set(
@@ -82,6 +87,9 @@ def test_a_run_says_all_about_itself_and_its_rows_are_true(tmp_path: Path) -> No
     # every epoch's checkpoint, validated again, gives the numbers of its row
     log = wandb_log.read_run(wandb_log.run_folders(tmp_path / "runs/r")[-1])
     assert epochs_of(log) == [1, 2, 3]
+    scores = [float(row["metrics/mAP50-95(B)"]) for row in rows(tmp_path, "r")]
+    assert min(scores) > 0, "a model that finds nothing proves nothing"
+    assert len(set(scores)) == 3, "each epoch has numbers of its own"
     for step, row in enumerate(rows(tmp_path, "r"), 1):
         again = validation.validate(
             tmp_path / f"runs/r/weights/epoch{step}.pt", folder / "data.yaml", "val", imgsz=64, batch=16, device="cpu"
@@ -266,14 +274,14 @@ def test_pins_that_are_none_are_refused_before_the_download(
 def test_a_local_file_called_yolov5s_is_taken_as_it_is(tmp_path: Path) -> None:
     shapes.draw_ensemble(tmp_path)
     local = tmp_path / "yolov5s.pt"
-    shutil.copy(shapes.trained(), local)
+    shutil.copy(known_weights(), local)
     done = train(tmp_path, SETTINGS.model_copy(update={"weights": str(local), "epochs": 1}), name="r", tracker="none")
     assert json.loads((done.path / "run.json").read_text())["start"] == str(local)
 
 
 @pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_no_epoch_is_lost_or_there_twice(tmp_path: Path) -> None:
-    settings = SETTINGS.model_copy(update={"epochs": 4}).model_dump_json()
+    settings = KNOWN.model_copy(update={"epochs": 4}).model_dump_json()
     rng = random.Random(5)
     for attempt in range(4):
         root = tmp_path / str(attempt)
@@ -300,6 +308,7 @@ def test_killed_at_any_moment_and_resumed_no_epoch_is_lost_or_there_twice(tmp_pa
         logs = [wandb_log.read_run(folder) for folder in wandb_log.run_folders(root / "runs/r")]
         assert [epoch for log in logs for epoch in epochs_of(log)] == [1, 2, 3, 4]
         best = max(rows(root, "r"), key=lambda row: float(row["metrics/mAP50-95(B)"]))
+        assert float(best["metrics/mAP50-95(B)"]) > 0, "a model that finds nothing proves nothing"
         assert about["best"]["metrics/mAP50-95"] == pytest.approx(float(best["metrics/mAP50-95(B)"]), abs=2e-4)
 
 
