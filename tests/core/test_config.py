@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from facemask_train.core.config import class_map, config_file, parse, read_sources, read_train_settings, set_option
+from facemask_train.core.config import (
+    class_map,
+    config_file,
+    parse,
+    read_sources,
+    read_train_settings,
+    read_yaml,
+    set_option,
+)
 from facemask_train.core.errors import MissingError, UsageError
 from facemask_train.core.recipe import Recipe, read_recipe
 
@@ -111,3 +119,44 @@ def test_a_class_map_is_by_source() -> None:
     for wrong in ("karm1a", "karm1a=", "=0:mask", "karm1a=0:masked", "karm1a=0"):
         with pytest.raises(UsageError, match="expected SOURCE=ID:CLASS"):
             class_map(wrong)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("description: 2020-13-45", r"expected a valid date \(quote it if it is text\), found '2020-13-45': month"),
+        ("description: 0000-01-01", r"expected a valid date .* found '0000-01-01': year 0 is out of range"),
+        ("description: 2020-01-01 25:61:61", "expected a valid date"),
+        ("seed: " + "9" * 5000, r"expected a valid number .* found '9+\.\.\.9+': Exceeds the limit"),
+        ("seed: !!int x", "expected a valid number .* found 'x'"),
+        ("seed: !!bool x", "expected a valid true or false .* found 'x'"),
+        ("seed: !!timestamp x", "expected a valid date .* found 'x'"),
+        ("sources: " + "[" * 3000 + "]" * 3000, "expected at most 100 levels of lists and mappings"),
+        ("sources: " + "{a: " * 3000, "expected at most 100 levels of lists and mappings"),
+        ('name: "\\Uffffffff"', "expected a character of Unicode"),
+        ("name: !!python/object/apply:os.system [id]", "could not determine a constructor"),
+    ],
+)
+def test_a_value_that_no_yaml_file_can_hold_is_named_with_its_line(tmp_path: Path, line: str, says: str) -> None:
+    (tmp_path / "r.yaml").write_text(f"# a comment\n{line}\n")
+    with pytest.raises(UsageError, match=r"r\.yaml: not valid yaml: line 2, column \d+: " + says) as caught:
+        read_recipe(tmp_path, str(tmp_path / "r.yaml"))
+    assert len(str(caught.value)) < 1000
+    with pytest.raises(UsageError, match="the value is not valid yaml"):
+        set_option(f"x={line.partition(': ')[2]}")
+
+
+def test_yaml_is_read_up_to_the_limit_of_its_depth(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: " + "[" * 98 + "]" * 98)
+    deep = read_yaml(tmp_path / "a.yaml")["a"]
+    for _ in range(97):
+        (deep,) = deep
+    assert deep == []
+
+
+def test_aliases_that_grow_without_end_do_not_fill_a_message(tmp_path: Path) -> None:
+    aliases = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12))
+    (tmp_path / "r.yaml").write_text(f"a0: &a0 [x, x]\n{aliases}sources: *a11\n")
+    with pytest.raises(UsageError, match=r"sources\.0: Input should be a valid string") as caught:
+        parse(Recipe, {"name": "r", "sources": read_yaml(tmp_path / "r.yaml")["a11"]}, where="r.yaml")
+    assert len(str(caught.value)) < 10_000

@@ -6,6 +6,7 @@ A file under `<root>/configs/` takes precedence over the file of the same name t
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
@@ -113,6 +114,15 @@ class TrainSettings(Settings):
     """Any other setting of the `ultralytics` trainer, under its own name."""
 
 
+MAX_YAML_DEPTH = 100
+"""Levels of lists and mappings inside each other in a yaml file."""
+
+_YAML_TYPES = {"timestamp": "date", "int": "number", "float": "number", "bool": "true or false"}
+_shown = reprlib.Repr()
+_shown.maxstring = _shown.maxother = _shown.maxlong = 200
+_shown.maxlist = _shown.maxtuple = _shown.maxdict = 20
+_shown.maxlevel = 3
+
 _FOLDER = re.compile(r"\w[\w .-]{0,99}")
 
 Model = TypeVar("Model", bound=Settings)
@@ -157,7 +167,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         MissingError: the file does not exist.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise MissingError(f"{path}: no such file", next_step="check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -165,6 +175,45 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UsageError(f"{path}: expected keys and values, found {type(data).__name__}", next_step="fix the file")
     return data
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that raises a `YAMLError` with a line where the stock one raises any error without a line."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > MAX_YAML_DEPTH:
+            problem = f"expected at most {MAX_YAML_DEPTH} levels of lists and mappings inside each other, found more"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+            kind = _YAML_TYPES.get(node.tag.rpartition(":")[2], "value")
+            problem = f"expected a valid {kind} (quote it if it is text), found {_shown.repr(node.value)}: {error}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+
+
+def load_yaml(text: str) -> Any:
+    """Return the content of a yaml text, as plain values.
+
+    Raises:
+        yaml.YAMLError: the text is not valid yaml, a value is not valid, or lists are nested too deeply.
+    """
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    except OverflowError as error:  # an escape of a character beyond Unicode
+        problem = f"expected a character of Unicode, found another: {error}"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=loader.get_mark()) from error
+    finally:
+        loader.dispose()
 
 
 def _one_line(error: Exception) -> str:
@@ -200,7 +249,7 @@ def _first_error(error: ValidationError, model: type[Settings]) -> str:
         known = _known_keys(model, parents)
         return f"unknown key '{key}'{nearest(str(key), known)}; known keys: {', '.join(known)}"
     place = ".".join(str(part) for part in found["loc"] if not _is_union_tag(part))
-    given = "" if found["type"] in ("missing", "value_error") else f", found {found['input']!r}"
+    given = "" if found["type"] in ("missing", "value_error") else f", found {_shown.repr(found['input'])}"
     if found["type"] == "literal_error":
         given += nearest(str(found["input"]), re.findall(r"'(.*?)'", found["msg"]))
     said = found["msg"].removeprefix("Value error, ") + given
@@ -288,7 +337,7 @@ def set_option(text: str) -> tuple[str, Any]:
     """
     key, equals, value = text.partition("=")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = load_yaml(value)
     except yaml.YAMLError as error:
         raise UsageError(f"--set {text!r}: the value is not valid yaml", next_step="--set lr0=0.005") from error
     if not equals or not key.isidentifier():
