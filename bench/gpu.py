@@ -147,7 +147,7 @@ def check(given: argparse.Namespace, data: Path, figures: Figures) -> None:
     short = ("--weights", "yolov5n.yaml", "--epochs", "2", "--imgsz", "320", "--batch", "64", "--tracker", "none")
     seconds = done(given, "train", "--data", data.name, *short, "--name", "check", log="check.log")
     run = json.loads((given.root / "runs" / "check" / "run.json").read_text())
-    figures.note("check", {"tests": found.stdout.strip().splitlines()[-1], "seconds": seconds, "run": run["chosen"]})
+    figures.note("check", {"tests": found.stdout.strip().splitlines()[-1], "seconds": seconds, "run": run["plan"]})
 
 
 def bench_loader(given: argparse.Namespace, data: Path, **changes: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,7 @@ def trained(given: argparse.Namespace, folder: Path, changes: dict[str, Any]) ->
     run = given.work / "runs" / name
     if not (run / "run.json").exists():
         train(given.work, settings, data=str(folder), name=name, tracker="none")
-    elif read_run(run)["state"] != "finished":
+    elif read_run(run).state != "finished":
         resume(given.work, name)
     best = run / "weights" / "best.pt"
     found = validate(best, folder / "data.yaml", "test", imgsz=settings.imgsz, batch=16, device=given.device)
@@ -277,11 +278,11 @@ def fed(given: argparse.Namespace, data: Path, folder: Path, kind: str) -> dict[
 def looped(kind: str, settings: dict[str, Any], tick: Callable[[], Any]) -> Any:
     """Return a trainer that does nothing but train, and ticks as each epoch begins and ends."""
     from facemask_train.core.config import TrainSettings
-    from facemask_train.train.precision import choose, read_machine
+    from facemask_train.train.plan import LoaderPlan, ProcessPlan, plan_training
+    from facemask_train.train.precision import read_machine
     from facemask_train.train.trainer import Trainer
 
     class Loop(Trainer):
-        loader = "stock" if kind == "stock" else "device"
         lie = "in their files"
 
         def get_dataloader(self, *args: Any, mode: str = "train", **more: Any) -> Any:
@@ -302,8 +303,11 @@ def looped(kind: str, settings: dict[str, Any], tick: Callable[[], Any]) -> Any:
 
     own = {key: settings.pop(key) for key in CHOICES if key in settings}
     asked = TrainSettings(device=settings["device"], optimizer=settings["optimizer"], **own)
-    step = choose(asked, read_machine(settings["device"], "here"))
-    trainer = Loop(overrides=settings, step=step, note=lambda _: None)
+    process = ProcessPlan(0, "here", settings["device"], settings["batch"])
+    machine = read_machine(settings["device"], "here")
+    plan = plan_training(asked, settings["model"], machine=machine, processes=[process], defaults={})
+    plan = replace(plan, loader=LoaderPlan("stock" if kind == "stock" else "device", "measured"))
+    trainer = Loop(overrides=settings, plan=plan, note=lambda _: None)
     trainer.add_callback("on_train_epoch_start", lambda _: tick())
     trainer.add_callback("on_train_epoch_end", lambda _: tick())
     return trainer

@@ -134,7 +134,8 @@ def made(kind: str, size: int, folder: Path, asked: argparse.Namespace, run: Pat
     from ultralytics.models.yolo.detect import DetectionTrainer
 
     from facemask_train.core.config import TrainSettings
-    from facemask_train.train.precision import choose, read_machine
+    from facemask_train.train.plan import ProcessPlan, plan_training
+    from facemask_train.train.precision import read_machine
     from facemask_train.train.trainer import Trainer
 
     overrides = {"model": asked.model, "data": str(folder / "data.yaml"), "imgsz": size, "batch": asked.batch}
@@ -143,9 +144,10 @@ def made(kind: str, size: int, folder: Path, asked: argparse.Namespace, run: Pat
     if kind == "package":
         return DetectionTrainer(overrides=overrides, _callbacks=callbacks)
     settings = TrainSettings(precision="fp32" if kind == "fp32" else "auto", device="cpu")
-    step = choose(settings, read_machine("cpu", "cpu"))
-    print(step.told(), file=sys.stderr)
-    return Trainer(overrides=overrides, _callbacks=callbacks, step=step, note=lambda _event: None)
+    process, machine = ProcessPlan(0, "here", "cpu", asked.batch), read_machine("cpu", "cpu")
+    plan = plan_training(settings, asked.model, machine=machine, processes=[process], defaults={})
+    print(plan.step.describe(), file=sys.stderr)
+    return Trainer(overrides=overrides, _callbacks=callbacks, plan=plan, note=lambda _event: None)
 
 
 class Clock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,15 +65,8 @@ def run_pipeline(
 def _trained(
     root: Path, built: BuildResult, settings: TrainSettings, tracker: TrackerKind, command: str, progress: Progress
 ) -> Trained:
-    wanted = {"settings": settings.model_dump(mode="json"), "hash": built.card.hash}
-    for folder in runs.all_runs(root):
-        about = runs.read_run(folder)
-        if _same(about, wanted):
-            return finished(folder) if about["state"] == "finished" else resume(root, folder.name, progress=progress)
+    for folder, record in runs.read_runs(root):
+        same_data = record.ensemble is not None and record.ensemble.hash == built.card.hash
+        if record.kind == "training" and record.settings == settings and same_data:
+            return finished(folder) if record.state == "finished" else resume(root, folder.name, progress=progress)
     return train(root, settings, data=str(built.path), tracker=tracker, command=command, progress=progress)
-
-
-def _same(about: Mapping[str, object], wanted: Mapping[str, object]) -> bool:
-    ensemble = about.get("ensemble")
-    found = {"settings": about.get("settings"), "hash": ensemble.get("hash") if isinstance(ensemble, dict) else None}
-    return about.get("kind") == "training" and found == wanted

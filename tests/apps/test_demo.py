@@ -37,10 +37,12 @@ from facemask_train.apps.demo.handlers import (
     spread,
 )
 from facemask_train.apps.model_facts import Known, Statement, known, statement
+from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError, UsageError
 from facemask_train.core.types import Detection
 from facemask_train.eval.eval_target import Model
 from facemask_train.eval.thresholds import Threshold
+from facemask_train.train.runs import RunRecord, TrainedOn
 
 LIMITS = uploads.Limits(megabytes=1, megapixels=2, seconds=3, frames=5)
 SAID = Statement("model", "It errs.", (), ())
@@ -285,12 +287,15 @@ def _model(folder: Path) -> Model:
     return Model(folder, RUN, folder / "weights" / "best.pt", "abc")
 
 
-RUN = {
-    "settings": {"imgsz": 320, "weights": "/home/somebody/yolov5n.pt"},
-    "ensemble": {"name": "v5", "hash": "f" * 64, "images": {"train": 1200}},
-    "epochs": 9,
-    "finished": "2026-03-01T10:00:00",
-}
+RUN = RunRecord(
+    name="r",
+    kind="training",
+    state="finished",
+    settings=TrainSettings(imgsz=320, weights="/home/somebody/yolov5n.pt"),
+    ensemble=TrainedOn("v5", "data/ensembles/v5", "f" * 64, {"train": 1200}),
+    epochs=9,
+    finished="2026-03-01T10:00:00",
+)
 
 
 def _point(recall: float) -> dict[str, Any]:

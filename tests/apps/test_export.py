@@ -18,6 +18,7 @@ from facemask_train.apps.export import parity
 from facemask_train.apps.export.export import Export, export
 from facemask_train.apps.export.space_app import MARKER
 from facemask_train.apps.resolve_model import find_threshold, resolve_model
+from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError, MissingError, UsageError
 from facemask_train.core.types import Annotation, Box, Detection, ImageResult
 from facemask_train.eval.thresholds import Threshold
@@ -27,6 +28,7 @@ from facemask_train.model.detector import load_detector
 from facemask_train.model.onnx_detector import LetterboxTransform, load_onnx_detector
 from facemask_train.model.ultralytics_compat import open_ultralytics
 from facemask_train.report import model_card as card_report
+from facemask_train.train.runs import GivenWeights, RunRecord, TrainedOn
 from helpers import crash, shapes
 from helpers.known_detector import color, known_weights
 from helpers.runs import make_run, score
@@ -493,7 +495,7 @@ def test_the_card_holds_the_evaluations_numbers(world: World) -> None:
 
 
 def test_the_card_of_weights_that_nobody_knows_says_so() -> None:
-    run = {"name": "w", "kind": "weights", "settings": {"weights": "w.pt", "imgsz": 64}}
+    run = RunRecord("w", "weights", "finished", weights=GivenWeights("w.pt", "0" * 64, 64))
     text = card_report.model_card(card_report.Story(run, "0" * 64, 64))
     assert head_of(text).eval_results is None
     for line in ("Not measured: `fmask evaluate w`.", "Not measured: `fmask audit w`.", "which did not train them"):
@@ -501,12 +503,9 @@ def test_the_card_of_weights_that_nobody_knows_says_so() -> None:
 
 
 def test_the_commands_make_the_model_again(world: World) -> None:
-    run = {
-        "name": "my run",
-        "kind": "training",
-        "ensemble": {"name": "v5", "hash": "a", "path": "data/ensembles/v5"},
-        "settings": {"weights": "/home/me/yolov5s.pt", "epochs": 3, "seed": 0, "lr0": 0.01, "extra": {"mosaic": 0.7}},
-    }
+    settings = TrainSettings(weights="/home/me/yolov5s.pt", epochs=3, seed=0, lr0=0.01, extra={"mosaic": 0.7})
+    ensemble = TrainedOn("v5", "data/ensembles/v5", "a")
+    run = RunRecord("my run", "training", "finished", settings=settings, ensemble=ensemble)
     story = card_report.Story(run, "0" * 64, 64, sources={"andrewmvd": {}})
     assert card_report.commands(story) == [
         "fmask fetch andrewmvd",

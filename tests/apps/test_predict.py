@@ -24,10 +24,12 @@ from facemask_train.apps.anonymize import CoveredFrame
 from facemask_train.apps.media import Frame
 from facemask_train.apps.predict import PredictOptions, PredictResult, predict
 from facemask_train.apps.records.predictions import Predictions
+from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError, MissingError, UsageError
 from facemask_train.core.files import digest_file, write_json
 from facemask_train.core.types import Detection
 from facemask_train.model.detector import load_detector, one_per_face
+from facemask_train.train.runs import RunRecord, TrainedOn
 from helpers.untrained import export, scene
 
 ALL = ("images", "yolo", "coco", "csv")
@@ -224,8 +226,10 @@ def write_run(root: Path, weights: Path, threshold: float) -> Path:
     (folder / "weights").mkdir(parents=True)
     best = folder / "weights" / "best.pt"
     best.write_bytes(weights.read_bytes())
-    about = {"kind": "training", "state": "finished", "finished": "2026-01-01", "ensemble": {"name": "v5"}}
-    write_json(folder / "run.json", {**about, "name": "mine", "settings": {"imgsz": 96}})
+    ensemble = TrainedOn("v5", "data/ensembles/v5", "0" * 64)
+    RunRecord(
+        "mine", "training", "finished", settings=TrainSettings(imgsz=96), ensemble=ensemble, finished="2026-01-01"
+    ).save(folder)
     for ensemble, digest, value in (("v5", digest_file(best), threshold), ("v8", "other weights", 0.9)):
         (folder / "evaluation" / f"{ensemble}-test").mkdir(parents=True)
         metrics = {"ensemble": ensemble, "operating_point": {"chosen": "val", "threshold": value}}

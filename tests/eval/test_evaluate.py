@@ -28,6 +28,7 @@ from facemask_train.eval.records.metrics import Metrics, read_evaluations
 from facemask_train.model.ultralytics_compat import open_ultralytics
 from facemask_train.model.validation import Validation, validate
 from facemask_train.report import galleries, markdown, plots
+from facemask_train.train.runs import RunRecord
 from helpers import crash, shapes, wandb_log
 from helpers.cards import change_card
 from helpers.known_detector import known_weights
@@ -342,8 +343,9 @@ def test_limits_are_said_where_they_hold(
 ) -> None:
     per_class = {name: replace(row, n=n) for name, row in evaluated.metrics.per_class.items()}
     metrics = replace(evaluated.metrics, images=images, split=split, per_class=per_class)
-    run = json.loads((evaluated.folder.parents[1] / "run.json").read_text())
-    run["ensemble"]["hash"] = hashed
+    run = RunRecord.load(evaluated.folder.parents[1])
+    assert run.ensemble is not None
+    run = replace(run, ensemble=replace(run.ensemble, hash=hashed))
     text = markdown.evaluation_report("t", metrics, run, {"splits": {}, "hash": "same"}, [])
     every = (
         "Too few to measure: 99",
@@ -422,7 +424,7 @@ def test_weights_without_a_run_get_a_folder_that_says_so(root: Path, tmp_path: P
     about = json.loads((root / "runs" / found.metrics.run / "run.json").read_text())
     assert (about["kind"], about["state"], about["weights"]) == (
         *("weights", "finished"),
-        {"file": "given.pt", "sha256": digest},
+        {"file": "given.pt", "sha256": digest, "imgsz": 64},
     )
     assert str(tmp_path) not in json.dumps(about)
     assert "unknown what these weights were trained on" in found.report.read_text()

@@ -9,6 +9,7 @@ from typing import Any
 from facemask_train.core.files import write_json
 from facemask_train.dataset.card import EnsembleCard
 from facemask_train.eval.evaluate import Evaluation, evaluate
+from facemask_train.train.runs import RunRecord
 from helpers.known_detector import known_weights
 
 
@@ -19,6 +20,7 @@ def make_run(root: Path, ensemble: Path, name: str = "r", *, finished: str = "20
     (folder / "weights").mkdir(parents=True)
     shutil.copy(known_weights(), folder / "weights" / "best.pt")
     about = {
+        "version": RunRecord.VERSION,
         "name": name,
         "kind": "training",
         "state": "finished",

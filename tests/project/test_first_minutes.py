@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import io
-import json
 import os
 import pty
 import random
@@ -35,9 +34,11 @@ import pytest
 
 import conftest  # noqa: F401 - a home of its own, and no keys, also where this file is run by itself
 from facemask_train.cli.app import app
+from facemask_train.core.config import TrainSettings
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.dataset.build import build
 from facemask_train.sources.fetch import fetch
+from facemask_train.train.runs import RunRecord, TrainedOn
 from helpers.untrained import write_model
 from helpers.worlds import image, make_root, write
 
@@ -422,10 +423,17 @@ def make_world(root: Path, weights: Path) -> Path:
     run = root / "runs" / "tiny-yolov5n"
     (run / "weights").mkdir(parents=True)
     shutil.copy(weights, run / "weights" / "best.pt")
-    about: dict[str, Any] = {"name": run.name, "kind": "training", "state": "finished", "finished": "2026-11-25"}
-    about |= {"settings": {"weights": "yolov5n.pt", "imgsz": 96}, "epochs": 1, "seconds": 1.0, "device": "cpu"}
-    about |= {"ensemble": {"name": "tiny", "path": "data/ensembles/tiny", "hash": card.hash}}
-    (run / "run.json").write_text(json.dumps(about))
+    RunRecord(
+        name=run.name,
+        kind="training",
+        state="finished",
+        finished="2026-11-25",
+        settings=TrainSettings(weights="yolov5n.pt", imgsz=96),
+        epochs=1,
+        seconds=1.0,
+        device="cpu",
+        ensemble=TrainedOn("tiny", "data/ensembles/tiny", card.hash),
+    ).save(run)
     return root
 
 
@@ -487,11 +495,11 @@ def test_there_are_forty_and_none_is_there_twice() -> None:
 
 
 def test_a_name_taken_for_a_new_run_stays_free_on_a_full_disk(tmp_path: Path) -> None:
-    from facemask_train.train.runs import named_run, open_run
+    from facemask_train.train.runs import RunRecord, create_run, named_run
 
     full = mock.patch("facemask_train.core.files.os.fsync", side_effect=OSError(28, "No space left on device"))
     with full, pytest.raises(OSError, match="No space"):
-        open_run(tmp_path / "runs" / "mine", {})
+        create_run(tmp_path / "runs" / "mine", RunRecord("mine", "training", "started"))
     assert not named_run(tmp_path, "mine").exists()
 
 

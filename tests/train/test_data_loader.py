@@ -24,10 +24,10 @@ from facemask_train.model.ultralytics_compat import open_ultralytics
 from facemask_train.sources.fetch import fetch
 from facemask_train.train import runs
 from facemask_train.train.loading import render as batch_render
-from facemask_train.train.loading.data_loader import DeviceLoader, Resident, Share, open_loader, resized_shape
+from facemask_train.train.loading.data_loader import DeviceLoader, EpochSampler, MemoryStore, open_loader, resized_shape
 from facemask_train.train.loading.mosaic import GREY, Ranges, batch_generator, draw_layout, ranges_of
-from facemask_train.train.loading.render import mix, recolour
-from facemask_train.train.plan import choose_loader, placement, unsupported
+from facemask_train.train.loading.render import mix, recolor
+from facemask_train.train.plan import LoaderPlan, choose_loader, choose_memory, unsupported_settings
 from facemask_train.train.train import resume, train
 from helpers import shapes
 
@@ -79,8 +79,8 @@ def painted_loader(images: Sequence[Painted], ranges: Ranges, **changes: Any) ->
         values.append(image.flatten())
         sizes.append((height, width))
     starts = np.cumsum([0, *(len(value) for value in values)])
-    store = Resident(torch.cat(values), starts, np.array(sizes), CPU)
-    share = Share(len(labels), seed=changes.pop("seed", 0), rank=0, world=1)
+    store = MemoryStore(torch.cat(values), starts, np.array(sizes), CPU)
+    share = EpochSampler(len(labels), seed=changes.pop("seed", 0), rank=0, world=1)
     given = {"batch_size": len(labels), "closes_at": 1 << 30, **changes}
     return DeviceLoader(Images(labels), store, ranges, share, device=CPU, **given)
 
@@ -224,7 +224,7 @@ def test_what_is_mixed_in_is_mirrored_as_what_it_is_mixed_into() -> None:
 
 def test_every_image_is_there_once_an_epoch_and_ranks_share_them() -> None:
     for count, world in ((7, 1), (8, 2), (7, 2), (3, 4), (1, 3)):
-        shares = [Share(count, seed=3, rank=rank, world=world) for rank in range(world)]
+        shares = [EpochSampler(count, seed=3, rank=rank, world=world) for rank in range(world)]
         assert {len(share.of(0)) for share in shares} == {len(shares[0])}
         whole = sorted(np.concatenate([share.of(4) for share in shares]).tolist())
         assert set(whole) == set(range(count))
@@ -235,7 +235,7 @@ def test_every_image_is_there_once_an_epoch_and_ranks_share_them() -> None:
     assert sorted(name for batch in loader for name in batch["im_file"]) == ["0.jpg", "1.jpg", "2.jpg"]
     ranks = [painted_loader(WHITE, ALL, batch_size=2) for _ in range(2)]
     for rank, other in enumerate(ranks):
-        other.sampler = Share(3, seed=0, rank=rank, world=2)
+        other.sampler = EpochSampler(3, seed=0, rank=rank, world=2)
     assert not same(ranks[0].batch(0, 0), ranks[1].batch(0, 0))
 
 
@@ -276,12 +276,12 @@ def test_hue_saturation_and_value_are_changed_as_the_package_changes_them() -> N
             gains = np.random.uniform(-1, 1, 3) * [0.015, 0.7, 0.4]
             np.random.seed(seed)
             expected = RandomHSV(0.015, 0.7, 0.4).apply_image({"img": image[..., ::-1].copy()})["img"][..., ::-1]
-            found = recolour(torch.from_numpy(image).permute(2, 0, 1)[None], gains[None])[0].permute(1, 2, 0).numpy()
+            found = recolor(torch.from_numpy(image).permute(2, 0, 1)[None], gains[None])[0].permute(1, 2, 0).numpy()
             apart = np.abs(found.astype(int) - expected)
             assert apart.mean() < 1.5, (seed, apart.mean())  # the package rounds down, the hue to 2 degrees
             assert apart.max() <= 12, (seed, apart.max())
     still = torch.from_numpy(noise).permute(2, 0, 1)[None]
-    assert torch.equal(recolour(still, np.zeros((1, 3))), still)
+    assert torch.equal(recolor(still, np.zeros((1, 3))), still)
 
 
 def test_two_images_are_mixed_as_the_package_mixes_them() -> None:
@@ -343,7 +343,7 @@ def test_with_nothing_changed_images_are_letterboxed_as_the_package_does(tmp_pat
 def test_wherever_the_images_lie_the_batches_are_the_same(tmp_path: Path) -> None:
     dataset, args = package_dataset(odd_ensemble(tmp_path), SIDE, mixup=0.5)
     loaders = [
-        open_loader(dataset, args, HERE, batch_size=4, epochs=5, place=place) for place in ("device", "host", "disk")
+        open_loader(dataset, args, HERE, batch_size=4, epochs=5, memory=memory) for memory in ("device", "host", "disk")
     ]
     for number in range(2):
         first, *others = (loader.batch(1, number) for loader in loaders)
@@ -364,7 +364,7 @@ def test_the_kernels_make_the_images_that_torch_makes(ranges: Ranges, monkeypatc
     layout = draw_layout(np.arange(6), shapes, ranges, batch_generator(0, 0, 0, 0))
 
     def rendered(with_kernels: Any) -> torch.Tensor:
-        monkeypatch.setattr(batch_render, "own_kernels", lambda _device: with_kernels)
+        monkeypatch.setattr(batch_render, "load_kernels", lambda _device: with_kernels)
         return batch_render.render(layout, lambda numbers: [images[number] for number in numbers], 48, HERE).int()
 
     apart = (rendered(kernels) - rendered(None)).abs()
@@ -384,9 +384,9 @@ def test_a_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_images_lie_in_the_nearest_memory_that_they_half_fill_at_most() -> None:
-    assert placement(10, 20, 0) == "device"
-    assert placement(11, 20, 22) == "host"
-    assert placement(11, 20, 21) == "disk"
+    assert choose_memory(10, 20, 0) == "device"
+    assert choose_memory(11, 20, 22) == "host"
+    assert choose_memory(11, 20, 21) == "disk"
     assert resized_shape((300, 400), 640) == (480, 640)
     assert resized_shape((1, 3000), 640) == (1, 640)
 
@@ -409,17 +409,17 @@ DEFAULTS = {"cutmix": 0.0, "copy_paste": 0.0, "bgr": 0.0, "rect": False, "cache"
 )
 def test_what_the_device_loader_cannot_do_is_left_to_the_stock_loader(change: dict[str, Any], told: str) -> None:
     args = {**DEFAULTS, "augmentations": [], **change}
-    assert unsupported(args) == [told]
+    assert unsupported_settings(args) == [told]
     for wanted in ("auto", "device"):
         choice = choose_loader(wanted, args, gpu=True)  # type: ignore[arg-type]
-        assert (choice.value, told in choice.reason) == ("stock", True)
+        assert (choice.kind, told in choice.reason) == ("stock", True)
 
 
 def test_the_loader_that_is_asked_for_is_taken_and_else_the_one_that_fits_the_device() -> None:
     args = {**DEFAULTS, "augmentations": []}
-    assert unsupported(args) == []
+    assert unsupported_settings(args) == []
     found = [
-        (wanted, gpu, choose_loader(wanted, args, gpu=gpu).value)  # type: ignore[arg-type]
+        (wanted, gpu, choose_loader(wanted, args, gpu=gpu).kind)  # type: ignore[arg-type]
         for wanted in ("auto", "device", "stock")
         for gpu in (False, True)
     ]
@@ -455,12 +455,13 @@ def test_a_training_goes_through_its_epochs_and_a_resumed_one_keeps_its_loader(
     with pytest.raises(TrainingError, match="the power was cut"):
         train(tmp_path, wanted, name="r", tracker="none")
     folder = tmp_path / "runs" / "r"
-    about = runs.read_run(folder)
-    assert about["chosen"]["loader"] == {"is": "device", "why": "asked for"}
-    runs.write_run(folder, about | {"settings": about["settings"] | {"loader": "stock"}})
+    record = runs.read_run(folder)
+    assert record.plan is not None
+    assert record.plan.loader == LoaderPlan("device", "requested")
+    replace(record, settings=wanted.model_copy(update={"loader": "stock"})).save(folder)
     resume(tmp_path, "r")
     assert asked[4:] == [(1, 0), (1, 1)]
-    assert runs.read_run(folder)["state"] == "finished"
+    assert runs.read_run(folder).state == "finished"
 
 
 def drawn(loader: Any, count: int, skipped: int) -> dict[str, np.ndarray]:

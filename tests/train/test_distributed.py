@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -17,14 +18,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facemask_train.core.config import TrainSettings
 from facemask_train.core.dist_env import DistEnv, cores_per_process, dist_env, is_worker
 from facemask_train.core.errors import PeerError, TrainingError, UsageError
+from facemask_train.core.records import parse, to_json
 from facemask_train.report import wording
 from facemask_train.train.parallel import launcher, rendezvous
 from facemask_train.train.parallel.devices import Member, check_batch, device_list, devices_of
-from facemask_train.train.parallel.distributed import rerooted
+from facemask_train.train.parallel.distributed import Assignment, relocate
+from facemask_train.train.plan import ProcessPlan, plan_training
+from facemask_train.train.precision import Machine
+from facemask_train.train.runs import RunRecord
 from helpers import shapes
 from helpers.known_detector import known_weights
+
+MACHINE = Machine("cpu", cuda=False, cores=2, bf16=False)
+PROCESS = ProcessPlan(0, "here", "cpu", 64)
 
 ENVIRON = {
     "RANK": "3",
@@ -137,16 +146,24 @@ def test_cores_are_shared_by_the_processes_of_a_machine() -> None:
     assert [cores_per_process(8, DistEnv(0, 4, 0, count)) for count in (1, 2, 3, 16)] == [8, 4, 2, 1]
 
 
-def test_paths_are_taken_below_ones_own_root() -> None:
-    theirs = {"data": "/mnt/a/data/ensembles/v8/data.yaml", "model": "yolov5n.yaml", "save_dir": "/mnt/a/runs/r"}
-    mine = rerooted(theirs | {"resume": "/elsewhere/last.pt", "epochs": 3}, "/mnt/a", "/srv/b")
-    assert mine == {
-        "data": "/srv/b/data/ensembles/v8/data.yaml",
-        "model": "yolov5n.yaml",
-        "save_dir": "/srv/b/runs/r",
-        "resume": "/elsewhere/last.pt",
-        "epochs": 3,
-    }
+def test_paths_below_the_main_process_s_root_are_moved_below_one_s_own() -> None:
+    plan = plan_training(
+        TrainSettings(), "/mnt/a/data/checkpoints/x.pt", machine=MACHINE, processes=[PROCESS], defaults={}
+    )
+    theirs = Assignment("/mnt/a", "r", "now", "p", plan, "/mnt/a/runs/r/data.yaml", "/elsewhere/last.pt")
+    mine = relocate(theirs, Path("/srv/b"))
+    assert (mine.root, mine.data, mine.checkpoint, mine.plan.weights) == (
+        "/srv/b", "/srv/b/runs/r/data.yaml", "/elsewhere/last.pt", "/srv/b/data/checkpoints/x.pt",
+    )  # fmt: skip
+    assert relocate(replace(theirs, plan=replace(plan, weights="yolov5n.yaml")), Path("/srv/b")).plan.weights == (
+        "yolov5n.yaml"
+    )
+
+
+def test_an_assignment_survives_its_way_to_another_process() -> None:
+    plan = plan_training(TrainSettings(), "yolov5n.yaml", machine=MACHINE, processes=[PROCESS], defaults={})
+    sent = Assignment("/mnt/a", "r", "now", "p", plan, "/mnt/a/runs/r/data.yaml")
+    assert parse(Assignment, json.loads(json.dumps(to_json(sent))), "x", "y") == sent
 
 
 class Clock:
@@ -173,7 +190,7 @@ def test_nobody_there_is_told_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(rendezvous, "INIT_SECONDS", 20.0)
     with pytest.raises(TrainingError, match=rf"127.0.0.1:{port}: process 3 of 4 .* within 20 s") as caught:
-        rendezvous.group()
+        rendezvous.join_group()
     assert "reach this address" in caught.value.next_step
     assert 20 < clock.now <= 21
 
@@ -196,14 +213,15 @@ def test_the_cause_is_told_and_not_its_consequences() -> None:
     assert launcher._cause([peer, own], Failed(8), 2) is own
     assert launcher._cause([peer], Failed(8), 2) is peer
     killed = launcher._cause([peer], Failed(-9), 2)
-    assert (str(killed), killed.next_step) == ("process 1 of 2 was ended by SIGKILL", "resume it")
-    assert "ended with code 3" in str(launcher._cause([], Failed(3), 2))
+    assert (str(killed), killed.next_step) == ("process 1 of 2 was killed by SIGKILL", "resume it")
+    assert "exited with code 3" in str(launcher._cause([], Failed(3), 2))
 
 
 def test_a_report_tells_of_several_devices() -> None:
-    told = {"seconds": 7200, "device": "NVIDIA H100", "chosen": {"devices": {"processes": 2}}}
-    assert wording._time(told) == "2.0 h on two NVIDIA H100"
-    assert wording._time({"seconds": 7200, "device": "NVIDIA H100"}) == "2.0 h on one NVIDIA H100"
+    plan = plan_training(TrainSettings(), "x.pt", machine=MACHINE, processes=[PROCESS, PROCESS], defaults={})
+    run = RunRecord("r", "training", "finished", plan=plan, seconds=7200, device="NVIDIA H100")
+    assert wording._time(run) == "2.0 h on two NVIDIA H100"
+    assert wording._time(replace(run, plan=None)) == "2.0 h on one NVIDIA H100"
 
 
 # ---- real trainings ----
@@ -275,11 +293,10 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def same_parameters_and_curve(root: Path, name: str) -> None:
-    devices = about(root, name)["chosen"]["devices"]
-    assert (devices["processes"], devices["backend"]) == (2, "gloo")
-    assert [one["batch"] for one in devices["ranks"]] == [16, 16]
-    assert len(devices["parameters"]) == 2
-    assert len(set(devices["parameters"])) == 1
+    record = about(root, name)
+    assert [(one["device"], one["batch"]) for one in record["plan"]["processes"]] == [("cpu", 16), ("cpu", 16)]
+    assert len(record["parameters"]) == 2
+    assert len(set(record["parameters"])) == 1
     one, two = losses(root, "one"), losses(root, name)
     assert len(two) == 5
     assert max(abs(b - a) / a for a, b in zip(one, two, strict=True)) < CURVE, (one, two)
@@ -323,12 +340,12 @@ def test_a_killed_process_ends_all_and_the_run_is_resumed(alone: tuple[Path, str
     _, told = process.communicate(timeout=60)
     assert process.returncode == TrainingError.exit_code
     assert told.count("error:") == 1
-    assert "of 2 was ended by SIGKILL\nnext: fmask train --resume --name killed" in told
+    assert "of 2 was killed by SIGKILL\nnext: fmask train --resume --name killed" in told
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in ranks)
     again = run(fmask(root, "--resume", "--name", "killed"))
     assert again.returncode == 0, again.stderr
     assert len(losses(root, "killed")) == 25
-    assert len(set(about(root, "killed")["chosen"]["devices"]["parameters"])) == 1
+    assert len(set(about(root, "killed")["parameters"])) == 1
 
 
 @pytest.mark.slow

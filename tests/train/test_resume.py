@@ -119,7 +119,7 @@ def test_stopped_by_a_signal_and_its_newest_checkpoint_damaged_it_ends_with_the_
         with pytest.raises(DAMAGED):
             state_of(tmp_path)
     resume(tmp_path, "r")
-    assert "damaged, so the checkpoint before it is taken (epoch 1)" in caplog.text
+    assert "damaged; using the checkpoint before it (epoch 1)" in caplog.text
     assert same(state_of(tmp_path)["weights"], undisturbed)
     assert sorted(path.name for path in weights.iterdir()) == ["best.pt", "last.pt", "previous.pt"]
 
@@ -164,13 +164,14 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_images_of_a_step(
     with pytest.raises(StoppedError):
         train(tmp_path, SETTINGS, name="r", tracker="none")
     resume(tmp_path, "r")
-    assert "out of memory with a batch of 4: going on with 2, 6 batches make a step" in caplog.text
+    assert "out of memory with a batch of 4: continuing with 2, 6 batches per optimizer step" in caplog.text
     assert steps == [(4, 2), (2, 6), (2, 6)]  # the first is still in the warm-up
     events = about(tmp_path)["events"]
-    assert [(event["event"], event["epoch"], event["batch"], event["was"]) for event in events] == [
-        ("out of memory", 2, 2, 4)
-    ]
-    assert about(tmp_path)["settings"]["batch"] == 4
+    assert [
+        (event["event"], event["details"]["epoch"], event["batch"], event["details"]["previous batch"])
+        for event in events
+    ] == [("out of memory", 2, 2, 4)]
+    assert (about(tmp_path)["settings"]["batch"], about(tmp_path)["plan"]["batch"]) == (4, 2)
 
 
 @pytest.mark.slow
@@ -281,7 +282,12 @@ def test_neither_plots_nor_callbacks_nor_a_dead_server_stop_a_run(
     settings = SETTINGS.model_copy(update={"epochs": 1, "extra": SETTINGS.extra | {"plots": True}})
     done = train(tmp_path, settings, name="r", tracker="wandb")
     assert (done.epochs, about(tmp_path)["state"]) == (1, "finished")
-    for said in ("a plot is left out: ValueError", "plots are left out", "goes on without", "images of the valid"):
+    for said in (
+        "a plot is left out: ValueError",
+        "plots are turned off",
+        "continues without",
+        "validation images are left out",
+    ):
         assert said in caplog.text
 
 
@@ -292,16 +298,17 @@ def test_a_run_goes_on_elsewhere_and_says_what_is_different(
     folder = shapes.draw_ensemble(tmp_path)
     stopped(tmp_path, hooked, signal.SIGTERM, 2, 1)
     record = about(tmp_path)
-    record["chosen"]["machine"]["device"] = "NVIDIA V100"
-    record["chosen"]["machine"]["cuda"] = True
-    record["chosen"]["precision"]["is"] = "fp16"
+    record["plan"]["machine"] |= {"device": "NVIDIA V100", "cuda": True}
+    record["plan"]["step"]["precision"] = "fp16"
     (tmp_path / "runs/r/run.json").write_text(json.dumps(record))
     folder.rename(tmp_path / "moved")
     resume(tmp_path, "r", data=str(tmp_path / "moved"))
-    told = next(event for event in about(tmp_path)["events"] if event["event"] == "resumed elsewhere")["changes"]
+    told = next(event for event in about(tmp_path)["events"] if event["event"] == "resumed elsewhere")["details"][
+        "changes"
+    ]
     assert "device NVIDIA V100 -> cpu" in told
     assert "ensemble data/ensembles/v5 -> moved" in told
-    assert about(tmp_path)["chosen"]["precision"]["is"] != "fp16"
+    assert about(tmp_path)["plan"]["step"]["precision"] != "fp16"
     assert "device NVIDIA V100 -> cpu" in caplog.text
 
 

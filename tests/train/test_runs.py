@@ -22,10 +22,22 @@ from rich.console import Console
 from facemask_train.cli import runs as runs_commands
 from facemask_train.cli.progress import Live, epochs_table
 from facemask_train.cli.tables import Charts, Fitted, chart
+from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError, MissingError
 from facemask_train.core.files import held, locked
+from facemask_train.core.records import to_json
 from facemask_train.train.history import curves, summary
-from facemask_train.train.history.results import Epochs, best_row, keep_rows, kinds, read_rows, seconds_each
+from facemask_train.train.history.results import (
+    EpochHistory,
+    best_row,
+    class_names,
+    epoch_seconds,
+    keep_rows,
+    read_rows,
+)
+from facemask_train.train.plan import ProcessPlan, plan_training
+from facemask_train.train.precision import Machine
+from facemask_train.train.runs import GivenWeights, RunRecord
 from helpers.command_line import fmask
 from helpers.worlds import write
 
@@ -39,19 +51,27 @@ TABLE = f"""{HEADER}
 2,61,2.1,1.4,2.5,0.75,0.5,0.6,0.4,2.2,2.1,2.1,0.005,0.8,0.6,0.65,0.45
 3,92.25,1.1,1.2,1.5,nan,nan,nan,nan,nan,nan,nan,0.0025,nan,nan,nan,nan
 """
-ABOUT = {
+SETTINGS = TrainSettings(weights="/x/yolov5s.pt", epochs=5, lr0=0.01, extra={"mosaic": 0.0})
+PLAN = plan_training(
+    SETTINGS,
+    "/x/yolov5s.pt",
+    machine=Machine("cpu", cuda=False, cores=2, bf16=False),
+    processes=[ProcessPlan(0, "here", "cpu", 64)],
+    defaults={},
+)
+RECORD = {
+    "version": RunRecord.VERSION,
     "name": "a",
     "kind": "training",
     "state": "started",
     "command": "fmask train --epochs 5",
-    "settings": {"weights": "/x/yolov5s.pt", "epochs": 5, "lr0": 0.01, "extra": {"mosaic": 0.0}},
-    "start": "/x/yolov5s.pt",
-    "chosen": {"loader": {"value": "device", "reason": "a GPU"}},
+    "settings": SETTINGS.model_dump(mode="json"),
+    "plan": to_json(PLAN),
     "device": "cpu",
     "ensemble": {"name": "v5", "hash": "0123456789abcdef", "images": {"train": 8, "val": 2}},
     "started": "2026-01-02T03:04:05+00:00",
 }
-DONE = ABOUT | {
+DONE = RECORD | {
     "state": "finished",
     "finished": "2026-01-03T03:04:05+00:00",
     "epochs": 3,
@@ -84,7 +104,7 @@ def root(tmp_path: Path) -> Path:
     """Return a root with a finished, evaluated run `done` and a cut one, `cut`."""
     write(tmp_path / "runs/done", {"run.json": json.dumps(DONE), "results.csv": TABLE})
     write(tmp_path / "runs/done/evaluation/v5-test", {"metrics.json": json.dumps(SCORED)})
-    write(tmp_path / "runs/cut", {"run.json": json.dumps(ABOUT), "results.csv": TABLE})
+    write(tmp_path / "runs/cut", {"run.json": json.dumps(RECORD), "results.csv": TABLE})
     return tmp_path
 
 
@@ -97,8 +117,8 @@ def test_rows_are_read_and_kept(tmp_path: Path) -> None:
     path.write_text(TABLE + "4,120,1")  # a kill cut the last line short
     rows = read_rows(path)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
-    assert seconds_each(rows) == [30.5, 30.5, 31.25]
-    assert kinds(rows) == ["mask"]
+    assert epoch_seconds(rows) == [30.5, 30.5, 31.25]
+    assert class_names(rows) == ["mask"]
     assert best_row(rows) is rows[1]
     assert best_row(rows[2:]) is None
     same = [{**rows[1], "epoch": 7.0}, {**rows[1], "epoch": 8.0}]
@@ -114,9 +134,9 @@ def test_a_damaged_table_is_refused_by_name(text: str | bytes, tmp_path: Path) -
         read_rows(tmp_path / "results.csv")
 
 
-def epochs(tmp_path: Path, count: int = 3) -> Epochs:
+def epochs(tmp_path: Path, count: int = 3) -> EpochHistory:
     write(tmp_path, {"results.csv": TABLE})
-    return Epochs(tuple(read_rows(tmp_path / "results.csv")[:count]), 12)
+    return EpochHistory(tuple(read_rows(tmp_path / "results.csv")[:count]), 12)
 
 
 def test_the_live_table_at_three_widths(tmp_path: Path) -> None:
@@ -165,14 +185,14 @@ TRAINING = """
 import logging, sys, time
 from pathlib import Path
 from facemask_train.cli.console import terminal
-from facemask_train.train.history.results import Epochs, read_rows
+from facemask_train.train.history.results import EpochHistory, read_rows
 rows = tuple(read_rows(Path(sys.argv[1])))
 log = logging.getLogger("facemask_train.train")
 with terminal(as_json="json" in sys.argv, quiet="quiet" in sys.argv, debug=False) as term:
     log.info("begins [so]")
     for number in range(1, len(rows) + 1):
         term.progress(f"train, epoch {number} of 3", number, 3)
-        log.info("epoch %d of 3", number, extra={"epochs": Epochs(rows[:number], 3)})
+        log.info("epoch %d of 3", number, extra={"epochs": EpochHistory(rows[:number], 3)})
         if number == 2 and "interrupt" in sys.argv:
             raise KeyboardInterrupt
     term.result({"run": "r"}, "the result")
@@ -237,15 +257,15 @@ def test_in_a_file_the_epochs_are_lines(tmp_path: Path) -> None:
 
 
 def test_the_list_at_80_and_200_columns(root: Path) -> None:
-    shown = runs_commands.listed(summary.all_past(root), root)
+    shown = runs_commands.listed(summary.list_runs(root), root)
     assert len(shown) == 1
     assert seen(shown[0], 80) == (
         "Runs, the newest first; best epoch on val, in percent\n"
         "\n"
-        " run      state         data  epochs  mAP 0.5  0.5:0.95  precision  recall\n"
-        " ─────────────────────────────────────────────────────────────────────────\n"
-        " done  finished  v5 01234567     3/5     62.5      62.5       62.5    62.5\n"
-        " cut        cut  v5 01234567     3/5     60.0      40.0       75.0    50.0"
+        " run         state         data  epochs  mAP 0.5  0.5:0.95  precision  recall\n"
+        " ────────────────────────────────────────────────────────────────────────────\n"
+        " done     finished  v5 01234567     3/5     62.5      62.5       62.5    62.5\n"
+        " cut   interrupted  v5 01234567     3/5     60.0      40.0       75.0    50.0"
     )
     wide = seen(shown[0], 200).splitlines()
     assert " ".join(wide[2].split()) == (
@@ -260,8 +280,8 @@ def test_a_run_is_running_while_a_process_holds_it(root: Path) -> None:
     assert not held(folder)
     with locked(folder):
         assert held(folder)
-        assert summary.read_past(folder).state == "running"
-    assert summary.read_past(folder).state == "cut"
+        assert summary.read_summary(folder).state == "running"
+    assert summary.read_summary(folder).state == "interrupted"
     with locked(folder):  # having looked holds nothing
         pass
 
@@ -271,19 +291,23 @@ def test_what_is_damaged_is_told_and_the_others_are_listed(root: Path) -> None:
     write(root / "runs/table", {"run.json": json.dumps(DONE), "results.csv": "epoch\nx\n"})
     write(root / "runs/table/evaluation/v5-test", {"metrics.json": "[]"})
     write(root / "runs/odd", {"run.json": '{"settings": [1], "ensemble": 3, "state": 5, "best": "x", "seconds": true}'})
-    given = {"kind": "weights", "state": "finished", "settings": {"weights": "w.pt"}}
-    write(root / "runs/given", {"run.json": json.dumps(given)})
-    found = {past.name: past for past in summary.all_past(root)}
-    assert {name: past.state for name, past in found.items()} == {
-        "done": "finished", "table": "finished", "cut": "cut", "torn": "damaged", "odd": "5", "given": "weights",
+    given = RunRecord("given", "weights", "finished", weights=GivenWeights("w.pt", "0" * 64, 64))
+    (root / "runs/given").mkdir()
+    given.save(root / "runs/given")
+    write(root / "runs/old", {"run.json": json.dumps(DONE | {"version": 1})})
+    found = {run.name: run for run in summary.list_runs(root)}
+    assert {name: run.state for name, run in found.items()} == {
+        "done": "finished", "table": "finished", "cut": "interrupted", "torn": "damaged", "odd": "damaged",
+        "given": "weights", "old": "damaged",
     }  # fmt: skip
-    assert [len(found[name].problems) for name in ("done", "torn", "table", "odd")] == [0, 1, 2, 0]
+    assert [len(found[name].problems) for name in ("done", "torn", "table", "odd", "old")] == [0, 1, 2, 1, 1]
     shown = runs_commands.listed(list(found.values()), root)
-    assert len(shown) == 1 + 3
+    assert len(shown) == 1 + 5
+    assert any("old/run.json: expected version 2, found 1" in line for line in shown[1:])
     assert any("torn/run.json: expected JSON" in line for line in shown[1:])
-    for past in found.values():
-        assert all(seen(item, 80) for item in runs_commands.shown(past))
-        json.dumps(summary.whole_json(past), allow_nan=False)
+    for run in found.values():
+        assert all(seen(item, 80) for item in runs_commands.shown(run))
+        json.dumps(summary.full_json(run), allow_nan=False)
 
 
 def test_the_list_as_json_has_full_values(root: Path) -> None:
@@ -293,11 +317,11 @@ def test_the_list_as_json_has_full_values(root: Path) -> None:
     assert runs["cut"] == {
         "name": "cut",
         "path": "runs/cut",
-        "state": "cut",
+        "state": "interrupted",
         "ensemble": {"name": "v5", "hash": "0123456789abcdef"},
         "weights": "yolov5s.pt",
         "epochs": 3,
-        "epochs_asked": 5,
+        "planned_epochs": 5,
         "best": {"precision": 0.75, "recall": 0.5, "mAP50": 0.6, "mAP50-95": 0.4},
         "best_epoch": 2,
         "evaluations": [],
@@ -311,7 +335,10 @@ def test_the_list_as_json_has_full_values(root: Path) -> None:
     assert runs["done"]["best"]["mAP50"] == 0.625
     before = fmask("runs", "--json", "show", "cut", cwd=root)  # options before the command count too
     told = json.loads(before.stdout)
-    assert (told["about"], len(told["rows"]), told["rows"][2]["metrics/mAP50(B)"]) == (ABOUT, 3, None)
+    assert (len(told["rows"]), told["rows"][2]["metrics/mAP50(B)"]) == (3, None)
+    assert {key: told["record"][key] for key in RECORD if key != "version"} == {
+        key: value for key, value in RECORD.items() if key != "version"
+    }
     assert told["curves"] == "runs/cut/curves.png"
     assert Image.open(root / "runs/cut/curves.png").size == (1600, 740)
 
@@ -320,9 +347,12 @@ def test_one_run_in_words(root: Path) -> None:
     shown = fmask("runs", "show", cwd=root, COLUMNS="80").stdout
     lines = [line.rstrip() for line in shown.splitlines()]
     assert lines[0] == "done: finished, 3 of 5 epochs, 2 min"
-    assert "  data            v5 (train 8, val 2), hash 0123456789ab" in lines
-    assert "  not by default  weights /x/yolov5s.pt, epochs 5, mosaic 0.0" in lines
-    assert "  chosen, loader  value device, reason a GPU" in lines
+    assert any("v5 (train 8, val 2), hash 0123456789ab" in line for line in lines)
+    assert any(
+        line.split() == ["not", "by", "default", "weights", "/x/yolov5s.pt,", "epochs", "5,", "mosaic", "0.0"]
+        for line in lines
+    )
+    assert any(line.startswith("  chosen, precision ") and "fp32 (this processor only" in line for line in lines)
     assert " mask      65.0      45.0       80.0    60.0" in lines
     assert " v5, test         7  50.0 (40.0 to 60.0)  25.0 (20.0 to 30.0)" in lines
     assert lines[-1] == "curves: runs/done/curves.png"
@@ -341,7 +371,7 @@ def test_no_run_at_all(tmp_path: Path) -> None:
     assert (shown.returncode, "fmask train makes one" in shown.stdout) == (0, True)
     assert json.loads(fmask("runs", "--json", cwd=tmp_path).stdout) == {"runs": []}
     with pytest.raises(MissingError):
-        summary.find_past(tmp_path, "")
+        summary.find_run(tmp_path, "")
 
 
 # ---- charts and the image ----

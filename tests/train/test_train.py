@@ -17,17 +17,18 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 
 from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError, MissingError, NetworkError, UsageError
-from facemask_train.core.files import write_json
 from facemask_train.model import checkpoints, validation
 from facemask_train.model.ultralytics_compat import open_ultralytics
 from facemask_train.train import runs
 from facemask_train.train.history.results import read_rows
+from facemask_train.train.runs import RunRecord, TrainedOn
 from facemask_train.train.train import resume, train
 from helpers import shapes, wandb_log
 from helpers.known_detector import KEPT, known_weights
@@ -72,9 +73,8 @@ def test_a_run_says_all_about_itself_and_its_rows_are_true(tmp_path: Path) -> No
     settings = KNOWN.model_copy(update={"epochs": 3, "extra": {**KNOWN.extra, "save_period": 1}})
     done = train(tmp_path, settings, name="r", command="fmask train")
     about = json.loads((tmp_path / "runs/r/run.json").read_text())
-    assert {"command", "settings", "seed", "packages", "device", "ensemble", "code", "started", "finished"} <= set(
-        about
-    )
+    empty = [key for key in ("command", "settings", "plan", "packages", "device", "code", "started") if not about[key]]
+    assert (empty, about["plan"]["epochs"], about["plan"]["seed"]) == ([], 3, settings.seed)
     assert (about["state"], about["ensemble"]["name"], about["ensemble"]["path"]) == (
         "finished",
         "v5",
@@ -83,6 +83,8 @@ def test_a_run_says_all_about_itself_and_its_rows_are_true(tmp_path: Path) -> No
     assert (done.epochs, done.run, done.weights.is_file()) == (3, "r", True)
     assert done.images_per_second > 0
     assert (done.path / "curves.png").is_file()
+    assert done.table["metrics/mAP50(B)"].tolist() == [float(row["metrics/mAP50(B)"]) for row in rows(tmp_path, "r")]
+    assert done.table.index.tolist() == [1, 2, 3]
     assert not list(folder.rglob("*.cache"))
     # every epoch's checkpoint, validated again, gives the numbers of its row
     log = wandb_log.read_run(wandb_log.run_folders(tmp_path / "runs/r")[-1])
@@ -162,7 +164,7 @@ def test_what_cannot_be_trained_is_refused_before_it_starts(tmp_path: Path) -> N
 
 
 def test_a_name_that_is_taken_and_a_finished_run_say_what_to_do(tmp_path: Path) -> None:
-    write_json_run(tmp_path, "r", state="finished")
+    write_run(tmp_path, "r", state="finished")
     shapes.draw_ensemble(tmp_path)
     with pytest.raises(UsageError, match="is there already"):
         train(tmp_path, SETTINGS, name="r", tracker="none")
@@ -173,9 +175,11 @@ def test_a_name_that_is_taken_and_a_finished_run_say_what_to_do(tmp_path: Path) 
         runs.new_run(tmp_path, "../x", "r")
 
 
-def write_json_run(root: Path, name: str, *, state: str) -> None:
-    (root / "runs" / name).mkdir(parents=True)
-    write_json(root / "runs" / name / "run.json", {"name": name, "kind": "training", "state": state, state: runs.now()})
+def write_run(root: Path, name: str, *, state: Literal["started", "finished"], ensemble_hash: str = "") -> None:
+    ensemble = TrainedOn("v5", "data/ensembles/v5", ensemble_hash)
+    folder = root / "runs" / name
+    folder.mkdir(parents=True)
+    RunRecord(name, "training", state, ensemble=ensemble, **{state: runs.now()}).save(folder)
 
 
 def refused_download(root: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> NetworkError:
@@ -320,10 +324,6 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
 
 def test_resume_refuses_another_ensemble(tmp_path: Path) -> None:
     shapes.draw_ensemble(tmp_path)
-    write_json_run(tmp_path, "r", state="started")
-    about = runs.read_run(tmp_path / "runs/r") | {
-        "ensemble": {"name": "v5", "path": "data/ensembles/v5", "hash": "other"}
-    }
-    runs.write_run(tmp_path / "runs/r", about)
+    write_run(tmp_path, "r", state="started", ensemble_hash="other")
     with pytest.raises(DataError, match="expected the ensemble other"):
         resume(tmp_path)

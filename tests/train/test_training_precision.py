@@ -11,7 +11,8 @@ import torch
 from facemask_train.core.config import TrainSettings, parse
 from facemask_train.core.errors import UsageError
 from facemask_train.model.ultralytics_compat import open_ultralytics
-from facemask_train.train.precision import Machine, choose, read_machine, recall, to_json
+from facemask_train.train.plan import ProcessPlan, plan_training, replan, trainer_overrides
+from facemask_train.train.precision import Machine, plan_step, read_machine
 
 CPU = Machine("cpu", cuda=False, cores=2, bf16=False)
 EPYC = replace(CPU, bf16=True)
@@ -23,46 +24,47 @@ H100 = replace(V100, device="H100", bf16=True)
     ("machine", "asked", "precision", "why"),
     [
         (CPU, "auto", "fp32", "only emulates bfloat16"),
-        (EPYC, "auto", "bf16", "multiplies in bfloat16"),
+        (EPYC, "auto", "bf16", "computes in bfloat16"),
         (V100, "auto", "fp16", "only emulates bfloat16"),
-        (H100, "auto", "bf16", "multiplies in bfloat16"),
-        (EPYC, "fp32", "fp32", "asked for"),
+        (H100, "auto", "bf16", "computes in bfloat16"),
+        (EPYC, "fp32", "fp32", "requested"),
         (CPU, "bf16", "bf16", "this device only emulates it"),
-        (H100, "fp16", "fp16", "asked for"),
+        (H100, "fp16", "fp16", "requested"),
     ],
 )
 def test_the_precision_is_what_the_device_is_fast_in(machine: Machine, asked: str, precision: str, why: str) -> None:
-    step = choose(TrainSettings(precision=asked), machine)  # type: ignore[arg-type]
+    step = plan_step(TrainSettings(precision=asked), machine)  # type: ignore[arg-type]
     assert step.precision == precision
-    assert why in step.why["precision"]
+    assert why in step.reasons["precision"]
 
 
 def test_float16_on_a_cpu_is_refused() -> None:
     with pytest.raises(UsageError, match="no fast float16"):
-        choose(TrainSettings(precision="fp16"), EPYC)
+        plan_step(TrainSettings(precision="fp16"), EPYC)
 
 
 def test_each_choice_can_be_turned_off_and_says_so() -> None:
-    off = choose(TrainSettings(precision="fp32", channels_last=False, fused=False, compile=False, threads=1), EPYC)
+    off = plan_step(TrainSettings(precision="fp32", channels_last=False, fused=False, compile=False, threads=1), EPYC)
     assert (off.precision, off.channels_last, off.fused, off.compile, off.threads) == ("fp32", False, False, False, 1)
-    assert off.why["channels_last"] == off.why["fused"] == off.why["compile"] == "turned off"
+    assert off.reasons["channels_last"] == off.reasons["fused"] == off.reasons["compile"] == "turned off"
     assert (
-        off.told() == "a step in float32, channels first, plain optimiser, 1 thread; losses and validation in float32"
+        off.describe()
+        == "a step in float32, channels first, plain optimizer, 1 thread; losses and validation in float32"
     )
-    on = choose(TrainSettings(compile=True, optimizer="NAdam"), EPYC)
+    on = plan_step(TrainSettings(compile=True, optimizer="NAdam"), EPYC)
     assert (on.compile, on.fused, on.threads) == (False, False, 2)
-    assert "GPU only" in on.why["compile"]
-    assert "NAdam has no fused form" in on.why["fused"]
+    assert "a GPU only" in on.reasons["compile"]
+    assert "NAdam has no fused kernel" in on.reasons["fused"]
 
 
 def test_float16_leaves_the_fused_sgd_out() -> None:
-    step = choose(TrainSettings(precision="fp16", fused=True), H100)
+    step = plan_step(TrainSettings(precision="fp16", fused=True), H100)
     assert not step.fused
-    assert "without momentum" in step.why["fused"]
-    assert choose(TrainSettings(precision="fp16", optimizer="AdamW"), H100).fused
-    assert choose(TrainSettings(compile=True), H100).compile
-    assert choose(TrainSettings(), replace(H100, processes=4)).threads == 2
-    assert choose(TrainSettings(), replace(CPU, processes=4)).threads == 1
+    assert "has no momentum" in step.reasons["fused"]
+    assert plan_step(TrainSettings(precision="fp16", optimizer="AdamW"), H100).fused
+    assert plan_step(TrainSettings(compile=True), H100).compile
+    assert plan_step(TrainSettings(), replace(H100, processes=4)).threads == 2
+    assert plan_step(TrainSettings(), replace(CPU, processes=4)).threads == 1
 
 
 def test_a_switch_takes_auto_true_and_false_only() -> None:
@@ -70,14 +72,38 @@ def test_a_switch_takes_auto_true_and_false_only() -> None:
         parse(TrainSettings, {"channels_last": "maybe"}, where="x")
 
 
-def test_a_recorded_choice_is_kept_on_its_machine_and_made_anew_on_another() -> None:
+def test_a_plan_is_kept_on_its_machine_and_made_anew_on_another() -> None:
     settings = TrainSettings()
-    recorded = to_json(replace(choose(settings, EPYC), precision="fp32"), EPYC)
-    assert recall(settings, EPYC, recorded) == (replace(choose(settings, EPYC), precision="fp32"), [])
-    step, changes = recall(settings, replace(CPU, cores=4), to_json(choose(settings, EPYC), EPYC))
-    assert step == choose(settings, replace(CPU, cores=4))
-    assert changes == ["cores 2 -> 4", "bf16 True -> False", "precision bf16 -> fp32", "threads 2 -> 4"]
-    assert recall(settings, CPU, None) == (choose(settings, CPU), [])
+    process = ProcessPlan(0, "here", "cpu", 64)
+    plan = plan_training(settings, "x.pt", machine=EPYC, processes=[process], defaults={})
+    edited = replace(plan, step=replace(plan.step, precision="fp32"))
+    assert replan(edited, settings, machine=EPYC, processes=[process]) == (edited, [])
+    other = replace(CPU, cores=4)
+    moved, changes = replan(plan, settings, machine=other, processes=[process, process])
+    assert moved.step == plan_step(settings, other)
+    assert changes == [
+        "cores 2 -> 4", "bf16 True -> False", "precision bf16 -> fp32", "threads 2 -> 4", "training processes 1 -> 2",
+    ]  # fmt: skip
+    assert replace(moved, step=plan.step, machine=plan.machine, processes=plan.processes) == plan
+
+
+def test_the_trainer_is_constructed_from_the_plan() -> None:
+    settings = TrainSettings(lr0=0.002, batch=8, extra={"plots": True, "nbs": 8})
+    plan = plan_training(settings, "x.pt", machine=CPU, processes=[ProcessPlan(0, "here", "cpu", 8)], defaults={})
+    paths = {"data": "d.yaml", "save_dir": "/r", "project": "p", "device": "cpu"}
+    overrides = trainer_overrides(plan, **paths)
+    expected = {
+        "lr0": 0.002,
+        "batch": 8,
+        "plots": True,
+        "nbs": 8,
+        "augmentations": [],
+        "model": "x.pt",
+        "data": "d.yaml",
+    }
+    assert {key: overrides[key] for key in expected} == expected
+    resumed = trainer_overrides(plan, **paths, checkpoint="last.pt")
+    assert (resumed["model"], resumed["resume"], "lr0" in resumed) == ("last.pt", "last.pt", False)
 
 
 def test_this_machine_can_be_read() -> None:
@@ -99,14 +125,14 @@ def losses_of(model: Any, precision: str, *, channels_last: bool) -> tuple[float
     from facemask_train.train.loop import Loop
 
     settings = TrainSettings(precision=precision, channels_last=channels_last)  # type: ignore[arg-type]
-    step = choose(settings, CPU)
-    held = SimpleNamespace(step=step, device=torch.device("cpu"), model=model, world_size=0)
+    step = plan_step(settings, CPU)
+    held = SimpleNamespace(plan=SimpleNamespace(step=step), device=torch.device("cpu"), model=model, world_size=0)
     held.autocast = lambda: Loop.autocast(held)
     images = torch.linspace(0, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
     if channels_last:
         model.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
-    loss, parts = Loop._losses(held, batch_of(images))  # type: ignore[arg-type]
+    loss, parts = Loop._compute_losses(held, batch_of(images))  # type: ignore[arg-type]
     assert loss.dtype == torch.float32
     assert {part.dtype for part in parts.values()} == {torch.float32}
     model.zero_grad()

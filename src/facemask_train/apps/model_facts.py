@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from facemask_train.core.types import CLASSES
 from facemask_train.eval.eval_target import Model
 from facemask_train.eval.records.audit import Audit, read_audits
 from facemask_train.eval.records.metrics import Metrics, read_evaluations
 from facemask_train.report import wording
+from facemask_train.train.runs import RunRecord
 
 NOT_MEASURED, NOT_HERE = "not measured", "not known here: no run lies beside these weights"
 _SHOWN = {
@@ -69,7 +70,7 @@ def statement(model: Model | None, found: Known, *, name: str = "") -> Statement
     Args:
         name: what it is called; as its run where left out.
     """
-    run: Mapping[str, Any] = {} if model is None else model.run
+    run = None if model is None else model.run
     called = name or (model.folder.name if model is not None else "a model")
     shortcuts = wording.audit_summary(found.audit) if found.audit else f"{NOT_MEASURED} (`fmask audit`)"
     facts = (("Trained on", _trained_on(run)), *_scores(found.metrics), ("Shortcuts", shortcuts))
@@ -89,15 +90,13 @@ def _scores(metrics: Metrics | None) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _trained_on(run: Mapping[str, Any]) -> str:
-    ensemble = run.get("ensemble")
-    if not ensemble:
+def _trained_on(run: RunRecord | None) -> str:
+    if run is None or run.ensemble is None:
         return "not known: no training of this project made these weights"
-    start = Path(str(run.get("start") or run["settings"]["weights"]).replace("\\", "/")).name
+    ensemble = run.ensemble
     return (
-        f"ensemble {ensemble['name']} ({ensemble['hash'][:12]}), {ensemble['images']['train']:,} training images of "
-        f"{run['settings'].get('imgsz', '?')} px, {run.get('epochs', '?')} epochs from {start}, "
-        f"finished {str(run.get('finished', 'at an unknown time'))[:10]}"
+        f"ensemble {ensemble.name} ({ensemble.hash[:12]}), {ensemble.images['train']:,} training images of "
+        f"{run.imgsz} px, {run.epochs} epochs from {run.initial_weights}, finished {run.finished[:10]}"
     )
 
 
@@ -159,7 +158,7 @@ def _warning(metrics: Metrics | None) -> str:
     return f"On {shown} this model finds and rightly names {' and '.join(shares)}. Yours may be harder."
 
 
-def _limits(run: Mapping[str, Any], found: Known) -> tuple[str, ...]:
+def _limits(run: RunRecord | None, found: Known) -> tuple[str, ...]:
     like = "Its numbers hold for images like those it was scored on"
     if found.metrics is None:
         like = "It may find less in your images than in those that it was trained on"
@@ -168,7 +167,7 @@ def _limits(run: Mapping[str, Any], found: Known) -> tuple[str, ...]:
         f"{like}. Other cameras, light, distances, people or masks: {NOT_MEASURED}.",
         "It recognises nobody, and is not made to decide anything about one person.",
     ]
-    trained, scored = (run.get("ensemble") or {}).get("hash"), found.metrics
+    trained, scored = run.ensemble.hash if run and run.ensemble else None, found.metrics
     if scored is not None and trained != scored.inputs.ensemble.hash:
         said.insert(0, "It was scored on another ensemble than it was trained on: the two may share images.")
     return tuple(said)

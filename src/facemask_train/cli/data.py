@@ -147,7 +147,7 @@ def list_all(term: Terminal, root: Root = DEFAULT_ROOT) -> None:
     from facemask_train.sources.fetch import list_sources
     from facemask_train.train.history import summary
 
-    sources, ensembles_here, runs = list_sources(root), list_ensembles(root), summary.all_past(root)
+    sources, ensembles_here, runs = list_sources(root), list_ensembles(root), summary.list_runs(root)
     data = {
         "sources": [{"name": name, "state": state} for name, state in sources],
         "ensembles": [{"name": name, "state": state} for name, state in ensembles_here],

@@ -11,7 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from facemask_train.cli.tables import Fitted
-from facemask_train.train.history.results import LOSSES, Epochs, Row, best_row, metric, seconds_each
+from facemask_train.train.history.results import LOSSES, EpochHistory, Row, best_row, epoch_seconds, metric
 
 _NARROW = 64  # columns: below it the bar leaves out the counts
 _AROUND = 6  # lines: the table's head, the bar, and some of what was there before
@@ -25,7 +25,7 @@ class Live(Progress):
         what = TextColumn("{task.description}", table_column=Column(no_wrap=True), markup=False)
         bar = BarColumn(bar_width=None, table_column=Column(max_width=40))
         self._all = (what, bar, MofNCompleteColumn(), _TimeLeft())
-        self.epochs: Epochs | None = None
+        self.epochs: EpochHistory | None = None
         self.screen = console
         super().__init__(*self._all, console=console, transient=True, speed_estimate_period=_STEADY_SECONDS)
 
@@ -38,7 +38,7 @@ class Live(Progress):
             self.reset(task.id, total=total)
         self.update(task.id, description=what, completed=done)
 
-    def show(self, epochs: Epochs) -> None:
+    def show(self, epochs: EpochHistory) -> None:
         """Show the epochs so far."""
         self.epochs = epochs
         self.refresh()
@@ -56,7 +56,7 @@ class Live(Progress):
         self.columns = self._all if self.screen.width >= _NARROW else (*self._all[:2], self._all[-1])
         yield self.make_tasks_table(self.tasks)
 
-    def _table(self, epochs: Epochs) -> Fitted:
+    def _table(self, epochs: EpochHistory) -> Fitted:
         return epochs_table(epochs, max(1, self.screen.height - _AROUND))
 
 
@@ -68,11 +68,11 @@ class _TimeLeft(TimeRemainingColumn):
         return Text.assemble(super().render(task), (" left", "progress.remaining"))
 
 
-def epochs_table(epochs: Epochs, most: int) -> Fitted:
+def epochs_table(epochs: EpochHistory, most: int) -> Fitted:
     """Return a table of at most `most` epochs: the last ones, and the best, which is marked."""
     best = best_row(epochs.rows)
     shown = _shown(epochs.rows, best, most)
-    lengths = dict(zip((row["epoch"] for row in epochs.rows), seconds_each(epochs.rows), strict=True))
+    lengths = dict(zip((row["epoch"] for row in epochs.rows), epoch_seconds(epochs.rows), strict=True))
 
     def numbers(key: str, places: int) -> list[str]:
         return [_number(row.get(key, math.nan), places) for row in shown]
@@ -80,7 +80,7 @@ def epochs_table(epochs: Epochs, most: int) -> Fitted:
     return Fitted(
         "",
         [
-            ("epoch", [f"{row['epoch']:>{len(str(epochs.asked))}.0f}/{epochs.asked}" for row in shown], 0),
+            ("epoch", [f"{row['epoch']:>{len(str(epochs.total))}.0f}/{epochs.total}" for row in shown], 0),
             *((loss, numbers(f"train/{loss}_loss", 3), 2) for loss in LOSSES),
             *((name, [_number(metric(row, name), 3) for row in shown], 0) for name in ("mAP50", "mAP50-95")),
             *((name, [_number(metric(row, name), 3) for row in shown], 1) for name in ("precision", "recall")),

@@ -14,10 +14,12 @@ from facemask_train.cli.options import DEFAULT_ROOT, HelpCommand, Json, Quiet, R
 from facemask_train.cli.tables import Fitted
 
 if TYPE_CHECKING:
-    from facemask_train.train.history.summary import Past
+    from facemask_train.train.history.summary import RunSummary
+    from facemask_train.train.plan import TrainPlan
+    from facemask_train.train.runs import TrainedOn
 
 _NAMES = {"mAP50": "mAP 0.5", "mAP50-95": "0.5:0.95", "precision": "precision", "recall": "recall"}
-_LINEAGE = ("command", "start", "seed", "device", "started", "finished")
+_LINEAGE = ("command", "device", "started", "finished")
 
 app = typer.Typer(cls=RunsGroup, invoke_without_command=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -37,8 +39,8 @@ def runs(
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train.train.history import summary as run_summary
 
-        found = run_summary.all_past(root)
-        term.result({"runs": [run_summary.to_json(past) for past in found]}, *listed(found, root))
+        found = run_summary.list_runs(root)
+        term.result({"runs": [run_summary.to_json(run) for run in found]}, *listed(found, root))
 
 
 @app.command(cls=HelpCommand, epilog="fmask runs show v8-yolov5s")
@@ -51,52 +53,52 @@ def show(
     """Show one run: settings, data, metrics by class, evaluations, and its curves."""
     from facemask_train.train.history import summary as run_summary
 
-    past = run_summary.find_past(root, name)
-    term.result(run_summary.whole_json(past) | {"curves": _image(past)}, *shown(past))
+    run = run_summary.find_run(root, name)
+    term.result(run_summary.full_json(run) | {"curves": _image(run)}, *shown(run))
 
 
-def _image(past: Past) -> str | None:
+def _image(run: RunSummary) -> str | None:
     """Return the path of the run's curves; they are drawn where they are missing or older than the table of epochs."""
     from facemask_train.train.history import curves, results
 
-    image, source = past.path / curves.FILE, past.path / results.FILE
-    if not past.rows or past.state == "running":  # a running one draws its own
+    image, source = run.path / curves.FILE, run.path / results.RESULTS
+    if not run.rows or run.state == "running":  # a running one draws its own
         return str(image) if image.exists() else None
     if image.exists() and image.stat().st_mtime_ns >= source.stat().st_mtime_ns:
         return str(image)
-    drawn = curves.draw(past.path)
+    drawn = curves.draw(run.path)
     return str(drawn[0]) if drawn else None
 
 
 # ---- the list ----
 
 
-def listed(found: Sequence[Past], root: Path) -> list[Any]:
+def listed(found: Sequence[RunSummary], root: Path) -> list[Any]:
     """Return the list as a person reads it."""
     if not found:
         return [f"{root / 'runs'}: no run is here; fmask train makes one (or: fmask pipeline --sample)"]
     columns: list[tuple[str, list[str], int]] = [
-        ("run", [past.name for past in found], 0),
-        ("state", [past.state for past in found], 0),
-        ("data", [_data(past) for past in found], 1),
-        ("weights", [past.weights or "-" for past in found], 5),
-        ("epochs", [f"{past.epochs}/{past.asked}" if past.asked else "-" for past in found], 1),
+        ("run", [run.name for run in found], 0),
+        ("state", [run.state for run in found], 0),
+        ("data", [_data(run) for run in found], 1),
+        ("weights", [run.weights or "-" for run in found], 5),
+        ("epochs", [f"{run.epochs}/{run.planned_epochs}" if run.planned_epochs else "-" for run in found], 1),
         *(
-            (said, [_percent(past.best[key]) for past in found], 3 if key in ("precision", "recall") else 2)
+            (said, [_percent(run.best[key]) for run in found], 3 if key in ("precision", "recall") else 2)
             for key, said in _NAMES.items()
         ),
-        ("test mAP 0.5", [_tested(past) for past in found], 4),
-        ("device", [str(past.about.get("device") or "-") for past in found], 7),
-        ("took", [_took(past) for past in found], 6),
-        ("date", [past.when[:10] or "-" for past in found], 5),
+        ("test mAP 0.5", [_tested(run) for run in found], 4),
+        ("device", [(run.record.device if run.record else "") or "-" for run in found], 7),
+        ("took", [_took(run) for run in found], 6),
+        ("date", [run.when[:10] or "-" for run in found], 5),
     ]
-    problems = [f"problem: {problem}" for past in found for problem in past.problems]
+    problems = [f"problem: {problem}" for run in found for problem in run.problems]
     return [Fitted("Runs, the newest first; best epoch on val, in percent", columns), *problems]
 
 
-def _data(past: Past) -> str:
-    ensemble = past.part("ensemble")
-    return f"{ensemble.get('name', '-')} {str(ensemble.get('hash') or '')[:8]}".strip()
+def _data(run: RunSummary) -> str:
+    ensemble = run.record.ensemble if run.record else None
+    return "-" if ensemble is None else f"{ensemble.name} {ensemble.hash[:8]}".strip()
 
 
 def _percent(value: Any) -> str:
@@ -108,53 +110,72 @@ def _with_interval(value: Any, bounds: Any) -> str:
     return _percent(value) + (f" ({_percent(bounds[0])} to {_percent(bounds[1])})" if between else "")
 
 
-def _tested(past: Past) -> str:
+def _tested(run: RunSummary) -> str:
     """Return mAP 0.5 on the test split of the run's own ensemble, or of whichever it was evaluated on."""
     from facemask_train.train.history.summary import score_json
 
-    own = past.part("ensemble").get("name")
-    tests = [one for one in map(score_json, past.scores) if one["split"] == "test"]
+    own = run.record.ensemble.name if run.record and run.record.ensemble else None
+    tests = [one for one in map(score_json, run.scores) if one["split"] == "test"]
     first = next((one for one in tests if one["ensemble"] == own), tests[0] if tests else None)
     return "-" if first is None else _with_interval(first["map50"], first["intervals"].get("map50"))
 
 
-def _took(past: Past) -> str:
+def _took(run: RunSummary) -> str:
     from facemask_train.train.runs import duration
 
-    return "-" if past.seconds is None else duration(past.seconds)
+    return "-" if run.seconds is None else duration(run.seconds)
 
 
 # ---- one run ----
 
 
-def shown(past: Past) -> list[Any]:
+def shown(run: RunSummary) -> list[Any]:
     """Return a run as a person reads it, from what it is to its curves."""
-    image = _image(past)
+    image = _image(run)
     return [
-        f"{past.name}: {past.state}" + (f", {past.epochs} of {past.asked} epochs, {_took(past)}" if past.asked else ""),
-        *(f"problem: {problem}" for problem in past.problems),
-        *_facts(past),
-        *_by_class(past),
-        *_scores(past),
-        *_curves(past),
+        f"{run.name}: {run.state}"
+        + (f", {run.epochs} of {run.planned_epochs} epochs, {_took(run)}" if run.planned_epochs else ""),
+        *(f"problem: {problem}" for problem in run.problems),
+        *_facts(run),
+        *_by_class(run),
+        *_scores(run),
+        *_curves(run),
         *([f"curves: {image}"] if image else []),
     ]
 
 
-def _facts(past: Past) -> list[str]:
-    """Return what it was trained on and how: each line a key and its value."""
-    ensemble, images = past.part("ensemble"), past.part("ensemble").get("images")
-    counts = ", ".join(f"{split} {count}" for split, count in images.items()) if isinstance(images, Mapping) else ""
-    data = f"{ensemble.get('name', '-')} ({counts}), hash {str(ensemble.get('hash') or '-')[:12]}" if ensemble else ""
-    facts = {"data": data}
-    facts |= {key: str(past.about[key]) for key in _LINEAGE if past.about.get(key) not in (None, "")}
-    facts |= {"tracker": _pairs(past.part("tracker")), "code": _pairs(past.part("code"))}
-    facts |= {"packages": _pairs(past.part("packages")), "not by default": _pairs(_changed(past.part("settings")))}
-    facts |= {f"chosen, {key}": _said(value) for key, value in past.part("chosen").items()}
-    events = past.about.get("events")
-    facts |= {f"event {n}": _said(one) for n, one in enumerate(events if isinstance(events, list) else [], 1)}
+def _facts(run: RunSummary) -> list[str]:
+    """Return what the run was trained on and how, as lines of a key and its value."""
+    if run.record is None:
+        return []
+    record = run.record.to_json()
+    facts = {"data": _data_fact(run.record.ensemble)}
+    facts |= {key: str(record[key]) for key in _LINEAGE if record[key]}
+    facts |= {key: _pairs(record[key] or {}) for key in ("weights", "tracker", "code", "packages")}
+    facts |= {"not by default": _pairs(_changed(record["settings"] or {}))}
+    facts |= _plan_facts(run.record.plan)
+    facts |= {f"event {n}": _said(one) for n, one in enumerate(record["events"], 1)}
     width = max(map(len, facts))
     return [f"  {key:<{width}}  {value}" for key, value in facts.items() if value]
+
+
+def _data_fact(ensemble: TrainedOn | None) -> str:
+    if ensemble is None:
+        return ""
+    counts = ", ".join(f"{split} {count}" for split, count in ensemble.images.items())
+    return f"{ensemble.name} ({counts}), hash {ensemble.hash[:12]}"
+
+
+def _plan_facts(plan: TrainPlan | None) -> dict[str, str]:
+    """Return the automatic choices with their reasons."""
+    if plan is None:
+        return {}
+    step, loader, processes = plan.step, plan.loader, plan.processes
+    chosen = {key: f"{getattr(step, key)} ({reason})" for key, reason in step.reasons.items()}
+    chosen |= {"loader": f"{loader.kind} ({loader.reason})", "batch": str(plan.batch)}
+    if len(processes) > 1:
+        chosen["processes"] = ", ".join(f"{one.host} {one.device}" for one in processes)
+    return {"initial weights": plan.weights} | {f"chosen, {key}": value for key, value in chosen.items()}
 
 
 def _changed(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,9 +183,8 @@ def _changed(settings: Mapping[str, Any]) -> dict[str, Any]:
     from facemask_train.core.config import TrainSettings
 
     defaults = TrainSettings().model_dump(mode="json")
-    extra = settings.get("extra")
     changed = {key: value for key, value in settings.items() if key != "extra" and defaults.get(key) != value}
-    return changed | (dict(extra) if isinstance(extra, Mapping) else {})
+    return changed | dict(settings.get("extra") or {})
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
@@ -175,26 +195,26 @@ def _said(value: Any) -> str:
     return _pairs(value) if isinstance(value, Mapping) else str(value)
 
 
-def _by_class(past: Past) -> list[Any]:
-    from facemask_train.train.history.results import best_row, kinds, metric
+def _by_class(run: RunSummary) -> list[Any]:
+    from facemask_train.train.history.results import best_row, class_names, metric
 
-    best = best_row(past.rows)
+    best = best_row(run.rows)
     if best is None:
         return []
-    classes = kinds(past.rows)
+    classes = class_names(run.rows)
     columns: list[tuple[str, list[str], int]] = [("class", ["all", *classes], 0)]
     for rank, (key, said) in enumerate(_NAMES.items()):
-        cells = [_percent(past.best[key]), *(_percent(metric(best, key, kind)) for kind in classes)]
+        cells = [_percent(run.best[key]), *(_percent(metric(best, key, name)) for name in classes)]
         columns.append((said, cells, rank))
     return [Fitted(f"Epoch {best['epoch']:.0f}, the best, on val, in percent", columns)]
 
 
-def _scores(past: Past) -> list[Any]:
+def _scores(run: RunSummary) -> list[Any]:
     from facemask_train.train.history.summary import score_json
 
-    found = [score_json(one) for one in past.scores]
+    found = [score_json(one) for one in run.scores]
     if not found:
-        return [f"not evaluated: fmask evaluate {past.name}"] if past.state == "finished" else []
+        return [f"not evaluated: fmask evaluate {run.name}"] if run.state == "finished" else []
     names = {"map50": "mAP 0.5", "map50_95": "0.5:0.95", "precision": "precision", "recall": "recall"}
     columns: list[tuple[str, list[str], int]] = [
         ("on", [f"{one['ensemble']}, {one['split']}" for one in found], 0),
@@ -207,15 +227,15 @@ def _scores(past: Past) -> list[Any]:
     return [Fitted("Evaluated, in percent, with intervals at 95 %", columns)]
 
 
-def _curves(past: Past) -> list[Any]:
+def _curves(run: RunSummary) -> list[Any]:
     from facemask_train.cli.tables import Charts
     from facemask_train.train.history.results import LOSSES, metric
 
-    if not past.rows:
+    if not run.rows:
         return []
     names = {"mAP50": "mAP 0.5, %", "mAP50-95": "mAP 0.5:0.95, %", "precision": "precision, %", "recall": "recall, %"}
-    charts = [(said, [100 * metric(row, key) for row in past.rows]) for key, said in names.items()]
+    charts = [(said, [100 * metric(row, key) for row in run.rows]) for key, said in names.items()]
     for part in ("train", "val"):
-        losses = [sum(row.get(f"{part}/{loss}_loss", math.nan) for loss in LOSSES) for row in past.rows]
+        losses = [sum(row.get(f"{part}/{loss}_loss", math.nan) for loss in LOSSES) for row in run.rows]
         charts.append((f"{part} loss (box + cls + dfl)", losses))
-    return [f"by epoch, 1 to {past.rows[-1]['epoch']:.0f}:", Charts(charts)]
+    return [f"by epoch, 1 to {run.rows[-1]['epoch']:.0f}:", Charts(charts)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.core.files import check_name, digest_data, locked, recover, replacing
@@ -35,6 +34,7 @@ from facemask_train.eval.records.comparison import (
 from facemask_train.eval.records.metrics import Metrics, read_evaluations
 from facemask_train.report.wording import checkpoint_verdict, recipe_verdict
 from facemask_train.train import runs
+from facemask_train.train.runs import RunRecord
 
 SEEDS = 3
 """With this many seeds on each side, recipes are compared rather than checkpoints."""
@@ -62,7 +62,7 @@ class EvaluatedRun:
     """A run, its `run.json`, and its evaluation."""
 
     name: str
-    run: Mapping[str, Any]
+    run: RunRecord
     folder: Path
     metrics: Metrics
 
@@ -71,10 +71,14 @@ class EvaluatedRun:
         return self.metrics.operating_point.threshold
 
     @property
+    def seed(self) -> int | None:
+        return self.run.settings.seed if self.run.settings else None
+
+    @property
     def recipe(self) -> str:
         """A digest of everything that determines a run except its seed."""
-        settings = {key: value for key, value in (self.run.get("settings") or {}).items() if key != "seed"}
-        return digest_data([settings, (self.run.get("ensemble") or {}).get("hash")])
+        settings = self.run.settings.model_dump(mode="json", exclude={"seed"}) if self.run.settings else {}
+        return digest_data([settings, self.run.ensemble.hash if self.run.ensemble else None])
 
 
 def compare(
@@ -136,17 +140,17 @@ def _check(names: Sequence[str], metric: str, split: str) -> None:
 
 def _evaluated_runs(root: Path, names: Sequence[str], data: str | None, split: str) -> list[EvaluatedRun]:
     folders = [runs.run_folder(root, name) for name in names]
-    abouts = [runs.read_run(folder) for folder in folders]
+    records = [runs.read_run(folder) for folder in folders]
     scored = [_by_ensemble(folder, split) for folder in folders]
-    ensemble = data or _common_ensemble(names, scored, abouts, split)
+    ensemble = data or _common_ensemble(names, scored, records, split)
     found = []
-    for name, about, evaluations in zip(names, abouts, scored, strict=True):
+    for name, record, evaluations in zip(names, records, scored, strict=True):
         if ensemble not in evaluations:
             raise MissingError(
                 f"run {name} was not evaluated on {ensemble}, {split}; only on: {', '.join(evaluations) or 'nothing'}",
                 next_step=f"fmask evaluate {name} --data {ensemble} --split {split}",
             )
-        found.append(EvaluatedRun(name, about, *evaluations[ensemble]))
+        found.append(EvaluatedRun(name, record, *evaluations[ensemble]))
     _check_same_images(found, ensemble, split)
     return found
 
@@ -160,12 +164,12 @@ def _by_ensemble(folder: Path, split: str) -> dict[str, tuple[Path, Metrics]]:
 def _common_ensemble(
     names: Sequence[str],
     scored: Sequence[Mapping[str, tuple[Path, Metrics]]],
-    abouts: Sequence[Mapping[str, Any]],
+    records: Sequence[RunRecord],
     split: str,
 ) -> str:
     """Return an ensemble that all runs were evaluated on, preferably the one that the first run was trained on."""
     common = [name for name in scored[0] if all(name in one for one in scored)]
-    own = (abouts[0].get("ensemble") or {}).get("name", "")
+    own = records[0].ensemble.name if records[0].ensemble else ""
     if common:
         return own if own in common else common[0]
     lacking = next(name for name, one in zip(names, scored, strict=True) if not one or own not in one)
@@ -300,7 +304,7 @@ def _recipes(evaluated: Sequence[EvaluatedRun], models: Sequence[ScoredModel], m
     for index, one in enumerate(evaluated):
         by_recipe.setdefault(one.recipe, []).append(index)
     groups = list(by_recipe.values())
-    seeds = [{evaluated[index].run["settings"].get("seed") for index in group} for group in groups]
+    seeds = [{evaluated[index].seed for index in group} for group in groups]
     if len(groups) != 2 or min(map(len, seeds)) < SEEDS:
         return None
     first, second = ([models[index] for index in group] for group in groups)

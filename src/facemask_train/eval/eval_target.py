@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from facemask_train.core.config import read_yaml
 from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
-from facemask_train.core.files import digest_file, locked, read_json, storage_errors
+from facemask_train.core.files import digest_file, locked, storage_errors
 from facemask_train.core.types import CLASSES, SPLITS, Progress, no_progress
 from facemask_train.dataset.card import EnsembleCard
 from facemask_train.dataset.versions import find_ensemble, read_ensemble
 from facemask_train.model import validation
 from facemask_train.model.backends import DEFAULT_IMGSZ
 from facemask_train.train import runs
+from facemask_train.train.runs import GivenWeights, RunRecord
 
 _log = logging.getLogger(__name__)
 
@@ -26,13 +25,13 @@ class Model:
     """A model: the folder of its run with the `run.json`, and the weights with their sha256."""
 
     folder: Path
-    run: Mapping[str, Any]
+    run: RunRecord
     weights: Path
     digest: str
 
     def imgsz(self, requested: int | None = None) -> int:
         """Return the requested image size in pixels, or the run's own."""
-        return int(requested or self.run["settings"].get("imgsz") or DEFAULT_IMGSZ)
+        return requested or self.run.imgsz or DEFAULT_IMGSZ
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +93,8 @@ def _run_behind(root: Path, weights: Path) -> Path | None:
 
 
 def _of_run(folder: Path) -> Model:
-    about = runs.read_run(folder)
-    if about["kind"] != "training":
+    record = runs.read_run(folder)
+    if record.kind != "training":
         raise UsageError(f"{folder}: this run was not made by training", next_step="give its checkpoint with --weights")
     weights = folder / "weights" / "best.pt"
     if not weights.is_file():
@@ -103,7 +102,7 @@ def _of_run(folder: Path) -> Model:
             f"{weights}: expected the best weights of run {folder.name}, found no such file",
             next_step=f"fmask train --resume --name {folder.name}, or give a checkpoint with --weights",
         )
-    return Model(folder, about, weights, digest_file(weights))
+    return Model(folder, record, weights, digest_file(weights))
 
 
 def _of_weights(root: Path, weights: Path) -> Model:
@@ -113,25 +112,16 @@ def _of_weights(root: Path, weights: Path) -> Model:
     digest = digest_file(weights)
     folder = runs.run_folder(root, f"{weights.stem}-{digest[:8]}")
     with locked(folder), storage_errors(folder):
-        about = read_json(folder / runs.MARKER)
-        if about is None:
+        if (folder / runs.MARKER).exists():
+            record = runs.read_run(folder)
+        else:
             _, checkpoint = validation.load_model(weights)
-            about = _about_weights(folder.name, weights.name, digest, checkpoint.get("train_args") or {})
+            imgsz = (checkpoint.get("train_args") or {}).get("imgsz")
+            given = GivenWeights(weights.name, digest, imgsz if isinstance(imgsz, int) else DEFAULT_IMGSZ)
+            record = RunRecord(folder.name, kind="weights", state="finished", weights=given)
             folder.mkdir(parents=True, exist_ok=True)
-            runs.write_run(folder, about)
-    return Model(folder, about, weights, digest)
-
-
-def _about_weights(name: str, file: str, digest: str, train_args: Mapping[str, Any]) -> dict[str, Any]:
-    imgsz = train_args.get("imgsz")
-    return {
-        "name": name,
-        "kind": "weights",
-        "state": "finished",
-        "note": "these weights were given to `fmask evaluate`; no run in this folder made them",
-        "weights": {"file": file, "sha256": digest},
-        "settings": {"weights": file, "imgsz": imgsz if isinstance(imgsz, int) else DEFAULT_IMGSZ},
-    }
+            record.save(folder)
+    return Model(folder, record, weights, digest)
 
 
 # ---- the split ----
@@ -139,10 +129,10 @@ def _about_weights(name: str, file: str, digest: str, train_args: Mapping[str, A
 
 def find_eval_ensemble(root: Path, model: Model, data: str | None) -> Path:
     """Return the folder of the requested ensemble, or the run's own, or the newest."""
-    trained_on = model.run.get("ensemble")
-    if data is not None or not trained_on:
+    trained_on = model.run.ensemble
+    if data is not None or trained_on is None:
         return find_ensemble(root, data or "")
-    return find_ensemble(root, str(root / trained_on["path"]))
+    return find_ensemble(root, str(root / trained_on.path))
 
 
 def open_eval_split(folder: Path, split: str) -> EvalSplit:
@@ -179,8 +169,8 @@ def _check_names(path: Path) -> None:
 
 def warn_if_rebuilt(model: Model, target: EvalSplit) -> None:
     """Log a warning if the ensemble was rebuilt after the model was trained on it."""
-    trained_on = model.run.get("ensemble") or {}
-    if trained_on.get("name") == target.card.name and trained_on.get("hash") != target.card.hash:
+    trained_on = model.run.ensemble
+    if trained_on is not None and trained_on.name == target.card.name and trained_on.hash != target.card.hash:
         _log.warning(
             "%s was rebuilt after run %s was trained on it: images that it was trained on may now be in %s",
             target.card.name,

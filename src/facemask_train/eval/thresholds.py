@@ -78,7 +78,7 @@ def stored_threshold(model: Model, imgsz: int) -> Threshold:
 
     Of several evaluations, the one on the ensemble that the run was trained on, or else the newest.
     """
-    own = (model.run.get("ensemble") or {}).get("name")
+    own = model.run.ensemble.name if model.run.ensemble else None
     found = {
         folder: metrics
         for folder, metrics in read_evaluations(model.folder).items()

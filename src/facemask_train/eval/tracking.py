@@ -25,19 +25,20 @@ def upload(
         key: the prefix of the values and images: `evaluation/v5-test`.
         values: by their names at the tracker.
     """
-    if "none" in (kind, (model.run.get("tracker") or {}).get("kind")):
+    if "none" in (kind, model.run.tracker.kind if model.run.tracker else ""):
         return None
+    from facemask_train.train.runs import TrackedRun
     from facemask_train.train.tracking.tracker import close_tracker, open_tracker
     from facemask_train.train.train import PROJECT
 
-    known = model.run.get("tracker") or {"project": PROJECT, "run_id": model.digest[:8]}
+    known = model.run.tracker or TrackedRun(kind, PROJECT, model.digest[:8])
     tracker = open_tracker(
         kind,
         model.folder,
-        project=known["project"],
+        project=known.project,
         name=model.folder.name,
         config={key: {"weights": model.digest}},
-        run_id=known["run_id"],
+        run_id=known.run_id,
     )
     tracker.summary(values)
     tracker.images(key, images)

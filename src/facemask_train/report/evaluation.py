@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.core.types import CLASSES
 from facemask_train.dataset.card import EnsembleCard
@@ -17,6 +17,7 @@ from facemask_train.report import charts, html, wording
 from facemask_train.report.charts import Dot, Line
 from facemask_train.report.html import Cell, KeyFigure, Row
 from facemask_train.report.wording import METRIC_LABELS, REFERENCE_METRICS, between, percent
+from facemask_train.train.runs import RunRecord
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -37,7 +38,7 @@ def page(
     title: str,
     metrics: Metrics,
     curves: Curves,
-    run: Mapping[str, Any],
+    run: RunRecord,
     card: EnsembleCard,
     galleries: Mapping[str, Path],
 ) -> bytes:
@@ -106,7 +107,7 @@ def _key_figure(label: str, estimate: Estimate, remark: str = "") -> KeyFigure:
 # ---- sections ----
 
 
-def _results(metrics: Metrics, run: Mapping[str, Any], card: EnsembleCard) -> html.Section:
+def _results(metrics: Metrics, run: RunRecord, card: EnsembleCard) -> html.Section:
     own = [Cell(text) for text in wording.reference_row(metrics, run, card)]
     own += [metric_cell(metrics.overall.estimate(key)) for key in REFERENCE_METRICS]
     published = (*wording.PUBLISHED["model"], *wording.PUBLISHED["numbers"])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from facemask_train.dataset.card import EnsembleCard
 from facemask_train.eval.measures.metrics import ALL
@@ -11,6 +10,7 @@ from facemask_train.eval.records.audit import Audit
 from facemask_train.eval.records.metrics import Metrics
 from facemask_train.report import wording
 from facemask_train.report.wording import METRIC_LABELS, REFERENCE_METRICS, percent, with_interval
+from facemask_train.train.runs import RunRecord
 
 _ALT = {
     "curves.png": "Precision-recall curve, and precision, recall and F1 against confidence",
@@ -20,9 +20,7 @@ _ALT = {
 }
 
 
-def evaluation_report(
-    title: str, metrics: Metrics, run: Mapping[str, Any], card: EnsembleCard, images: Sequence[str]
-) -> str:
+def evaluation_report(title: str, metrics: Metrics, run: RunRecord, card: EnsembleCard, images: Sequence[str]) -> str:
     """Return the report of an evaluation.
 
     Args:

@@ -12,7 +12,7 @@ from facemask_train.dataset.card import EnsembleCard
 from facemask_train.eval.records.metrics import Metrics
 from facemask_train.report import markdown, wording
 from facemask_train.report.html import TEMPLATES, environment
-from facemask_train.train.runs import duration
+from facemask_train.train.runs import RunRecord, duration
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -41,7 +41,7 @@ class CardContents:
         machine, split: what the table was measured on.
     """
 
-    run: Mapping[str, Any]
+    run: RunRecord
     digest: str
     imgsz: int
     ensemble: EnsembleCard | None = None
@@ -53,12 +53,12 @@ class CardContents:
 
     @property
     def name(self) -> str:
-        return str(self.run["name"])
+        return self.run.name
 
     @property
     def trained(self) -> bool:
         """Whether fmask trained it."""
-        return bool(self.run["kind"] == "training")
+        return self.run.kind == "training"
 
     @property
     def architecture(self) -> str:
@@ -162,9 +162,8 @@ def limitations(contents: CardContents) -> list[str]:
     return [*known, *fixed]
 
 
-def _version(run: Mapping[str, Any]) -> str:
-    version = (run.get("code") or {}).get("version")
-    return f" {version}" if version else ""
+def _version(run: RunRecord) -> str:
+    return f" {run.code.version}" if run.code else ""
 
 
 def _recipe(contents: CardContents) -> Mapping[str, object]:
@@ -190,9 +189,12 @@ def _splits(ensemble: EnsembleCard | None) -> list[tuple[str, ...]]:
     ]
 
 
-def _settings(run: Mapping[str, Any]) -> list[tuple[str, str]]:
-    settings = {key: value for key, value in run["settings"].items() if key != "extra"}
-    settings |= run["settings"].get("extra") or {}
+def _settings(run: RunRecord) -> list[tuple[str, str]]:
+    settings: dict[str, Any] = {}
+    if run.settings is not None:
+        settings = run.settings.model_dump(mode="json", exclude={"extra"}, exclude_unset=True) | run.settings.extra
+    elif run.weights is not None:
+        settings = {"weights": run.weights.file, "imgsz": run.weights.imgsz}
     return [(key, str(_bare(key, value))) for key, value in settings.items() if value != ""]
 
 
@@ -201,22 +203,19 @@ def _bare(key: str, value: Any) -> Any:
     return str(value).replace("\\", "/").rpartition("/")[2] if key == "weights" else value
 
 
-def _training(run: Mapping[str, Any]) -> str:
+def _training(run: RunRecord) -> str:
     """Return how long training took, and with which packages, in a sentence."""
-    took = (
-        f"{run.get('epochs', '?')} epochs in {duration(run['seconds'])}"
-        if run.get("seconds")
-        else "Training time unknown"
-    )
-    packages = ", ".join(f"{name} {version}" for name, version in (run.get("packages") or {}).items())
-    return f"{took}, on {run.get('device') or 'an unknown device'}. Packages: {packages or 'unknown'}."
+    took = f"{run.epochs} epochs in {duration(run.seconds)}" if run.seconds else "Training time unknown"
+    packages = ", ".join(f"{name} {version}" for name, version in run.packages.items())
+    return f"{took}, on {run.device or 'an unknown device'}. Packages: {packages or 'unknown'}."
 
 
 def commands(contents: CardContents) -> list[str]:
     """Return the commands that reproduce the model."""
-    if not contents.trained:
+    if not contents.trained or contents.run.ensemble is None or contents.run.settings is None:
         return ["# unknown: fmask did not train these weights"]
-    name, settings = str(contents.run["ensemble"]["name"]), dict(contents.run["settings"])
+    name = contents.run.ensemble.name
+    settings = contents.run.settings.model_dump(mode="json", exclude_unset=True)
     extra = settings.pop("extra", None) or {}
     named = ("weights", "epochs", "imgsz", "batch", "seed", "device")
     options = [

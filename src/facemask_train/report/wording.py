@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from facemask_train.eval.measures.bootstrap import Estimate, Interval
 from facemask_train.eval.measures.metrics import ENOUGH_FACES, ENOUGH_IMAGES
 from facemask_train.eval.perturbations.shortcuts import MEASURABLE_FACES, MEASURABLE_IMAGES, FlipRate
 from facemask_train.eval.records.audit import Audit, ThresholdSource
 from facemask_train.eval.records.metrics import Metrics
+from facemask_train.train.runs import RunRecord
 
 if TYPE_CHECKING:
     from facemask_train.dataset.card import EnsembleCard
@@ -66,25 +67,23 @@ def format_rate(rate: FlipRate) -> str:
 # ---- what was evaluated ----
 
 
-def reference_row(metrics: Metrics, run: Mapping[str, Any], card: EnsembleCard) -> tuple[str, ...]:
+def reference_row(metrics: Metrics, run: RunRecord, card: EnsembleCard) -> tuple[str, ...]:
     """Return the cells of `REFERENCE_COLUMNS`. The images are those of the whole ensemble."""
     images = f"{card.splits.total:,}"
-    if run["kind"] == "weights":
-        return metrics.model, metrics.ensemble, images, run["weights"]["file"], "unknown"
-    start = str(run["settings"]["weights"]).replace("\\", "/").rpartition("/")[2]
-    epochs = run.get("epochs")
-    checkpoint = f"{start}, best of {epochs} epochs" if epochs else start
+    if run.weights is not None:
+        return metrics.model, metrics.ensemble, images, run.weights.file, "unknown"
+    checkpoint = f"{run.initial_weights}, best of {run.epochs} epochs" if run.epochs else run.initial_weights
     return metrics.model, metrics.ensemble, images, checkpoint, _training_time(run)
 
 
-def _training_time(run: Mapping[str, Any]) -> str:
+def _training_time(run: RunRecord) -> str:
     """Return the training time in the form of the published table: `3.5 h on one V100`."""
-    seconds = run.get("seconds")
+    seconds = run.seconds
     if not seconds:
         return "unknown"
     length = next((f"{seconds / unit:.{digits}f} {name}" for unit, digits, name in _UNITS if seconds >= unit), "< 1 s")
-    count = run.get("chosen", {}).get("devices", {}).get("processes", 1)
-    return f"{length} on " + ("a CPU" if run["device"] == "cpu" else f"{_COUNTS.get(count, count)} {run['device']}")
+    count = run.process_count
+    return f"{length} on " + ("a CPU" if run.device == "cpu" else f"{_COUNTS.get(count, count)} {run.device}")
 
 
 def method(metrics: Metrics) -> list[str]:
@@ -117,14 +116,14 @@ def _chosen(by: ThresholdSource, split: str) -> str:
     return "has the best F1 on these same images" if split == "val" else "has the best F1 on the val split"
 
 
-def limitations(metrics: Metrics, run: Mapping[str, Any], notes: Sequence[str] = ()) -> list[str]:
+def limitations(metrics: Metrics, run: RunRecord, notes: Sequence[str] = ()) -> list[str]:
     """Return what a reader has to know before trusting the numbers.
 
     Args:
         notes: of the ensemble that was evaluated.
     """
     lines = [*_small_sample(metrics), *_optimistic_splits(metrics)]
-    if (run.get("ensemble") or {}).get("hash") != metrics.inputs.ensemble.hash:
+    if run.ensemble is None or run.ensemble.hash != metrics.inputs.ensemble.hash:
         lines.append(f"{_trained_on(run)}, so images that the model was trained on may be among the evaluated ones.")
     lines += _audit_limitations(metrics.audit)
     return [*lines, *notes]
@@ -149,11 +148,10 @@ def _optimistic_splits(metrics: Metrics) -> list[str]:
     return []
 
 
-def _trained_on(run: Mapping[str, Any]) -> str:
-    ensemble = run.get("ensemble")
-    if not ensemble:
+def _trained_on(run: RunRecord) -> str:
+    if run.ensemble is None:
         return "It is unknown what these weights were trained on"
-    return f"The run was trained on another ensemble, {ensemble['name']} (`{ensemble['hash'][:12]}`)"
+    return f"The run was trained on another ensemble, {run.ensemble.name} (`{run.ensemble.hash[:12]}`)"
 
 
 def _audit_limitations(audit: Audit | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""What happens while the trainer trains: checks, an estimate, progress, and a row for the tracker at each epoch."""
+"""The trainer's callbacks: check the loaders, estimate the duration, report progress, and log each epoch."""
 
 from __future__ import annotations
 
@@ -12,136 +12,145 @@ from typing import TYPE_CHECKING, Any
 from facemask_train.core.errors import DataError, FmaskError
 from facemask_train.core.types import Progress
 from facemask_train.dataset.card import EnsembleCard
-from facemask_train.train.history.results import Epochs, read_rows
+from facemask_train.train.history.results import EpochHistory, read_rows
 from facemask_train.train.runs import duration
 from facemask_train.train.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from facemask_train.train.trainer import Trainer
 
-_MEASURED = 4  # images a step, when the time on a CPU is estimated
+_MEASURED = 4  # images per step when the duration on a CPU is estimated
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Pace:
-    """How fast images go through training, epoch by epoch."""
+class Throughput:
+    """Counts the images that went through training, and the time that they took."""
 
-    began: float = 0.0
+    epoch_start: float = 0.0
     seconds: float = 0.0
     images: int = 0
     batch: int = 0
 
+    @property
+    def images_per_second(self) -> float:
+        return round(self.images / self.seconds, 2) if self.seconds else 0.0
+
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class CallbackContext:
     """What the callbacks of one training share."""
 
     folder: Path
     card: EnsembleCard
     tracker: Tracker
     progress: Progress
-    pace: Pace = field(default_factory=Pace)
+    throughput: Throughput = field(default_factory=Throughput)
+
+
+Callback = Callable[[CallbackContext, "Trainer"], None]
+Callbacks = dict[str, list[Callable[["Trainer"], None]]]
 
 
 def log_row(tracker: Tracker, row: Mapping[str, float]) -> None:
+    """Log a row of `results.csv` to the tracker."""
     step = int(row["epoch"])
     tracker.log(step, {key.removesuffix("(B)"): value for key, value in row.items() if key not in ("epoch", "time")})
 
 
-def callbacks(run: Run) -> dict[str, list[Any]]:
-    """Return the trainer's callbacks by event, with fmask's own behind them."""
+def make_callbacks(context: CallbackContext) -> Callbacks:
+    """Return the trainer's callbacks by event: the package's own, then fmask's."""
     from ultralytics.utils.callbacks import get_default_callbacks
 
-    def bound(function: Callable[[Run, Trainer], None]) -> Callable[[Trainer], None]:
-        return lambda trainer: _guarded(function, run, trainer)
+    def bind(function: Callback) -> Callable[[Trainer], None]:
+        return lambda trainer: _guarded(function, context, trainer)
 
-    found: dict[str, list[Any]] = get_default_callbacks()
-    mine: dict[str, list[Callable[[Run, Trainer], None]]] = {
-        "on_pretrain_routine_end": [_check_loaders, _estimate],
-        "on_train_start": [_go_on_counting],
-        "on_train_epoch_start": [_start_clock],
-        "on_train_batch_end": [_tell_progress],
-        "on_train_epoch_end": [_stop_clock],
-        "on_fit_epoch_end": [_tell_epoch],
+    callbacks: Callbacks = get_default_callbacks()
+    own: dict[str, list[Callback]] = {
+        "on_pretrain_routine_end": [_check_loaders, _estimate_duration],
+        "on_train_start": [_continue_clock],
+        "on_train_epoch_start": [_start_epoch],
+        "on_train_batch_end": [_report_progress],
+        "on_train_epoch_end": [_stop_epoch],
+        "on_fit_epoch_end": [_log_epoch],
     }
-    for event, functions in mine.items():
-        found[event] += map(bound, functions)
-    return found
+    for event, functions in own.items():
+        callbacks[event] += map(bind, functions)
+    return callbacks
 
 
-def _guarded(function: Callable[[Run, Trainer], None], run: Run, trainer: Trainer) -> None:
-    """Call a callback: what fmask raises on purpose stops the training, anything else is told and forgotten."""
+def _guarded(function: Callback, context: CallbackContext, trainer: Trainer) -> None:
+    """Call a callback. fmask's own errors stop the training, any other is logged."""
     try:
-        function(run, trainer)
+        function(context, trainer)
     except FmaskError:
         raise
-    except Exception as error:  # noqa: BLE001 - a number that cannot be shown is not worth a run
-        _log.warning("training goes on without %s: %s: %s", function.__name__, type(error).__name__, error)
+    except Exception as error:  # noqa: BLE001 - a number that cannot be shown is not worth losing a run
+        _log.warning("training continues without %s: %s: %s", function.__name__, type(error).__name__, error)
 
 
-def _check_loaders(run: Run, trainer: Trainer) -> None:
-    """Refuse to train on other images or faces than the manifest has: the package drops what it cannot read."""
+def _check_loaders(context: CallbackContext, trainer: Trainer) -> None:
+    """Refuse to train if the loaders lack images or faces of the ensemble: the package drops what it cannot read."""
     for split, loader in (("train", trainer.train_loader), ("val", trainer.test_loader)):
         labels = loader.dataset.labels
         found = (len(labels), sum(len(label["cls"]) for label in labels))
-        expected = (run.card.splits[split], run.card.faces_in(split))
+        expected = (context.card.splits[split], context.card.faces_in(split))
         if found != expected:
             raise DataError(
                 f"{trainer.args.data}: expected {expected[0]} images with {expected[1]} faces in {split},"
                 f" the loader found {found[0]} with {found[1]}",
                 next_step=f"build the ensemble again: remove its folder, then fmask build-dataset --version "
-                f"{run.card.name}",
+                f"{context.card.name}",
             )
 
 
-def _estimate(run: Run, trainer: Trainer) -> None:
+def _estimate_duration(context: CallbackContext, trainer: Trainer) -> None:
     if trainer.device.type != "cpu":
         return
     from facemask_train.train.trainer import seconds_per_image
 
     images = min(_MEASURED, trainer.batch_size)
-    model: Any = getattr(trainer.model, "module", trainer.model)  # of several processes, this one measures alone
+    model: Any = getattr(trainer.model, "module", trainer.model)  # unwrapped: only this process measures
     each = seconds_per_image(model, trainer.args.imgsz, images, trainer.autocast())
     each /= max(1, trainer.world_size)
     left = trainer.epochs - trainer.start_epoch
-    epoch = run.card.splits.train + run.card.splits.val / 3  # validation is a forward pass alone
+    epoch = context.card.splits.train + context.card.splits.val / 3  # validation is only a forward pass
     _log.info(
-        "on this CPU an image takes %.0f ms a training step: about %s for %d epochs of %d images",
+        "on this CPU a training step takes %.0f ms per image: about %s for %d epochs of %d images",
         each * 1000,
         duration(each * epoch * left),
         left,
-        run.card.splits.train,
+        context.card.splits.train,
     )
 
 
-def _go_on_counting(_: Run, trainer: Trainer) -> None:
-    """Let the time of a resumed run's rows go on from its last row."""
+def _continue_clock(_: CallbackContext, trainer: Trainer) -> None:
+    """Let the column `time` of a resumed run continue from its last row."""
     rows = read_rows(trainer.csv)
     trainer.train_time_start -= rows[-1]["time"] if rows else 0.0
 
 
-def _start_clock(run: Run, _: Trainer) -> None:
-    run.pace.began, run.pace.batch = time.monotonic(), 0
+def _start_epoch(context: CallbackContext, _: Trainer) -> None:
+    context.throughput.epoch_start, context.throughput.batch = time.monotonic(), 0
 
 
-def _stop_clock(run: Run, trainer: Trainer) -> None:
-    run.pace.seconds += time.monotonic() - run.pace.began
-    run.pace.images += len(trainer.train_loader.dataset)
+def _stop_epoch(context: CallbackContext, trainer: Trainer) -> None:
+    context.throughput.seconds += time.monotonic() - context.throughput.epoch_start
+    context.throughput.images += len(trainer.train_loader.dataset)
 
 
-def _tell_progress(run: Run, trainer: Trainer) -> None:
-    run.pace.batch += 1
+def _report_progress(context: CallbackContext, trainer: Trainer) -> None:
+    context.throughput.batch += 1
     batches = len(trainer.train_loader)
-    done = trainer.epoch * batches + run.pace.batch
-    run.progress(f"train, epoch {trainer.epoch + 1} of {trainer.epochs}", done, batches * trainer.epochs)
+    done = trainer.epoch * batches + context.throughput.batch
+    context.progress(f"train, epoch {trainer.epoch + 1} of {trainer.epochs}", done, batches * trainer.epochs)
 
 
-def _tell_epoch(run: Run, trainer: Trainer) -> None:
+def _log_epoch(context: CallbackContext, trainer: Trainer) -> None:
     rows = read_rows(trainer.csv)
     row = rows[-1]
-    log_row(run.tracker, row)
-    extra = {"epochs": Epochs(tuple(rows), trainer.epochs)}
+    log_row(context.tracker, row)
+    extra = {"epochs": EpochHistory(tuple(rows), trainer.epochs)}
     if trainer.fitness is None:
         _log.info("epoch %d of %d: not validated (val_every)", int(row["epoch"]), trainer.epochs, extra=extra)
         return

@@ -1,6 +1,6 @@
-"""What can go wrong while training runs, told apart: no memory, numbers that are not finite, a signal to stop.
+"""Detect what can go wrong during training: out of memory, values that are not finite, a signal to stop.
 
-Knows no trainer. What is done about each is in `loop.py`.
+Does not know the trainer; `loop.py` handles the failures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-_NO_MEMORY = (
+_OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
     "not enough memory",
@@ -29,16 +29,16 @@ _log = logging.getLogger(__name__)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say if an error of torch (CPU or CUDA), OpenCV or Python means that memory ran out."""
+    """Return whether an error of torch (CPU or CUDA), OpenCV or Python means that memory ran out."""
     if isinstance(error, MemoryError):
         return True
     text = str(error).lower()
     known = isinstance(error, RuntimeError) or type(error).__module__ == "cv2"
-    return known and any(sign in text for sign in _NO_MEMORY)
+    return known and any(sign in text for sign in _OUT_OF_MEMORY)
 
 
-class NotFinite(Exception):  # noqa: N818 - no mistake of the code: the loop goes back and tries once more
-    """A loss or a weight became infinite or not a number. Carries the evidence."""
+class NotFinite(Exception):  # noqa: N818 - not a bug: the loop restores the last state and tries once more
+    """A loss or a weight became infinite or NaN. `evidence` says where, and which images were involved."""
 
     def __init__(self, evidence: Mapping[str, Any]) -> None:
         super().__init__(str(evidence))
@@ -46,10 +46,10 @@ class NotFinite(Exception):  # noqa: N818 - no mistake of the code: the loop goe
 
 
 @dataclass(slots=True)
-class Trail:
-    """The losses of an epoch's batches, and the images that each was made of: the evidence if one goes wrong.
+class LossHistory:
+    """The losses and the image files of an epoch's batches: the evidence if a loss is not finite.
 
-    Losses stay tensors on their device until they are looked at, so that a GPU does not wait for each batch.
+    Losses stay tensors on their device until they are checked, so that a GPU does not wait for each batch.
     """
 
     losses: list[Mapping[str, Any]] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Trail:
             raise NotFinite({"what": "loss", **self.evidence(index)})
 
     def evidence(self, index: int) -> dict[str, Any]:
-        """Return what is known of a batch (counted from 1), and of the one whose step came before it."""
+        """Return the losses and images of a batch (counted from 1), and of the batch before it."""
         return {"batch": index + 1, **self._batch(index), **({"before": self._batch(index - 1)} if index else {})}
 
     def _batch(self, index: int) -> dict[str, Any]:
@@ -82,30 +82,30 @@ class Trail:
         return {"losses": losses, "images": list(self.images[index])}
 
 
-class Signals:
-    """Note SIGINT and SIGTERM instead of dying at once; a second one does what it did before."""
+class SignalHandler:
+    """Store SIGINT and SIGTERM so that training can stop cleanly. A second signal has its usual effect."""
 
     def __init__(self) -> None:
         self.name = ""
-        self._old: dict[int, Any] = {}
+        self._previous: dict[int, Any] = {}
         self._process = os.getpid()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._old = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._put_back()
+        self._restore_handlers()
 
-    def _put_back(self) -> None:
-        for number, handler in self._old.items():
+    def _restore_handlers(self) -> None:
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._old = {}
+        self._previous = {}
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a loader's process: the main one ends it
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() != self._process:  # in a loader's process: the main process ends it
             return
         self.name = signal.Signals(number).name
-        self._put_back()
-        _log.warning("%s: stopping after this batch (again: at once)", self.name)
+        self._restore_handlers()
+        _log.warning("%s: stopping after this batch (send it again to stop at once)", self.name)

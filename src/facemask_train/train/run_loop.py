@@ -1,12 +1,11 @@
-"""A run's course: the epochs that are still to be run, and the books closed: scores, images, the tracker."""
+"""Train a run's remaining epochs, then finish it: score the best weights, draw images, update the record."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.core.records import to_json
 from facemask_train.core.types import Progress
@@ -14,173 +13,178 @@ from facemask_train.dataset.card import EnsembleCard
 from facemask_train.dataset.versions import DATA_YAML, write_trusted_yaml
 from facemask_train.model.validation import Validation, validate
 from facemask_train.train import runs
-from facemask_train.train.callbacks import Run, callbacks, log_row
+from facemask_train.train.callbacks import CallbackContext, Callbacks, log_row, make_callbacks
 from facemask_train.train.history import curves
-from facemask_train.train.history.results import keep_rows, read_rows
+from facemask_train.train.history.results import RESULTS, keep_rows, read_rows
 from facemask_train.train.parallel import distributed
-from facemask_train.train.precision import Step, from_json
+from facemask_train.train.parallel.distributed import Assignment
+from facemask_train.train.plan import TrainPlan, trainer_overrides
+from facemask_train.train.runs import RunEvent, RunRecord, TrackedRun, TrainedOn
 from facemask_train.train.tracking.tracker import close_tracker, open_tracker
 from facemask_train.train.val_images import draw_batches
 
 if TYPE_CHECKING:
+    from facemask_train.train.loop import Note
     from facemask_train.train.trainer import Trainer
 
 _SCORES = {"precision": "precision", "recall": "recall", "mAP50": "map50", "mAP50-95": "map50_95"}
 _log = logging.getLogger(__name__)
 
 
-def carry_out(
-    root: Path, folder: Path, about: dict[str, Any], card: EnsembleCard, step: Step, progress: Progress
-) -> None:
-    """Train from the start or the last checkpoint, score the best weights, and close the books."""
+@dataclass(slots=True)
+class OpenRun:
+    """A run that is being trained: its folder, and its record, which `update` replaces and saves."""
+
+    folder: Path
+    record: RunRecord
+
+    @property
+    def plan(self) -> TrainPlan:
+        assert self.record.plan is not None, "a run of training has a plan"
+        return self.record.plan
+
+    @property
+    def ensemble(self) -> TrainedOn:
+        assert self.record.ensemble is not None, "a run of training has an ensemble"
+        return self.record.ensemble
+
+    @property
+    def tracker(self) -> TrackedRun:
+        assert self.record.tracker is not None, "a run of training has a tracker"
+        return self.record.tracker
+
+    def update(self, **changes: object) -> None:
+        self.record = replace(self.record, **changes)  # type: ignore[arg-type]
+        self.record.save(self.folder)
+
+    def note(self, event: RunEvent) -> None:
+        """Add an event to the record. One that changed the batch changes the plan too."""
+        plan = self.plan if event.batch is None else replace(self.plan, batch=event.batch)
+        self.update(events=(*self.record.events, replace(event, time=runs.now())), plan=plan)
+
+
+def run_training(root: Path, run: OpenRun, card: EnsembleCard, progress: Progress) -> None:
+    """Train from the initial weights or the last checkpoint, score the best weights, and finish the run."""
+    record = run.record
+    config = {
+        "settings": None if record.settings is None else record.settings.model_dump(mode="json"),
+        "seed": run.plan.seed,
+        "ensemble": to_json(run.ensemble),
+        "code": None if record.code is None else to_json(record.code),
+        "packages": dict(record.packages),
+        "device": record.device,
+    }
+    known = run.tracker
     tracker = open_tracker(
-        about["tracker"]["kind"],
-        folder,
-        project=about["tracker"]["project"],
-        name=folder.name,
-        config={key: about[key] for key in ("settings", "seed", "ensemble", "code", "packages", "device")},
-        run_id=about["tracker"]["run_id"],
+        known.kind, run.folder, project=known.project, name=run.folder.name, config=config, run_id=known.run_id
     )
-    about["tracker"]["run_id"] = tracker.run_id
-    runs.write_run(folder, about)
-    run = Run(folder, card, tracker, progress)
-    _log.info("%s (what was chosen and why is in %s)", step.told(), runs.MARKER)
+    run.update(tracker=replace(known, run_id=tracker.run_id))
+    context = CallbackContext(run.folder, card, tracker, progress)
+    _log.info("%s (all choices and their reasons are in %s)", run.plan.step.describe(), runs.MARKER)
     exit_code = 1
     try:
-        _lineage(run, root / about["ensemble"]["path"])
-        about["chosen"]["devices"] |= _fit(root, run, about)
-        result = _close(run, about, root / about["ensemble"]["path"] / "data.yaml")
+        ensemble = root / run.ensemble.path
+        _log_ensemble(context, ensemble)
+        _train(root, run, context)
+        _finish(run, context, ensemble / DATA_YAML)
         exit_code = 0
     finally:
         close_tracker(tracker, exit_code)
-    runs.write_run(folder, about | {"state": "finished", "finished": runs.now(), **result})
 
 
-def _lineage(run: Run, ensemble: Path) -> None:
-    """Say in the tracker what the run is made from."""
+def _log_ensemble(context: CallbackContext, ensemble: Path) -> None:
+    """Log the ensemble as the run's input in the tracker."""
     names = ("ensemble.json", "data.yaml", "manifest.parquet", "groups.parquet", "issues.parquet")
     files = {name: ensemble / name for name in names if (ensemble / name).is_file()}
-    about = {"hash": run.card.hash, "splits": to_json(run.card.splits), "faces": run.card.faces}
-    run.tracker.artifact(f"ensemble-{run.card.name}", "dataset", files, metadata=about, used=True)
+    card = context.card
+    metadata = {"hash": card.hash, "splits": to_json(card.splits), "faces": card.faces}
+    context.tracker.artifact(f"ensemble-{card.name}", "dataset", files, metadata=metadata, used=True)
 
 
-def _fit(root: Path, run: Run, about: dict[str, Any]) -> dict[str, Any]:
-    """Run the epochs that are still to be run, and return what `run.json` says of how the processes ended."""
+def _train(root: Path, run: OpenRun, context: CallbackContext) -> None:
+    """Train the remaining epochs; with several processes, record the digests of their parameters."""
     from facemask_train.train.state import newest
 
-    data = write_trusted_yaml(root / about["ensemble"]["path"], run.folder / DATA_YAML, ("train", "val"))
-    overrides = _overrides(run.folder, about, data)
-    tell = partial(distributed.announce, root, run.folder, about["settings"]["device"], about["chosen"])
-    table = run.folder / "results.csv"
-    found = newest(run.folder / "weights")
-    if found is not None:
+    data = write_trusted_yaml(root / run.ensemble.path, run.folder / DATA_YAML, ("train", "val"))
+    table, found = run.folder / RESULTS, newest(run.folder / "weights")
+    checkpoint, stopped = "", False
+    if found is None:
+        table.unlink(missing_ok=True)  # otherwise each of several processes would remove it
+    else:
         last, state = found
+        checkpoint, stopped = str(last), bool(state["stopped"])
         keep_rows(table, state["epoch"] + 1)
         for row in read_rows(table):
-            log_row(run.tracker, row)
-        if state["stopped"]:
-            tell(None)
-            return distributed.apart(trained=False)
-        # `augmentations` too: a checkpoint does not keep it, and the package would put in its own
-        taken = ("data", "device", "save_dir", "workers", "batch", "augmentations")
-        overrides = {key: overrides[key] for key in taken}
-        overrides |= {"model": str(last), "resume": str(last)}
-    else:
-        table.unlink(missing_ok=True)  # of several processes each would remove it
-    asked = {"overrides": overrides, "val_every": about["settings"].get("val_every", 1)}
-    tell(asked)
+            log_row(context.tracker, row)
+    assignment = Assignment(
+        root=str(root.resolve()),
+        run=run.folder.name,
+        started=run.record.started,
+        project=run.tracker.project,
+        plan=run.plan,
+        data=str(data.resolve()),
+        checkpoint=checkpoint,
+        train=not stopped,
+    )
+    distributed.announce(assignment)
+    if assignment.train:
+        callbacks = make_callbacks(context)
+        distributed.fit(
+            lambda: build_trainer(assignment, run.plan.device, callbacks=callbacks, note=run.note), run.folder
+        )
+    digests = distributed.detach_main_process(trained=assignment.train)
+    if digests:
+        run.update(parameters=digests)
 
-    def note(event: dict[str, Any]) -> None:
-        about.setdefault("events", []).append({"time": runs.now(), **event})
-        runs.write_run(run.folder, about)
 
-    distributed.fit(lambda: trainer_of(asked, about["chosen"], callbacks(run), note), run.folder)
-    return distributed.apart(trained=True)
-
-
-def trainer_of(
-    asked: Mapping[str, Any],
-    chosen: Mapping[str, Any],
-    hooks: dict[str, list[Any]] | None = None,
-    note: Callable[[dict[str, Any]], None] = lambda _event: None,
+def build_trainer(
+    assignment: Assignment, device: str, *, callbacks: Callbacks | None = None, note: Note = lambda _event: None
 ) -> Trainer:
     """Return the trainer of one process.
 
     Args:
-        asked: the package's `overrides`, and `val_every`.
-        chosen: as `run.json` has it.
-        note: called with each event that the run's records should have.
+        note: called with each event that belongs in the run's record.
     """
     from facemask_train.train.trainer import Trainer
 
-    trainer = Trainer(
-        overrides=dict(asked["overrides"]),
-        _callbacks=hooks,
-        step=from_json(chosen),
-        note=note,
-        val_every=asked["val_every"],
+    overrides = trainer_overrides(
+        assignment.plan,
+        data=assignment.data,
+        save_dir=str(Path(assignment.root) / "runs" / assignment.run),
+        project=assignment.project,
+        device=device,
+        checkpoint=assignment.checkpoint,
     )
-    trainer.loader = chosen.get("loader", {"is": "stock"})["is"]
-    return trainer
+    return Trainer(plan=assignment.plan, note=note, overrides=overrides, _callbacks=callbacks)
 
 
-def _own(about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the device and the share of the batch of the process that closes the books."""
-    return dict(about["chosen"]["devices"]["ranks"][0])
-
-
-def batch_of(about: Mapping[str, Any]) -> int:
-    """Return the batch that a run trains with: what was asked for, or what memory allowed."""
-    smaller = [event["batch"] for event in about.get("events", []) if event["event"] == "out of memory"]
-    return int(min([about["settings"]["batch"], *smaller]))
-
-
-def _overrides(folder: Path, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
-    settings = about["settings"]
-    direct = ("epochs", "patience", "imgsz", "seed", "workers", "optimizer", "lr0")
-    return {
-        "plots": False,
-        "verbose": False,
-        "augmentations": [],  # or else they depend on whether albumentations happens to be installed
-        **{key: settings[key] for key in direct},
-        "batch": batch_of(about),
-        "device": _own(about)["device"],
-        **settings["extra"],
-        "model": about["start"],
-        "data": str(data.resolve()),
-        "save_dir": str(folder.resolve()),  # a relative one may end up elsewhere, and its name be counted up
-        "project": about["tracker"]["project"],
-    }
-
-
-def _close(run: Run, about: Mapping[str, Any], data: Path) -> dict[str, Any]:
-    """Score the best weights on the validation split, hand them to the tracker, and sum the run up."""
-    best = run.folder / "weights" / "best.pt"
-    settings = about["settings"]
-    devices = about["chosen"]["devices"]
-    batch = 2 * batch_of(about) // devices["processes"]  # the trainer's own validation batch: the same padding
-    device = _own(about)["device"]
-    scored = validate(best, data, "val", imgsz=settings["imgsz"], batch=batch, device=device, progress=run.progress)
-    rows = read_rows(run.folder / "results.csv")
+def _finish(run: OpenRun, context: CallbackContext, data: Path) -> None:
+    """Score the best weights on the validation split, log them to the tracker, and complete the record."""
+    best, plan, tracker = run.folder / "weights" / "best.pt", run.plan, context.tracker
+    batch = 2 * plan.batch // len(plan.processes)  # as in the trainer's own validation, so that the padding is equal
+    scored = validate(best, data, "val", imgsz=plan.imgsz, batch=batch, device=plan.device, progress=context.progress)
+    rows = read_rows(run.folder / RESULTS)
     scores = {f"metrics/{key}": getattr(scored.mean, field) for key, field in _SCORES.items()}
-    run.tracker.summary({f"best/{key}": value for key, value in scores.items()})
-    run.tracker.images("validation", _drawn(scored, data.parent, run.folder), step=len(rows))
-    run.tracker.images("curves", curves.draw(run.folder), step=len(rows))
-    run.tracker.artifact(f"{run.folder.name}-best", "model", {"best.pt": best}, aliases=("best",), metadata=scores)
-    return {
-        "epochs": len(rows),
-        "seconds": round(rows[-1]["time"], 1),
-        "images_per_second": round(run.pace.images / run.pace.seconds, 2) if run.pace.seconds else 0.0,
-        "best": scores,
-    }
+    tracker.summary({f"best/{key}": value for key, value in scores.items()})
+    tracker.images("validation", _draw_validation(scored, data.parent, run.folder), step=len(rows))
+    tracker.images("curves", curves.draw(run.folder), step=len(rows))
+    tracker.artifact(f"{run.folder.name}-best", "model", {"best.pt": best}, aliases=("best",), metadata=scores)
+    run.update(
+        epochs=len(rows),
+        seconds=round(rows[-1]["time"], 1),
+        images_per_second=context.throughput.images_per_second,
+        best=scores,
+        state="finished",
+        finished=runs.now(),
+    )
 
 
-def _drawn(scored: Validation, ensemble: Path, folder: Path) -> list[Path]:
-    """Draw the sheets of the validation; where that fails, the run is finished without them."""
+def _draw_validation(scored: Validation, ensemble: Path, folder: Path) -> list[Path]:
+    """Draw the contact sheets of the validation images. If that fails, the run is finished without them."""
     try:
         return draw_batches(scored.images, ensemble, scored.confidence, folder)
-    except OSError:  # a full disk is named as such
+    except OSError:  # a full disk is an error of its own
         raise
-    except Exception as error:  # noqa: BLE001 - no image is worth a run
-        _log.warning("the images of the validation are left out: %s: %s", type(error).__name__, error)
+    except Exception as error:  # noqa: BLE001 - a drawing is not worth losing a run
+        _log.warning("the validation images are left out: %s: %s", type(error).__name__, error)
         return []

@@ -1,7 +1,7 @@
-"""All that a training has to remember to go on exactly, and the two checkpoints that it is kept in.
+"""The complete training state, and the two checkpoints that store it, so that a resumed run continues exactly.
 
-Importing this imports the package (open it first). An epoch's randomness is a function of the seed and the epoch
-alone (`begin_epoch`), so no state of a generator or a loader has to be kept. Knows no loop.
+Importing this imports the package: open it first. The randomness of an epoch is a function of the seed and the epoch
+(`begin_epoch`), so the state of generators and loaders need not be stored. Does not import the loop.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _log = logging.getLogger(__name__)
 
 
 def begin_epoch(loader: Any, seed: int, epoch: int) -> None:
-    """Make the randomness of an epoch a function of the seed and of its number, whatever ran before.
+    """Make the randomness of an epoch a function of the seed and the epoch's number, whatever ran before.
 
-    The package's own loader goes on from one epoch to the next (its shuffling, its workers, the images that it keeps
-    for mosaics), so it is set back. A loader of fmask's own has `set_epoch`.
+    The package's own loader carries state from one epoch to the next (shuffling, workers, the images kept for
+    mosaics), so it is reset. fmask's loader has `set_epoch`.
     """
     digest = hashlib.sha256(f"{seed}:{epoch}:{RANK}".encode()).digest()
     number = int.from_bytes(digest[:4])
@@ -55,7 +55,7 @@ def begin_epoch(loader: Any, seed: int, epoch: int) -> None:
 
 
 def _renew_mosaic_buffer(dataset: Any) -> None:
-    """Let mosaics draw from images chosen anew, as many as there are in the middle of an epoch."""
+    """Refill the buffer that mosaics draw from, with as many images as in the middle of an epoch."""
     if not dataset.max_buffer_length or dataset.cache == "ram":
         return
     empty: list[Any] = [None] * len(dataset.ims)
@@ -68,29 +68,29 @@ def snapshot(trainer: Any) -> dict[str, Any]:
 
     It is also a checkpoint of the package: `ema` is the model that it takes, and what it names besides is there.
     """
-    gradients = [weight.grad for weight in trainer.model.parameters()] if trainer.waiting else None
+    gradients = [weight.grad for weight in trainer.model.parameters()] if trainer.pending else None
     return {
         "epoch": trainer.epoch,
         "stopped": bool(trainer.stop),
         "weights": unwrap_model(trainer.model).state_dict(),
         "gradients": gradients,
-        "waiting": trainer.waiting,
-        "slowed": trainer.slowed,
+        "pending": trainer.pending,
+        "lr_scale": trainer.lr_scale,
         "nominal": trainer.nominal,
         "batch": trainer.batch_size,
         "best_fitness": trainer.best_fitness,
         "stopper": {key: getattr(trainer.stopper, key) for key in _STOPPER},
         "model": None,
-        "ema": plain(trainer.ema.ema),
+        "ema": plain_copy(trainer.ema.ema),
         "updates": trainer.ema.updates,
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.scaler.state_dict(),
-        **described(trainer),
+        **checkpoint_metadata(trainer),
     }
 
 
-def described(trainer: Any) -> dict[str, Any]:
-    """Return what every checkpoint says of itself, also one for use."""
+def checkpoint_metadata(trainer: Any) -> dict[str, Any]:
+    """Return the metadata that every checkpoint has, also one for inference."""
     return {
         "train_args": {key: value for key, value in vars(trainer.args).items() if key in DEFAULT_CFG_DICT},
         "train_metrics": {**trainer.metrics, "fitness": trainer.fitness},
@@ -100,7 +100,7 @@ def described(trainer: Any) -> dict[str, Any]:
 
 
 def restore(trainer: Any, state: dict[str, Any]) -> None:
-    """Bring a trainer whose pipeline is built to where `snapshot` was taken, on whatever device it is."""
+    """Restore the state of `snapshot` in a trainer whose pipeline is built, on any device."""
     model = unwrap_model(trainer.model)
     model.load_state_dict(state["weights"])
     for weight, gradient in zip(trainer.model.parameters(), state["gradients"] or [], strict=False):
@@ -108,33 +108,35 @@ def restore(trainer: Any, state: dict[str, Any]) -> None:
     _restore_optimizer(trainer.optimizer, state["optimizer"])
     if state["scaler"] and trainer.scaler.is_enabled():
         trainer.scaler.load_state_dict(state["scaler"])
-    trainer.ema = ModelEMA(trainer.model)  # a validation leaves tensors in the old one that cannot be updated
+    trainer.ema = ModelEMA(trainer.model)  # after a validation, tensors of the old one cannot be updated
     trainer.ema.ema.load_state_dict(state["ema"].float().state_dict())
     trainer.ema.updates = state["updates"]
     trainer.best_fitness = state["best_fitness"]
     for key in _STOPPER:
         setattr(trainer.stopper, key, state["stopper"][key])
-    trainer.waiting = state["waiting"] * state["batch"] // trainer.batch_size  # smaller where memory ran out
-    trainer.slowed, trainer.nominal = state["slowed"], state["nominal"]
+    trainer.pending = (
+        state["pending"] * state["batch"] // trainer.batch_size
+    )  # the batch may be smaller now: memory ran out
+    trainer.lr_scale, trainer.nominal = state["lr_scale"], state["nominal"]
     trainer.accumulate = trainer.full_accumulate()
     _restore_criterion(model, state["epoch"])
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True):
-        saved["fused"] = group.get("fused")  # the device and the choice made for it say which kernel runs
+        saved["fused"] = group.get("fused")  # which kernel runs depends on the device and the plan
     optimizer.load_state_dict(state)
 
 
 def _restore_criterion(model: Any, epoch: int) -> None:
-    """Bring back the one loss of the package that changes from epoch to epoch: that of heads without NMS."""
+    """Restore the only loss of the package that changes from epoch to epoch: that of heads without NMS."""
     model.criterion = model.init_criterion()
     if hasattr(model.criterion, "update"):
         for _ in range(epoch + 1):
             model.criterion.update()
 
 
-def plain(model: torch.nn.Module) -> torch.nn.Module:
+def plain_copy(model: torch.nn.Module) -> torch.nn.Module:
     """Return a copy to store: float32, contiguous, without what only training needs."""
     copy: Any = deepcopy(model).float().to(memory_format=torch.contiguous_format)
     copy.criterion = None
@@ -143,23 +145,23 @@ def plain(model: torch.nn.Module) -> torch.nn.Module:
     return copy  # type: ignore[no-any-return]
 
 
-def packed(checkpoint: dict[str, Any]) -> bytes:
+def serialize(checkpoint: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     return buffer.getvalue()
 
 
-def keep(path: Path, content: bytes, *, previous: Path | None = None) -> None:
-    """Write a checkpoint whole or not at all; the one that it replaces becomes `previous`.
+def save_checkpoint(path: Path, content: bytes, *, previous: Path | None = None) -> None:
+    """Write a checkpoint atomically. The one that it replaces becomes `previous`.
 
     Raises:
-        StorageError: there is no room for it; nothing was changed.
+        StorageError: there is no space for it; nothing was changed.
     """
     free = shutil.disk_usage(path.parent).free
     if free < len(content):
         raise StorageError(
             f"{path}: the disk is full: this checkpoint needs {_mb(len(content))}, {_mb(free)} are free",
-            next_step="free some space, then go on with it: fmask train --resume",
+            next_step="free some space, then continue: fmask train --resume",
         )
     fresh = path.with_name(f".{path.name}.new")
     write_bytes(fresh, content)
@@ -173,12 +175,12 @@ def _mb(size: int) -> str:
 
 
 def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the newest whole checkpoint of a run, as `last.pt`; None where there is none at all.
+    """Return the newest intact checkpoint of a run, as `last.pt`; None if there is none.
 
-    One that is damaged is told and replaced by the one before.
+    A damaged one is logged and replaced by the one before.
 
     Raises:
-        DataError: none of those that are there can be read.
+        DataError: no existing checkpoint can be read.
     """
     last, previous = folder / LAST, folder / PREVIOUS
     there = [path for path in (last, previous) if path.exists()]
@@ -190,25 +192,25 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
             damages.append(f"{path}: {type(error).__name__}: {error}")
             continue
         for damage in damages:
-            _log.warning("damaged, so the checkpoint before it is taken (epoch %d): %s", state["epoch"] + 1, damage)
+            _log.warning("damaged; using the checkpoint before it (epoch %d): %s", state["epoch"] + 1, damage)
         if path == previous:
             previous.replace(last)
         return last, state
     if there:
         raise DataError(
-            f"{damages[0]}; expected a checkpoint to resume from, and the one before is no better or not there",
+            f"{damages[0]}; expected a checkpoint to resume from, and the one before is damaged or missing too",
             next_step="start a new run: fmask train",
         )
     return None
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return a checkpoint, loaded as weights only and checked bit for bit: torch itself checks no sums."""
+    """Return a checkpoint, loaded as weights only after its checksums: torch itself does not verify them."""
     with zipfile.ZipFile(path) as archive:
         broken = archive.testzip()
     if broken is not None:
-        raise ValueError(f"the sum of {broken} is wrong")
+        raise ValueError(f"the checksum of {broken} is wrong")
     state, _ = torch_safe_load(str(path))
     if "weights" not in state:
-        raise ValueError("written by another version: it has no exact weights")
+        raise ValueError("written by another version: it lacks the exact weights")
     return dict(state)

@@ -1,6 +1,6 @@
-"""The `ultralytics` detection trainer, made safe to kill: importing this imports the package (open it first).
+"""The `ultralytics` detection trainer with atomic checkpoints. Importing this imports the package: open it first.
 
-A checkpoint is written whole or not at all, in float32, so that its numbers are those of its row in `results.csv`.
+Checkpoints are in float32, so that their metrics are those of their row in `results.csv`.
 """
 
 from __future__ import annotations
@@ -18,73 +18,80 @@ from facemask_train.train.history.results import read_rows
 from facemask_train.train.loading.data_loader import open_loader
 from facemask_train.train.loop import Loop
 from facemask_train.train.parallel import distributed
-from facemask_train.train.state import PREVIOUS, described, keep, packed, plain, snapshot
+from facemask_train.train.state import PREVIOUS, checkpoint_metadata, plain_copy, save_checkpoint, serialize, snapshot
 
 _COLUMNS = ("precision", "recall", "mAP50", "mAP50-95")
 
 
 class Trainer(Loop):
-    """What fmask changes beside the loop: how checkpoints and rows are written."""
+    """The loop with fmask's loader, checkpoints, and rows of `results.csv`."""
 
-    loader = "stock"  # or "device": whoever trains says so before training starts
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        distributed.take_part(self)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        distributed.set_world_size(self)
 
     def _setup_ddp(self) -> None:
-        """Open the process group; the package's own takes the rank in the world for one on this machine."""
-        distributed.join(self)
+        """Initialize the process group. The package's own method takes the global rank for the local one."""
+        distributed.init_process_group(self)
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
-        """Return the loader of a split; that of training is the device loader where it was chosen."""
-        if mode != "train" or self.loader == "stock":
+        """Return the loader of a split: the device loader for training, if the plan says so."""
+        if mode != "train" or self.plan.loader.kind == "stock":
             return super().get_dataloader(dataset_path, batch_size, rank, mode)
         dataset = self.build_dataset(dataset_path, mode, batch_size)
-        return open_loader(dataset, self.args, self.device, batch_size=batch_size, epochs=self.epochs)
+        return open_loader(
+            dataset,
+            self.args,
+            self.device,
+            batch_size=batch_size,
+            epochs=self.epochs,
+            memory=self.plan.loader.memory,
+        )
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
-        """Append one row to `results.csv`: losses, rates, and the four metrics for all and for each class."""
+        """Append a row to `results.csv`: losses, learning rates, and the four metrics over all classes and by class."""
         names = self.data["names"].values()
         classes = {f"class/{name}/{key}": float("nan") for name in names for key in _COLUMNS}
-        if self.fitness is not None:  # else no validation in this epoch: the validator holds an earlier one's, or none
+        if (
+            self.fitness is not None
+        ):  # otherwise this epoch was not validated, and the validator has metrics of an earlier one
             classes |= class_metrics(self.validator.metrics)
         super().save_metrics(metrics | classes)
 
     def read_results_csv(self) -> dict[str, list[float]]:
-        """Return `results.csv` by column, without polars."""
+        """Return the columns of `results.csv`, without polars."""
         rows = read_rows(self.csv)
         return {key: [row[key] for row in rows] for key in (rows[0] if rows else {})}
 
     def save_model(self) -> bool:
-        """Write `last.pt` (all that a resume needs), then `best.pt` and an epoch's own file where they are due."""
+        """Write `last.pt`, with all state for a resume, then `best.pt` and the epoch's own file if they are due."""
         state = snapshot(self)
-        keep(self.last, packed(state), previous=self.wdir / PREVIOUS)
+        save_checkpoint(self.last, serialize(state), previous=self.wdir / PREVIOUS)
         if self.fitness is not None and self.best_fitness == self.fitness:
-            write_best(self.best, state["ema"], described(self))
+            write_best(self.best, state["ema"], checkpoint_metadata(self))
         if self.save_period > 0 and self.epoch >= 0 and (self.epoch + 1) % self.save_period == 0:
-            write_best(self.wdir / f"epoch{self.epoch + 1}.pt", state["ema"], described(self))
+            write_best(self.wdir / f"epoch{self.epoch + 1}.pt", state["ema"], checkpoint_metadata(self))
         return True
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Go on from a checkpoint; a `best.pt` that a kill kept from being written is written now."""
+        """Restore a checkpoint. Write `best.pt` if the process was killed before it could."""
         if ckpt is None or not self.resume:
             return
         self.start_epoch = ckpt["epoch"] + 1
         self._restore(ckpt)
         fitness = ckpt["train_metrics"]["fitness"]
         if dist_env().is_main and fitness is not None and fitness == ckpt["best_fitness"]:
-            write_best(self.best, plain(ckpt["ema"]), {key: ckpt[key] for key in _ABOUT})
+            write_best(self.best, plain_copy(ckpt["ema"]), {key: ckpt[key] for key in _METADATA})
 
 
-_ABOUT = ("train_args", "train_metrics", "train_results", "version")
+_METADATA = ("train_args", "train_metrics", "train_results", "version")
 
 
 def class_metrics(scores: Any) -> dict[str, float]:
-    """Return the four metrics by class as `class/NAME/METRIC`; NaN for a class without labels.
+    """Return the four metrics of each class as `class/NAME/METRIC`; NaN for a class without labels.
 
     Args:
-        scores: `ultralytics`' DetMetrics, whose rows are ordered by `ap_class_index`, not by class.
+        scores: a `DetMetrics` of ultralytics, whose rows are ordered by `ap_class_index`, not by class.
     """
     rows = {int(index): row for row, index in enumerate(scores.box.ap_class_index)}
     found: dict[str, float] = {}
@@ -94,16 +101,16 @@ def class_metrics(scores: Any) -> dict[str, float]:
     return found
 
 
-def write_best(path: Path, ema: torch.nn.Module, about: dict[str, Any]) -> None:
-    """Write a checkpoint for use: the averaged weights in float32 without the optimiser."""
-    keep(path, packed({"epoch": -1, "model": ema, "ema": None, "optimizer": None, **about}))
+def write_best(path: Path, ema: torch.nn.Module, metadata: dict[str, Any]) -> None:
+    """Write a checkpoint for inference: the averaged weights in float32, without the optimizer."""
+    save_checkpoint(path, serialize({"epoch": -1, "model": ema, "ema": None, "optimizer": None, **metadata}))
 
 
 def seconds_per_image(model: torch.nn.Module, imgsz: int, images: int, autocast: AbstractContextManager[Any]) -> float:
-    """Time a forward and a backward pass on a copy of the model: the fastest of three, after one to warm up.
+    """Time a forward and a backward pass on a copy of the model: the fastest of three after a warm-up.
 
     Args:
-        autocast: what the forward pass runs in; entered four times.
+        autocast: the context of the forward pass; it is entered four times.
     """
     copy = deepcopy(model).train()
     batch = torch.zeros(images, 3, imgsz, imgsz)

@@ -378,14 +378,14 @@ def rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _trained_on(root: Path, model: Model) -> EnsembleCard | None:
     """Return the card of the ensemble that a model was trained on, where it is still the same."""
-    trained_on = model.run.get("ensemble")
-    if not trained_on:
+    trained_on = model.run.ensemble
+    if trained_on is None:
         return None
     try:
-        card = EnsembleCard.load(root / trained_on["path"])
+        card = EnsembleCard.load(root / trained_on.path)
     except (MissingError, VersionError):
         return None
-    return card if card.hash == trained_on["hash"] else None
+    return card if card.hash == trained_on.hash else None
 
 
 def _sources(root: Path, ensemble: EnsembleCard | None) -> dict[str, dict[str, str]]:

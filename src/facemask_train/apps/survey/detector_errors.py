@@ -118,7 +118,7 @@ def _evaluation(root: Path, model: ResolvedModel, imgsz: int, reference: Referen
     run = model.run
     home = run.folder if run is not None else runs.run_folder(root, model.name)
     digest = run.digest if run is not None else model.digest
-    own = (run.run.get("ensemble") or {}).get("name") if run is not None else None
+    own = run.run.ensemble.name if run is not None and run.run.ensemble else None
     found = {
         folder: metrics
         for folder, metrics in read_evaluations(home, split=reference.split).items()
@@ -133,7 +133,7 @@ def _evaluation(root: Path, model: ResolvedModel, imgsz: int, reference: Referen
 
 
 def _not_evaluated(home: Path, model: ResolvedModel, imgsz: int, reference: ReferenceSet) -> MissingError:
-    trained = model.run is not None and model.run.run["kind"] == "training"
+    trained = model.run is not None and model.run.run.kind == "training"
     command = ["fmask evaluate", home.name if trained else f"--weights {shlex.quote(str(model.weights))}"]
     command += [f"--imgsz {imgsz}"] + ([f"--data {reference.data}"] if reference.data else [])
     command += [f"--split {reference.split}"] if reference.split != "test" else []

@@ -1,1 +1,1 @@
-"""What was trained: results by epoch, curves, and summaries of runs."""
+"""Results of runs: the rows of `results.csv`, curves, and summaries."""

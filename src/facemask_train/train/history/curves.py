@@ -1,4 +1,4 @@
-"""The image of a training, `curves.png`: losses, rate, metrics and time by epoch. Knows `results.csv` alone."""
+"""Draw a run's `curves.png`: losses, learning rate, metrics and time by epoch. Reads `results.csv` only."""
 
 from __future__ import annotations
 
@@ -12,21 +12,29 @@ from typing import TYPE_CHECKING
 
 from facemask_train.core.drawing import CHART_COLOURS, GREY, chart_style
 from facemask_train.core.files import write_bytes
-from facemask_train.train.history import results
-from facemask_train.train.history.results import LOSSES, Row, best_row, kinds, metric, seconds_each
+from facemask_train.train.history.results import (
+    LOSSES,
+    RESULTS,
+    Row,
+    best_row,
+    class_names,
+    epoch_seconds,
+    metric,
+    read_rows,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FILE = "curves.png"
-_FIRST, _SECOND, _BEST = "#0072b2", "#d55e00", "#009e73"  # of the set that the classes' colours are of
+_FIRST, _SECOND, _BEST = "#0072b2", "#d55e00", "#009e73"  # from the same palette as the classes' colors
 _OTHERS = ("#cc79a7", "#56b4e9", "#e69f00")
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A line of a panel: its name (none: no legend), its value at each epoch, colour and dashes."""
+    """A line of a panel: its name for the legend (or empty), its value at each epoch, color and style."""
 
     name: str
     values: Sequence[float]
@@ -35,12 +43,12 @@ class _Line:
 
 
 def draw(folder: Path) -> list[Path]:
-    """Draw a run's curves into its folder, and return the image's path.
+    """Draw a run's curves into its folder, and return the path of the image.
 
-    Whatever goes wrong is logged and leaves no image: none is worth a run.
+    Errors are logged, and no image is drawn: a drawing is not worth losing a run.
     """
     try:
-        rows = results.read_rows(folder / results.FILE)
+        rows = read_rows(folder / RESULTS)
         if not rows:
             return []
         write_bytes(folder / FILE, png(folder.name, rows))
@@ -51,7 +59,7 @@ def draw(folder: Path) -> list[Path]:
 
 
 def png(name: str, rows: Sequence[Row]) -> bytes:
-    """Return the curves of a run that has one row or more, as a PNG."""
+    """Return the curves of a run with at least one row, as a PNG."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -71,20 +79,20 @@ def png(name: str, rows: Sequence[Row]) -> bytes:
 def _headline(rows: Sequence[Row], best: Row | None) -> str:
     epochs = f"{len(rows)} epoch{'' if len(rows) == 1 else 's'}"
     if best is None:
-        return f"{epochs}; none has a score"
+        return f"{epochs}; none was validated"
     names = {"mAP50": "mAP 0.5", "mAP50-95": "mAP 0.5:0.95", "precision": "precision", "recall": "recall"}
     numbers = ", ".join(f"{said} {100 * metric(best, key):.1f}" for key, said in names.items())
     return f"{epochs}; the best, epoch {best['epoch']:.0f} (green), on the validation split, in percent: {numbers}"
 
 
 def _panels(rows: Sequence[Row]) -> dict[str, list[_Line]]:
-    """Return the panels' titles and lines, in reading order."""
+    """Return the titles and lines of the panels, in reading order."""
 
     def column(key: str) -> list[float]:
         return [row.get(key, math.nan) for row in rows]
 
-    def scores(name: str, kind: str = "") -> list[float]:
-        return [100 * metric(row, name, kind) for row in rows]
+    def scores(name: str, class_name: str = "") -> list[float]:
+        return [100 * metric(row, name, class_name) for row in rows]
 
     losses = {
         f"Loss: {loss}": [
@@ -95,7 +103,7 @@ def _panels(rows: Sequence[Row]) -> dict[str, list[_Line]]:
     }
     classes = [
         _Line(kind if key == "mAP50" else "", scores(key, kind), colour, style)
-        for kind, colour in _coloured(kinds(rows)).items()
+        for kind, colour in _coloured(class_names(rows)).items()
         for key, style in (("mAP50", "-"), ("mAP50-95", "--"))
     ]
     return losses | {
@@ -106,7 +114,7 @@ def _panels(rows: Sequence[Row]) -> dict[str, list[_Line]]:
             _Line("recall", scores("recall"), _SECOND),
         ],
         "AP 0.5 (dashed: 0.5:0.95), %": classes,
-        "Seconds an epoch": [_Line("", seconds_each(rows))],
+        "Seconds an epoch": [_Line("", epoch_seconds(rows))],
     }
 
 
@@ -120,7 +128,7 @@ def _panel(axes: Axes, title: str, epochs: Sequence[float], lines: Sequence[_Lin
     for line in lines:
         points = [
             (x, y) for x, y in zip(epochs, line.values, strict=True) if math.isfinite(y)
-        ]  # some may have no score
+        ]  # epochs that were not validated have none
         marker = "o" if len(points) == 1 else ""
         x, y = zip(*points, strict=True) if points else ((), ())
         axes.plot(x, y, line.style, marker=marker, color=line.colour, linewidth=1.8, label=line.name)
@@ -140,6 +148,6 @@ def _panel(axes: Axes, title: str, epochs: Sequence[float], lines: Sequence[_Lin
 
 
 def _mark(axes: Axes, best: Row | None) -> None:
-    """Stand a line at the best epoch."""
+    """Mark the best epoch with a vertical line."""
     if best is not None:
         axes.axvline(best["epoch"], color=_BEST, linewidth=1.2, alpha=0.8, zorder=1)

@@ -1,4 +1,4 @@
-"""What was trained here: each run with its state, data, numbers and evaluations. Reads files, and changes none."""
+"""Summaries of runs: state, data, metrics and evaluations, read from their folders. Never changes a file."""
 
 from __future__ import annotations
 
@@ -8,28 +8,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facemask_train.core.errors import DataError
+from facemask_train.core.errors import DataError, MissingError
 from facemask_train.core.files import held, read_json
 from facemask_train.train import runs
-from facemask_train.train.history import results
-from facemask_train.train.history.results import Row, best_row, metric
+from facemask_train.train.history.results import RESULTS, Row, best_row, metric, read_rows
+from facemask_train.train.runs import RunRecord
 from facemask_train.train.tracking.tracker import METRICS
 
 SCORES = "metrics.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """A run as its folder tells it.
+class RunSummary:
+    """What the folder of a run contains.
 
-    `state` is `finished`, `running`, `cut` (begun, and no process is at it), `weights` (no training made it),
-    `damaged` (its `run.json` cannot be read), or what `run.json` says otherwise. `about` is `run.json`, `rows`
-    `results.csv`, `scores` each evaluation's `metrics.json`; what cannot be read is empty, and told in `problems`.
+    Attributes:
+        state: `finished`, `running`, `interrupted` (started, and no process works on it), `weights` (a checkpoint that
+            no training here made), or `damaged` (`run.json` cannot be read).
+        record: `run.json`, or None if it cannot be read.
+        rows: `results.csv`.
+        scores: the `metrics.json` of each evaluation.
+        problems: the errors of all files that could not be read.
     """
 
     path: Path
     state: str
-    about: Mapping[str, Any]
+    record: RunRecord | None
     rows: tuple[Row, ...]
     scores: tuple[Mapping[str, Any], ...]
     problems: tuple[str, ...]
@@ -38,78 +42,83 @@ class Past:
     def name(self) -> str:
         return self.path.name
 
-    def part(self, key: str) -> Mapping[str, Any]:
-        """Return a mapping of `run.json`, empty where it is none."""
-        found = self.about.get(key)
-        return found if isinstance(found, Mapping) else {}
-
     @property
     def weights(self) -> str:
-        """The name of what the run started from."""
-        return str(self.part("settings").get("weights") or "").replace("\\", "/").rpartition("/")[2]
+        """The file name of the initial weights, or of the given checkpoint."""
+        if self.record is None:
+            return ""
+        return self.record.weights.file if self.record.weights else self.record.initial_weights
 
     @property
     def epochs(self) -> int:
-        return len(self.rows) or _whole(self.about.get("epochs")) or 0
+        return len(self.rows) or (self.record.epochs if self.record else None) or 0
 
     @property
-    def asked(self) -> int | None:
-        return _whole(self.part("settings").get("epochs"))
+    def planned_epochs(self) -> int | None:
+        plan = self.record.plan if self.record else None
+        if plan is not None:
+            return plan.epochs
+        settings = self.record.settings if self.record else None
+        return None if settings is None else settings.epochs
 
     @property
     def best(self) -> dict[str, float | None]:
-        """The four metrics of the best epoch on the validation split: as `run.json` has them, else `results.csv`."""
-        row, said = best_row(self.rows) or {}, self.part("best")
-        scored = {name: _number(said.get(f"metrics/{name}")) for name in METRICS}
-        return {name: _number(metric(row, name)) if value is None else value for name, value in scored.items()}
+        """The four metrics of the best epoch on val, from `run.json`, else from `results.csv`."""
+        row, stored = best_row(self.rows) or {}, self.record.best if self.record else {}
+        scored = {name: _finite(stored.get(f"metrics/{name}")) for name in METRICS}
+        return {name: _finite(metric(row, name)) if value is None else value for name, value in scored.items()}
 
     @property
     def seconds(self) -> float | None:
-        found = _number(self.about.get("seconds"))
-        return _number(self.rows[-1].get("time")) if found is None and self.rows else found
+        stored = self.record.seconds if self.record else None
+        return _finite(self.rows[-1].get("time")) if stored is None and self.rows else stored
 
     @property
     def when(self) -> str:
-        """When it was finished, or else started: ISO 8601, in UTC."""
-        return str(self.about.get("finished") or self.about.get("started") or "")
+        """When the run was finished, or else started: ISO 8601, in UTC."""
+        return (self.record.finished or self.record.started) if self.record else ""
 
 
-def all_past(root: Path) -> list[Past]:
-    """Return all runs, the newest first; those without a date come last."""
-    found = [read_past(folder) for folder in runs.all_runs(root)]
-    return sorted(found, key=lambda past: past.when, reverse=True)
+def list_runs(root: Path) -> list[RunSummary]:
+    """Return all runs, the newest first. Those without a date come last."""
+    found = [read_summary(folder) for folder in runs.all_runs(root)]
+    return sorted(found, key=lambda run: run.when, reverse=True)
 
 
-def find_past(root: Path, name: str) -> Past:
-    """Return a run by name, or the newest where it is empty.
+def find_run(root: Path, name: str) -> RunSummary:
+    """Return a run by name; if the name is empty, the newest.
 
     Raises:
-        MissingError: there is none (of this name); the nearest is named.
+        MissingError: there is no run (of this name); the message names the closest one.
     """
     if not name:
-        everything = all_past(root)
-        return everything[0] if everything else read_past(runs.last_run(root, "finished"))
+        found = list_runs(root)
+        return found[0] if found else read_summary(runs.last_run(root, "finished"))
     folder = runs.run_folder(root, name)
     if not (folder / runs.MARKER).exists():
-        runs.read_run(folder)
-    return read_past(folder)
+        runs.read_run(folder)  # raises
+    return read_summary(folder)
 
 
-def read_past(folder: Path) -> Past:
-    """Return what a run's folder tells, whatever is wrong with it."""
+def read_summary(folder: Path) -> RunSummary:
+    """Return the summary of a run. Files that cannot be read are listed in `problems`."""
     problems: list[str] = []
-    about = _read(folder / runs.MARKER, problems)
-    state = _state(folder, about) if about else "damaged"
+    record: RunRecord | None = None
+    rows: tuple[Row, ...] = ()
     try:
-        rows = tuple(results.read_rows(folder / results.FILE))
-    except (DataError, OSError) as error:
-        rows = ()
+        record = RunRecord.load(folder)
+    except (DataError, MissingError, OSError) as error:
         problems.append(str(error))
-    scores = [_read(path, problems) for path in sorted(folder.glob(f"evaluation/[!.]*/{SCORES}"))]
-    return Past(folder, state, about, rows, tuple(one for one in scores if one), tuple(problems))
+    try:
+        rows = tuple(read_rows(folder / RESULTS))
+    except (DataError, OSError) as error:
+        problems.append(str(error))
+    scores = [_read_scores(path, problems) for path in sorted(folder.glob(f"evaluation/[!.]*/{SCORES}"))]
+    state = "damaged" if record is None else _state(folder, record)
+    return RunSummary(folder, state, record, rows, tuple(one for one in scores if one), tuple(problems))
 
 
-def _read(path: Path, problems: list[str]) -> Mapping[str, Any]:
+def _read_scores(path: Path, problems: list[str]) -> Mapping[str, Any]:
     try:
         return read_json(path) or {}
     except (DataError, OSError) as error:
@@ -117,58 +126,55 @@ def _read(path: Path, problems: list[str]) -> Mapping[str, Any]:
         return {}
 
 
-def _state(folder: Path, about: Mapping[str, Any]) -> str:
-    if about.get("kind") == "weights":
+def _state(folder: Path, record: RunRecord) -> str:
+    if record.kind == "weights":
         return "weights"
-    if about.get("state") != "started":
-        return str(about.get("state") or "damaged")
-    return "running" if held(folder) else "cut"
+    if record.state == "finished":
+        return "finished"
+    return "running" if held(folder) else "interrupted"
 
 
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _number(value: Any) -> float | None:
+def _finite(value: object) -> float | None:
     real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if real and math.isfinite(value) else None
+    return float(value) if real and math.isfinite(value) else None  # type: ignore[arg-type]
 
 
 # ---- as JSON ----
 
 
-def to_json(past: Past) -> dict[str, Any]:
-    """Return a run with full values."""
-    best = best_row(past.rows)
+def to_json(run: RunSummary) -> dict[str, Any]:
+    """Return a summary as JSON values, with full precision."""
+    best, record = best_row(run.rows), run.record
+    ensemble = record.ensemble if record else None
     return {
-        "name": past.name,
-        "path": str(past.path),
-        "state": past.state,
-        "ensemble": {key: past.part("ensemble").get(key) for key in ("name", "hash")},
-        "weights": past.weights,
-        "epochs": past.epochs,
-        "epochs_asked": past.asked,
-        "best": past.best,
+        "name": run.name,
+        "path": str(run.path),
+        "state": run.state,
+        "ensemble": {"name": ensemble.name if ensemble else None, "hash": ensemble.hash if ensemble else None},
+        "weights": run.weights,
+        "epochs": run.epochs,
+        "planned_epochs": run.planned_epochs,
+        "best": run.best,
         "best_epoch": None if best is None else int(best["epoch"]),
-        "evaluations": [score_json(one) for one in past.scores],
-        "device": past.about.get("device"),
-        "seconds": past.seconds,
-        "started": past.about.get("started"),
-        "finished": past.about.get("finished"),
-        "problems": list(past.problems),
+        "evaluations": [score_json(one) for one in run.scores],
+        "device": (record.device if record else "") or None,
+        "seconds": run.seconds,
+        "started": (record.started if record else "") or None,
+        "finished": (record.finished if record else "") or None,
+        "problems": list(run.problems),
     }
 
 
 def score_json(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the head of an evaluation: on what, and the numbers with their intervals."""
+    """Return the main numbers of an evaluation: the test set, and the metrics with their intervals."""
     head = {key: found.get(key) for key in ("ensemble", "split", "images", "boxes")}
     names = ("map50", "map50_95", "precision", "recall")
     bounds = found.get("intervals")
     intervals = {key: bounds.get(key) for key in names} if isinstance(bounds, Mapping) else {}
-    return head | {key: _number(found.get(key)) for key in names} | {"intervals": intervals}
+    return head | {key: _finite(found.get(key)) for key in names} | {"intervals": intervals}
 
 
-def whole_json(past: Past) -> dict[str, Any]:
-    """Return all that is known of a run: `to_json`, `run.json` as `about`, and the table of epochs."""
-    rows = [{key: _number(value) for key, value in row.items()} for row in past.rows]
-    return to_json(past) | {"about": dict(past.about), "rows": rows}
+def full_json(run: RunSummary) -> dict[str, Any]:
+    """Return the summary, `run.json` as `record`, and the table of epochs as `rows`."""
+    rows = [{key: _finite(value) for key, value in row.items()} for row in run.rows]
+    return to_json(run) | {"record": run.record.to_json() if run.record else None, "rows": rows}

@@ -1,7 +1,7 @@
-"""The pixels of a batch on a GPU, in two kernels: what `pixels` says in torch operations, without a canvas in between.
+"""Render a batch on a GPU with two Triton kernels: as `render` does in torch operations, but without a canvas.
 
-Each pixel of a finished image finds the tile that it sees and the four pixels of it, so nothing but the tiles is read
-and nothing but the image is written. Triton comes with torch where there is CUDA; its interpreter runs them on a CPU.
+Each output pixel finds its tile and the four source pixels there, so that only the tiles are read and only the image
+is written. Triton comes with torch where there is CUDA; its interpreter runs them on a CPU.
 """
 
 from __future__ import annotations
@@ -19,47 +19,47 @@ _BLOCK = 1024
 
 
 def try_out(device: torch.device) -> None:
-    """Run both once, on an image of 32 pixels. Raises whatever it is that keeps them from running here."""
+    """Run both kernels once, on an image of 32 pixels. Raises whatever keeps them from running here."""
     image = torch.zeros(3, 32, 32, dtype=torch.uint8, device=device)
     layout = draw_layout(np.zeros(1, np.int64), np.full((1, 2), 32), Ranges(32), batch_generator(0, 0, 0, 0))
-    recolour(views(layout, lambda numbers: [image] * len(numbers), 32, device), layout.gains)
+    recolor(views(layout, lambda numbers: [image] * len(numbers), 32, device), layout.gains)
 
 
 def views(
     layout: Layout, tiles: Callable[[Sequence[int]], list[torch.Tensor]], size: int, device: torch.device
 ) -> torch.Tensor:
-    """Return the layout's views, uint8 of (V, 3, size, size), bilinear, with grey where no image is."""
+    """Return the layout's views, uint8 of (V, 3, size, size), bilinear, with gray outside of images."""
     count = len(layout.images)
     found = torch.empty(count, 3, size, size, dtype=torch.uint8, device=device)
-    seen = tiles(layout.images[layout.used].tolist())  # kept until the kernel is under way
-    numbers = np.zeros((count, 4, 5), dtype=np.int64)  # what is not used has no width
+    seen = tiles(layout.images[layout.used].tolist())  # keeps them alive until the kernel has started
+    numbers = np.zeros((count, 4, 5), dtype=np.int64)  # unused tiles have no width
     numbers[layout.used] = [
         (tile.data_ptr(), left, top, tile.shape[2], tile.shape[1])
         for tile, (left, top) in zip(seen, layout.corners[layout.used].tolist(), strict=True)
     ]
     back = np.linalg.inv(layout.matrices).astype(np.float32)
     grid = (triton.cdiv(size * size, _BLOCK), count)
-    _view[grid](sent(numbers, device), sent(back, device), found, size, grey=GREY, block=_BLOCK)
+    _view[grid](copy_to_device(numbers, device), copy_to_device(back, device), found, size, grey=GREY, block=_BLOCK)
     return found
 
 
-def recolour(images: torch.Tensor, gains: Floats) -> torch.Tensor:
-    """Change RGB images, contiguous uint8 of (B, 3, h, w), in place as `pixels.recolour` does, and return them."""
+def recolor(images: torch.Tensor, gains: Floats) -> torch.Tensor:
+    """Change RGB images, contiguous uint8 of (B, 3, h, w), in place as `render.recolor` does, and return them."""
     area = images.shape[2] * images.shape[3]
     grid = (triton.cdiv(area, _BLOCK), len(images))
-    _recolour[grid](images, sent(gains.astype(np.float32), images.device), area, block=_BLOCK)
+    _recolor[grid](images, copy_to_device(gains.astype(np.float32), images.device), area, block=_BLOCK)
     return images
 
 
-def sent(numbers: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return numbers on the device, as they are; a GPU is not waited for."""
+def copy_to_device(numbers: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Copy numbers to the device without changing their type or waiting for a GPU."""
     found = torch.from_numpy(np.ascontiguousarray(numbers))
     return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found
 
 
 @triton.jit
 def _whole(value):
-    """Round to the nearest whole number, halves to the even one: beyond 2^23 a float32 has no others."""
+    """Round to the nearest integer, halves to even: float32 has only integers beyond 2^23."""
     return (value + 12582912.0) - 12582912.0
 
 
@@ -72,11 +72,11 @@ def _view(numbers, back, found, size, grey: tl.constexpr, block: tl.constexpr):
     y = (place // size).to(tl.float32) + 0.5
     matrix = back + view * 9
     depth = tl.load(matrix + 6) * x + tl.load(matrix + 7) * y + tl.load(matrix + 8)
-    ahead = depth > 1e-6  # behind the horizon there is no image
+    ahead = depth > 1e-6  # there is no image behind the horizon
     depth = tl.where(ahead, depth, 1.0)
     across = (tl.load(matrix) * x + tl.load(matrix + 1) * y + tl.load(matrix + 2)) / depth - 0.5
     down = (tl.load(matrix + 3) * x + tl.load(matrix + 4) * y + tl.load(matrix + 5)) / depth - 0.5
-    across = tl.where(ahead, tl.clamp(across, -2.0, 2.0 * size + 1), -2.0)  # off the canvas is off it, however far
+    across = tl.where(ahead, tl.clamp(across, -2.0, 2.0 * size + 1), -2.0)  # outside is outside, however far
     down = tl.where(ahead, tl.clamp(down, -2.0, 2.0 * size + 1), -2.0)
     left, top = tl.floor(across), tl.floor(down)
     red = tl.zeros([block], tl.float32)
@@ -111,7 +111,7 @@ def _view(numbers, back, found, size, grey: tl.constexpr, block: tl.constexpr):
 
 
 @triton.jit
-def _recolour(images, gains, area, block: tl.constexpr):
+def _recolor(images, gains, area, block: tl.constexpr):
     image = tl.program_id(1)
     place = tl.program_id(0) * block + tl.arange(0, block)
     inside = place < area

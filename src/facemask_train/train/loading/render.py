@@ -1,7 +1,7 @@
-"""The pixels of a batch: tiles pasted, moved by a matrix, mixed and recoloured, in batched torch operations.
+"""Render a batch: paste tiles, warp them by a matrix, mix and recolor, in batched torch operations.
 
-Everything is said by a `Layout`; nothing here is random, and nothing waits for the device. On a GPU that has Triton two
-kernels (`kernels.py`) do the same, without a canvas.
+A `Layout` describes everything: nothing here is random, and nothing waits for the device. On a GPU with Triton, two
+kernels (`kernels.py`) do the same without a canvas.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch.nn.functional import grid_sample
 
 from facemask_train.train.loading.mosaic import GREY, Floats, Ints, Layout
 
-_VALUES = {"cpu": 1 << 21, "cuda": 1 << 26}  # how many floats a canvas may hold at once: a CPU's cache, a GPU's memory
-_NOWHERE = 9.0  # a place far outside of the canvas, whose sides are at -1 and 1
+_VALUES = {"cpu": 1 << 21, "cuda": 1 << 26}  # floats per chunk of canvases: a CPU's cache, a GPU's memory
+_OUTSIDE = 9.0  # a coordinate far outside of the canvas, which extends from -1 to 1
 Tiles = Callable[[Sequence[int]], list[torch.Tensor]]
 _log = logging.getLogger(__name__)
 
@@ -27,56 +27,56 @@ def render(layout: Layout, tiles: Tiles, size: int, device: torch.device) -> tor
     """Return the batch's images, uint8 of (B, 3, size, size), on the device.
 
     Args:
-        tiles: returns images by number, each uint8 of (3, height, width) on the device.
+        tiles: returns images by number, uint8 of (3, height, width) on the device.
     """
-    kernels = own_kernels(device)
+    kernels = load_kernels(device)
     views = kernels.views(layout, tiles, size, device) if kernels else _views(layout, tiles, size, device)
     batch = views[: layout.count]
     if len(layout.mixed):
         batch = mix(batch, views[layout.count :], layout.mixed, layout.weights)
     if not layout.gains.any():
         return batch
-    return kernels.recolour(batch, layout.gains) if kernels else _recoloured(batch, layout.gains)
+    return kernels.recolor(batch, layout.gains) if kernels else _recolor_in_chunks(batch, layout.gains)
 
 
 @functools.cache
-def own_kernels(device: torch.device) -> Any:
-    """Return the module of our own kernels where they run; None on a CPU, or without Triton and its compiler."""
+def load_kernels(device: torch.device) -> Any:
+    """Return the module with the Triton kernels, or None on a CPU or where they do not run."""
     if device.type != "cuda":
         return None
     try:
         from facemask_train.train.loading import kernels
 
         kernels.try_out(device)
-    except Exception as error:  # noqa: BLE001 - no Triton, no C compiler, an old GPU: torch's operations do the same
-        _log.warning("images are put together without kernels of our own: %s: %s", type(error).__name__, error)
+    except Exception as error:  # noqa: BLE001 - no Triton, no C compiler, an old GPU: torch operations do the same
+        _log.warning("batches are rendered without Triton kernels: %s: %s", type(error).__name__, error)
         return None
     return kernels
 
 
 def _views(layout: Layout, tiles: Tiles, size: int, device: torch.device) -> torch.Tensor:
     views = torch.empty(len(layout.images), 3, size, size, dtype=torch.uint8, device=device)
-    step = _at_once(size, device)
+    step = _chunk_size(size, device)
     for start in range(0, len(views), step):
         part = slice(start, start + step)
-        views[part] = _moved(layout, part, tiles, size, device)
+        views[part] = _warp(layout, part, tiles, size, device)
     return views
 
 
-def _recoloured(batch: torch.Tensor, gains: Floats) -> torch.Tensor:
-    step = 4 * _at_once(batch.shape[-1], batch.device)
+def _recolor_in_chunks(batch: torch.Tensor, gains: Floats) -> torch.Tensor:
+    step = 4 * _chunk_size(batch.shape[-1], batch.device)
     for start in range(0, len(batch), step):
         part = slice(start, start + step)
-        batch[part] = recolour(batch[part], gains[part])
+        batch[part] = recolor(batch[part], gains[part])
     return batch
 
 
-def _at_once(size: int, device: torch.device) -> int:
+def _chunk_size(size: int, device: torch.device) -> int:
     return max(1, _VALUES.get(device.type, 1 << 26) // (12 * size * size))
 
 
-def _moved(layout: Layout, part: slice, tiles: Tiles, size: int, device: torch.device) -> torch.Tensor:
-    """Return some of the views, as floats of whole numbers: bilinear, with grey outside of the canvas."""
+def _warp(layout: Layout, part: slice, tiles: Tiles, size: int, device: torch.device) -> torch.Tensor:
+    """Return some of the views as whole numbers in floats: bilinear, gray outside of the canvas."""
     back: Floats = np.linalg.inv(layout.matrices[part]).astype(np.float64)
     flat = not layout.matrices[part, 2, :2].any()
     low, high = (0, 2 * size) if layout.used[part, 1:].any() else (size // 2, size + size // 2)
@@ -85,17 +85,17 @@ def _moved(layout: Layout, part: slice, tiles: Tiles, size: int, device: torch.d
     _paste(canvas, layout, part, tiles, (left, top))
     theta = on_device(_normalised(back, size, (left, top, right, bottom)), device)
     grid = _grid(theta, size, flat=flat)
-    shifted = canvas - float(GREY)  # outside of the canvas is 0 then, which is what the sampling takes there
+    shifted = canvas - float(GREY)  # the padding of the sampling is 0
     found = grid_sample(shifted, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return found.add_(GREY).round_()
 
 
 def window(back: Floats, size: int, ends: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the part of the canvas that can be seen in any of the views: left, top, right, bottom in pixels.
+    """Return the part of the canvas that is visible in any of the views: left, top, right, bottom in pixels.
 
     Args:
-        back: (V, 3, 3) from the finished image to the canvas, without perspective.
-        ends: where the canvas begins and ends, if there is something on it.
+        back: (V, 3, 3) from the output image to the canvas, without perspective.
+        ends: the part of the canvas that has images.
     """
     low, high = ends
     seen = back @ np.array([[0, size, 0, size], [0, 0, size, size], [1, 1, 1, 1]])
@@ -105,7 +105,7 @@ def window(back: Floats, size: int, ends: tuple[int, int]) -> tuple[int, int, in
 
 
 def _paste(canvas: torch.Tensor, layout: Layout, part: slice, tiles: Tiles, origin: tuple[int, int]) -> None:
-    """Copy to each canvas what of its tiles lies on it."""
+    """Copy the visible part of each tile to its canvas."""
     places = np.argwhere(layout.used[part])
     images = layout.images[part][tuple(places.T)]
     corners = layout.corners[part][tuple(places.T)] - np.array(origin)
@@ -118,7 +118,7 @@ def _paste(canvas: torch.Tensor, layout: Layout, part: slice, tiles: Tiles, orig
 
 
 def _normalised(back: Floats, size: int, seen: tuple[int, int, int, int]) -> Floats:
-    """Return the matrices (V, 3, 3) between coordinates that go from -1 to 1 over the image and the part seen."""
+    """Return the matrices (V, 3, 3) in normalized coordinates: -1 to 1 over the image and over the visible part."""
     left, top, right, bottom = seen
     wide, high = right - left, bottom - top
     into = np.array([[2 / wide, 0, -1 - 2 * left / wide], [0, 2 / high, -1 - 2 * top / high], [0, 0, 1]])
@@ -128,13 +128,13 @@ def _normalised(back: Floats, size: int, seen: tuple[int, int, int, int]) -> Flo
 
 
 def on_device(numbers: Floats | Ints, device: torch.device) -> torch.Tensor:
-    """Return numbers as float32 on the device, without waiting for it."""
+    """Copy numbers to the device as float32, without waiting for it."""
     found = torch.from_numpy(np.ascontiguousarray(numbers, dtype=np.float32))
     return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found
 
 
 def _grid(theta: torch.Tensor, size: int, *, flat: bool) -> torch.Tensor:
-    """Return where each pixel of the finished images lies on the canvas, (V, size, size, 2)."""
+    """Return the position on the canvas of each pixel of the output images, (V, size, size, 2)."""
     along = (torch.arange(size, device=theta.device, dtype=torch.float32) + 0.5) * (2 / size) - 1
 
     def row(number: int) -> torch.Tensor:  # no matrix product: a GPU may round the factors of one to 10 bits
@@ -145,15 +145,15 @@ def _grid(theta: torch.Tensor, size: int, *, flat: bool) -> torch.Tensor:
     if flat:
         return grid
     depth = row(2)[..., None]
-    return torch.where(depth > 1e-6, grid / depth, _NOWHERE)  # behind the horizon there is no image
+    return torch.where(depth > 1e-6, grid / depth, _OUTSIDE)  # there is no image behind the horizon
 
 
 def mix(batch: torch.Tensor, others: torch.Tensor, mixed: Ints, weights: Floats) -> torch.Tensor:
-    """Return the batch (B, 3, h, w) with some images laid over each other, rounded down as the package does.
+    """Return the batch (B, 3, h, w) with some images blended (mixup), rounded down as in the package.
 
     Args:
-        others: (M, 3, h, w), what is mixed in.
-        mixed: (M,) into which images; `weights` say how much of these is kept.
+        others: (M, 3, h, w) the images to mix in.
+        mixed: (M,) the indices of the images that they are mixed into; `weights` (M,) are the weights of these.
     """
     batch = batch.clone()
     for other, place, weight in zip(others, mixed.tolist(), weights.tolist(), strict=True):
@@ -161,16 +161,16 @@ def mix(batch: torch.Tensor, others: torch.Tensor, mixed: Ints, weights: Floats)
     return batch
 
 
-def recolour(images: torch.Tensor, gains: Floats) -> torch.Tensor:
-    """Return RGB images, uint8 of (V, 3, h, w), with hue turned and saturation and value multiplied.
+def recolor(images: torch.Tensor, gains: Floats) -> torch.Tensor:
+    """Return RGB images, uint8 of (V, 3, h, w), with their hue rotated and saturation and value scaled.
 
     Args:
-        gains: (V, 3); the hue is turned by this share of a full turn, the others are multiplied by 1 plus it.
+        gains: (V, 3): the fraction of a turn for the hue; the others are multiplied by 1 plus the gain.
     """
     turn, richer, brighter = on_device(gains, images.device).view(-1, 3, 1, 1).unbind(1)
-    colours = images.float()
-    red, green, blue = colours.unbind(1)
-    value, least = colours.amax(1), colours.amin(1)
+    colors = images.float()
+    red, green, blue = colors.unbind(1)
+    value, least = colors.amax(1), colors.amin(1)
     spread = (value - least).clamp_(min=1e-6)
     hue = torch.where(value == green, (blue - red) / spread + 2, (red - green) / spread + 4)
     hue = torch.where(value == red, (green - blue) / spread, hue).add_(6 * turn)

@@ -1,141 +1,170 @@
-"""Training on more than one device: the run that rank 0 makes and the others follow, and the trainer's part in it.
+"""Distributed training: the run that the main process creates and the others follow, and what the trainer needs.
 
-The processes are started by torch's own elastic launcher (`launch.py`) or by `torchrun`, on one machine or several that
-share the root folder; `meeting.py` has them find each other. Not verified for want of machines: NCCL between several.
+torch's elastic launcher (`launcher.py`) or `torchrun` starts the processes, on one machine or on several that share the
+root folder; in `rendezvous.py` they find each other. NCCL between several machines has not been tested.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.dist_env import NAMES, dist_env
 from facemask_train.core.errors import FmaskError, StorageError, TrainingError
+from facemask_train.core.records import parse, to_json
 from facemask_train.train.parallel.devices import backend_of, check_batch, devices_of
 from facemask_train.train.parallel.rendezvous import (
     INIT_SECONDS,
     WORK_SECONDS,
-    group,
-    is_lost,
-    lost,
-    meet,
-    tell,
-    told,
+    barrier,
+    broadcast,
+    is_peer_failure,
+    join_group,
+    peer_error,
+    receive,
     unreachable,
-    values,
+    wait_for_keys,
 )
+from facemask_train.train.plan import ProcessPlan, TrainPlan
 from facemask_train.train.runs import read_run
 
+if TYPE_CHECKING:
+    import torch
+
+    from facemask_train.train.trainer import Trainer
+
 VISIBLE_SECONDS = 15.0
-"""How long a folder that rank 0 has made may take to be seen by the others: network file systems cache."""
-
-_PATHS = ("data", "save_dir", "model", "resume")
+"""How long the other processes wait for a folder that the main process has created: network file systems cache."""
 
 
-def describe(wanted: str, batch: int) -> dict[str, Any]:
-    """Return what `run.json` says of the devices: of each process its machine, its device and its share of the batch.
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What the main process tells the others: the run, and how to train it.
 
-    Raises:
-        UsageError: the batch cannot be divided among them, or one has no device.
+    Attributes:
+        root: the root folder, as the main process sees it.
+        run: the run's name, and the time when it was `started`, by which the others recognize its folder.
+        data: the path of the data.yaml.
+        checkpoint: the checkpoint to resume from, or empty.
+        train: False if no epochs are left to train.
     """
-    if not dist_env().is_distributed:
-        return {"processes": 1, "ranks": [_rank(0, socket.gethostname(), wanted, batch)]}
-    them = group()
-    check_batch(batch, them.place.world_size)
-    devices = devices_of(wanted, them.members)
-    share = batch // them.place.world_size
-    ranks = [
-        _rank(rank, member.host, device, share)
-        for rank, (member, device) in enumerate(zip(them.members, devices, strict=True))
-    ]
-    return {"processes": them.place.world_size, "backend": backend_of(devices[0]), "ranks": ranks}
+
+    root: str
+    run: str
+    started: str
+    project: str
+    plan: TrainPlan
+    data: str
+    checkpoint: str = ""
+    train: bool = True
 
 
-def _rank(rank: int, host: str, device: str, batch: int) -> dict[str, Any]:
-    return {"rank": rank, "host": host, "device": device, "batch": batch}
-
-
-def announce(root: Path, folder: Path, wanted: str, chosen: Mapping[str, Any], asked: Mapping[str, Any] | None) -> None:
-    """Tell the others the run, what was chosen, and what the trainer is asked; None: there is nothing left to train."""
-    if dist_env().is_distributed:
-        mark = {"root": str(root.resolve()), "run": folder.name, "started": read_run(folder)["started"]}
-        tell(mark | {"device": wanted, "chosen": chosen, "asked": asked})
-
-
-def follow(root: Path, build: Callable[[Mapping[str, Any], Mapping[str, Any]], Any]) -> str:
-    """Train as rank 0 has decided; return the run's name.
+def plan_processes(requested: str, batch: int) -> tuple[ProcessPlan, ...]:
+    """Return each process's machine, device and share of the batch, by rank.
 
     Args:
-        build: makes the trainer from what it is asked and what was chosen.
+        requested: the value of `--device`.
+        batch: images per batch over all processes.
 
     Raises:
-        PeerError: rank 0, or another, cannot go on.
-        StorageError: rank 0's run folder is not to be seen from here.
+        UsageError: the batch cannot be divided among the processes, or one has no device.
     """
-    decision = told()
-    folder = root / "runs" / decision["run"]
-    _see(folder, decision["started"])
-    asked = decision["asked"]
-    if asked is not None:
-        overrides = rerooted(asked["overrides"], decision["root"], str(root.resolve()))
-        _check_paths(overrides)
-        them = group()
-        overrides["device"] = devices_of(decision["device"], them.members)[them.place.rank]
-        fit(lambda: build(asked | {"overrides": overrides}, decision["chosen"]), folder)
-    return str(folder.name)
+    if not dist_env().is_distributed:
+        return (ProcessPlan(0, socket.gethostname(), requested, batch),)
+    group = join_group()
+    check_batch(batch, group.env.world_size)
+    devices = devices_of(requested, group.members)
+    return tuple(
+        ProcessPlan(rank, member.host, device, batch // group.env.world_size)
+        for rank, (member, device) in enumerate(zip(group.members, devices, strict=True))
+    )
 
 
-def _see(folder: Path, started: str) -> None:
-    """Wait until the folder that rank 0 has made is seen here too."""
+def announce(assignment: Assignment) -> None:
+    """Send the assignment to the other processes, if there are any."""
+    if dist_env().is_distributed:
+        broadcast(json.dumps(to_json(assignment)))
+
+
+def follow(root: Path, build: Callable[[Assignment, str], Trainer]) -> str:
+    """Train as the main process has decided; return the run's name.
+
+    Args:
+        build: constructs the trainer from the assignment and this process's device.
+
+    Raises:
+        PeerError: another process cannot go on.
+        StorageError: the run folder of the main process is not visible here.
+    """
+    assignment = relocate(parse(Assignment, json.loads(receive()), "the assignment", "fmask train"), root)
+    folder = root / "runs" / assignment.run
+    _wait_for_folder(folder, assignment.started)
+    if assignment.train:
+        _check_paths(assignment)
+        device = assignment.plan.processes[join_group().env.rank].device
+        fit(lambda: build(assignment, device), folder)
+    return assignment.run
+
+
+def _wait_for_folder(folder: Path, started: str) -> None:
     until = time.monotonic() + VISIBLE_SECONDS
     while not _is_run(folder, started):
         if time.monotonic() > until:
             raise StorageError(
-                f"{folder}: expected the run folder that rank 0 ({group().members[0].host}) has made, found none on"
-                f" {socket.gethostname()}",
-                next_step="all machines need the same root folder: share it (NFS or the like), and name it with --root",
+                f"{folder}: expected the run folder that the main process ({join_group().members[0].host}) created,"
+                f" found none on {socket.gethostname()}",
+                next_step="all machines need the same root folder: share it (with NFS, for example) and give --root",
             )
         time.sleep(0.2)
 
 
 def _is_run(folder: Path, started: str) -> bool:
     try:
-        return bool(read_run(folder)["started"] == started)
+        return read_run(folder).started == started
     except FmaskError:
         return False
 
 
-def rerooted(overrides: Mapping[str, Any], theirs: str, mine: str) -> dict[str, Any]:
-    """Return a trainer's settings with the paths below rank 0's root taken to be below one's own."""
-    found = dict(overrides)
-    for key in _PATHS:
-        value = found.get(key)
-        if isinstance(value, str) and Path(value).is_relative_to(theirs):
-            found[key] = str(mine / Path(value).relative_to(theirs))
-    return found
+def relocate(assignment: Assignment, root: Path) -> Assignment:
+    """Return the assignment with the paths below the main process's root moved below this process's root."""
+    mine = root.resolve()
+
+    def moved(path: str) -> str:
+        inside = bool(path) and Path(path).is_relative_to(assignment.root)
+        return str(mine / Path(path).relative_to(assignment.root)) if inside else path
+
+    return replace(
+        assignment,
+        root=str(mine),
+        data=moved(assignment.data),
+        checkpoint=moved(assignment.checkpoint),
+        plan=replace(assignment.plan, weights=moved(assignment.plan.weights)),
+    )
 
 
-def _check_paths(overrides: Mapping[str, Any]) -> None:
-    for key in ("data", "model"):
-        path = Path(overrides[key])
+def _check_paths(assignment: Assignment) -> None:
+    for path in map(Path, (assignment.data, assignment.checkpoint or assignment.plan.weights)):
         if path.is_absolute() and not path.exists():
             raise StorageError(
-                f"{path}: rank 0 has this file, {socket.gethostname()} has not",
+                f"{path}: the main process has this file, {socket.gethostname()} does not",
                 next_step="put it below the root folder that all machines share",
             )
 
 
-def fit(build: Callable[[], Any], folder: Path) -> None:
-    """Run the trainer that is built in this process, as rank 0 or another.
+def fit(build: Callable[[], Trainer], folder: Path) -> None:
+    """Build the trainer and train, in the main process or another one.
 
     Raises:
-        TrainingError: training stopped; PeerError where another process is the cause.
+        TrainingError: training stopped.
+        PeerError: training stopped because of another process.
     """
     from facemask_train.model.ultralytics_compat import open_ultralytics
 
@@ -143,31 +172,33 @@ def fit(build: Callable[[], Any], folder: Path) -> None:
     try:
         trainer = build()
         trainer.train()
-        compare(trainer)
-        leave()
-    except (FmaskError, OSError):  # OSError: a full disk, named by `storage_errors`
+        publish_digest(trainer)
+        leave_group()
+    except (FmaskError, OSError):  # OSError: a full disk, which `storage_errors` explains
         raise
-    except Exception as error:  # the package raises anything; one place makes it ours, with the run and the way on
-        way_on = f"fmask train --resume --name {folder.name} (goes on from the last finished epoch)"
-        if dist_env().is_distributed and is_lost(error):
-            peer = lost(error)
-            peer.next_step = way_on
+    except Exception as error:  # the package can raise anything: it is wrapped here, once
+        next_step = f"fmask train --resume --name {folder.name} (continues after the last finished epoch)"
+        if dist_env().is_distributed and is_peer_failure(error):
+            peer = peer_error(error)
+            peer.next_step = next_step
             raise peer from error
-        raise TrainingError(f"{folder}: training stopped: {type(error).__name__}: {error}", next_step=way_on) from error
+        raise TrainingError(
+            f"{folder}: training stopped: {type(error).__name__}: {error}", next_step=next_step
+        ) from error
 
 
-# ---- the trainer's part ----
+# ---- called by the trainer ----
 
 
-def take_part(trainer: Any) -> None:
-    """Give the package's trainer the true number of processes: it counts the devices named, and none on a CPU."""
+def set_world_size(trainer: Trainer) -> None:
+    """Set the trainer's number of processes: the package counts the named devices, and none on a CPU."""
     if dist_env().is_distributed:
         trainer.world_size, trainer.ddp = dist_env().world_size, False
         trainer.callbacks["on_train_epoch_end"].insert(0, _average_losses)
 
 
-def join(trainer: Any) -> None:
-    """Open the process group that the trainer's model is wrapped for.
+def init_process_group(trainer: Trainer) -> None:
+    """Initialize torch's process group.
 
     Raises:
         TrainingError: the processes do not find each other.
@@ -176,39 +207,39 @@ def join(trainer: Any) -> None:
     from torch import distributed as dist
     from torch.distributed.distributed_c10d import PrefixStore
 
-    them = group()
-    meet("ready")
+    group = join_group()
+    barrier("ready")
     if trainer.device.type == "cpu":
-        torch.nn.parallel.DistributedDataParallel = _on_cpu()  # type: ignore[misc]
+        torch.nn.parallel.DistributedDataParallel = _ddp_for_cpu()  # type: ignore[misc]
     try:
         dist.init_process_group(
             backend_of(trainer.device.type),
-            store=PrefixStore("group", them.store),
-            rank=them.place.rank,
-            world_size=them.place.world_size,
+            store=PrefixStore("group", group.store),
+            rank=group.env.rank,
+            world_size=group.env.world_size,
             timeout=timedelta(seconds=WORK_SECONDS),
         )
     except RuntimeError as error:
-        raise unreachable(them.place, error) from error
+        raise unreachable(group.env, error) from error
 
 
-def _on_cpu() -> Any:
-    """Return torch's wrapper without `device_ids`, of which the trainer passes `[None]` on a CPU."""
+def _ddp_for_cpu() -> Any:
+    """Return torch's wrapper that ignores `device_ids`: on a CPU the trainer passes `[None]`."""
     import torch
 
     stock: Any = torch.nn.parallel.DistributedDataParallel
     if stock.__name__ != "DistributedDataParallel":
         return stock
 
-    class OnCpu(stock):  # type: ignore[misc]
+    class DistributedDataParallelOnCpu(stock):  # type: ignore[misc]
         def __init__(self, module: Any, **settings: Any) -> None:
             super().__init__(module, **(settings | {"device_ids": None}))
 
-    return OnCpu
+    return DistributedDataParallelOnCpu
 
 
-def _average_losses(trainer: Any) -> None:
-    """Let the losses of an epoch's row be of all images: each process has seen a share of them."""
+def _average_losses(trainer: Trainer) -> None:
+    """Average the epoch's losses over the processes, each of which has seen a share of the images."""
     from torch import distributed as dist
 
     for key, value in trainer.tloss.items():
@@ -217,14 +248,14 @@ def _average_losses(trainer: Any) -> None:
         trainer.tloss[key] = total / dist.get_world_size()
 
 
-def compare(trainer: Any) -> None:
-    """Leave a digest of this process's parameters at the end of training, for rank 0 to compare."""
+def publish_digest(trainer: Trainer) -> None:
+    """Publish a digest of this process's final parameters, for the main process to compare."""
     if dist_env().is_distributed:
-        them = group()
-        them.store.set(f"digest/{them.place.rank}", digest(trainer.model))
+        group = join_group()
+        group.store.set(f"digest/{group.env.rank}", parameter_digest(trainer.model))
 
 
-def digest(model: Any) -> str:
+def parameter_digest(model: torch.nn.Module) -> str:
     """Return the sha256 of a model's parameters, in hex."""
     import hashlib
 
@@ -234,23 +265,23 @@ def digest(model: Any) -> str:
     return found.hexdigest()
 
 
-def apart(*, trained: bool) -> dict[str, Any]:
-    """Take rank 0 out of the group when training is over, and return the digest of the parameters of each process.
+def detach_main_process(*, trained: bool) -> tuple[str, ...]:
+    """Take the main process out of the group after training; return the digest of each process's parameters.
 
-    What is left to do is done in this process alone, as in one that never was of several: the package would wait for
-    the others, wherever it has kept the rank that it read when it was imported.
+    The rest is done in this process alone, as if it had never been one of several: the package would otherwise wait
+    for the others wherever it has stored the rank that it read when it was imported.
 
     Raises:
-        PeerError: one of them is gone.
-        TrainingError: the parameters differ: the processes have trained different models.
+        PeerError: another process is gone.
+        TrainingError: the parameters differ, so the processes have trained different models.
     """
     if not dist_env().is_distributed:
-        return {}
-    keys = [f"digest/{rank}" for rank in range(group().place.world_size)] if trained else []
-    found = [value.decode() for value in values(keys, INIT_SECONDS)]
-    if len(set(found)) > 1:
+        return ()
+    keys = [f"digest/{rank}" for rank in range(join_group().env.world_size)] if trained else []
+    digests = tuple(value.decode() for value in wait_for_keys(keys, INIT_SECONDS))
+    if len(set(digests)) > 1:
         raise TrainingError(
-            f"expected the same parameters in all processes, found {', '.join(one[:12] for one in found)}",
+            f"expected the same parameters in all processes, found {', '.join(one[:12] for one in digests)}",
             next_step="train on one device, and report this",
         )
     for name in NAMES:
@@ -259,11 +290,11 @@ def apart(*, trained: bool) -> dict[str, Any]:
         for name in ("RANK", "LOCAL_RANK"):
             if name in vars(module):
                 setattr(module, name, -1)
-    return {"parameters": found} if trained else {}
+    return digests
 
 
-def leave() -> None:
-    """Close the process group, if there is one: whoever has no more part goes, and nobody waits for anybody."""
+def leave_group() -> None:
+    """Destroy the process group, if there is one, so that no process waits for another."""
     from torch import distributed as dist
 
     if dist.is_initialized():

@@ -1,6 +1,6 @@
-"""How the processes of one training find each other, agree, and tell why one of them has stopped.
+"""How the processes of one training find each other, exchange data, and learn why one of them stopped.
 
-They talk through torch's key-value store before there is a process group, and where it broke.
+They use torch's key-value store, which works before there is a process group and after it broke.
 """
 
 from __future__ import annotations
@@ -11,23 +11,26 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from facemask_train.core.dist_env import DistEnv, dist_env
 from facemask_train.core.errors import FmaskError, PeerError, TrainingError, UsageError
 from facemask_train.train.parallel.devices import Member
 
+if TYPE_CHECKING:
+    from torch.distributed import Store  # type: ignore[attr-defined]
+
 INIT_SECONDS = 60.0
-"""How long the processes may take to find each other."""
+"""How long the processes wait to find each other."""
 
 WORK_SECONDS = 1800.0
-"""How long one of them may keep the others waiting: rank 0 may download weights, and validates alone."""
+"""How long a process waits for another: the main process may download weights, and validates alone."""
 
-_DECISION, _FAILURE = "decision", "failure"
-_LOST = ("closed by peer", "reset by peer", "gloo", "nccl", "broken pipe", "timed out waiting")
+_ASSIGNMENT, _FAILURE = "assignment", "failure"
+_PEER_FAILURES = ("closed by peer", "reset by peer", "gloo", "nccl", "broken pipe", "timed out waiting")
 _log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,196 +38,212 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Group:
-    """All processes of one training, seen from this one. `store` is torch's key-value store."""
+    """All training processes as this one sees them: its own environment, the members by rank, and torch's store."""
 
-    place: DistEnv
+    env: DistEnv
     members: tuple[Member, ...]
-    store: Any
+    store: Store
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a process stopped, as it reported it to the others."""
+
+    rank: int
+    host: str
+    message: str
 
 
 @functools.cache
-def group() -> Group:
-    """Return the processes that train together, once all of them have said that they are there.
+def join_group() -> Group:
+    """Wait until all training processes are there, and return them.
 
     Raises:
-        UsageError: no launcher has started this process as one of several.
-        TrainingError: they do not find each other within `INIT_SECONDS`.
+        UsageError: this process was not started as one of several.
+        TrainingError: the processes do not find each other within `INIT_SECONDS`.
     """
-    here = dist_env()
-    if not here.is_distributed:
-        raise UsageError("this process trains alone", next_step="fmask train --device 0,1, or torchrun")
+    env = dist_env()
+    if not env.is_distributed:
+        raise UsageError("there is only one training process", next_step="fmask train --device 0,1, or torchrun")
     import torch
     from torch.distributed.distributed_c10d import PrefixStore
 
     try:
-        store = PrefixStore("fmask", _reach(here))
-        about = {"host": socket.gethostname(), "gpus": torch.cuda.device_count()}
-        store.set(f"here/{here.rank}", json.dumps(about | {"place": _numbers(here)}))
-        store.wait([f"here/{rank}" for rank in range(here.world_size)], timedelta(seconds=INIT_SECONDS))
-        told = [json.loads(store.get(f"here/{rank}")) for rank in range(here.world_size)]
+        store = PrefixStore("fmask", _connect(env))
+        own = Member(env, socket.gethostname(), torch.cuda.device_count())
+        store.set(f"member/{env.rank}", json.dumps(asdict(own)))
+        store.wait([f"member/{rank}" for rank in range(env.world_size)], timedelta(seconds=INIT_SECONDS))
+        members = tuple(_member(store.get(f"member/{rank}")) for rank in range(env.world_size))
     except (RuntimeError, OSError, ValueError) as error:
-        raise unreachable(here, error) from error
-    members = tuple(Member(DistEnv(*one["place"]), one["host"], one["gpus"]) for one in told)
-    return Group(here, members, store)
+        raise unreachable(env, error) from error
+    return Group(env, members, store)
 
 
-def _numbers(here: DistEnv) -> tuple[int, int, int, int]:
-    return here.rank, here.world_size, here.local_rank, here.local_world_size
+def _member(content: bytes) -> Member:
+    data = json.loads(content)
+    return Member(DistEnv(**data["env"]), data["host"], data["gpus"])
 
 
-def _reach(here: DistEnv) -> Any:
-    """Return the store that the launcher (or rank 0) keeps."""
+def _connect(env: DistEnv) -> Store:
+    """Connect to the store of the launcher or of the main process."""
     from torch.distributed.rendezvous import rendezvous
 
-    if not here.is_main:
-        _knock(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
-    store, _, _ = next(rendezvous("env://", here.rank, here.world_size, timeout=timedelta(seconds=INIT_SECONDS)))
+    if not env.is_main:
+        _wait_for_port(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+    store: Store
+    store, _, _ = next(rendezvous("env://", env.rank, env.world_size, timeout=timedelta(seconds=INIT_SECONDS)))
     return store
 
 
-def _knock(host: str, port: int) -> None:
-    """Wait until somebody listens there: torch's own attempt lasts twice as long as it is told to, and is noisy.
+def _wait_for_port(host: str, port: int) -> None:
+    """Wait until a port accepts connections: torch's own attempt takes twice its timeout, and logs noisily.
 
     Raises:
-        OSError: nobody does within `INIT_SECONDS`.
+        OSError: it does not within `INIT_SECONDS`.
     """
-    until = time.monotonic() + INIT_SECONDS
+    deadline = time.monotonic() + INIT_SECONDS
     while True:
         try:
-            socket.create_connection((host, port), timeout=max(0.1, until - time.monotonic())).close()
+            socket.create_connection((host, port), timeout=max(0.1, deadline - time.monotonic())).close()
             return
         except OSError:
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
 
 
-def unreachable(here: DistEnv, error: Exception) -> TrainingError:
+def unreachable(env: DistEnv, error: Exception) -> TrainingError:
     address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-    why = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return TrainingError(
-        f"{address}: process {here.rank} of {here.world_size} ({socket.gethostname()}) did not find the others within"
-        f" {INIT_SECONDS:g} s: {why}",
-        next_step="see that all processes were started, and that each machine can reach this address and port",
+        f"{address}: process {env.rank} of {env.world_size} ({socket.gethostname()}) did not find the others within"
+        f" {INIT_SECONDS:g} s: {reason}",
+        next_step="check that all processes were started, and that each machine can reach this address and port",
     )
 
 
-def tell(decision: Mapping[str, Any]) -> None:
-    """Let the other processes know what rank 0 has decided; they wait for it."""
-    group().store.set(_DECISION, json.dumps(decision))
+def broadcast(assignment: str) -> None:
+    """Send the main process's assignment to the processes that wait for it."""
+    join_group().store.set(_ASSIGNMENT, assignment)
 
 
-def told() -> dict[str, Any]:
-    """Wait for rank 0's decision and return it.
+def receive() -> str:
+    """Wait for the main process's assignment and return it.
 
     Raises:
-        PeerError: rank 0, or another, cannot go on, and has said why.
+        PeerError: another process cannot go on.
     """
-    return dict(json.loads(values([_DECISION], WORK_SECONDS)[0]))
+    return wait_for_keys([_ASSIGNMENT], WORK_SECONDS)[0].decode()
 
 
-def values(keys: Sequence[str], seconds: float) -> list[bytes]:
-    """Wait for keys of the store and return their values; give up as soon as another process has failed."""
-    them, until = group(), time.monotonic() + seconds
+def wait_for_keys(keys: Sequence[str], seconds: float) -> list[bytes]:
+    """Wait for keys of the store and return their values.
+
+    Raises:
+        PeerError: another process failed, or the time ran out.
+    """
+    store, deadline = join_group().store, time.monotonic() + seconds
     try:
-        while keys and not them.store.check(list(keys)):
-            if them.store.check([_FAILURE]) or time.monotonic() > until:
-                raise lost()
+        while keys and not store.check(list(keys)):
+            if store.check([_FAILURE]) or time.monotonic() > deadline:
+                raise peer_error()
             time.sleep(0.1)
-        return [bytes(them.store.get(key)) for key in keys]
+        return [bytes(store.get(key)) for key in keys]
     except RuntimeError as error:
-        raise lost() from error
+        raise peer_error() from error
 
 
-def meet(where: str) -> None:
-    """Wait until all processes have come this far, or one has said that it cannot."""
-    them = group()
-    them.store.set(f"{where}/{them.place.rank}", "")
-    values([f"{where}/{rank}" for rank in range(them.place.world_size)], WORK_SECONDS)
+def barrier(name: str) -> None:
+    """Wait until all processes have reached this point, or one has failed."""
+    group = join_group()
+    group.store.set(f"{name}/{group.env.rank}", "")
+    wait_for_keys([f"{name}/{rank}" for rank in range(group.env.world_size)], WORK_SECONDS)
 
 
-def together(function: Callable[P, R]) -> Callable[P, R]:
-    """Wrap what rank 0 does, so that its errors reach those who wait for it, and theirs reach the user once."""
+def share_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """Wrap a function that every process calls: an error of one reaches the others, and the user sees it once."""
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         if not dist_env().is_distributed:
             return function(*args, **kwargs)
-        quieten_torch()
-        group()
+        quiet_torch()
+        join_group()
         try:
             return function(*args, **kwargs)
         except FmaskError as error:
-            _pass_on(error)
+            _report_failure(error)
             raise
 
     return wrapper
 
 
-def quieten_torch() -> None:
-    """Let torch's C++ part tell errors alone, not of each process what is none of the user's doing, and wait calmly.
+def quiet_torch() -> None:
+    """Limit the messages of torch's C++ code to errors, and let waiting threads sleep.
 
-    Both are read when torch is imported, by this process or those that it starts (`engine` comes too late for that).
+    torch reads both variables when it is imported, in this process or in those that it starts. That is earlier than
+    `open_ultralytics` could set them.
     """
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _pass_on(error: FmaskError) -> None:
-    """Leave word of an error for the processes that will find this one gone."""
+def _report_failure(error: FmaskError) -> None:
+    """Store an error for the processes that will find this one gone."""
     if isinstance(error, PeerError):
         return
-    them = group()
-    word = {"rank": them.place.rank, "host": socket.gethostname(), "message": str(error)}
+    group = join_group()
+    failure = _Failure(group.env.rank, socket.gethostname(), str(error))
     try:
-        them.store.set(_FAILURE, json.dumps(word))
+        group.store.set(_FAILURE, json.dumps(asdict(failure)))
     except RuntimeError:
         _log.debug("the store is gone too")
 
 
-def lost(error: BaseException | None = None) -> PeerError:
-    """Return the error of a process that the others have left: what one of them has said, or that it is gone.
+def peer_error(error: BaseException | None = None) -> PeerError:
+    """Return the error for a process whose peers are gone: what one of them reported, or that one is lost.
 
-    It needs no telling on the machine where it was said, nor more than once on a machine.
+    It counts as `told` where the user sees the cause anyway: on the machine of the failed process, and after the
+    first process of a machine has said it.
     """
-    them = group()
-    word = _word(them)
-    if word is None:
+    group = join_group()
+    failure = _reported_failure(group)
+    if failure is None:
         return PeerError(
-            f"one of the {them.place.world_size} training processes is gone: it was killed, ran out of memory, or its"
-            f" machine cannot be reached{_backend_says(error)}",
-            told=not _claimed(them),
+            f"one of the {group.env.world_size} training processes is gone: it was killed, ran out of memory, or its"
+            f" machine cannot be reached{_backend_message(error)}",
+            told=not _is_first_on_host(group),
         )
-    here = word["host"] == socket.gethostname()
-    said = f"process {word['rank']} on {word['host']} stopped: {word['message']}"
-    return PeerError(said, told=here or not _claimed(them))
+    same_host = failure.host == socket.gethostname()
+    message = f"process {failure.rank} on {failure.host} stopped: {failure.message}"
+    return PeerError(message, told=same_host or not _is_first_on_host(group))
 
 
-def _backend_says(error: BaseException | None) -> str:
-    """Return what NCCL has to say, which may be of a setting; gloo only says which socket was closed."""
+def _backend_message(error: BaseException | None) -> str:
+    """Return NCCL's message, which may be about a setting. gloo's names the closed socket and helps nobody."""
     from torch import distributed as dist
 
     return f" ({str(error).splitlines()[0]})" if isinstance(error, dist.DistBackendError) and str(error) else ""
 
 
-def _claimed(them: Group) -> bool:
-    """Say if this process is the first of its machine to tell what it has seen of the others."""
+def _is_first_on_host(group: Group) -> bool:
+    """Return whether this process is the first on its machine to report a lost peer."""
     try:
-        return bool(them.store.add(f"told/{socket.gethostname()}", 1) == 1)
-    except RuntimeError:  # whoever kept the store is gone
+        return bool(group.store.add(f"told/{socket.gethostname()}", 1) == 1)
+    except RuntimeError:  # the process that kept the store is gone
         return True
 
 
-def _word(them: Group) -> dict[str, Any] | None:
+def _reported_failure(group: Group) -> _Failure | None:
     try:
-        return dict(json.loads(them.store.get(_FAILURE))) if them.store.check([_FAILURE]) else None
-    except RuntimeError:  # whoever kept the store is gone
+        return _Failure(**json.loads(group.store.get(_FAILURE))) if group.store.check([_FAILURE]) else None
+    except RuntimeError:  # the process that kept the store is gone
         return None
 
 
-def is_lost(error: BaseException) -> bool:
-    """Say if an error is that another process is gone, and no fault of this one."""
+def is_peer_failure(error: BaseException) -> bool:
+    """Return whether an error means that another process is gone."""
     from torch import distributed as dist
 
     network = isinstance(error, (dist.DistError, ConnectionError))
-    return network or (isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _LOST))
+    return network or (isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _PEER_FAILURES))
