@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from facemask_train.core.dist_env import NAMES, dist_env
 from facemask_train.core.errors import FmaskError, StorageError, TrainingError
@@ -39,10 +39,21 @@ from facemask_train.train.runs import read_run
 if TYPE_CHECKING:
     import torch
 
-    from facemask_train.train.trainer import Trainer
-
 VISIBLE_SECONDS = 15.0
 """How long the other processes wait for a folder that the main process has created: network file systems cache."""
+
+
+class TrainerLike(Protocol):
+    """What this module needs of the trainer, which imports it."""
+
+    world_size: int
+    ddp: bool
+    callbacks: dict[str, list[Callable[[Any], None]]]
+    device: torch.device
+    model: torch.nn.Module
+    tloss: dict[str, torch.Tensor]
+
+    def train(self) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +105,7 @@ def announce(assignment: Assignment) -> None:
         broadcast(json.dumps(to_json(assignment)))
 
 
-def follow(root: Path, build: Callable[[Assignment, str], Trainer]) -> str:
+def follow(root: Path, build: Callable[[Assignment, str], TrainerLike]) -> str:
     """Train as the main process has decided; return the run's name.
 
     Args:
@@ -159,7 +170,7 @@ def _check_paths(assignment: Assignment) -> None:
             )
 
 
-def fit(build: Callable[[], Trainer], folder: Path) -> None:
+def fit(build: Callable[[], TrainerLike], folder: Path) -> None:
     """Build the trainer and train, in the main process or another one.
 
     Raises:
@@ -190,14 +201,14 @@ def fit(build: Callable[[], Trainer], folder: Path) -> None:
 # ---- called by the trainer ----
 
 
-def set_world_size(trainer: Trainer) -> None:
+def set_world_size(trainer: TrainerLike) -> None:
     """Set the trainer's number of processes: the package counts the named devices, and none on a CPU."""
     if dist_env().is_distributed:
         trainer.world_size, trainer.ddp = dist_env().world_size, False
         trainer.callbacks["on_train_epoch_end"].insert(0, _average_losses)
 
 
-def init_process_group(trainer: Trainer) -> None:
+def init_process_group(trainer: TrainerLike) -> None:
     """Initialize torch's process group.
 
     Raises:
@@ -238,7 +249,7 @@ def _ddp_for_cpu() -> Any:
     return DistributedDataParallelOnCpu
 
 
-def _average_losses(trainer: Trainer) -> None:
+def _average_losses(trainer: TrainerLike) -> None:
     """Average the epoch's losses over the processes, each of which has seen a share of the images."""
     from torch import distributed as dist
 
@@ -248,7 +259,7 @@ def _average_losses(trainer: Trainer) -> None:
         trainer.tloss[key] = total / dist.get_world_size()
 
 
-def publish_digest(trainer: Trainer) -> None:
+def publish_digest(trainer: TrainerLike) -> None:
     """Publish a digest of this process's final parameters, for the main process to compare."""
     if dist_env().is_distributed:
         group = join_group()
