@@ -68,7 +68,12 @@ RECORD = {
     "settings": SETTINGS.model_dump(mode="json"),
     "plan": to_json(PLAN),
     "device": "cpu",
-    "ensemble": {"name": "v5", "hash": "0123456789abcdef", "images": {"train": 8, "val": 2}},
+    "ensemble": {
+        "name": "v5",
+        "path": "data/ensembles/v5",
+        "hash": "0123456789abcdef",
+        "images": {"train": 8, "val": 2},
+    },
     "started": "2026-01-02T03:04:05+00:00",
 }
 DONE = RECORD | {
@@ -354,7 +359,7 @@ def test_one_run_in_words(root: Path) -> None:
     )
     assert any(line.startswith("  chosen, precision ") and "fp32 (this processor only" in line for line in lines)
     assert " mask      65.0      45.0       80.0    60.0" in lines
-    assert " v5, test         7  50.0 (40.0 to 60.0)  25.0 (20.0 to 30.0)" in lines
+    assert "v5, test 7 50.0 (40.0 to 60.0) 25.0 (20.0 to 30.0)" in [" ".join(line.split()) for line in lines]
     assert lines[-1] == "curves: runs/done/curves.png"
     assert fmask("runs", "show", "dune", cwd=root).stderr.count("did you mean 'done'?") == 1
     plain = fmask("runs", "show", cwd=root, PYTHONIOENCODING="ascii").stdout
