@@ -190,7 +190,7 @@ def classes(found: SourceReading, given: dict[str, str]) -> dict[str, str]:
 
 def test_a_class_map_is_of_names_or_of_ids() -> None:
     by_name = {"with": "mask", "without": "no_mask"}
-    assert classes(reading("with", "cat"), by_name) == by_name
+    assert classes(reading("with", "without"), by_name) == by_name
     assert classes(reading("with", published=("without", "with")), by_name) == by_name
     by_id = {"0": "no_mask", "1": "mask"}
     assert classes(reading("1", published=None), by_id) == by_id
@@ -223,7 +223,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, PublishedRow]]:
         (
             reading("0", "1", "1"),
             {"with": "mask", "not": "no_mask"},
-            "expected classes named with, not; found names that",
+            "expected classes named with, not; found no meaning for 0, 1",
         ),
     ],
 )
@@ -235,8 +235,23 @@ def test_rows_without_a_class_map_stop_with_counts(
     assert said in str(caught.value)
     assert str(caught.value).endswith("(0: 1 boxes, 1: 2 boxes)")
     assert str(Path("root/data/class-maps/s.jpg")) in caught.value.next_step
-    assert caught.value.next_step.endswith("--class-map s=0:mask,1:no_mask")
+    assert "--class-map 's=0:?,1:?'" in caught.value.next_step
     assert [(path, one.name) for path, one in asked] == [("a.png", "0"), ("a.png", "1"), ("a.png", "1")]
+
+
+def test_a_class_map_that_covers_part_stops_and_offers_other_spellings(asked: list[tuple[str, PublishedRow]]) -> None:
+    given = {"Mask": "mask", "No_Mask": "no_mask"}
+    with pytest.raises(ClassMapError, match=r"No-Mask: 1 boxes \(did you mean 'No_Mask'\?\)") as caught:
+        classes(reading("Mask", "No-Mask"), given)
+    assert "'s=Mask:mask,No-Mask:?'" in caught.value.next_step
+    assert len(asked) == 2
+
+
+def test_a_class_that_is_no_face_is_left_out_and_listed() -> None:
+    rules = LabelRules("s", {"with": "mask", "cat": "ignore"}, "drop-image")
+    found = validate.validate(reading("with", "cat"), {"a.png": facts("a.png")}, rules)
+    assert [record.labels for record in found.records] == [(FACE,)]
+    assert [(one.action, one.cause, one.published) for one in found.issues] == [("refused", "ignored-class", "cat")]
 
 
 def test_rows_without_a_box_need_no_class(asked: list[tuple[str, PublishedRow]]) -> None:
@@ -257,7 +272,7 @@ XML = """<annotation><size><width>96</width><height>64</height></size>
 
 
 def loaded(root: Path, *known: ImageFacts) -> LoadedSource:
-    source = Source(path="x", format="voc", classes={"with": "mask"})
+    source = Source(path="x", format="voc", classes={"with": "mask", "cat": "ignore"})
     recipe = Recipe(name="x", sources=("s",))
     return load.load_source(root, "s", source, index(*known), recipe)
 

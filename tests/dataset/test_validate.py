@@ -18,8 +18,8 @@ def rules(worn: str = "drop-image") -> LabelRules:
     return LabelRules("s", CLASSES, worn)  # type: ignore[arg-type]
 
 
-def row(corners: Corners | None, name: str = "with", *, number: int = 1, cause: str = "") -> PublishedRow:
-    return PublishedRow("a.xml", number, name, corners, cause)
+def row(corners: Corners | None, name: str = "with", *, number: int = 1, **more: str) -> PublishedRow:
+    return PublishedRow("a.xml", number, name, corners, **more)
 
 
 def one(
@@ -67,14 +67,30 @@ def test_rounding_to_six_decimals_is_not_an_issue() -> None:
         (row((220, 5, 240, 20)), "outside"),
         (row((-20, 5, 0.4, 20)), "too-small"),
         (row((5, 5, 20, 20), "cat"), "unknown-class"),
-        (row(None, cause="wrong-columns"), "wrong-columns"),
-        (row(None, cause="not-a-number"), "not-a-number"),
     ],
 )
 def test_a_bad_row_is_quarantined_and_its_image_kept(bad: PublishedRow, cause: str) -> None:
     labels, issues = one(bad, row((5, 5, 20, 20), number=2))
     assert labels == (Annotation("mask", Box(5, 5, 20, 20)),)
     assert listed(issues) == [("box", "refused", cause, 1)]
+
+
+@pytest.mark.parametrize("cause", ["wrong-columns", "not-a-number", "no-box", "unreadable-annotation"])
+def test_an_image_with_a_row_that_was_not_understood_is_refused(cause: str) -> None:
+    """It would stay as background, with a face in it that nobody can place."""
+    labels, issues = one(row(None, cause=cause, detail="why"), row((5, 5, 20, 20), number=2))
+    assert labels is None
+    assert listed(issues) == [
+        *(("image", "refused", "unreadable-rows", 0), ("box", "refused", cause, 1)),
+        ("box", "refused", "in-refused-image", 2),
+    ]
+    assert issues[0].detail == f"a.xml, row 1: {cause}: why"
+
+
+def test_how_a_row_was_read_is_listed_as_a_repair() -> None:
+    labels, issues = one(row((-5, 5, 20, 20), repair="polygon"))
+    assert labels == (Annotation("mask", Box(0, 5, 20, 20)),)
+    assert listed(issues) == [("box", "repaired", "polygon+past-edge", 1)]
 
 
 def test_duplicate_boxes_are_refused() -> None:
@@ -269,12 +285,10 @@ def test_a_declared_size_may_be_that_of_the_file_or_of_what_is_shown() -> None:
 
 def test_an_oriented_box_past_the_edge_has_both_causes_and_a_bad_one_only_its_own() -> None:
     turned = ImageFacts("a.png", "00", 100, 200, (200, 100), 6, ".jpg", ("exif-orientation",))
-    _, issues = one(
-        row((10, 20, 40, 120)), row(None, number=2, cause="wrong-columns"), facts=turned, declared=(200, 100)
-    )
+    _, issues = one(row((10, 20, 40, 120)), row((10, 20, 10, 20), number=2), facts=turned, declared=(200, 100))
     assert listed(issues)[1:] == [
         ("box", "repaired", "exif-turned+past-edge", 1),
-        ("box", "refused", "wrong-columns", 2),
+        ("box", "refused", "no-area", 2),
     ]
 
 

@@ -48,7 +48,7 @@ def test_a_box_is_x_y_width_height_from_zero(tmp_path: Path) -> None:
         ({"bbox": [0, 0, float("inf"), 1]}, "not-a-number"),
         ({"bbox": [1e308, 0, 1e308, 1]}, "not-a-number"),
         ({"bbox": [0, 0, 10**400, 1]}, "not-a-number"),
-        ({"bbox": [0, 0, "5", 1]}, "not-a-number"),
+        ({"bbox": [0, 0, "5 px", 1]}, "not-a-number"),
         ({"bbox": [0, 0, 5]}, "wrong-columns"),
         ({"bbox": {"x": 0}}, "wrong-columns"),
         ({"bbox": []}, "no-box"),
@@ -182,3 +182,58 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, boxes: list[tuple[
     assert (bare, faces.declared) == (PublishedImage("a.jpg", declared=(5, 6)), (10_000, 9_000))
     for row, label in zip(faces.rows, labels, strict=True):
         assert (row.name, row.corners) == ("no_mask", pytest.approx(label.box.corners, abs=1e-6))
+
+
+def variant(change: dict[str, object], count: int = 4, **image: object) -> str:
+    """Return a COCO file of one image of 200 x 100 pixels with boxes (10 n, 20, 30, 40), changed."""
+    entries = [
+        {"id": n, "image_id": 1, "category_id": 1, "bbox": [10 * n, 20, 30, 40], "area": 1200, **change}
+        for n in range(count)
+    ]
+    one = {"id": 1, "file_name": "a.jpg", "width": 200, "height": 100, **image}
+    return json.dumps({"images": [one], "annotations": entries, "categories": [{"id": 1, "name": "mask"}]})
+
+
+def rows_of(tmp_path: Path, content: str) -> tuple[PublishedRow, ...]:
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "a.json").write_text(content)
+    reading = coco.read(tmp_path, ["a.jpg"], {"a.jpg": (200, 100)})
+    assert not reading.orphans
+    return reading.images[0].rows
+
+
+@pytest.mark.parametrize("image_id", [1, 1.0, "1", " 1 ", "1.0", "01"])
+def test_ids_that_mean_one(tmp_path: Path, image_id: object) -> None:
+    assert len(rows_of(tmp_path, variant({"image_id": image_id}))) == 4
+
+
+def test_numbers_may_be_texts(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, variant({"bbox": ["10", "20.5", " 30 ", "40"]}))
+    assert [row.corners for row in rows] == [(10, 20.5, 40, 60.5)] * 4
+
+
+@pytest.mark.parametrize("polygons", [[[10, 20, 50, 20, 30, 60]], [[10, 20, 20, 30, 15, 25], [50, 60, 40, 20, 30, 30]]])
+def test_polygons_without_a_bbox_become_their_bounding_box(tmp_path: Path, polygons: object) -> None:
+    rows = rows_of(tmp_path, variant({"bbox": None, "segmentation": polygons}))
+    assert [(row.corners, row.repair) for row in rows] == [((10, 20, 50, 60), "polygon")] * 4
+
+
+@pytest.mark.parametrize("polygons", [[], [[1, 2, 3, 4]], [["x"] * 6], {"counts": "RLE", "size": [1, 1]}])
+def test_a_segmentation_that_is_no_polygon_has_no_box(tmp_path: Path, polygons: object) -> None:
+    rows = rows_of(tmp_path, variant({"bbox": None, "segmentation": polygons}))
+    assert [row.cause for row in rows] == ["no-box"] * 4
+
+
+def test_areas_show_that_boxes_are_corners(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, variant({"bbox": [10, 20, 40, 60]}))
+    assert [(row.corners, row.repair) for row in rows] == [((10, 20, 40, 60), "box-as-corners-in-pixels")] * 4
+
+
+def test_boxes_that_fit_only_as_corners_are_corners(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, variant({"bbox": [150, 60, 190, 90], "area": None}))
+    assert [(row.corners, row.repair) for row in rows] == [((150, 60, 190, 90), "box-as-corners-in-pixels")] * 4
+
+
+def test_areas_of_polygons_say_nothing_of_boxes(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, variant({"area": 600, "segmentation": [[10, 20, 40, 20, 40, 60]]}))
+    assert [row.repair for row in rows] == [""] * 4

@@ -255,3 +255,28 @@ def test_source_2_is_read_whole(unpacked: Path) -> None:
     ids = Counter(line.split()[0] for path in labels for line in path.read_text().splitlines() if line.strip())
     assert check_all_read(reading, folder) == {"no_mask": ids["0"], "mask": ids["1"]}
     assert reading.names == ("no_mask", "mask")
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("images/caf\u00e9 1.jpg", "labels/cafe\u0301 1.txt"),
+        ("images/Capture_d\u00e9cran.jpg", "labels/Capture_d%C3%A9cran.txt"),
+        ("images/a b.jpg", "labels/a%20b.txt"),
+        ("images/IMG_1.JPG", "labels/img_1.txt"),
+        ("images/q1.jpg", "labels/q1.jpg.txt"),
+        ("Images/train/q1.png", "labels/Train/Q1.PNG.TXT"),
+    ],
+)
+def test_names_that_differ_as_systems_and_exporters_write_them_are_paired(image: str, label: str) -> None:
+    assert pair([image, "images/other.jpg"], {label: ""}) == {label: [image]}
+
+
+def test_an_exact_name_goes_before_one_that_differs_in_case() -> None:
+    found = pair(["images/A.jpg", "images/a.jpg"], {"labels/a.txt": "", "labels/A.txt": ""})
+    assert found == {"labels/a.txt": ["images/a.jpg"], "labels/A.txt": ["images/A.jpg"]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-8", "utf-8-sig"])
+def test_text_in_utf_16_is_read_with_and_without_a_mark(encoding: str) -> None:
+    assert text_of("0 0.5 0.5 0.1 0.2\n".encode(encoding)) == "0 0.5 0.5 0.1 0.2\n"

@@ -177,3 +177,13 @@ def test_round_trip(boxes: list[tuple[float, float, float, float]], name: str) -
     assert (annotation.named, annotation.declared) == ("a & b.jpg", (10_000, 9_000))
     for row, label in zip(annotation.rows, labels, strict=True):
         assert (row.name, row.corners) == (name, pytest.approx(label.box.corners, abs=1e-6))
+
+
+@pytest.mark.parametrize("order", [("41", "61", "11", "21"), ("11", "61", "41", "21"), ("41", "21", "11", "61")])
+def test_corners_in_any_order_are_put_in_order_and_say_so(order: tuple[str, ...]) -> None:
+    tags = zip(("xmin", "ymin", "xmax", "ymax"), order, strict=True)
+    box = "".join(f"<{tag}>{value}</{tag}>" for tag, value in tags)
+    data = f"<annotation><object><name>mask</name><bndbox>{box}</bndbox></object></annotation>".encode()
+    found = voc.parse(data, "a.xml")
+    assert found
+    assert [(row.corners, row.repair) for row in found.rows] == [((10, 20, 40, 60), "corners-reordered")]

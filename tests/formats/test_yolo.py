@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from facemask_train import formats
 from facemask_train.core.errors import DataError
-from facemask_train.core.types import CLASSES, Annotation, Box, PublishedRow, SourceReading
+from facemask_train.core.types import CLASSES, Annotation, Box, Corners, PublishedRow, SourceReading
 from facemask_train.formats import yolo
 
 NAMES = ("bare", "masked")
@@ -42,9 +42,10 @@ def test_a_row_is_a_normalised_centre_and_size() -> None:
     ("text", "name", "cause", "detail"),
     [
         ("1 0.5 0.5 0.5", "masked", "wrong-columns", "expected 5 columns, found 4"),
-        ("1 0.5 0.5 0.5 0.5 0.9", "masked", "wrong-columns", "expected 5 columns, found 6"),
-        ("1 0 0 1 0 1 1", "masked", "wrong-columns", "expected 5 columns, found 7"),
-        ("1,0.5,0.5,0.5,0.5", "", "wrong-columns", "expected 5 columns, found 1"),
+        ("1 0.5 0.5 0.5 0.5 1.5", "masked", "wrong-columns", "expected 5 columns, found 6"),
+        ("1 0.5 0.5 0.5 0.5 x", "masked", "wrong-columns", "expected 5 columns, found 6"),
+        ("1 0 0 1 0 1 1 4.5", "masked", "wrong-columns", "expected 5 columns, found 8"),
+        ("1,0.5,0.5,0.5", "", "wrong-columns", "expected 5 columns, found 1"),
         ("2 0.5 0.5 0.5 0.5", "2", "unknown-class", "expected an id, 0 to 1, found '2'"),
         ("-1 0.5 0.5 0.5 0.5", "-1", "unknown-class", "expected an id, 0 to 1, found '-1'"),
         ("1.5 0.5 0.5 0.5 0.5", "1.5", "unknown-class", "expected an id, 0 to 1, found '1.5'"),
@@ -52,11 +53,63 @@ def test_a_row_is_a_normalised_centre_and_size() -> None:
         ("1 0.5 nan 0.5 0.5", "masked", "not-a-number", "'0.5 nan 0.5 0.5'"),
         ("1 0.5 inf 0.5 0.5", "masked", "not-a-number", "'0.5 inf 0.5 0.5'"),
         ("1 0.5 o.5 0.5 0.5", "masked", "not-a-number", "'0.5 o.5 0.5 0.5'"),
-        ("1 1e308 0.5 0.5 0.5", "masked", "not-a-number", "a corner out of range: '1e308 0.5 0.5 0.5'"),
+        ("1 1e308 0.5 0.5 0.5", "masked", "not-a-number", "a corner out of range: '1e+308 0.5 0.5 0.5'"),
     ],
 )
 def test_a_row_that_has_no_corners_says_why(text: str, name: str, cause: str, detail: str) -> None:
     assert only_row(text) == PublishedRow("a.txt", 1, name, cause=cause, detail=detail)
+
+
+@pytest.mark.parametrize(
+    ("text", "corners", "repair"),
+    [
+        ("1 0.5 0.5 0.5 0.5 0.9", (50, 25, 150, 75), "confidence"),
+        ("1 0 0 1 0 1 0.5", (0, 0, 200, 50), "polygon"),
+        ("1 .1 .2 .3 .2 .3 .4 .1 .4", (20, 20, 60, 40), "polygon"),
+        ("1 .1 .2 .3 .2 .3 .4 .1 .4 .87", (20, 20, 60, 40), "polygon+confidence"),
+        ("1 0.5 0.5 0.5 0.5 .4 .5 2 .6 .5 1 0 0 0", (50, 25, 150, 75), "keypoints"),
+        ("1,0.5,0.5,0.5,0.5", (50, 25, 150, 75), "separators"),
+        ("1, 0.5, 0.5, 0.5, 0.5", (50, 25, 150, 75), "separators"),
+        ("1;0,5;0,5;0,5;0,5", (50, 25, 150, 75), "separators+decimal-comma"),
+        ("1 0,5 0,5 0,5 0,5", (50, 25, 150, 75), "decimal-comma"),
+        ("masked 0.5 0.5 0.5 0.5", (50, 25, 150, 75), "class-name"),
+    ],
+)
+def test_a_row_of_another_form_is_read_and_says_so(text: str, corners: Corners, repair: str) -> None:
+    row = only_row(text)
+    assert (row.name, row.repair, row.cause) == ("masked", repair, "")
+    assert row.corners == pytest.approx(corners)
+
+
+LAYOUTS = {
+    "box-as-corners-in-fractions": lambda x, y, w, h: (x / 200, y / 100, (x + w) / 200, (y + h) / 100),
+    "box-as-centers-in-pixels": lambda x, y, w, h: (x + w / 2, y + h / 2, w, h),
+    "box-as-corners-in-pixels": lambda x, y, w, h: (x, y, x + w, y + h),
+    "": lambda x, y, w, h: ((x + w / 2) / 200, (y + h / 2) / 100, w / 200, h / 100),
+}
+
+
+@pytest.mark.parametrize("repair", LAYOUTS)
+def test_boxes_that_are_throughout_in_pixels_or_corners_are_read_and_say_so(tmp_path: Path, repair: str) -> None:
+    boxes = [(0, 0, 40, 30), (150, 60, 50, 40), (60, 5, 130, 50), (170, 70, 20, 29)]
+    lines = [f"1 {' '.join(map(str, LAYOUTS[repair](*box)))}" for box in boxes]
+    files = {f"{n}.jpg": "" for n in range(4)} | {f"{n}.txt": line for n, line in enumerate(lines)}
+    rows = [image.rows[0] for image in read(tmp_path, {**files, "classes.txt": "bare\nmasked\n"}).images]
+    assert [row.repair for row in rows] == [repair] * 4
+    assert [row.corners for row in rows] == [pytest.approx((x, y, x + w, y + h)) for x, y, w, h in boxes]
+
+
+def test_boxes_that_could_be_two_things_stop(tmp_path: Path) -> None:
+    """Wide boxes in pixels: as centers and as the upper left corner they lie inside."""
+    files = {f"{n}.jpg": "" for n in range(4)} | {f"{n}.txt": f"1 {90 + n} 50 10 10" for n in range(4)}
+    with pytest.raises(DataError, match="but fit as center x, center y, width, height in pixels; or x min, y min, w"):
+        read(tmp_path, {**files, "classes.txt": "bare\nmasked\n"})
+
+
+def test_keypoints_without_visibility_take_kpt_shape(tmp_path: Path) -> None:
+    row = "1 0.5 0.5 0.5 0.5 .4 .5 .6 .5"
+    found = read(tmp_path, {"a.jpg": "", "a.txt": row, "data.yaml": "kpt_shape: [2, 2]\nnames: [bare, masked]\n"})
+    assert [(one.repair, one.corners) for one in found.images[0].rows] == [("keypoints", (50, 25, 150, 75))]
 
 
 @pytest.mark.parametrize("text", ["1", "01", "1.0", "1.", "1.000000"])

@@ -15,9 +15,8 @@ import yaml
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from facemask_train.core.errors import MissingError, UsageError, nearest
-from facemask_train.core.types import CLASSES, WORN_INCORRECTLY
 
-Target = Literal["mask", "no_mask", "worn_incorrectly"]
+Target = Literal["mask", "no_mask", "worn_incorrectly", "ignore"]
 TrackerKind = Literal["wandb", "none"]
 SampleLayout = Literal["voc", "yolo-beside", "darknet"]
 Switch = Literal["auto", True, False]
@@ -51,6 +50,8 @@ class Source(Settings):
     """What each published class name means. For a source without class names, the keys are the ids."""
     digest: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$")
     """The expected digest of the content."""
+    max_unreadable: float = Field(0.05, ge=0, le=1)
+    """The largest fraction of label rows that may be unreadable before a build stops."""
     optional: bool = False
     """Fetch it only when it is named."""
 
@@ -353,7 +354,13 @@ def class_map(text: str) -> tuple[str, dict[str, Target]]:
     """
     source, _, pairs = text.partition("=")
     classes = dict(pair.partition(":")[::2] for pair in pairs.split(",") if pair)
-    targets = (*CLASSES, WORN_INCORRECTLY)
+    targets: tuple[str, ...] = get_args(Target)
+    undecided = [name for name, target in classes.items() if target == "?"]
+    if source and undecided:
+        raise UsageError(
+            f"--class-map {text!r}: expected a class instead of each ?, found none for {', '.join(undecided)}",
+            next_step=f"replace each ? by one of {', '.join(targets)}",
+        )
     if not source or not classes or not set(classes.values()) <= set(targets):
         raise UsageError(
             f"--class-map {text!r}: expected SOURCE=ID:CLASS,ID:CLASS with CLASS one of {', '.join(targets)}",

@@ -96,7 +96,8 @@ class PublishedRow:
 
     `file` is relative to the folder of the source. `number` counts the rows of the file (lines or objects) from 1.
     `name` is the published class name, or the id as text if the source has no names. A row that could not be read
-    has no `corners`; `cause` (a short code such as `wrong-columns`) and `detail` say why.
+    has no `corners`; `cause` (a short code such as `wrong-columns`) and `detail` say why. `repair` says what had to be
+    done to read it, empty for a row in the plain form.
     """
 
     file: str
@@ -105,6 +106,7 @@ class PublishedRow:
     corners: Corners | None = None
     cause: str = ""
     detail: str = ""
+    repair: str = ""
 
 
 @dataclass(frozen=True, slots=True)

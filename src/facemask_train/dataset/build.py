@@ -32,7 +32,7 @@ from facemask_train.dataset.versions import ensemble_folder
 from facemask_train.dataset.write import Totals, WriteSettings, write
 from facemask_train.sources.source_record import read_source, source_folder
 
-BUILD_VERSION = 3
+BUILD_VERSION = 4
 """Raised by hand when the same inputs and settings give a different ensemble than before."""
 
 _SHOWN, _SHOWN_SIDE = 48, 1024  # images that the contact sheets of transforms show, and their longest side

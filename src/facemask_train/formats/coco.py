@@ -1,4 +1,4 @@
-"""COCO: JSON files with `images`, `annotations` and `categories`; boxes are x, y, width, height in pixels, from 0.
+"""COCO: JSON files with `images`, `annotations` and `categories`; boxes are x, y, width, height in pixels from 0.
 
 Several files (one per split) are read as one source. An image is found by its `file_name`: beside the JSON, in an
 `images/` folder, in the folder of the split that the JSON's own name says, or else anywhere, if its name is there
@@ -6,11 +6,15 @@ once. Rows are entries of `annotations`; a row's number is its place in that lis
 
     cause                   of   because
     unreadable-annotation   row  the entry is no JSON object
-    no-box                  row  no `bbox`
-    wrong-columns           row  `bbox` has not four values
-    not-a-number            row  a value is no number, or not finite
+    no-box                  row  no `bbox`, and no polygon in `segmentation`
+    wrong-columns           row  `bbox` does not have four values
+    not-a-number            row  a value is not a number, or not finite
     unknown-class           row  `categories` has no such id
     crowd                   row  `iscrowd`: the box is around a group, not around one face
+
+Ids and numbers may be texts. Without a `bbox`, the box is the bounding box of the polygons (repair `polygon`). If the
+boxes of a source are throughout not as COCO defines them, but corners for example, they are read as what they are
+(`box_readings`).
 """
 
 from __future__ import annotations
@@ -18,12 +22,15 @@ from __future__ import annotations
 import json
 import math
 import posixpath
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from facemask_train.core.errors import DataError
-from facemask_train.core.types import CLASSES, Annotation, Corners, PublishedRow, SourceReading
+from facemask_train.core.types import CLASSES, Annotation, Corners, PublishedImage, PublishedRow, SourceReading
+from facemask_train.formats.box_readings import FITS_BY_DEFAULT, BoxReading, ambiguous, choose
 from facemask_train.formats.pairing import (
     ImageAnnotation,
     Sizes,
@@ -31,15 +38,19 @@ from facemask_train.formats.pairing import (
     index_by,
     list_files,
     name_of,
+    number,
     quoted,
     same_split,
     suffix,
 )
 
+TOP_LEFT, CORNERS = BoxReading("top-left", "pixels"), BoxReading("corners", "pixels")
+_SAME_AREA = 0.02  # relative difference
+_WHOLE = re.compile(r"([+-]?[0-9]{1,18})(?:\.0*)?")
 _PARTS = ("images", "annotations", "categories")
 
 
-def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:  # noqa: ARG001 - COCO is in pixels already
+def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:
     """Read every COCO file of a folder.
 
     Raises:
@@ -55,7 +66,62 @@ def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:  #
     annotations = [one for file, data in documents.items() for one in _annotations(data, file, folder / file)]
     owners = _owners([(one.file, one.named) for one in annotations], images)
     published, orphans = assemble(images, [(one, owners[one.file, one.named]) for one in annotations])
-    return SourceReading(published, orphans)
+    return SourceReading(_as_read(folder, documents.values(), published, sizes), orphans)
+
+
+def _as_read(
+    folder: Path, documents: Iterable[Mapping[str, Any]], images: tuple[PublishedImage, ...], sizes: Sizes
+) -> tuple[PublishedImage, ...]:
+    """Return the images with their boxes as the source means them, which may not be as COCO defines them.
+
+    Raises:
+        DataError: the boxes are not COCO's, and several other readings fit.
+    """
+    boxes = [
+        (_values(row.corners), sizes[image.path])
+        for image in images
+        if image.path in sizes
+        for row in image.rows
+        if row.corners and not row.repair
+    ]
+    found = (CORNERS,) if _areas_say_corners(documents) else choose(boxes, TOP_LEFT)
+    if len(found) > 1:
+        raise ambiguous(folder, TOP_LEFT, found)
+    if found[0] == TOP_LEFT:
+        return images
+    return tuple(
+        replace(image, rows=tuple(_again(row, found[0], sizes[image.path]) for row in image.rows))
+        if image.path in sizes
+        else image
+        for image in images
+    )
+
+
+def _again(row: PublishedRow, reading: BoxReading, size: tuple[int, int]) -> PublishedRow:
+    if row.corners is None or row.repair:
+        return row
+    repair = f"box-as-{reading.layout}-in-{reading.unit}"
+    return replace(row, corners=reading.corners(_values(row.corners), size), repair=repair)
+
+
+def _values(corners: Corners) -> Corners:
+    """Return the four numbers of a `bbox` again."""
+    x, y, x_max, y_max = corners
+    return x, y, x_max - x, y_max - y
+
+
+def _areas_say_corners(documents: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the areas that annotations state are those of corners, nearly throughout."""
+    sized = corners = 0
+    for document in documents:
+        for entry in document["annotations"]:
+            values = _numbers(entry.get("bbox")) if isinstance(entry, dict) else None
+            area = _number(entry.get("area")) if values else None
+            if values and area and not entry.get("segmentation"):
+                a, b, c, d = values
+                sized += 1
+                corners += abs((c - a) * (d - b) - area) < _SAME_AREA * area <= abs(c * d - area)
+    return sized > 1 and corners >= FITS_BY_DEFAULT * sized
 
 
 def evidence(folder: Path, files: Sequence[str]) -> str | None:
@@ -101,7 +167,12 @@ def _by_id(entries: Sequence[Any], key: str, path: Path) -> dict[int | str | Non
 
 
 def _id(entry: Any, key: str) -> int | str | None:
+    """Return an id; `1`, `1.0` and `"1"` are equal."""
     value = entry.get(key) if isinstance(entry, dict) else None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and (match := _WHOLE.fullmatch(value.strip())):
+        return int(match[1])
     return value if isinstance(value, int | str) else None
 
 
@@ -125,13 +196,13 @@ def _row(entry: Any, row: PublishedRow, names: Mapping[int | str | None, str]) -
     name, bbox = names.get(_id(entry, "category_id"), ""), entry.get("bbox")
     if not name:
         return _refused(row, "", "unknown-class", f"no category has the id {quoted(entry.get('category_id'))}")
-    if bbox is None or bbox == []:
-        return _refused(row, name, "no-box", "no bbox")
-    if not isinstance(bbox, list) or len(bbox) != 4:
-        return _refused(row, name, "wrong-columns", f"expected x, y, width, height, found {quoted(bbox)}")
     if entry.get("iscrowd"):
         return _refused(row, name, "crowd", "iscrowd is set")
-    corners = _corners(bbox)
+    if bbox is None or bbox == []:
+        return _from_polygons(entry, replace(row, name=name))
+    if not isinstance(bbox, list) or len(bbox) != 4:
+        return _refused(row, name, "wrong-columns", f"expected x, y, width, height, found {quoted(bbox)}")
+    corners = _corners(_numbers(bbox))
     return (
         PublishedRow(row.file, row.number, name, corners)
         if corners
@@ -139,17 +210,45 @@ def _row(entry: Any, row: PublishedRow, names: Mapping[int | str | None, str]) -
     )
 
 
+def _from_polygons(entry: Mapping[str, Any], row: PublishedRow) -> PublishedRow:
+    """Return the bounding box of an entry's `segmentation`, where that is a list of polygons."""
+    polygons = entry.get("segmentation")
+    if not isinstance(polygons, list) or not polygons:
+        return _refused(row, row.name, "no-box", "no bbox, and no polygon in `segmentation`")
+    flat = [value for polygon in polygons for value in (polygon if isinstance(polygon, list) else [polygon])]
+    numbers = [_number(value) for value in flat]
+    if len(numbers) < 6 or len(numbers) % 2 or None in numbers:
+        return _refused(row, row.name, "no-box", f"no bbox, and no polygon in `segmentation`: {quoted(polygons)}")
+    xs, ys = ([value for value in numbers[start::2] if value is not None] for start in (0, 1))
+    return replace(row, corners=(min(xs), min(ys), max(xs), max(ys)), repair="polygon")
+
+
 def _refused(row: PublishedRow, name: str, cause: str, detail: str) -> PublishedRow:
     return PublishedRow(row.file, row.number, name, cause=cause, detail=detail)
 
 
-def _corners(bbox: Sequence[Any]) -> Corners | None:
-    if not all(isinstance(value, int | float) for value in bbox):
-        return None
+def _number(value: Any) -> float | None:
+    """Return a finite number, also one that is written as a text."""
+    if isinstance(value, str):
+        return number(value.strip())
     try:
-        x, y, width, height = map(float, bbox)
+        found = float(value) if isinstance(value, int | float) else math.nan
     except OverflowError:  # JSON allows whole numbers that no float can hold
         return None
+    return found if math.isfinite(found) else None
+
+
+def _numbers(bbox: Any) -> Corners | None:
+    if not isinstance(bbox, list) or len(bbox) != 4:
+        return None
+    a, b, c, d = map(_number, bbox)
+    return None if a is None or b is None or c is None or d is None else (a, b, c, d)
+
+
+def _corners(values: Corners | None) -> Corners | None:
+    if values is None:
+        return None
+    x, y, width, height = values
     corners = (x, y, x + width, y + height)
     return corners if all(map(math.isfinite, corners)) else None
 

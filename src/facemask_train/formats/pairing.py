@@ -9,17 +9,23 @@ import codecs
 import math
 import re
 import reprlib
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from facemask_train.core.types import PublishedImage, PublishedRow
 
 Sizes = Mapping[str, tuple[int, int]]
 """An image's path relative to the source's folder -> its (width, height) as displayed; absent where unreadable."""
 
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"))
+IMAGE_SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff"]
+    + [".jp2", ".j2k", ".avif", ".avifs", ".heic", ".heif", ".hif", ".jxl", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"]
+)
+"""Files that are images by their name. Those that cannot be decoded here are refused, each with a row."""
 
 # A folder of one of these names says nothing of which image a file belongs to: `images/train/a.jpg`,
 # `labels/train/a.txt` and `train/annotations/a.xml` are all at home in `train`. It holds the `ultralytics` rule
@@ -31,6 +37,8 @@ _SPLITS = frozenset(["train", "valid", "val", "validation", "test"])
 
 # float() alone would take `1_000`, `nan` and digits of other scripts, which no other tool reads as numbers.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+_SNIFFED = 4096  # bytes
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
@@ -83,9 +91,13 @@ def suffix(file: str) -> str:
 
 
 def text_of(data: bytes) -> str:
-    """Decode a text file of unknown origin: UTF-8 or UTF-16 with its mark, or else Latin-1, which takes any bytes."""
+    """Decode a text file of unknown origin: UTF-8, UTF-16 (also without a byte order mark), else Latin-1."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", errors="replace")
+    if b"\0" in data[:_SNIFFED]:
+        odd, even = data[1:_SNIFFED:2].count(0), data[:_SNIFFED:2].count(0)
+        if max(odd, even) > 4 * min(odd, even):
+            return data.decode("utf-16-le" if odd > even else "utf-16-be", errors="replace")
     data = data.removeprefix(codecs.BOM_UTF8)
     try:
         return data.decode("utf-8")
@@ -107,10 +119,11 @@ def quoted(value: object) -> str:
 def pair(images: Sequence[str], named: Mapping[str, str]) -> dict[str, list[str]]:
     """Find the image of each annotation file.
 
-    In this order: the image of the same stem in the same place (beside it, or in a parallel `images/` folder);
-    the one of the same stem anywhere; the one that the annotation names, whatever its extension. Each step looks
-    only among the images that no annotation has found in an earlier one. The stem goes before the name because
-    images are renamed and re-encoded together with their annotation's file, and the name inside stays behind.
+    In this order: the image of the same stem in the same place (beside it, or in a parallel `images/` folder); the one
+    of the same stem anywhere; the one that the annotation names, whatever its extension; then the same again without
+    regard to case, Unicode form, percent encoding, and a double suffix (`a.jpg.txt`). Each step considers only the
+    images that no annotation found in an earlier one. The stem precedes the name, because images are renamed and
+    re-encoded together with the file of their annotation, while the name inside it stays as it was.
 
     Args:
         named: annotation file -> the image's name that it gives, empty where it gives none.
@@ -120,7 +133,10 @@ def pair(images: Sequence[str], named: Mapping[str, str]) -> dict[str, list[str]
     """
     owners: dict[str, list[str]] = {file: [] for file in named}
     own = {file: file for file in named}
-    steps: tuple[tuple[Callable[[str], object], Mapping[str, str]], ...] = ((_place, own), (_stem, own), (_stem, named))
+    steps: tuple[tuple[Callable[[str], object], Mapping[str, str]], ...] = (
+        *((_place, own), (_stem, own), (_stem, named)),
+        *((_like_place, own), (_like_stem, own), (_like_stem, named)),
+    )
     for key_of, wanted in steps:
         claimed = {image for found in owners.values() for image in found}
         free = index_by([image for image in images if image not in claimed], key_of)
@@ -149,6 +165,21 @@ def _stem(path: str) -> str:
 
 def _home(path: str) -> tuple[str, ...]:
     return tuple(part for part in path.split("/")[:-1] if part.lower() not in _HOLDERS)
+
+
+def _like_stem(path: str) -> str:
+    """Return a stem without what differs between systems and exporters: Unicode form, case, percent encoding.
+
+    An image suffix before the last one is left off too: `a.jpg.txt` belongs to `a.jpg`.
+    """
+    stem = PurePosixPath(unquote(name_of(path))).stem
+    stem = stem.removesuffix(PurePosixPath(stem).suffix) if suffix(stem) in IMAGE_SUFFIXES else stem
+    return unicodedata.normalize("NFC", stem).casefold()
+
+
+def _like_place(path: str) -> tuple[tuple[str, ...], str]:
+    home = tuple(unicodedata.normalize("NFC", unquote(part)).casefold() for part in _home(path))
+    return home, _like_stem(path)
 
 
 def _place(path: str) -> tuple[tuple[str, ...], str]:

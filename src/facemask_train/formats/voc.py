@@ -103,7 +103,9 @@ def _row(item: ElementTree.Element, file: str, place: int) -> PublishedRow:
     if not name:
         return PublishedRow(file, place, cause="unknown-class", detail="no <name>")
     x_min, y_min, x_max, y_max = (value - ORIGIN for value in values if value is not None)
-    return PublishedRow(file, place, name, (x_min, y_min, x_max, y_max))
+    repair = "corners-reordered" if x_min > x_max or y_min > y_max else ""
+    corners = min(x_min, x_max), min(y_min, y_max), max(x_min, x_max), max(y_min, y_max)
+    return PublishedRow(file, place, name, corners, repair=repair)
 
 
 def _declared(root: ElementTree.Element) -> tuple[int, int] | None:

@@ -1,18 +1,12 @@
-"""YOLO text labels: `id x_centre y_centre width height`, normalised. The only place that knows normalised centres.
+"""YOLO text labels: `id x_center y_center width height`, as fractions of the image.
 
-Reads labels beside the images, in a parallel `labels/` tree, darknet's (`obj.names`, `obj.data`) and Roboflow's
-layouts, wherever they lie in the folder (`common.pair`). Rows are the non-blank lines of label files; a row's number
-is its line, from 1.
+Reads labels beside the images, in a parallel `labels/` tree, and the layouts of darknet (`obj.names`, `obj.data`) and
+Roboflow, wherever they are in the folder (`pairing.pair`). Rows are the non-blank lines of label files; the number of a
+row is its line, from 1. `yolo_rows` lists the forms of a row that are read, and the causes of those that are not.
 
-A `.txt` file is a label file where an image of its stem is found, or it lies under a `labels` folder, or all its
-non-blank lines have five columns or more, the first an integer. Of the files that are usually something else
-(`classes.txt`, `train.txt`, `README.txt`, ...) only the last holds.
-
-    cause             of   because
-    wrong-columns     row  not five columns: a confidence, a polygon, half a line
-    unknown-class     row  the id is no whole number (`1.0` is one), or the names file has no such id
-    not-a-number      row  a coordinate is text, NaN or infinite, or its corner is too large for a number
-    no-image-size   row  the image cannot be read, so its size in pixels is not known
+A `.txt` file is a label file if there is an image of its stem, if it is in a `labels` folder, or if all its non-blank
+lines have five columns or more, the first an integer. For files that are usually something else (`classes.txt`,
+`train.txt`, `README.txt`, ...) only the last applies.
 """
 
 from __future__ import annotations
@@ -27,17 +21,26 @@ import yaml
 
 from facemask_train.core.errors import DataError
 from facemask_train.core.types import CLASSES, Annotation, Box, PublishedRow, SourceReading
+from facemask_train.formats.box_readings import BoxReading, ambiguous, choose
 from facemask_train.formats.pairing import (
     Claim,
     ImageAnnotation,
     Sizes,
     assemble,
     list_files,
-    number,
     pair,
     quoted,
     suffix,
     text_of,
+)
+from facemask_train.formats.yolo_rows import (
+    CENTERS,
+    ID,
+    ParsedRow,
+    has_class_names,
+    numbered,
+    parse_row,
+    split,
 )
 
 log = logging.getLogger(__name__)
@@ -46,28 +49,32 @@ log = logging.getLogger(__name__)
 # coarse enough that centre -/+ half the width stays inside [0, 1] when a tool computes in float32.
 _GRID = 10**7
 
-_ID = re.compile(r"0*([0-9]{1,9})(?:\.0*)?")
 _NAMES_ENTRY = re.compile(r"^\s*names\s*=\s*(.+?)\s*$", re.MULTILINE)
-_NO_LABELS = frozenset(["classes", "train", "valid", "val", "test", "readme", "names", "obj", "data"])
+_NO_LABELS = frozenset(["classes", "labels", "train", "valid", "val", "test", "readme", "names", "obj", "data"])
 
 
 def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:
-    """Read every label file of a folder.
+    """Read all label files of a folder.
 
     Raises:
-        DataError: the folder holds no label file at all, or names files that cannot be read or contradict each other.
+        DataError: the folder has no label file, its names files are invalid or contradict each other, or its boxes can
+            be read in two ways.
     """
     files = list_files(folder)
     names = read_names(folder, files)
     texts = [file for file in files if suffix(file) == ".txt"]
-    claims = _claims(folder, pair(images, dict.fromkeys(texts, "")), sizes, names)
-    if not claims:
+    owners = pair(images, dict.fromkeys(texts, ""))
+    parsed = _parsed(folder, owners, names, _keypoint_columns(folder, files))
+    if not parsed:
         raise DataError(
             f"{folder}: expected YOLO label files (.txt), found none",
-            next_step="check `format:` of this source in configs/sources.yaml; `probe` finds out by itself",
+            next_step="check `format:` of this source in configs/sources.yaml; leave it out to have it detected",
         )
+    reading = _reading(folder, parsed, owners, sizes)
+    claims = [_claim(file, rows, owners[file], sizes, reading) for file, rows in parsed.items()]
     published, orphans = assemble(images, claims)
-    return SourceReading(published, orphans, names)
+    by_name = names is None and has_class_names(row for rows in parsed.values() for row in rows)
+    return SourceReading(published, orphans, () if by_name else names)
 
 
 def evidence(folder: Path, files: Sequence[str]) -> str | None:
@@ -76,18 +83,54 @@ def evidence(folder: Path, files: Sequence[str]) -> str | None:
     return next((file for file in texts if _all_rows(text_of((folder / file).read_bytes()))), None)
 
 
-def _claims(
-    folder: Path, owners: Mapping[str, Sequence[str]], sizes: Sizes, names: Sequence[str] | None
-) -> list[Claim]:
-    claims: list[Claim] = []
+def _parsed(
+    folder: Path, owners: Mapping[str, Sequence[str]], names: Sequence[str] | None, keypoints: int
+) -> dict[str, list[ParsedRow]]:
+    """Return the rows of each label file; other text files are left out."""
+    parsed = {}
     for file, images in owners.items():
         text = text_of((folder / file).read_bytes())
         if _is_label_file(file, text, owned=bool(images)):
-            size = sizes.get(images[0]) if images else None
-            claims.append((ImageAnnotation(file, rows(text, file, names=names, size=size)), images))
+            parsed[file] = parsed_rows(text, file, names, keypoints)
         elif not _usually_something_else(file):
             log.warning("%s: not read, no image has this name and its lines are no labels", file)
-    return claims
+    return parsed
+
+
+def _reading(
+    folder: Path, parsed: Mapping[str, Sequence[ParsedRow]], owners: Mapping[str, Sequence[str]], sizes: Sizes
+) -> BoxReading:
+    """Return what the four numbers of the boxes mean, throughout the source.
+
+    Raises:
+        DataError: they are not YOLO's, and several other readings fit.
+    """
+    boxes = [
+        (one.values, sizes[owners[file][0]])
+        for file, rows in parsed.items()
+        if owners[file] and owners[file][0] in sizes
+        for one in rows
+        if one.values is not None and one.reading is None
+    ]
+    found = choose(boxes, CENTERS)
+    if len(found) == 1:
+        return found[0]
+    raise ambiguous(folder, CENTERS, found)
+
+
+def _claim(file: str, rows: Sequence[ParsedRow], images: Sequence[str], sizes: Sizes, reading: BoxReading) -> Claim:
+    size = sizes.get(images[0]) if images else None
+    return ImageAnnotation(file, tuple(one.placed(reading, size) for one in rows)), images
+
+
+def _keypoint_columns(folder: Path, files: Sequence[str]) -> int:
+    """Return how many columns of a row are keypoints: the product of `kpt_shape` in a yaml file."""
+    for file in files:
+        if suffix(file) in (".yaml", ".yml"):
+            shape = _yaml(folder / file).get("kpt_shape")
+            if isinstance(shape, list) and len(shape) == 2 and all(str(one).isdecimal() for one in shape):
+                return int(shape[0]) * int(shape[1])
+    return 0
 
 
 def _is_label_file(file: str, text: str, *, owned: bool) -> bool:
@@ -97,8 +140,8 @@ def _is_label_file(file: str, text: str, *, owned: bool) -> bool:
 
 
 def _all_rows(text: str) -> bool:
-    found = [line.split() for _, line in _numbered(text)]
-    return bool(found) and all(len(columns) >= 5 and _ID.fullmatch(columns[0]) for columns in found)
+    found = [split(line)[0] for _, line in numbered(text)]
+    return bool(found) and all(len(columns) >= 5 and ID.fullmatch(columns[0]) for columns in found)
 
 
 def _usually_something_else(file: str) -> bool:
@@ -106,59 +149,21 @@ def _usually_something_else(file: str) -> bool:
     return stem in _NO_LABELS or stem.startswith("readme")
 
 
-def _numbered(text: str) -> list[tuple[int, str]]:
-    """Return the non-blank lines with their numbers. `str.splitlines` would also split at form feeds and the like."""
-    lines = re.split(r"\r\n|\r|\n", text)
-    return [(place, line) for place, line in enumerate(lines, start=1) if line.strip()]
-
-
 def rows(
     text: str, file: str, *, names: Sequence[str] | None, size: tuple[int, int] | None
 ) -> tuple[PublishedRow, ...]:
-    """Parse a label file into one row per non-blank line. Never raises, whatever the text.
+    """Parse a label file of the plain form into one row per non-blank line. Never raises, whatever the text.
 
     Args:
-        names: the class names by id, or None where there is no names file; a row's name is then its id.
-        size: the image's width and height in pixels, or None where they are not known.
+        names: the class names by id, or None without a names file; the name of a row is then its id.
+        size: the width and height of the image in pixels, or None if they are not known.
     """
-    return tuple(_row(line.split(), PublishedRow(file, place), names, size) for place, line in _numbered(text))
+    return tuple(one.placed(CENTERS, size) for one in parsed_rows(text, file, names))
 
 
-def _row(
-    columns: Sequence[str], row: PublishedRow, names: Sequence[str] | None, size: tuple[int, int] | None
-) -> PublishedRow:
-    name = _class_name(columns[0], names)
-    values = [number(column) for column in columns[1:]]
-    if len(columns) != 5:
-        return _refused(row, name, "wrong-columns", f"expected 5 columns, found {len(columns)}")
-    if not name:
-        known = "any whole number" if names is None else f"0 to {len(names) - 1}"
-        return _refused(row, columns[0][:40], "unknown-class", f"expected an id, {known}, found {quoted(columns[0])}")
-    if None in values:
-        return _refused(row, name, "not-a-number", quoted(" ".join(columns[1:])))
-    if size is None:
-        return _refused(row, name, "no-image-size", "the image cannot be read")
-    x, y, w, h = (value for value in values if value is not None)
-    width, height = size
-    corners = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
-    if not all(map(math.isfinite, corners)):
-        return _refused(row, name, "not-a-number", f"a corner out of range: {quoted(' '.join(columns[1:]))}")
-    return PublishedRow(row.file, row.number, name, corners)
-
-
-def _refused(row: PublishedRow, name: str, cause: str, detail: str) -> PublishedRow:
-    return PublishedRow(row.file, row.number, name, cause=cause, detail=detail)
-
-
-def _class_name(text: str, names: Sequence[str] | None) -> str:
-    """Return the published name of an id (`01` and `1.0` are 1), or an empty string where there is none."""
-    match = _ID.fullmatch(text)
-    if match is None:
-        return ""
-    class_id = int(match[1])
-    if names is None:
-        return str(class_id)
-    return names[class_id] if class_id < len(names) else ""
+def parsed_rows(text: str, file: str, names: Sequence[str] | None, keypoints: int = 0) -> list[ParsedRow]:
+    """Parse a label file into one row per non-blank line, before it is known what the numbers of a box mean."""
+    return [parse_row(line, PublishedRow(file, place), names, keypoints) for place, line in numbered(text)]
 
 
 def read_names(folder: Path, files: Sequence[str]) -> tuple[str, ...] | None:
@@ -183,7 +188,7 @@ def _names_in(folder: Path, file: str, files: Sequence[str]) -> tuple[str, ...]:
     path, kind = folder / file, suffix(file)
     if kind in (".yaml", ".yml"):
         return _yaml_names(path)
-    if kind in (".names", ".labels") or path.name.lower() == "classes.txt":
+    if kind in (".names", ".labels") or path.name.lower() in ("classes.txt", "labels.txt"):
         return _listed_names(path)
     if kind == ".data" and (entry := _NAMES_ENTRY.search(text_of(path.read_bytes()))):
         # The path inside is relative to where darknet once ran; only the file's name still means something.
@@ -203,13 +208,23 @@ def _listed_names(path: Path) -> tuple[str, ...]:
     return tuple(filter(None, lines))
 
 
-def _yaml_names(path: Path) -> tuple[str, ...]:
+def _yaml(path: Path) -> dict[str, object]:
+    """Return the mapping in a yaml file, all scalars as text; empty if it is not a mapping.
+
+    Raises:
+        DataError: it is not valid yaml.
+    """
     try:
         # The base loader leaves every scalar a text: a class called `no` stays `no`.
         data = yaml.load(text_of(path.read_bytes()), Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path}: not valid yaml: {error}", next_step="fix the file, or remove it") from error
-    names = data.get("names") if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def _yaml_names(path: Path) -> tuple[str, ...]:
+    data = _yaml(path)
+    names = data.get("names")
     if isinstance(names, dict):
         names = [names.get(str(class_id)) for class_id in range(len(names))]
     if not isinstance(names, list):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +13,10 @@ from facemask_train.core.config import Source
 from facemask_train.core.contact_sheet import Tile, TileSection, save_contact_sheet, square_window, tile_image
 from facemask_train.core.drawing import open_upright
 from facemask_train.core.errors import ClassMapError
-from facemask_train.core.types import CLASSES, PublishedRow, SourceReading
+from facemask_train.core.types import PublishedRow, SourceReading
 from facemask_train.sources.source_record import source_folder
 
+_log = logging.getLogger(__name__)
 _TILE, _COLUMNS = (96, 96), 12  # pixels, tiles
 
 
@@ -20,15 +24,15 @@ def class_meanings(root: Path, name: str, source: Source, reading: SourceReading
     """Return the meaning of each class name in the published rows.
 
     Raises:
-        ClassMapError: the rows have ids without a class map, or the class map has none of their names.
+        ClassMapError: the rows have ids without a class map, or the class map does not cover all their names.
     """
     by_id = bool(source.classes) and all(key.isdecimal() for key in source.classes)
+    meanings = source.classes
     if by_id and reading.names:
-        return {reading.names[int(key)]: to for key, to in source.classes.items() if int(key) < len(reading.names)}
+        meanings = {reading.names[int(key)]: to for key, to in meanings.items() if int(key) < len(reading.names)}
     rows = [row for image in reading.images for row in image.rows if row.corners]
-    known = reading.names is not None or by_id
-    if known and (not rows or any(row.name in source.classes for row in rows)):
-        return source.classes
+    if (reading.names is not None or by_id) and all(row.name in meanings for row in rows):
+        return meanings
     raise _unknown_classes(root, name, source, reading)
 
 
@@ -36,16 +40,45 @@ def _unknown_classes(root: Path, name: str, source: Source, reading: SourceReadi
     """Save a contact sheet of the classes, and return the error that asks for a class map."""
     pairs = [(image.path, row) for image in reading.images for row in image.rows if row.corners]
     histogram = Counter(row.name for _, row in pairs)
-    sheet = root / "data" / "class-maps" / f"{name}.jpg"
+    sheet = _sheet_path(root, name)
     _save_class_sheet(source_folder(root, name) / "files", pairs, sheet)
-    counts = ", ".join(f"{key}: {histogram[key]} boxes" for key in sorted(histogram))
-    example = ",".join(f"{key}:{CLASSES[i % len(CLASSES)]}" for i, key in enumerate(sorted(histogram)))
-    have = "no names file" if reading.names is None else "names that are not in the class map"
+    counts = ", ".join(f"{key}: {histogram[key]} boxes{_similar(key, source.classes)}" for key in sorted(histogram))
+    example = ",".join(f"{key}:{source.classes.get(key, '?')}" for key in sorted(histogram))
+    missing = [key for key in sorted(histogram) if key not in source.classes]
+    have = "no names file" if reading.names is None else f"no meaning for {', '.join(missing)}"
     known = f"classes named {', '.join(source.classes)}" if source.classes else "a class map (classes: in sources.yaml)"
     return ClassMapError(
         f"{source_folder(root, name)}: expected {known}; found {have} ({counts})",
-        next_step=f"look at {sheet}, then name the classes, for example: --class-map {name}={example}",
+        next_step=f"look at {sheet}, then say what each class means instead of ?:"
+        f" --class-map {shlex.quote(f'{name}={example}')} (mask, no_mask, worn_incorrectly, or ignore for no face)",
     )
+
+
+def _similar(name: str, classes: Mapping[str, str]) -> str:
+    """Suggest the class of the map that differs from a name only in case, blanks, dashes or underscores."""
+    if name in classes:
+        return ""
+    known = {re.sub(r"[\s_-]+", "", one).casefold(): one for one in classes}
+    found = known.get(re.sub(r"[\s_-]+", "", name).casefold())
+    return f" (did you mean '{found}'?)" if found else ""
+
+
+def show_classes(root: Path, name: str, rows: Mapping[str, Sequence[PublishedRow]]) -> None:
+    """Save a contact sheet of a source's classes when it is first built: only a person can see that two are exchanged.
+
+    Args:
+        rows: the rows of usable labels, by image path.
+    """
+    sheet = _sheet_path(root, name)
+    pairs = [(path, row) for path, found in rows.items() for row in found]
+    if sheet.exists() or not pairs:
+        return
+    _save_class_sheet(source_folder(root, name) / "files", pairs, sheet)
+    _log.warning("%s: look at %s to check that each class means what the class map says", name, sheet)
+
+
+def _sheet_path(root: Path, name: str) -> Path:
+    return root / "data" / "class-maps" / f"{name}.jpg"
 
 
 def _save_class_sheet(folder: Path, rows: Iterable[tuple[str, PublishedRow]], target: Path) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from facemask_train.dataset.grouping.hashing import Hashes
 
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 """Raised by hand when examining a file gives a different result than before."""
 
 MARKER = "index.json"

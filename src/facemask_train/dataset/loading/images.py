@@ -137,6 +137,7 @@ def _repairs(image: Image, content: bytes) -> list[str]:
         "palette": image.mode == "P",
         "alpha": image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info,
         "unusual-mode": image.mode not in ("RGB", "L", "P", "RGBA", "LA", "PA", "RGBa"),
+        "range-scaled": _scaled(image),
         "no-end": image.format == "PNG" and _END_OF_PNG not in content,  # Pillow reads it, OpenCV does not
         "bytes-after-end": image.format in ("JPEG", "MPO") and not content.endswith(_END_OF_JPEG),
     }
@@ -212,6 +213,8 @@ def plain_rgb(image: Image) -> Image:
     """Return an image in 8-bit RGB; transparent parts become white, as in an image viewer."""
     from PIL import Image as Module
 
+    if _scaled(image):
+        return _from_range(image)
     if image.mode.startswith("I;16") or image.mode == "I":
         return image.convert("I").point(_upper_byte).convert("L").convert("RGB")
     if image.mode in ("P", "RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
@@ -219,6 +222,23 @@ def plain_rgb(image: Image) -> Image:
         behind = Module.new("RGBA", front.size, "white")
         return Module.alpha_composite(behind, front).convert("RGB")
     return image.convert("RGB")
+
+
+def _scaled(image: Image) -> bool:
+    """Return whether the values of an image have no fixed range: floats, and TIFFs of 16 bits or more."""
+    return image.mode == "F" or (image.format == "TIFF" and image.mode.startswith("I"))
+
+
+def _from_range(image: Image) -> Image:
+    """Return 8-bit RGB, the lowest value of the image black and its highest white; what is not finite is black."""
+    import numpy as np
+    from PIL import Image as Module
+
+    values = np.asarray(image, np.float64)
+    finite = np.isfinite(values)
+    low, high = (values[finite].min(), values[finite].max()) if finite.any() else (0.0, 0.0)
+    scaled = np.where(finite, (values - low) / max(high - low, 1e-12) * 255, 0).round().astype(np.uint8)
+    return Module.fromarray(scaled, "L").convert("RGB")
 
 
 _upper_byte: Callable[[float], float] = lambda value: value * (1 / 256)  # noqa: E731 (Pillow evaluates it symbolically)

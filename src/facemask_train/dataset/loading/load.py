@@ -14,8 +14,9 @@ from facemask_train.core.recipe import Recipe
 from facemask_train.core.types import CLASSES, WORN_INCORRECTLY, ImageRecord, PublishedRow
 from facemask_train.dataset.card import ItemCounts
 from facemask_train.dataset.grouping.groups import Outcome
-from facemask_train.dataset.loading.class_map import class_meanings
+from facemask_train.dataset.loading.class_map import class_meanings, show_classes
 from facemask_train.dataset.loading.image_index import ImageIndex
+from facemask_train.dataset.loading.readable import check_readable
 from facemask_train.dataset.loading.validate import UNKNOWN, Issue, LabelRules, validate
 from facemask_train.sources.source_record import altered, source_folder
 
@@ -90,10 +91,12 @@ def load_source(root: Path, name: str, source: Source, index: ImageIndex, recipe
     unexpected = sorted({image.path for image in reading.images} ^ set(index.by_path))
     if unexpected:
         raise altered(files / unexpected[0], "none" if unexpected[0] in index.by_path else "one that is new")
+    check_readable(files, reading, source.max_unreadable)
     rules = LabelRules(name, class_meanings(root, name, source, reading), recipe.worn_incorrectly)
     validated = validate(reading, index.by_path, rules)
     rows = [row for image in reading.images for row in image.rows] + list(reading.orphans)
     published = Counter(rules.meaning(row) for row in rows)
+    show_classes(root, name, validated.rows)
     return LoadedSource(index, validated.records, validated.rows, validated.issues, rules, published)
 
 

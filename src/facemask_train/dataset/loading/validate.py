@@ -24,8 +24,11 @@ from facemask_train.core.types import (
 )
 from facemask_train.dataset.card import Action
 from facemask_train.dataset.loading.images import ImageFacts
+from facemask_train.dataset.loading.readable import unreadable
 
 UNKNOWN = "unknown"
+IGNORE = "ignore"
+"""In a class map: a class that is not a face. Its boxes are left out."""
 WornPolicy = Literal["drop-image", "drop-box", "as-no-mask"]
 
 _ROUNDING = 2e-6  # of the longer side: the rounding error of a normalized box with six decimals
@@ -76,7 +79,8 @@ class LabelRules:
     worn_incorrectly: WornPolicy
 
     def meaning(self, row: PublishedRow) -> str:
-        return UNKNOWN if row.cause == "unknown-class" else self.classes.get(row.name, UNKNOWN)
+        meaning = UNKNOWN if row.cause == "unknown-class" else self.classes.get(row.name, UNKNOWN)
+        return UNKNOWN if meaning == IGNORE else meaning
 
     def issue(self, row: PublishedRow, image: str, action: Action, cause: str, detail: str) -> Issue:
         meaning = self.meaning(row)
@@ -125,6 +129,8 @@ def _refusal(image: PublishedImage, facts: ImageFacts, rules: LabelRules) -> tup
         return image.cause, image.detail
     if image.declared not in (None, (facts.width, facts.height), facts.stored):
         return "size-mismatch", f"annotated as {image.declared}, found {(facts.width, facts.height)}"
+    if (row := unreadable(image)) is not None:
+        return "unreadable-rows", f"{row.file}, row {row.number}: {row.cause}: {row.detail}"
     worn = [row.number for row in image.rows if rules.meaning(row) == WORN_INCORRECTLY]
     if worn and rules.worn_incorrectly == "drop-image":
         return WORN_INCORRECTLY_CAUSE, f"in row {', '.join(map(str, worn))}"
@@ -179,10 +185,14 @@ def _validate_row(row: PublishedRow, facts: ImageFacts, rules: LabelRules) -> _V
         name = "no_mask"
     if name == WORN_INCORRECTLY:
         return _Verdict(None, WORN_INCORRECTLY_CAUSE)
+    if rules.classes.get(row.name) == IGNORE:
+        return _Verdict(None, "ignored-class", f"the class map ignores {row.name!r}")
     if name not in CLASSES:
         return _Verdict(None, "unknown-class", f"found {row.name!r}, known: {', '.join(rules.classes)}")
     box, cause, detail = _inside(row.corners, facts.width, facts.height)
-    return _Verdict(Annotation(name, box) if box else None, cause, detail)
+    if box is None:
+        return _Verdict(None, cause, detail)
+    return _Verdict(Annotation(name, box), "+".join(filter(None, (row.repair, cause))), detail)
 
 
 def _validate_stored_row(row: PublishedRow, facts: ImageFacts, rules: LabelRules) -> _Verdict:
