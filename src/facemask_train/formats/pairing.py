@@ -22,8 +22,33 @@ Sizes = Mapping[str, tuple[int, int]]
 """An image's path relative to the source's folder -> its (width, height) as displayed; absent where unreadable."""
 
 IMAGE_SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff"]
-    + [".jp2", ".j2k", ".avif", ".avifs", ".heic", ".heif", ".hif", ".jxl", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"]
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".bmp",
+        ".dib",
+        ".webp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".jp2",
+        ".j2k",
+        ".avif",
+        ".avifs",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".jxl",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".tga",
+    ]
 )
 """Files that are images by their name. Those that cannot be decoded here are refused, each with a row."""
 
