@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
-from facemask_train.dataset.loading.images import decoded_plain, examine, make_plain, plain_extension
+from facemask_train.apps.media import Problem, decode
+from facemask_train.dataset.loading.images import decoded_plain, examine, examine_bytes, make_plain, plain_extension
 from helpers.worlds import image
 
 EXIF_6 = Image.Exif()
@@ -135,3 +138,39 @@ def test_no_content_makes_it_fail(tmp_path_factory: pytest.TempPathFactory, nois
         (folder / "a.jpg").write_bytes(whole[:place] + noise + whole[place + len(noise) :])
         facts = examine(folder, "a.jpg").facts
         assert bool(facts.cause) != bool(facts.width)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError, AttributeError, AssertionError, ZeroDivisionError, OverflowError, MemoryError, struct.error]
+)
+def test_any_error_of_a_decoder_refuses_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def load(_image: Image.Image) -> None:
+        raise error("Failed to decode frame")
+
+    (tmp_path / "a.png").write_bytes(image(1, "PNG"))
+    monkeypatch.setattr(PngImageFile, "load", load)
+    found = examine(tmp_path, "a.png")
+    assert (found.facts.cause, found.facts.detail) == ("unreadable", "Failed to decode frame")
+    assert found.image_hash is None
+    assert isinstance(decode(image(1, "PNG")), Problem)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["AVIF", "WEBP", "JPEG", "PNG", "GIF", "TIFF", "BMP", "JPEG2000", "MPO", "PPM", "ICO"])
+def test_no_bytes_stop_the_examination(kind: str) -> None:
+    """Damage a sound image in 1 to 12 of its first 400 bytes, 300 times over."""
+    if kind not in Image.SAVE and not Image.init() and kind not in Image.SAVE:
+        pytest.skip(f"this Pillow does not write {kind}")
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (72, 96, 3), np.uint8)).save(stream, kind)
+    sound = stream.getvalue()
+    assert examine_bytes(sound, "a.png", "").facts.cause == ""
+    random, causes = np.random.default_rng(1), set()
+    for _ in range(300):
+        damaged = bytearray(sound)
+        for place in random.integers(0, min(len(damaged), 400), random.integers(1, 12)):
+            damaged[place] = random.integers(0, 256)
+        causes.add(examine_bytes(bytes(damaged), "a.png", "").facts.cause)
+    assert causes - {""} and causes <= {"", "unreadable", "truncated", "too-large", "too-small"}

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 import warnings
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -32,8 +30,8 @@ _END_OF_PNG = b"IEND"
 _MIN_SIDE = 10  # pixels; the `ultralytics` loader drops smaller images
 _MAX_PIXELS = 200_000_000
 _ORIENTATION = 0x0112
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
-"""Errors that Pillow raises on damaged files."""
+BROKEN = (Exception,)
+"""Errors that Pillow raises on damaged files: its decoders raise any, such as RuntimeError for a damaged AVIF."""
 
 
 @dataclass(frozen=True, slots=True)
