@@ -220,8 +220,8 @@ def test_the_cause_is_told_and_not_its_consequences() -> None:
 def test_a_report_tells_of_several_devices() -> None:
     plan = plan_training(TrainSettings(), "x.pt", machine=MACHINE, processes=[PROCESS, PROCESS], defaults={})
     run = RunRecord("r", "training", "finished", plan=plan, seconds=7200, device="NVIDIA H100")
-    assert wording._time(run) == "2.0 h on two NVIDIA H100"
-    assert wording._time(replace(run, plan=None)) == "2.0 h on one NVIDIA H100"
+    assert wording._training_time(run) == "2.0 h on two NVIDIA H100"
+    assert wording._training_time(replace(run, plan=None)) == "2.0 h on one NVIDIA H100"
 
 
 # ---- real trainings ----
