@@ -67,7 +67,7 @@ LOADED_ONCE = (
 PYTEST = (
     *("-q", "-x", "--no-header", "--hypothesis-profile=mutants", f"--hypothesis-seed={SEED}"),
     *("-p", "_hypothesis_pytestplugin", "-p", "pytest_timeout", "-p", "xdist.plugin", "-p", "no:cacheprovider"),
-    *("-p", "no:warnings", "-p", "no:unraisableexception", "-p", "no:threadexception"),
+    *("-p", "no:unraisableexception", "-p", "no:threadexception"),
 )
 
 
@@ -291,7 +291,7 @@ def without_bytecode(path: Path) -> None:
 
 
 def tested(
-    group: Group, root: Path, equivalent: set[tuple[str, str, str]], earlier: dict[str, Any] | None = None
+    group: Group, root: Path, equivalent: set[tuple[str, str, str]], size: int, earlier: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Test a group's sample, or of it those that survived in `earlier` figures, and return the figures."""
     sys.dont_write_bytecode = False
@@ -305,7 +305,7 @@ def tested(
     again = [tuple(one.values()) for one in earlier["survivors"]] if earlier else []
     fates: Counter[str] = Counter()
     survivors = []
-    for mutant, before, after in sample(root, drawn):
+    for mutant, before, after in sample(root, drawn, size):
         names = {key: getattr(mutant, key) for key in ("module", "function", "before", "after")}
         if earlier and tuple(names.values()) not in again:
             continue
@@ -339,7 +339,7 @@ def tested(
     }
 
 
-def sample(root: Path, drawn: list[Mutant]) -> Iterator[tuple[Mutant, str, str]]:
+def sample(root: Path, drawn: list[Mutant], size: int) -> Iterator[tuple[Mutant, str, str]]:
     """Give the first mutants that compile, with their modules' texts before and after."""
     given = 0
     for mutant in drawn:
@@ -348,7 +348,7 @@ def sample(root: Path, drawn: list[Mutant]) -> Iterator[tuple[Mutant, str, str]]
         if found:
             yield found[0], text, found[1]
             given += 1
-        if given == SAMPLE:
+        if given == size:
             return
 
 
@@ -366,6 +366,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Mutation testing of the modules that numbers rest on")
     parser.add_argument("groups", nargs="*", default=list(GROUPS), help=f"of {', '.join(GROUPS)} (default: all)")
     parser.add_argument("--survivors", action="store_true", help="only those that survived the last time")
+    parser.add_argument("--sample", type=int, default=SAMPLE, help=f"how many of each group (default: {SAMPLE})")
     given = parser.parse_args()
     wanted = given.groups
     for name in LOADED_ONCE:
@@ -373,7 +374,7 @@ def main() -> int:
     gc.freeze()  # what is loaded stays: no collection in a forked process has to look at it
     kept = json.loads(RESULT.read_text())["groups"] if RESULT.exists() else {}
     equivalent = read_equivalent()
-    print(f"seed {SEED}, {SAMPLE} mutants of each group", flush=True)
+    print(f"seed {SEED}, {given.sample} mutants of each group", flush=True)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         root = scratch_copy(Path(folder))
         for name in wanted:

@@ -298,6 +298,19 @@ def test_classes_are_equal_by_their_letters() -> None:
     assert outcomes(decide(images, [duplicate_pair(0, 1)], recipe())) == {"b/1.jpg": ("merged", "copy")}
 
 
+def test_a_contradiction_is_sought_in_the_pixels_of_the_first_copy() -> None:
+    """The second copy is half as large, the third a quarter and without a face."""
+    flipped = Annotation("no_mask", Box(5, 5, 15, 20))
+    images = [
+        image("a/1", TRAIN, MASK),
+        image("b/1", digest(TRAIN, 1), flipped, size=(50, 25)),
+        image("c/1", digest(TRAIN, 2), size=(25, 12)),
+    ]
+    found = decide(images, [duplicate_pair(0, 1), duplicate_pair(0, 2)], recipe())
+    assert set(outcomes(found).values()) == {("refused", "class-conflict")}
+    assert len(found.outcomes) == 3
+
+
 def test_each_copy_says_how_it_lies_and_what_it_covers() -> None:
     turned = Annotation("mask", Box(5, 5, 20, 15))
     other = Annotation("no_mask", Box(0, 20, 5, 30))  # on the kept image (40, 40, 60, 50): nobody there
