@@ -19,6 +19,7 @@ import pytest
 
 from facemask_train.core.errors import DataError, StorageError
 from facemask_train.sources import archive, tar_stream
+from helpers.records import is_fixed, records
 
 HERE = Path("a.zip")
 MIB, GIB = 1024**2, 1024**3
@@ -434,3 +435,17 @@ def test_a_device_and_a_folder_are_no_archives(tmp_path: Path) -> None:
         archive.unpack(Path("/dev/zero"), tmp_path / "out")
     with pytest.raises(DataError, match="found a folder"):
         archive.unpack(tmp_path, tmp_path / "out")
+
+
+def test_a_zip_of_many_members(tmp_path: Path) -> None:
+    """More than Python keeps one object a number for."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        for number in range(300):
+            packed.writestr(f"{number}", b"")
+    with archive._opened(tmp_path / "a.zip") as members:
+        assert [one.name for one in members] == [f"{number}" for number in range(300)]
+
+
+def test_records_are_fixed() -> None:
+    assert archive.Contents in records(archive)
+    assert all(map(is_fixed, records(archive)))

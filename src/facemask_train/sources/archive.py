@@ -83,7 +83,7 @@ _BROKEN = (
 Entry = TypeVar("Entry")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Contents:
     """What was brought in. `skipped` holds the name and the cause of each file that was left out, by name."""
 
@@ -93,7 +93,7 @@ class Contents:
     skipped: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Member:
     """A regular file in an archive or a folder, with the name and the size that it claims."""
 
