@@ -248,7 +248,8 @@ class _Group:
             image, pair = self.images[index], self.pairs_by_index.get((self.group[0], index))
             orientation, similarity = (pair.orientation, pair.worst) if pair else (0, 1.0)
             labels = () if kept is None else self._mapped_labels(index, kept)
-            found = {j: (i, overlap) for i, j, overlap in match(kept_labels, labels)}
+            pairs = {j: (i, overlap) for i, j, overlap in match(kept_labels, labels)}
+            matches = [pairs.get(j, (-1, 0.0)) for j in range(len(labels))]
             yield Duplicate(
                 number,
                 image,
@@ -256,8 +257,8 @@ class _Group:
                 orientation,
                 similarity,
                 labels,
-                tuple(found.get(j, (-1, 0.0))[0] for j in range(len(labels))),
-                tuple(found.get(j, (-1, 0.0))[1] for j in range(len(labels))),
+                tuple(i for i, _ in matches),
+                tuple(overlap for _, overlap in matches),
             )
 
     def _role(self, index: int, outcomes: Mapping[int, Outcome]) -> tuple[Literal["kept", "merged", "refused"], str]:
