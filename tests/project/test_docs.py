@@ -316,7 +316,7 @@ def test_the_first_steps_run_as_they_stand(walked: Path) -> None:
 @pytest.mark.slow
 def test_the_kaggle_tutorial_runs_as_it_stands(kaggle: Path) -> None:
     assert (kaggle / "runs/taste/run.json").is_file()
-    told = run("kaggle.md", kaggle, "Two versions told apart")
+    told = run("kaggle.md", kaggle, "Compare two versions")
     assert "on-v5" in told
     assert (kaggle / "runs/on-v8/evaluation/v5-test/metrics.json").is_file()
 
@@ -343,7 +343,7 @@ def test_a_source_that_cannot_be_had_is_left_out(tmp_path: Path) -> None:
     run(
         "kaggle.md",
         tmp_path,
-        "If one source cannot be had",
+        "If a source is not available",
         instead={"fmask fetch andrewmvd aditya276": "fmask fetch andrewmvd aditya276 --from Downloads"},
     )
     assert (tmp_path / "data/ensembles/v8-without-karm1a/ensemble.json").is_file()
