@@ -139,7 +139,7 @@ def build(given: argparse.Namespace, figures: Figures) -> Path:
 
 
 def check(given: argparse.Namespace, data: Path, figures: Figures) -> None:
-    chosen = ("tests/train/test_data_loader.py", "-k", "kernels or wherever")
+    chosen = ("tests/training/test_data_loader.py", "-k", "kernels or wherever")
     test = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *chosen]
     found = subprocess.run(test, cwd=HERE.parent, capture_output=True, text=True, check=False)
     if found.returncode:

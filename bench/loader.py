@@ -113,7 +113,7 @@ def both_loaders(given: argparse.Namespace, changes: dict[str, Any]) -> dict[str
     from ultralytics.data import build_dataloader, build_yolo_dataset
     from ultralytics.data.utils import check_det_dataset
 
-    from facemask_train.train.loading.data_loader import open_loader
+    from facemask_train.training.loading.data_loader import open_loader
 
     device = torch.device("cpu" if given.device == "cpu" else f"cuda:{given.device}")
     file = str(given.data.resolve() / "data.yaml")
@@ -180,8 +180,8 @@ def trained(given: argparse.Namespace, folder: Path, changes: dict[str, Any]) ->
     from facemask_train.core.config import read_train_settings
     from facemask_train.core.files import digest_data
     from facemask_train.model.validation import validate
-    from facemask_train.train.runs import read_run
-    from facemask_train.train.train import resume, train
+    from facemask_train.training.runs import read_run
+    from facemask_train.training.train import resume, train
 
     settings = read_train_settings(
         given.work, given.config, {"device": given.device, **settings_of(given.both), **changes}
@@ -278,9 +278,9 @@ def fed(given: argparse.Namespace, data: Path, folder: Path, kind: str) -> dict[
 def looped(kind: str, settings: dict[str, Any], tick: Callable[[], Any]) -> Any:
     """Return a trainer that does nothing but train, and ticks as each epoch begins and ends."""
     from facemask_train.core.config import TrainSettings
-    from facemask_train.train.plan import LoaderPlan, ProcessPlan, plan_training
-    from facemask_train.train.precision import read_machine
-    from facemask_train.train.trainer import Trainer
+    from facemask_train.training.plan import LoaderPlan, ProcessPlan, plan_training
+    from facemask_train.training.precision import read_machine
+    from facemask_train.training.trainer import Trainer
 
     class Loop(Trainer):
         lie = "in their files"

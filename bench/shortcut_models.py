@@ -32,7 +32,7 @@ from facemask_train.eval.compare import compare
 from facemask_train.eval.evaluate import evaluate
 from facemask_train.sources.fetch import fetch
 from facemask_train.sources.sample import people, scenes
-from facemask_train.train.train import train
+from facemask_train.training.train import train
 
 SPLIT = {"train": 0.6, "val": 0.15, "test": 0.25}
 RUNS = (

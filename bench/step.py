@@ -134,9 +134,9 @@ def made(kind: str, size: int, folder: Path, asked: argparse.Namespace, run: Pat
     from ultralytics.models.yolo.detect import DetectionTrainer
 
     from facemask_train.core.config import TrainSettings
-    from facemask_train.train.plan import ProcessPlan, plan_training
-    from facemask_train.train.precision import read_machine
-    from facemask_train.train.trainer import Trainer
+    from facemask_train.training.plan import ProcessPlan, plan_training
+    from facemask_train.training.precision import read_machine
+    from facemask_train.training.trainer import Trainer
 
     overrides = {"model": asked.model, "data": str(folder / "data.yaml"), "imgsz": size, "batch": asked.batch}
     overrides |= {"epochs": 1, "device": "cpu", "optimizer": "SGD", "plots": False, "augmentations": []}

@@ -36,7 +36,7 @@ from facemask_train.model.detector import load_detector
 from facemask_train.report.markdown import table
 from facemask_train.report.wording import audit_summary, format_rate, with_interval
 from facemask_train.sources.fetch import fetch
-from facemask_train.train.train import train
+from facemask_train.training.train import train
 
 sys.path.insert(0, str(Path(__file__).parent))
 from hero import draw_hero

@@ -26,7 +26,7 @@ from facemask_train.apps.predictor import load_model
 from facemask_train.core.config import read_train_settings
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.build import BuildResult
-from facemask_train.train.train import Trained
+from facemask_train.training.train import Trained
 
 if TYPE_CHECKING:
     from facemask_train.apps.survey.survey import SurveyResult
@@ -121,7 +121,7 @@ def train(
         DataError: the ensemble or the weights cannot be used.
         TrainingError: training stopped.
     """
-    from facemask_train.train.train import train as stage
+    from facemask_train.training.train import train as stage
 
     where = Path(root)
     with shown_progress() as progress:

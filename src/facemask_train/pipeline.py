@@ -14,8 +14,8 @@ from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.build import BuildResult, ClassMaps, build
 from facemask_train.eval.evaluate import Evaluation, evaluate
 from facemask_train.sources.fetch import Fetched, fetch
-from facemask_train.train import runs
-from facemask_train.train.train import Trained, finished, resume, train
+from facemask_train.training import runs
+from facemask_train.training.train import Trained, finished, resume, train
 
 SAMPLE = "sample"
 

@@ -42,7 +42,7 @@ from facemask_train.core.errors import DataError, UsageError
 from facemask_train.core.types import Detection
 from facemask_train.eval.eval_target import Model
 from facemask_train.eval.thresholds import Threshold
-from facemask_train.train.runs import RunRecord, TrainedOn
+from facemask_train.training.runs import RunRecord, TrainedOn
 
 LIMITS = uploads.Limits(megabytes=1, megapixels=2, seconds=3, frames=5)
 SAID = Statement("model", "It errs.", (), ())

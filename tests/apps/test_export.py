@@ -28,7 +28,7 @@ from facemask_train.model.detector import load_detector
 from facemask_train.model.onnx_detector import LetterboxTransform, load_onnx_detector
 from facemask_train.model.ultralytics_compat import open_ultralytics
 from facemask_train.report import model_card as card_report
-from facemask_train.train.runs import GivenWeights, RunRecord, TrainedOn
+from facemask_train.training.runs import GivenWeights, RunRecord, TrainedOn
 from helpers import crash, shapes
 from helpers.known_detector import color, known_weights
 from helpers.runs import make_run, score

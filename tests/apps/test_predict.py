@@ -29,7 +29,7 @@ from facemask_train.core.errors import DataError, MissingError, UsageError
 from facemask_train.core.files import digest_file, write_json
 from facemask_train.core.types import Detection
 from facemask_train.model.detector import load_detector, one_per_face
-from facemask_train.train.runs import RunRecord, TrainedOn
+from facemask_train.training.runs import RunRecord, TrainedOn
 from helpers.untrained import export, scene
 
 ALL = ("images", "yolo", "coco", "csv")

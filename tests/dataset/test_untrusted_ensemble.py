@@ -20,7 +20,7 @@ from facemask_train.dataset.contents import read_contents
 from facemask_train.dataset.versions import read_ensemble, write_trusted_yaml
 from facemask_train.eval.audit import audit
 from facemask_train.eval.evaluate import evaluate
-from facemask_train.train.train import train
+from facemask_train.training.train import train
 from helpers.shapes import draw_ensemble
 from helpers.untrained import write_model
 

@@ -28,7 +28,7 @@ from facemask_train.eval.records.metrics import Metrics, read_evaluations
 from facemask_train.model.ultralytics_compat import open_ultralytics
 from facemask_train.model.validation import Validation, validate
 from facemask_train.report import galleries, markdown, plots
-from facemask_train.train.runs import RunRecord
+from facemask_train.training.runs import RunRecord
 from helpers import crash, shapes, wandb_log
 from helpers.cards import change_card
 from helpers.known_detector import known_weights

@@ -9,7 +9,7 @@ from typing import Any
 from facemask_train.core.files import write_json
 from facemask_train.dataset.card import EnsembleCard
 from facemask_train.eval.evaluate import Evaluation, evaluate
-from facemask_train.train.runs import RunRecord
+from facemask_train.training.runs import RunRecord
 from helpers.known_detector import known_weights
 
 

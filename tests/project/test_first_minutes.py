@@ -38,7 +38,7 @@ from facemask_train.core.config import TrainSettings
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.dataset.build import build
 from facemask_train.sources.fetch import fetch
-from facemask_train.train.runs import RunRecord, TrainedOn
+from facemask_train.training.runs import RunRecord, TrainedOn
 from helpers.untrained import write_model
 from helpers.worlds import image, make_root, write
 
@@ -495,7 +495,7 @@ def test_there_are_forty_and_none_is_there_twice() -> None:
 
 
 def test_a_name_taken_for_a_new_run_stays_free_on_a_full_disk(tmp_path: Path) -> None:
-    from facemask_train.train.runs import RunRecord, create_run, named_run
+    from facemask_train.training.runs import RunRecord, create_run, named_run
 
     full = mock.patch("facemask_train.core.files.os.fsync", side_effect=OSError(28, "No space left on device"))
     with full, pytest.raises(OSError, match="No space"):

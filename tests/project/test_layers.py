@@ -21,7 +21,7 @@ FLOORS = [
     ("augment",),
     ("dataset",),
     ("model",),
-    ("train",),
+    ("training",),
     ("eval.measures",),
     ("eval.perturbations",),
     ("eval.records",),
@@ -43,12 +43,13 @@ FUNCTION_LINES, MODULE_LINES = 64, 410
 ENVIRONMENT = {
     "apps/demo/server.py", "apps/export/space_app.py", "apps/media.py", "augment/transforms.py", "cli/console.py",
     "core/dist_env.py", "core/parallel.py", "model/ultralytics_compat.py", "sources/kaggle.py",
-    "train/parallel/distributed.py", "train/parallel/launcher.py", "train/parallel/rendezvous.py", "train/precision.py",
-    "train/tracking/wandb_process.py",
+    "training/parallel/distributed.py", "training/parallel/launcher.py", "training/parallel/rendezvous.py",
+    "training/precision.py",
+    "training/tracking/wandb_process.py",
 }  # fmt: skip
 """Who touches the environment: to find its place among processes, and to tell packages what only that tells them."""
 
-ABOVE = {"model", "train", "eval.measures", "eval.perturbations", "eval.records", "eval", "report", "apps"}
+ABOVE = {"model", "training", "eval.measures", "eval.perturbations", "eval.records", "eval", "report", "apps"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -18,7 +18,7 @@ from facemask_train.core.parallel import usable_cores
 from facemask_train.core.records import VersionError, to_json
 from facemask_train.core.types import Detection, Progress
 from facemask_train.model.detector import Detector
-from facemask_train.train import runs
+from facemask_train.training import runs
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,7 @@ from facemask_train.eval.eval_target import Model
 from facemask_train.eval.records.audit import Audit, read_audits
 from facemask_train.eval.records.metrics import Metrics, read_evaluations
 from facemask_train.report import wording
-from facemask_train.train.runs import RunRecord
+from facemask_train.training.runs import RunRecord
 
 NOT_MEASURED, NOT_HERE = "not measured", "not known here: no run lies beside these weights"
 _SHOWN = {

@@ -23,7 +23,7 @@ from facemask_train.core.errors import DataError, UsageError
 from facemask_train.core.types import CLASSES, Corners, Detection
 from facemask_train.eval.thresholds import Threshold
 from facemask_train.model.detector import Detector, load_detector, one_per_face
-from facemask_train.train import runs
+from facemask_train.training import runs
 
 if TYPE_CHECKING:
     import numpy as np

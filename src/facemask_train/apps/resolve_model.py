@@ -10,7 +10,7 @@ from facemask_train.core.files import digest_data, digest_file, read_json
 from facemask_train.eval.eval_target import Model, find_model
 from facemask_train.eval.thresholds import DEFAULT_CONFIDENCE, Threshold, stored_threshold
 from facemask_train.model.detector import Detector
-from facemask_train.train import runs
+from facemask_train.training import runs
 
 EXPORT_MARKER = "export.json"
 """The file that `fmask export` writes beside its models."""

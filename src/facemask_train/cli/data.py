@@ -145,7 +145,7 @@ def list_all(term: Terminal, root: Root = DEFAULT_ROOT) -> None:
     from facemask_train.cli.runs import listed
     from facemask_train.dataset.versions import list_ensembles
     from facemask_train.sources.fetch import list_sources
-    from facemask_train.train.history import summary
+    from facemask_train.training.history import summary
 
     sources, ensembles_here, runs = list_sources(root), list_ensembles(root), summary.list_runs(root)
     data = {

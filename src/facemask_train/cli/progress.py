@@ -11,7 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from facemask_train.cli.tables import Fitted
-from facemask_train.train.history.results import LOSSES, EpochHistory, Row, best_row, epoch_seconds, metric
+from facemask_train.training.history.results import LOSSES, EpochHistory, Row, best_row, epoch_seconds, metric
 
 _NARROW = 64  # columns: below it the bar leaves out the counts
 _AROUND = 6  # lines: the table's head, the bar, and some of what was there before

@@ -14,9 +14,9 @@ from facemask_train.cli.options import DEFAULT_ROOT, HelpCommand, Json, Quiet, R
 from facemask_train.cli.tables import Fitted
 
 if TYPE_CHECKING:
-    from facemask_train.train.history.summary import RunSummary
-    from facemask_train.train.plan import TrainPlan
-    from facemask_train.train.runs import TrainedOn
+    from facemask_train.training.history.summary import RunSummary
+    from facemask_train.training.plan import TrainPlan
+    from facemask_train.training.runs import TrainedOn
 
 _NAMES = {"mAP50": "mAP 0.5", "mAP50-95": "0.5:0.95", "precision": "precision", "recall": "recall"}
 _LINEAGE = ("command", "device", "started", "finished")
@@ -37,7 +37,7 @@ def runs(
         context.default_map = {"show": context.params}
         return
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
-        from facemask_train.train.history import summary as run_summary
+        from facemask_train.training.history import summary as run_summary
 
         found = run_summary.list_runs(root)
         term.result({"runs": [run_summary.to_json(run) for run in found]}, *listed(found, root))
@@ -51,7 +51,7 @@ def show(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Show one run: settings, data, metrics by class, evaluations, and its curves."""
-    from facemask_train.train.history import summary as run_summary
+    from facemask_train.training.history import summary as run_summary
 
     run = run_summary.find_run(root, name)
     term.result(run_summary.full_json(run) | {"curves": _image(run)}, *shown(run))
@@ -59,7 +59,7 @@ def show(
 
 def _image(run: RunSummary) -> str | None:
     """Return the path of the run's curves; they are drawn where they are missing or older than the table of epochs."""
-    from facemask_train.train.history import curves, results
+    from facemask_train.training.history import curves, results
 
     image, source = run.path / curves.FILE, run.path / results.RESULTS
     if not run.rows or run.state == "running":  # a running one draws its own
@@ -112,7 +112,7 @@ def _with_interval(value: Any, bounds: Any) -> str:
 
 def _tested(run: RunSummary) -> str:
     """Return mAP 0.5 on the test split of the run's own ensemble, or of whichever it was evaluated on."""
-    from facemask_train.train.history.summary import score_json
+    from facemask_train.training.history.summary import score_json
 
     own = run.record.ensemble.name if run.record and run.record.ensemble else None
     tests = [one for one in map(score_json, run.scores) if one["split"] == "test"]
@@ -121,7 +121,7 @@ def _tested(run: RunSummary) -> str:
 
 
 def _took(run: RunSummary) -> str:
-    from facemask_train.train.runs import duration
+    from facemask_train.training.runs import duration
 
     return "-" if run.seconds is None else duration(run.seconds)
 
@@ -196,7 +196,7 @@ def _said(value: Any) -> str:
 
 
 def _by_class(run: RunSummary) -> list[Any]:
-    from facemask_train.train.history.results import best_row, class_names, metric
+    from facemask_train.training.history.results import best_row, class_names, metric
 
     best = best_row(run.rows)
     if best is None:
@@ -210,7 +210,7 @@ def _by_class(run: RunSummary) -> list[Any]:
 
 
 def _scores(run: RunSummary) -> list[Any]:
-    from facemask_train.train.history.summary import score_json
+    from facemask_train.training.history.summary import score_json
 
     found = [score_json(one) for one in run.scores]
     if not found:
@@ -229,7 +229,7 @@ def _scores(run: RunSummary) -> list[Any]:
 
 def _curves(run: RunSummary) -> list[Any]:
     from facemask_train.cli.tables import Charts
-    from facemask_train.train.history.results import LOSSES, metric
+    from facemask_train.training.history.results import LOSSES, metric
 
     if not run.rows:
         return []

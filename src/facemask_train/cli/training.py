@@ -32,7 +32,7 @@ from facemask_train.cli.options import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from facemask_train.train.train import Trained
+    from facemask_train.training.train import Trained
 
 Epochs = Annotated[
     int | None,
@@ -135,7 +135,7 @@ def train(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Fine-tune a detector (YOLOv5s) on an ensemble, in runs/NAME/."""
-    from facemask_train.train import train as stage
+    from facemask_train.training import train as stage
 
     chosen = one_of(ensemble, data, "--data") or ""
     if resume:
@@ -246,7 +246,7 @@ def train_json(done: Trained) -> dict[str, Any]:
 
 def train_lines(done: Trained) -> list[str]:
     """Return a training as a person reads it."""
-    from facemask_train.train.runs import duration
+    from facemask_train.training.runs import duration
 
     pace = f", {done.images_per_second:.1f} images/s" if done.images_per_second else ""
     return [f"run {done.run}: {done.epochs} epochs in {duration(done.seconds)}{pace}; best weights: {done.weights}"]

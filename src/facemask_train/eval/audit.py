@@ -29,7 +29,7 @@ from facemask_train.eval.tracking import tracked_rates, upload
 from facemask_train.model.detector import load_detector
 
 if TYPE_CHECKING:
-    from facemask_train.train.tracking.tracker import Report
+    from facemask_train.training.tracking.tracker import Report
 
 OUTCOMES, GALLERY = "outcomes.parquet", "shortcuts.jpg"
 _DIGITS = 6

@@ -33,8 +33,8 @@ from facemask_train.eval.records.comparison import (
 )
 from facemask_train.eval.records.metrics import Metrics, read_evaluations
 from facemask_train.report.wording import checkpoint_verdict, recipe_verdict
-from facemask_train.train import runs
-from facemask_train.train.runs import RunRecord
+from facemask_train.training import runs
+from facemask_train.training.runs import RunRecord
 
 SEEDS = 3
 """With this many seeds on each side, recipes are compared rather than checkpoints."""

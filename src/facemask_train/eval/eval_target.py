@@ -14,8 +14,8 @@ from facemask_train.dataset.card import EnsembleCard
 from facemask_train.dataset.versions import find_ensemble, read_ensemble
 from facemask_train.model import validation
 from facemask_train.model.backends import DEFAULT_IMGSZ
-from facemask_train.train import runs
-from facemask_train.train.runs import GivenWeights, RunRecord
+from facemask_train.training import runs
+from facemask_train.training.runs import GivenWeights, RunRecord
 
 _log = logging.getLogger(__name__)
 

@@ -36,7 +36,7 @@ from facemask_train.model.validation import Validation
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from facemask_train.train.tracking.tracker import Report
+    from facemask_train.training.tracking.tracker import Report
 
 REPORT, PAGE = "report.md", "report.html"
 CURVES, CONFUSION, ERRORS, LABEL_ERRORS = "curves.png", "confusion.png", "errors.jpg", "label_errors.jpg"

@@ -11,7 +11,7 @@ from facemask_train.eval.records.audit import Audit
 from facemask_train.eval.records.metrics import Metrics
 
 if TYPE_CHECKING:
-    from facemask_train.train.tracking.tracker import Report
+    from facemask_train.training.tracking.tracker import Report
 
 _OWN_NAMES = ("precision", "recall", "map50", "map50_95")  # in the order of the tracker's METRICS
 
@@ -27,9 +27,9 @@ def upload(
     """
     if "none" in (kind, model.run.tracker.kind if model.run.tracker else ""):
         return None
-    from facemask_train.train.runs import TrackedRun
-    from facemask_train.train.tracking.tracker import close_tracker, open_tracker
-    from facemask_train.train.train import PROJECT
+    from facemask_train.training.runs import TrackedRun
+    from facemask_train.training.tracking.tracker import close_tracker, open_tracker
+    from facemask_train.training.train import PROJECT
 
     known = model.run.tracker or TrackedRun(kind, PROJECT, model.digest[:8])
     tracker = open_tracker(
@@ -50,7 +50,7 @@ def upload(
 
 def tracked_metrics(key: str, metrics: Metrics) -> dict[str, float | None]:
     """Return the metrics under the names that training uses: `evaluation/v5-test/class/mask/recall`, ..."""
-    from facemask_train.train.tracking.tracker import METRICS, metric_values
+    from facemask_train.training.tracking.tracker import METRICS, metric_values
 
     names = dict(zip(METRICS, _OWN_NAMES, strict=True))
     overall = {name: metrics.overall.estimate(own) for name, own in names.items()}

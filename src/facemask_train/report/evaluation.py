@@ -17,7 +17,7 @@ from facemask_train.report import charts, html, wording
 from facemask_train.report.charts import Dot, Line
 from facemask_train.report.html import Cell, KeyFigure, Row
 from facemask_train.report.wording import METRIC_LABELS, REFERENCE_METRICS, between, percent
-from facemask_train.train.runs import RunRecord
+from facemask_train.training.runs import RunRecord
 
 if TYPE_CHECKING:
     from markupsafe import Markup

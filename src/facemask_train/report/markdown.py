@@ -10,7 +10,7 @@ from facemask_train.eval.records.audit import Audit
 from facemask_train.eval.records.metrics import Metrics
 from facemask_train.report import wording
 from facemask_train.report.wording import METRIC_LABELS, REFERENCE_METRICS, percent, with_interval
-from facemask_train.train.runs import RunRecord
+from facemask_train.training.runs import RunRecord
 
 _ALT = {
     "curves.png": "Precision-recall curve, and precision, recall and F1 against confidence",

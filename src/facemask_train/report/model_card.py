@@ -12,7 +12,7 @@ from facemask_train.dataset.card import EnsembleCard
 from facemask_train.eval.records.metrics import Metrics
 from facemask_train.report import markdown, wording
 from facemask_train.report.html import TEMPLATES, environment
-from facemask_train.train.runs import RunRecord, duration
+from facemask_train.training.runs import RunRecord, duration
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult

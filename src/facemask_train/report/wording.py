@@ -10,7 +10,7 @@ from facemask_train.eval.measures.metrics import ENOUGH_FACES, ENOUGH_IMAGES
 from facemask_train.eval.perturbations.shortcuts import MEASURABLE_FACES, MEASURABLE_IMAGES, FlipRate
 from facemask_train.eval.records.audit import Audit, ThresholdSource
 from facemask_train.eval.records.metrics import Metrics
-from facemask_train.train.runs import RunRecord
+from facemask_train.training.runs import RunRecord
 
 if TYPE_CHECKING:
     from facemask_train.dataset.card import EnsembleCard

@@ -25,7 +25,7 @@ from facemask_train.model.onnx_detector import load_onnx_detector
 from facemask_train.model.validation import Predictor
 from facemask_train.report.html import TEMPLATES
 from facemask_train.report.model_card import model_card, render
-from facemask_train.train.runs import code_version
+from facemask_train.training.runs import code_version
 
 PACKAGE = Path(__file__).parents[2]
 NEEDS = ("gradio", "jinja2", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyyaml")

@@ -19,7 +19,7 @@ from facemask_train.eval import detections_table
 from facemask_train.eval.records.metrics import Metrics, newest, read_evaluations
 from facemask_train.model.backends import is_export
 from facemask_train.model.detector import Detector
-from facemask_train.train import runs
+from facemask_train.training import runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import torch
 from facemask_train.core.config import TrainSettings, parse
 from facemask_train.core.errors import UsageError
 from facemask_train.model.ultralytics_compat import open_ultralytics
-from facemask_train.train.plan import ProcessPlan, plan_training, replan, trainer_overrides
-from facemask_train.train.precision import Machine, plan_step, read_machine
+from facemask_train.training.plan import ProcessPlan, plan_training, replan, trainer_overrides
+from facemask_train.training.precision import Machine, plan_step, read_machine
 
 CPU = Machine("cpu", cuda=False, cores=2, bf16=False)
 EPYC = replace(CPU, bf16=True)
@@ -122,7 +122,7 @@ def losses_of(model: Any, precision: str, *, channels_last: bool) -> tuple[float
     """Return the loss of one batch and the gradient of the first weight, by the trainer's own method."""
     from types import SimpleNamespace
 
-    from facemask_train.train.loop import Loop
+    from facemask_train.training.loop import Loop
 
     settings = TrainSettings(precision=precision, channels_last=channels_last)  # type: ignore[arg-type]
     step = plan_step(settings, CPU)

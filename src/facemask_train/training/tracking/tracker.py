@@ -195,7 +195,7 @@ class _Wandb:
         self._requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         # -P: nothing in the current folder may stand in for a package. A session of its own: Ctrl-C is for training.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "facemask_train.train.tracking.wandb_process"],
+            [sys.executable, "-P", "-m", "facemask_train.training.tracking.wandb_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

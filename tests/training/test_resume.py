@@ -19,7 +19,7 @@ import torch
 from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError, StoppedError, StorageError, TrainingError
 from facemask_train.model.ultralytics_compat import open_ultralytics
-from facemask_train.train.train import resume, train
+from facemask_train.training.train import resume, train
 from helpers import shapes
 
 # Mosaics, a warm-up, and steps of 3 batches that do not fit into an epoch of 4: all that a stock resume loses.
@@ -65,7 +65,7 @@ def state_of(root: Path, file: str = "last.pt") -> dict[str, Any]:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     open_ultralytics()
-    from facemask_train.train.state import _read
+    from facemask_train.training.state import _read
 
     return _read(path)
 
@@ -143,7 +143,7 @@ def test_stopped_anywhere_it_ends_with_the_same_weights(
 
 def test_two_damaged_checkpoints_end_with_a_clear_error(tmp_path: Path) -> None:
     open_ultralytics()
-    from facemask_train.train.state import newest
+    from facemask_train.training.state import newest
 
     assert newest(tmp_path) is None
     for name in ("last.pt", "previous.pt"):
@@ -208,7 +208,7 @@ def test_a_second_time_it_stops_and_leaves_the_evidence(
 ) -> None:
     shapes.draw_ensemble(tmp_path)
     open_ultralytics()
-    from facemask_train.train.loop import Loop
+    from facemask_train.training.loop import Loop
 
     stock = Loop.preprocess_batch
 
@@ -262,9 +262,9 @@ def test_neither_plots_nor_callbacks_nor_a_dead_server_stop_a_run(
     open_ultralytics()
     from ultralytics.models.yolo.detect import train as package
 
-    from facemask_train.train import callbacks as train_callbacks
-    from facemask_train.train import run_loop
-    from facemask_train.train.tracking import tracker as tracking
+    from facemask_train.training import callbacks as train_callbacks
+    from facemask_train.training import run_loop
+    from facemask_train.training.tracking import tracker as tracking
 
     def fails(*_: Any, **__: Any) -> None:
         raise ValueError("no font")
@@ -319,7 +319,7 @@ from facemask_train.model.ultralytics_compat import open_ultralytics
 open_ultralytics()
 from ultralytics.utils.callbacks import base
 from facemask_train.core.config import TrainSettings
-from facemask_train.train import train as stage
+from facemask_train.training import train as stage
 root, settings, seconds = Path(sys.argv[1]), TrainSettings.model_validate_json(sys.argv[2]), float(sys.argv[3])
 if seconds:
     start = lambda _: threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()

@@ -22,13 +22,19 @@ from facemask_train.core.recipe import read_recipe
 from facemask_train.dataset.build import build
 from facemask_train.model.ultralytics_compat import open_ultralytics
 from facemask_train.sources.fetch import fetch
-from facemask_train.train import runs
-from facemask_train.train.loading import render as batch_render
-from facemask_train.train.loading.data_loader import DeviceLoader, EpochSampler, MemoryStore, open_loader, resized_shape
-from facemask_train.train.loading.mosaic import GREY, Ranges, batch_generator, draw_layout, ranges_of
-from facemask_train.train.loading.render import mix, recolor
-from facemask_train.train.plan import LoaderPlan, choose_loader, choose_memory, unsupported_settings
-from facemask_train.train.train import resume, train
+from facemask_train.training import runs
+from facemask_train.training.loading import render as batch_render
+from facemask_train.training.loading.data_loader import (
+    DeviceLoader,
+    EpochSampler,
+    MemoryStore,
+    open_loader,
+    resized_shape,
+)
+from facemask_train.training.loading.mosaic import GREY, Ranges, batch_generator, draw_layout, ranges_of
+from facemask_train.training.loading.render import mix, recolor
+from facemask_train.training.plan import LoaderPlan, choose_loader, choose_memory, unsupported_settings
+from facemask_train.training.train import resume, train
 from helpers import shapes
 
 CPU = torch.device("cpu")
@@ -357,7 +363,7 @@ def test_wherever_the_images_lie_the_batches_are_the_same(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("ranges", [Ranges(48), TURNED, COLOURED])
 def test_the_kernels_make_the_images_that_torch_makes(ranges: Ranges, monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels = pytest.importorskip("facemask_train.train.loading.kernels")  # Triton comes with torch on Linux
+    kernels = pytest.importorskip("facemask_train.training.loading.kernels")  # Triton comes with torch on Linux
     rng = np.random.default_rng(5)
     shapes = np.column_stack([rng.integers(12, 49, 9), np.full(9, 48)])
     images = [torch.from_numpy(rng.integers(0, 256, (3, *shape), dtype=np.uint8)).to(HERE) for shape in shapes]

@@ -26,8 +26,8 @@ from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError, MissingError
 from facemask_train.core.files import held, locked
 from facemask_train.core.records import to_json
-from facemask_train.train.history import curves, summary
-from facemask_train.train.history.results import (
+from facemask_train.training.history import curves, summary
+from facemask_train.training.history.results import (
     EpochHistory,
     best_row,
     class_names,
@@ -35,9 +35,9 @@ from facemask_train.train.history.results import (
     keep_rows,
     read_rows,
 )
-from facemask_train.train.plan import ProcessPlan, plan_training
-from facemask_train.train.precision import Machine
-from facemask_train.train.runs import GivenWeights, RunRecord
+from facemask_train.training.plan import ProcessPlan, plan_training
+from facemask_train.training.precision import Machine
+from facemask_train.training.runs import GivenWeights, RunRecord
 from helpers.command_line import fmask
 from helpers.worlds import write
 
@@ -190,9 +190,9 @@ TRAINING = """
 import logging, sys, time
 from pathlib import Path
 from facemask_train.cli.console import terminal
-from facemask_train.train.history.results import EpochHistory, read_rows
+from facemask_train.training.history.results import EpochHistory, read_rows
 rows = tuple(read_rows(Path(sys.argv[1])))
-log = logging.getLogger("facemask_train.train")
+log = logging.getLogger("facemask_train.training")
 with terminal(as_json="json" in sys.argv, quiet="quiet" in sys.argv, debug=False) as term:
     log.info("begins [so]")
     for number in range(1, len(rows) + 1):

@@ -23,12 +23,12 @@ from facemask_train.core.dist_env import DistEnv, cores_per_process, dist_env, i
 from facemask_train.core.errors import PeerError, TrainingError, UsageError
 from facemask_train.core.records import parse, to_json
 from facemask_train.report import wording
-from facemask_train.train.parallel import launcher, rendezvous
-from facemask_train.train.parallel.devices import Member, check_batch, device_list, devices_of
-from facemask_train.train.parallel.distributed import Assignment, relocate
-from facemask_train.train.plan import ProcessPlan, plan_training
-from facemask_train.train.precision import Machine
-from facemask_train.train.runs import RunRecord
+from facemask_train.training.parallel import launcher, rendezvous
+from facemask_train.training.parallel.devices import Member, check_batch, device_list, devices_of
+from facemask_train.training.parallel.distributed import Assignment, relocate
+from facemask_train.training.plan import ProcessPlan, plan_training
+from facemask_train.training.precision import Machine
+from facemask_train.training.runs import RunRecord
 from helpers import shapes
 from helpers.known_detector import known_weights
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from facemask_train.core.config import TrainSettings
-from facemask_train.train.precision import Machine, StepPlan, plan_step
+from facemask_train.training.precision import Machine, StepPlan, plan_step
 
 LoaderKind = Literal["device", "stock"]
 ImageMemory = Literal["device", "host", "disk"]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn.functional import grid_sample
 
-from facemask_train.train.loading.mosaic import GREY, Floats, Ints, Layout
+from facemask_train.training.loading.mosaic import GREY, Floats, Ints, Layout
 
 _VALUES = {"cpu": 1 << 21, "cuda": 1 << 26}  # floats per chunk of canvases: a CPU's cache, a GPU's memory
 _OUTSIDE = 9.0  # a coordinate far outside of the canvas, which extends from -1 to 1
@@ -45,7 +45,7 @@ def load_kernels(device: torch.device) -> Any:
     if device.type != "cuda":
         return None
     try:
-        from facemask_train.train.loading import kernels
+        from facemask_train.training.loading import kernels
 
         kernels.try_out(device)
     except Exception as error:  # noqa: BLE001 - no Triton, no C compiler, an old GPU: torch operations do the same

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from facemask_train.core.dist_env import NAMES, dist_env
 from facemask_train.core.errors import FmaskError, StorageError, TrainingError
 from facemask_train.core.records import parse, to_json
-from facemask_train.train.parallel.devices import backend_of, check_batch, devices_of
-from facemask_train.train.parallel.rendezvous import (
+from facemask_train.training.parallel.devices import backend_of, check_batch, devices_of
+from facemask_train.training.parallel.rendezvous import (
     INIT_SECONDS,
     WORK_SECONDS,
     barrier,
@@ -33,8 +33,8 @@ from facemask_train.train.parallel.rendezvous import (
     unreachable,
     wait_for_keys,
 )
-from facemask_train.train.plan import ProcessPlan, TrainPlan
-from facemask_train.train.runs import read_run
+from facemask_train.training.plan import ProcessPlan, TrainPlan
+from facemask_train.training.runs import read_run
 
 if TYPE_CHECKING:
     import torch

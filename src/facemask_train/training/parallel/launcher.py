@@ -23,14 +23,14 @@ from typing import Any, Protocol, TypeVar
 from facemask_train.core.dist_env import dist_env
 from facemask_train.core.errors import FmaskError, PeerError, TrainingError
 from facemask_train.core.types import Progress
-from facemask_train.train.parallel.devices import device_list
-from facemask_train.train.parallel.rendezvous import quiet_torch
+from facemask_train.training.parallel.devices import device_list
+from facemask_train.training.parallel.rendezvous import quiet_torch
 
 STOP_SECONDS = 20
 """How long the other processes may take to stop before they are killed."""
 
 _LINGER_SECONDS = 5.0  # a process that lost a peer waits to be stopped, so that the peer is seen as the cause
-_log = logging.getLogger("facemask_train.train")
+_log = logging.getLogger("facemask_train.training")
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
 

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from facemask_train.core.errors import UsageError
-from facemask_train.train.tracking import tracker as tracking
-from facemask_train.train.tracking.tracker import Report, Tracker, metric_values, open_tracker
+from facemask_train.training.tracking import tracker as tracking
+from facemask_train.training.tracking.tracker import Report, Tracker, metric_values, open_tracker
 from helpers.fake_wandb import KEY, FakeWandb
 from helpers.wandb_log import read_run, run_folders
 
@@ -346,7 +346,7 @@ def test_a_run_resumed_online_takes_over_from_offline_folders(tmp_path: Path, se
 _KILLED = """
 import os, sys, signal, time
 from pathlib import Path
-from facemask_train.train.tracking.tracker import open_tracker
+from facemask_train.training.tracking.tracker import open_tracker
 tracker = open_tracker("wandb", Path(sys.argv[1]), project="p", name="n", config={})
 for epoch in (1, 2, 3):
     tracker.log(epoch, {"metrics/recall": epoch / 7, "train/box_loss": 1 / epoch})
@@ -470,7 +470,7 @@ def test_a_wandb_that_fails(broken: Callable[[str], Path], tmp_path: Path, fault
 _LEAVES = """
 import sys
 from pathlib import Path
-from facemask_train.train.tracking import tracker as tracking
+from facemask_train.training.tracking import tracker as tracking
 tracking.PATIENCE_SECONDS = 0.5
 tracker = tracking.open_tracker("wandb", Path(sys.argv[1]), project="p", name="n", config={})
 for epoch in range(1, 2000):

@@ -21,7 +21,7 @@ import torch.distributed as dist
 
 from facemask_train.core.errors import DataError
 from facemask_train.core.parallel import usable_cores
-from facemask_train.train.loading.mosaic import (
+from facemask_train.training.loading.mosaic import (
     BoxTable,
     Ints,
     Ranges,
@@ -31,8 +31,8 @@ from facemask_train.train.loading.mosaic import (
     epoch_order,
     ranges_of,
 )
-from facemask_train.train.loading.render import on_device, render
-from facemask_train.train.plan import ImageMemory, choose_memory
+from facemask_train.training.loading.render import on_device, render
+from facemask_train.training.plan import ImageMemory, choose_memory
 
 _MEMORY_NAMES = {"device": "on the device", "host": "in the host's memory", "disk": "on the disk"}
 _READ_AHEAD = 256  # decoded images that wait to be copied

@@ -1,6 +1,6 @@
 """The process that talks to Weights & Biases: the only module that imports `wandb`. Knows nothing of training.
 
-`tracker.py` starts it as `python -m facemask_train.train.tracking.wandb_process`. Requests come as one JSON object a
+`tracker.py` starts it as `python -m facemask_train.training.tracking.wandb_process`. Requests come as one JSON object a
 line on standard input, events go back on standard output. Nobody waits for it, and it can be killed at any moment.
 When its input ends without a `finish`, the training process is gone: the run is ended as failed.
 

@@ -17,8 +17,8 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from facemask_train.core.dist_env import cores_per_process, dist_env
 from facemask_train.core.parallel import usable_cores
-from facemask_train.train.failures import LossHistory
-from facemask_train.train.plan import TrainPlan
+from facemask_train.training.failures import LossHistory
+from facemask_train.training.plan import TrainPlan
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _AMP: dict[str, bool | str] = {"fp32": False, "bf16": "bf16", "fp16": True}

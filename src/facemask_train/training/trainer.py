@@ -14,11 +14,18 @@ from typing import Any
 import torch
 
 from facemask_train.core.dist_env import dist_env
-from facemask_train.train.history.results import read_rows
-from facemask_train.train.loading.data_loader import open_loader
-from facemask_train.train.loop import Loop
-from facemask_train.train.parallel import distributed
-from facemask_train.train.state import PREVIOUS, checkpoint_metadata, plain_copy, save_checkpoint, serialize, snapshot
+from facemask_train.training.history.results import read_rows
+from facemask_train.training.loading.data_loader import open_loader
+from facemask_train.training.loop import Loop
+from facemask_train.training.parallel import distributed
+from facemask_train.training.state import (
+    PREVIOUS,
+    checkpoint_metadata,
+    plain_copy,
+    save_checkpoint,
+    serialize,
+    snapshot,
+)
 
 _COLUMNS = ("precision", "recall", "mAP50", "mAP50-95")
 

@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from facemask_train.train.loading.mosaic import GREY, Floats, Layout, Ranges, batch_generator, draw_layout
+from facemask_train.training.loading.mosaic import GREY, Floats, Layout, Ranges, batch_generator, draw_layout
 
 _BLOCK = 1024
 

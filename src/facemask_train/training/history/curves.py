@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from facemask_train.core.drawing import CHART_COLOURS, GREY, chart_style
 from facemask_train.core.files import write_bytes
-from facemask_train.train.history.results import (
+from facemask_train.training.history.results import (
     LOSSES,
     RESULTS,
     Row,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from facemask_train.core.dist_env import DistEnv, dist_env
 from facemask_train.core.errors import FmaskError, PeerError, TrainingError, UsageError
-from facemask_train.train.parallel.devices import Member
+from facemask_train.training.parallel.devices import Member
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]

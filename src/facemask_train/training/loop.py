@@ -20,11 +20,11 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from facemask_train.core.errors import StoppedError, TrainingError
 from facemask_train.core.files import write_json
-from facemask_train.train.failures import LossHistory, NotFinite, SignalHandler, is_out_of_memory
-from facemask_train.train.plan import TrainPlan
-from facemask_train.train.runs import RunEvent
-from facemask_train.train.state import begin_epoch, newest, restore
-from facemask_train.train.step import StepTrainer
+from facemask_train.training.failures import LossHistory, NotFinite, SignalHandler, is_out_of_memory
+from facemask_train.training.plan import TrainPlan
+from facemask_train.training.runs import RunEvent
+from facemask_train.training.state import begin_epoch, newest, restore
+from facemask_train.training.step import StepTrainer
 
 EVIDENCE = "not-finite.json"
 LR_REDUCTION = 0.25

@@ -16,8 +16,8 @@ from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import MissingError, UsageError, nearest
 from facemask_train.core.files import digest_data, digest_file
 from facemask_train.core.records import Record, VersionError
-from facemask_train.train.history.results import RESULTS, read_rows
-from facemask_train.train.plan import TrainPlan
+from facemask_train.training.history.results import RESULTS, read_rows
+from facemask_train.training.plan import TrainPlan
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,10 +10,10 @@ from typing import Any
 
 from facemask_train.core.errors import DataError, MissingError
 from facemask_train.core.files import held, read_json
-from facemask_train.train import runs
-from facemask_train.train.history.results import RESULTS, Row, best_row, metric, read_rows
-from facemask_train.train.runs import RunRecord
-from facemask_train.train.tracking.tracker import METRICS
+from facemask_train.training import runs
+from facemask_train.training.history.results import RESULTS, Row, best_row, metric, read_rows
+from facemask_train.training.runs import RunRecord
+from facemask_train.training.tracking.tracker import METRICS
 
 SCORES = "metrics.json"
 

@@ -18,15 +18,15 @@ from facemask_train.dataset.versions import find_ensemble, read_ensemble
 from facemask_train.model.checkpoints import check_trainer_settings, resolve_weights
 from facemask_train.model.ultralytics_compat import device_name, open_ultralytics
 from facemask_train.model.validation import load_model
-from facemask_train.train import runs
-from facemask_train.train.parallel import distributed
-from facemask_train.train.parallel.devices import check_devices
-from facemask_train.train.parallel.launcher import launch, needs_launch
-from facemask_train.train.parallel.rendezvous import share_errors
-from facemask_train.train.plan import LoaderPlan, TrainPlan, plan_training, replan
-from facemask_train.train.precision import read_machine
-from facemask_train.train.run_loop import OpenRun, build_trainer, run_training
-from facemask_train.train.runs import RunEvent, RunRecord, TrackedRun, TrainedOn
+from facemask_train.training import runs
+from facemask_train.training.parallel import distributed
+from facemask_train.training.parallel.devices import check_devices
+from facemask_train.training.parallel.launcher import launch, needs_launch
+from facemask_train.training.parallel.rendezvous import share_errors
+from facemask_train.training.plan import LoaderPlan, TrainPlan, plan_training, replan
+from facemask_train.training.precision import read_machine
+from facemask_train.training.run_loop import OpenRun, build_trainer, run_training
+from facemask_train.training.runs import RunEvent, RunRecord, TrackedRun, TrainedOn
 
 if TYPE_CHECKING:
     import pandas as pd

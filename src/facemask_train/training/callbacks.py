@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from facemask_train.core.errors import DataError, FmaskError
 from facemask_train.core.types import Progress
 from facemask_train.dataset.card import EnsembleCard
-from facemask_train.train.history.results import EpochHistory, read_rows
-from facemask_train.train.runs import duration
-from facemask_train.train.tracking.tracker import Tracker
+from facemask_train.training.history.results import EpochHistory, read_rows
+from facemask_train.training.runs import duration
+from facemask_train.training.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
-    from facemask_train.train.trainer import Trainer
+    from facemask_train.training.trainer import Trainer
 
 _MEASURED = 4  # images per step when the duration on a CPU is estimated
 _log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def _check_loaders(context: CallbackContext, trainer: Trainer) -> None:
 def _estimate_duration(context: CallbackContext, trainer: Trainer) -> None:
     if trainer.device.type != "cpu":
         return
-    from facemask_train.train.trainer import seconds_per_image
+    from facemask_train.training.trainer import seconds_per_image
 
     images = min(_MEASURED, trainer.batch_size)
     model: Any = getattr(trainer.model, "module", trainer.model)  # unwrapped: only this process measures

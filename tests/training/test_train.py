@@ -26,10 +26,10 @@ from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError, MissingError, NetworkError, UsageError
 from facemask_train.model import checkpoints, validation
 from facemask_train.model.ultralytics_compat import open_ultralytics
-from facemask_train.train import runs
-from facemask_train.train.history.results import read_rows
-from facemask_train.train.runs import RunRecord, TrainedOn
-from facemask_train.train.train import resume, train
+from facemask_train.training import runs
+from facemask_train.training.history.results import read_rows
+from facemask_train.training.runs import RunRecord, TrainedOn
+from facemask_train.training.train import resume, train
 from helpers import shapes, wandb_log
 from helpers.known_detector import KEPT, known_weights
 
@@ -54,7 +54,7 @@ TRAIN = """
 import json, sys
 from pathlib import Path
 from facemask_train.core.config import TrainSettings
-from facemask_train.train import runs, train as stage
+from facemask_train.training import runs, train as stage
 root, settings = Path(sys.argv[1]), TrainSettings(**json.loads(sys.argv[2]))
 if sys.argv[3:]:
     stage.resume(root, sys.argv[3])

@@ -12,20 +12,20 @@ from facemask_train.core.types import Progress
 from facemask_train.dataset.card import EnsembleCard
 from facemask_train.dataset.versions import DATA_YAML, write_trusted_yaml
 from facemask_train.model.validation import Validation, validate
-from facemask_train.train import runs
-from facemask_train.train.callbacks import CallbackContext, Callbacks, log_row, make_callbacks
-from facemask_train.train.history import curves
-from facemask_train.train.history.results import RESULTS, keep_rows, read_rows
-from facemask_train.train.parallel import distributed
-from facemask_train.train.parallel.distributed import Assignment
-from facemask_train.train.plan import TrainPlan, trainer_overrides
-from facemask_train.train.runs import RunEvent, RunRecord, TrackedRun, TrainedOn
-from facemask_train.train.tracking.tracker import close_tracker, open_tracker
-from facemask_train.train.val_images import draw_batches
+from facemask_train.training import runs
+from facemask_train.training.callbacks import CallbackContext, Callbacks, log_row, make_callbacks
+from facemask_train.training.history import curves
+from facemask_train.training.history.results import RESULTS, keep_rows, read_rows
+from facemask_train.training.parallel import distributed
+from facemask_train.training.parallel.distributed import Assignment
+from facemask_train.training.plan import TrainPlan, trainer_overrides
+from facemask_train.training.runs import RunEvent, RunRecord, TrackedRun, TrainedOn
+from facemask_train.training.tracking.tracker import close_tracker, open_tracker
+from facemask_train.training.val_images import draw_batches
 
 if TYPE_CHECKING:
-    from facemask_train.train.loop import Note
-    from facemask_train.train.trainer import Trainer
+    from facemask_train.training.loop import Note
+    from facemask_train.training.trainer import Trainer
 
 _SCORES = {"precision": "precision", "recall": "recall", "mAP50": "map50", "mAP50-95": "map50_95"}
 _log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def _log_ensemble(context: CallbackContext, ensemble: Path) -> None:
 
 def _train(root: Path, run: OpenRun, context: CallbackContext) -> None:
     """Train the remaining epochs; with several processes, record the digests of their parameters."""
-    from facemask_train.train.state import newest
+    from facemask_train.training.state import newest
 
     data = write_trusted_yaml(root / run.ensemble.path, run.folder / DATA_YAML, ("train", "val"))
     table, found = run.folder / RESULTS, newest(run.folder / "weights")
@@ -145,7 +145,7 @@ def build_trainer(
     Args:
         note: called with each event that belongs in the run's record.
     """
-    from facemask_train.train.trainer import Trainer
+    from facemask_train.training.trainer import Trainer
 
     overrides = trainer_overrides(
         assignment.plan,
