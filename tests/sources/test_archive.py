@@ -365,3 +365,26 @@ def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert content_of(tmp_path / "out") == {}
     usage.free += 1  # type: ignore[attr-defined]
     archive.unpack(path, tmp_path / "out2")
+
+
+def test_the_icon_of_a_folder_on_a_mac_is_left_out(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        for name in ("images/a.jpg", "Icon\r", "images/Icon\r"):
+            packed.writestr(zipfile.ZipInfo(name), b"x")
+    contents = archive.unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert contents.skipped == (("Icon\r", "litter"), ("images/Icon\r", "litter"))
+    assert contents.files == 1
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, None])
+def test_an_archive_of_another_kind_is_to_be_unpacked_by_hand(tmp_path: Path, method: int | None) -> None:
+    path = tmp_path / "a.zip"
+    if method is None:
+        with tarfile.open(path, "w") as plain:
+            plain.addfile(tarfile.TarInfo("a.jpg"))
+    else:
+        with zipfile.ZipFile(path, "w", method) as packed:
+            packed.writestr("a.jpg", b"x" * 99)
+    with pytest.raises(DataError, match="expected") as caught:
+        archive.unpack(path, tmp_path / "out")
+    assert caught.value.next_step.startswith("unpack it, and set `path:`")

@@ -64,7 +64,7 @@ _ENDINGS = {
     ),
     REPLACES_IMAGE: (".npy", ".npz"),
 }
-_LITTER = (".ds_store", "thumbs.db", "desktop.ini")
+_LITTER = (".ds_store", "thumbs.db", "desktop.ini", "icon\r")
 
 _CHUNK = 1024**2
 _BLOCK = 4096  # what the smallest file takes on most disks
@@ -231,7 +231,8 @@ def _plain(source: Path, name: str) -> str:
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\\" in name or re.match("[A-Za-z]:", name):
         raise _refusal(source, f"{name!r} leads out of the folder (a relative path with / is expected)")
-    if not parts or any(ord(character) < 32 or ord(character) == 127 for character in name):
+    shown = name.removesuffix("\r") if parts[-1:] == ("Icon\r",) else name  # the icon of a folder on a Mac: litter
+    if not parts or any(ord(character) < 32 or ord(character) == 127 for character in shown):
         raise _refusal(source, f"{name!r} is not a name that a file can have")
     try:
         encoded = [len(part.encode()) for part in parts]
@@ -254,6 +255,12 @@ def _limited(source: Path, packed: int, entries: Iterable[Entry], size: Callable
         if expanded > max(SMALL, MAX_RATIO * packed):
             raise _refusal(source, f"it expands to more than {MAX_RATIO} times its size")
         yield entry
+
+
+def _unread(archive: Path, what: str) -> DataError:
+    """Return the error for an archive that may be sound, but is of a kind that is not read here."""
+    next_step = "unpack it, and set `path:` of this source in configs/sources.yaml to the folder"
+    return DataError(f"{archive}: {what}", next_step=next_step)
 
 
 def _refusal(source: Path, what: str) -> DataError:
@@ -285,7 +292,7 @@ def _opened(archive: Path) -> Iterator[list[_Member]]:
                     pass
             yield members
     else:
-        raise _refusal(archive, "expected a .zip or a .tar.gz, found something else")
+        raise _unread(archive, "expected a .zip or a .tar.gz, found something else")
 
 
 def require_regular(archive: Path) -> None:
@@ -333,7 +340,7 @@ def _zip_members(archive: Path, opened: zipfile.ZipFile) -> list[_Member]:
         if info.flag_bits & 0x41:
             raise _refusal(archive, f"{name!r} is encrypted")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise _refusal(archive, f"{name!r} is packed by method {info.compress_type}, expected deflate")
+            raise _unread(archive, f"expected members packed by deflate, found {name!r} by method {info.compress_type}")
         members.append(_Member(name, info.file_size, partial(opened.open, info)))
     return members
 
