@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from facemask_train.core.config import read_yaml
 from facemask_train.core.errors import DataError, MissingError, UsageError
 from facemask_train.core.parallel import usable_cores
+from facemask_train.model.checkpoint_checks import imgsz_defect, named_by_id
 from facemask_train.model.ultralytics_compat import device_name, open_ultralytics, share_cores
 from facemask_train.model.validation import CONFIDENCE, check_names, load_model
 
@@ -270,14 +271,15 @@ def _export_backend(
     name: str, weights: Path, forward: Forward, metadata: Mapping[str, object], graph: _GraphInput
 ) -> Backend:
     """Return an export's backend after checking its class names."""
-    names = metadata.get("names")
+    names = named_by_id(metadata.get("names"))
     check_names(weights, names.values() if isinstance(names, dict) else (), "export a run of fmask: fmask export")
     size = (graph.height, graph.width) if graph.height and graph.width else None
     exported = metadata.get("imgsz")
-    imgsz = max(size) if size else max(exported) if isinstance(exported, (list, tuple)) and exported else DEFAULT_IMGSZ
-    return Backend(
-        name, forward, int(imgsz), size, graph.batch, _min_confidence(metadata), read_operating_point(metadata)
-    )
+    sides = [side for side in exported if isinstance(side, int)] if isinstance(exported, (list, tuple)) else []
+    imgsz = max(size or sides or [DEFAULT_IMGSZ])
+    if defect := imgsz_defect(imgsz):
+        raise _invalid_export(weights, defect)
+    return Backend(name, forward, imgsz, size, graph.batch, _min_confidence(metadata), read_operating_point(metadata))
 
 
 def read_operating_point(metadata: Mapping[str, object]) -> float | None:

@@ -24,6 +24,7 @@ from facemask_train.core.types import (
     by_confidence,
     no_progress,
 )
+from facemask_train.model.checkpoint_checks import find_defect, named_by_id
 from facemask_train.model.ultralytics_compat import device_name, open_ultralytics, use_all_cores
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ def load_model(weights: Path) -> tuple[Any, dict[str, Any]]:
 
     Raises:
         MissingError: there is no such file.
-        DataError: the file is not a complete checkpoint of an `ultralytics` detector.
+        DataError: the file is not a complete checkpoint of an `ultralytics` detector, or its weights are not finite,
+            or the model does not run on an image.
     """
     if not weights.is_file():
         raise MissingError(f"{weights}: no such checkpoint", next_step="check the path; `fmask train` makes one")
@@ -113,6 +115,9 @@ def load_model(weights: Path) -> tuple[Any, dict[str, Any]]:
         raise _invalid_checkpoint(weights, _diagnose(error)) from error
     if getattr(model, "task", "") != "detect" or not hasattr(model, "names"):
         raise _invalid_checkpoint(weights, f"it contains a {type(model).__name__}")
+    model.names = named_by_id(model.names)
+    if defect := find_defect(model, checkpoint):
+        raise _invalid_checkpoint(weights, defect)
     return model, checkpoint
 
 
