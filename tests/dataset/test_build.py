@@ -36,11 +36,11 @@ build(Path(sys.argv[1]), "tiny", pool=WorkerPool(workers=int((sys.argv + ["1"])[
 """
 
 
-def built(root: Path, **recipe: object) -> dict:
+def built(root: Path, **recipe: object) -> EnsembleCard:
     """Fetch and build the tiny ensemble; return its card."""
     make_root(root, recipe=recipe) if not (root / "own").exists() else None
     fetch(root, ["first", "second"])
-    return dict(build(root, "tiny", pool=ALONE).card)
+    return build(root, "tiny", pool=ALONE).card
 
 
 def test_yolo_tools_can_train_on_what_is_written(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_second_build_does_nothing_and_a_changed_recipe_rebuilds(tmp_path: Pat
     make_root(tmp_path, recipe={"split": {"train": 0.4, "val": 0.3, "test": 0.3}})
     other = build(tmp_path, "tiny", pool=ALONE)
     assert not other.up_to_date
-    assert other.card.hash != first["hash"]
+    assert other.card.hash != first.hash
 
 
 def test_a_new_description_does_not_rebuild(tmp_path: Path) -> None:

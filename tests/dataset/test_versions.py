@@ -104,7 +104,7 @@ def test_a_missing_source_stops_the_build_or_is_noted(tmp_path: Path) -> None:
     assert "fmask fetch three" in caught.value.next_step
     done = build(root, "x", pool=ALONE, allow_missing=True)
     assert (done.path.name, done.card.name) == ("x-without-three", "x-without-three")
-    assert "BuildResult without three, which was not fetched." in done.card.notes
+    assert "Built without three, which was not fetched." in done.card.notes
     assert build(root, "x", pool=ALONE, allow_missing=True).up_to_date
     for name in ("one", "two"):
         shutil.rmtree(root / "data/raw" / name)
@@ -116,12 +116,12 @@ def test_a_missing_preferred_source_is_noted(tmp_path: Path) -> None:
     root = make_world(tmp_path)
     configure(root, {"sources": ["one", "two", "three"], "conflicts": {"prefer": "three"}}, "one", "two", "three")
     notes = made(root, allow_missing=True).card.notes
-    assert "Copies that contradict each other are left out: three, preferred, is missing." in notes
+    assert "Duplicates with conflicting labels are left out, because the preferred source, three, is missing." in notes
 
 
 def test_unbalanced_classes_are_noted(tmp_path: Path) -> None:
     notes = made(make_world(tmp_path)).card.notes
-    assert any(note.startswith("mask is in ") and "3,000 a class" in note for note in notes)
+    assert any(note.startswith("mask is in ") and "3,000 per class" in note for note in notes)
 
 
 # ---- published splits ----
@@ -168,7 +168,7 @@ def test_images_outside_split_folders_are_an_error_or_noted(tmp_path: Path) -> N
     root = published(tmp_path / "some")
     add_yolo(root, "one", "extra/d", scene(400).image, labels(scene(400)))
     fetch(root, ["one"])
-    assert "Images in no folder of a split, taken for train: 1." in build(root, "x", pool=ALONE).card.notes
+    assert "Images outside of any split folder, assigned to train: 1." in build(root, "x", pool=ALONE).card.notes
 
 
 def test_each_kept_image_of_a_published_group_is_named(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def _face_edits(totals: Totals) -> dict[str, dict[str, int]]:
 
 
 def _notes(recipe: Recipe, decisions: Decisions, totals: Totals, missing: Sequence[str]) -> list[str]:
-    notes = [f"BuildResult without {name}, which was not fetched." for name in missing]
+    notes = [f"Built without {name}, which was not fetched." for name in missing]
     if isinstance(recipe.conflicts, Prefer) and recipe.conflicts.prefer in missing:
         notes.append(
             f"Duplicates with conflicting labels are left out, because the preferred source,"
