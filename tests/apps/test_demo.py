@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import socket
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Lock
@@ -39,10 +39,12 @@ from facemask_train.apps.demo.handlers import (
 from facemask_train.apps.model_facts import Known, Statement, known, statement
 from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError, UsageError
-from facemask_train.core.types import Detection
+from facemask_train.core.types import CLASSES, Detection
 from facemask_train.eval.eval_target import Model
+from facemask_train.eval.records.metrics import Confusion, Rates, SliceMetrics
 from facemask_train.eval.thresholds import Threshold
 from facemask_train.training.runs import RunRecord, TrainedOn
+from helpers.metrics import class_metrics, inputs, make_metrics, operating_point, rates, write_metrics
 
 LIMITS = uploads.Limits(megabytes=1, megapixels=2, seconds=3, frames=5)
 SAID = Statement("model", "It errs.", (), ())
@@ -298,21 +300,32 @@ RUN = RunRecord(
 )
 
 
-def _point(recall: float) -> dict[str, Any]:
-    return {"recall": recall, "intervals": {"recall": [recall - 0.1, recall + 0.1]}}
+def _rates(recall: float | None) -> Rates:
+    interval = None if recall is None else (recall - 0.1, recall + 0.1)
+    return replace(rates(recall), intervals={"precision": None, "recall": interval, "f1": None})
 
 
-METRICS: dict[str, Any] = {
-    "split": "test", "ensemble": "v5", "images": 90, "boxes": 30, "few": True,
-    "map50": 0.8, "map50_95": 0.5, "intervals": {"map50": [0.7, 0.9], "map50_95": [0.4, 0.6]},
-    "per_class": {"mask": {"n": 20}, "no_mask": {"n": 10}},
-    "operating_point": {"threshold": 0.37, "per_class": {"mask": _point(0.8), "no_mask": _point(0.4)}},
-    "confusion": {"counts": [[16, 1, 3], [4, 4, 2], [5, 0, 0]]},
-    "misses": {"false box": 5},
-    "slices": [{"by": "face size", "name": "under 16 px", "recall": 0.1, "n": 10}],
-    "audit": None,
-    "inputs": {"weights": "abc", "imgsz": 320, "ensemble": {"hash": "e" * 64}},
-}  # fmt: skip
+def _slice(recall: float | None) -> SliceMetrics:
+    return SliceMetrics("face size", "below 16 px", 8, 10, True, None, None, recall, {})
+
+
+def _confusion(*counts: tuple[int, int, int]) -> Confusion:
+    return Confusion(CLASSES, counts)
+
+
+METRICS = make_metrics(
+    images=90,
+    boxes=30,
+    too_few=True,
+    map50=0.8,
+    map50_95=0.5,
+    intervals={**class_metrics().intervals, "map50": (0.7, 0.9), "map50_95": (0.4, 0.6)},
+    per_class={"mask": class_metrics(n=20), "no_mask": class_metrics(n=10)},
+    operating_point=operating_point(0.37, mask=_rates(0.8), no_mask=_rates(0.4)),
+    confusion=_confusion((16, 1, 3), (4, 4, 2), (5, 0, 0)),
+    slices=(_slice(0.1),),
+    inputs=inputs("abc", 320),
+)
 
 
 def test_the_statement_says_what_was_measured(tmp_path: Path) -> None:
@@ -325,7 +338,7 @@ def test_the_statement_says_what_was_measured(tmp_path: Path) -> None:
     assert (
         facts["Faces without"] == "of 10, 4 found as such (recall 40.0 (30.0 to 50.0) %), 4 taken for masked, 2 missed"
     )
-    assert facts["Small faces"] == "recall by the face's side: under 16 px 10.0 % of 10"
+    assert facts["Small faces"] == "recall by the face's side: below 16 px 10.0 % of 10"
     assert facts["Shortcuts"] == "not measured (`fmask audit`)"
     assert "80 of 100 faces with a mask and 40 of 100 faces without" in said.warning
     assert "another ensemble" in said.limits[0]
@@ -344,24 +357,26 @@ def test_a_run_that_nobody_scored_has_no_number_but_of_its_training(tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "question", "answer"),
     [
-        ({"slices": []}, "Small faces", "not measured"),
-        ({"slices": [{"by": "face size", "name": "under 16 px", "recall": None}]}, "Small faces", "not measured"),
-        ({"confusion": {"counts": [[0, 0, 0], [1, 0, 0], [0, 0, 0]]}}, "Faces with a mask", "not measured: none among"),
-        ({"confusion": {"counts": [[0, 0, 0], [1, 0, 0], [0, 0, 0]]}}, "Faces without", "of 1, 0 found as such"),
-        ({"intervals": {"map50": None, "map50_95": None}}, "Accuracy", "mAP 0.5 80.0 %, mAP 0.5:0.95 50.0 %"),
+        ({"slices": ()}, "Small faces", "not measured"),
+        ({"slices": (_slice(None),)}, "Small faces", "not measured"),
+        ({"confusion": _confusion((0, 0, 0), (1, 0, 0), (0, 0, 0))}, "Faces with a mask", "not measured: none among"),
+        ({"confusion": _confusion((0, 0, 0), (1, 0, 0), (0, 0, 0))}, "Faces without", "of 1, 0 found as such"),
+        ({"intervals": dict.fromkeys(class_metrics().intervals)}, "Accuracy", "mAP 0.5 80.0 %, mAP 0.5:0.95 50.0 %"),
     ],
 )
 def test_what_an_evaluation_does_not_say_is_not_made_up(
     change: dict[str, Any], question: str, answer: str, tmp_path: Path
 ) -> None:
-    assert dict(statement(_model(tmp_path / "r"), Known(METRICS | change, None)).facts)[question].startswith(answer)
+    assert dict(statement(_model(tmp_path / "r"), Known(replace(METRICS, **change), None)).facts)[question].startswith(
+        answer
+    )
 
 
 def test_the_warning_names_what_it_was_scored_on(tmp_path: Path) -> None:
-    said = statement(_model(tmp_path / "r"), Known(METRICS | {"split": "val"}, None))
+    said = statement(_model(tmp_path / "r"), Known(replace(METRICS, split="val"), None))
     assert said.warning.startswith("On the images that its best epoch was chosen by this model finds")
-    alone = {"threshold": 0.37, "per_class": {"mask": _point(0.8), "no_mask": _point(0.0) | {"recall": None}}}
-    said = statement(_model(tmp_path / "r"), Known(METRICS | {"operating_point": alone}, None))
+    alone = operating_point(0.37, mask=_rates(0.8), no_mask=_rates(None))
+    said = statement(_model(tmp_path / "r"), Known(replace(METRICS, operating_point=alone), None))
     assert "rightly names 80 of 100 faces with a mask. Yours" in said.warning
 
 
@@ -377,14 +392,12 @@ def test_only_an_evaluation_of_these_weights_counts_and_the_test_split_first(tmp
     for name, split, weights, threshold in (
         ("v5-test", "test", "abc", 0.37), ("v5-val", "val", "abc", 0.9), ("old-test", "test", "other", 0.8),
     ):  # fmt: skip
-        folder = tmp_path / "r" / "evaluation" / name
-        folder.mkdir(parents=True)
-        point = {"threshold": threshold}
-        said = {"split": split, "inputs": {"weights": weights}, "operating_point": point}
-        (folder / "metrics.json").write_text(json.dumps(said))
+        own = inputs(weights, split=split)
+        point = operating_point(threshold)
+        write_metrics(tmp_path / "r" / "evaluation" / name, split=split, inputs=own, operating_point=point)
     metrics = known(model).metrics
     assert metrics is not None
-    assert metrics["operating_point"]["threshold"] == 0.37
+    assert metrics.operating_point.threshold == 0.37
 
 
 # ---- uploads, ports, sessions ----

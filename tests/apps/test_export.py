@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from facemask_train.apps.resolve_model import find_threshold, resolve_model
 from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError, MissingError, UsageError
 from facemask_train.core.types import Annotation, Box, Detection, ImageResult
+from facemask_train.eval.records.metrics import Metrics
 from facemask_train.eval.thresholds import Threshold
 from facemask_train.model import export as model_export
 from facemask_train.model.backends import read_operating_point
@@ -165,11 +165,11 @@ def test_an_export_without_its_run_answers_from_the_confidence_that_it_says(worl
     import yaml
 
     root = shutil.copytree(world.root, tmp_path / "root")
-    metrics = root / "runs/r/evaluation/v5-test/metrics.json"
-    said = json.loads(metrics.read_text())
-    metrics.write_text(json.dumps(said | {"operating_point": said["operating_point"] | {"threshold": 0.37}}))
+    evaluation = root / "runs/r/evaluation/v5-test"
+    metrics = Metrics.load(evaluation)
+    replace(metrics, operating_point=replace(metrics.operating_point, threshold=0.37)).save(evaluation)
     (tmp_path / "away").mkdir()
-    model, exam = stage.find_model(root, "r", None), stage.open_exam(root / "data/ensembles/v5", "test")
+    model, exam = stage.find_model(root, "r", None), stage.open_eval_split(root / "data/ensembles/v5", "test")
     files = stage.convert(tmp_path / "away", model, exam, stage.FORMATS, imgsz=64, nms=True)
     assert yaml.safe_load((files["openvino"] / "metadata.yaml").read_text())["operating_point"] == 0.37
     assert load_onnx_detector(files["onnx"], imgsz=64).operating_point == 0.37
@@ -190,7 +190,7 @@ def test_a_confidence_that_is_none_is_not_taken_from_a_file(value: str) -> None:
 
 def test_weights_that_were_not_evaluated_say_no_confidence(tmp_path: Path) -> None:
     model = stage.find_model(tmp_path, None, known_weights())
-    exam = stage.open_exam(shapes.draw_ensemble(tmp_path), "test")
+    exam = stage.open_eval_split(shapes.draw_ensemble(tmp_path), "test")
     (path,) = stage.convert(tmp_path, model, exam, ["onnx"], imgsz=64, nms=True).values()
     assert load_detector(path).backend.operating_point is None
 
@@ -276,8 +276,8 @@ def test_map_is_that_of_the_evaluation(world: World) -> None:
     from facemask_train.eval.detections_table import read_images
 
     found = score(world.root)
-    assert 0 < found.map50_95 < 1
-    assert parity.map50_95(read_images(found.folder)) == pytest.approx(found.map50_95, abs=1e-6)
+    assert 0 < found.metrics.map50_95 < 1
+    assert parity.map50_95(read_images(found.folder)) == pytest.approx(found.metrics.map50_95, abs=1e-6)
 
 
 class Shifted:
@@ -292,7 +292,10 @@ class Shifted:
 
 
 def test_a_backend_that_answers_otherwise_is_refused(world: World) -> None:
-    model, exam = stage.find_model(world.root, "r", None), stage.open_exam(world.root / "data/ensembles/v5", "test")
+    model, exam = (
+        stage.find_model(world.root, "r", None),
+        stage.open_eval_split(world.root / "data/ensembles/v5", "test"),
+    )
     own = load_detector(model.weights, imgsz=64, device="cpu")
     backends = {"pytorch": own, "onnx": Shifted(own)}
     with pytest.raises(DataError, match=r"r as onnx does not answer as PyTorch does.*a corner 0\.5\d px"):
@@ -480,15 +483,15 @@ def head_of(text: str) -> Any:
 
 def test_the_card_holds_the_evaluations_numbers(world: World) -> None:
     text = (world.made.folder / "README.md").read_text()
-    metrics = json.loads((world.root / "runs/r/evaluation/v5-test/metrics.json").read_text())
+    metrics = Metrics.load(world.root / "runs/r/evaluation/v5-test")
     head = head_of(text)
     assert (head.license, head.library_name, head.pipeline_tag) == ("agpl-3.0", "ultralytics", "object-detection")
     values = {one.metric_name: (one.metric_value, one.metric_args["interval_95"]) for one in head.eval_results}
-    low, high = metrics["intervals"]["map50"]
-    assert values["mAP 0.5"] == (round(100 * metrics["map50"], 2), [round(100 * low, 2), round(100 * high, 2)])
+    low, high = metrics.intervals["map50"] or (0, 0)
+    assert values["mAP 0.5"] == (round(100 * metrics.map50, 2), [round(100 * low, 2), round(100 * high, 2)])
     assert set(values) == {"mAP 0.5", "mAP 0.5:0.95", "precision", "recall"}
     assert "Too few to measure" in text
-    assert "Not asked: `fmask audit`." in text
+    assert "Not measured: `fmask audit`." in text
     assert "r.onnx" in text
     assert str(world.root) not in text
     assert "somewhere/" not in text

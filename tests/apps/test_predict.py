@@ -26,10 +26,11 @@ from facemask_train.apps.predict import PredictOptions, PredictResult, predict
 from facemask_train.apps.records.predictions import Predictions
 from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError, MissingError, UsageError
-from facemask_train.core.files import digest_file, write_json
+from facemask_train.core.files import digest_file
 from facemask_train.core.types import Detection
 from facemask_train.model.detector import load_detector, one_per_face
 from facemask_train.training.runs import RunRecord, TrainedOn
+from helpers.metrics import inputs, operating_point, write_metrics
 from helpers.untrained import export, scene
 
 ALL = ("images", "yolo", "coco", "csv")
@@ -231,10 +232,9 @@ def write_run(root: Path, weights: Path, threshold: float) -> Path:
         "mine", "training", "finished", settings=TrainSettings(imgsz=96), ensemble=ensemble, finished="2026-01-01"
     ).save(folder)
     for ensemble, digest, value in (("v5", digest_file(best), threshold), ("v8", "other weights", 0.9)):
-        (folder / "evaluation" / f"{ensemble}-test").mkdir(parents=True)
-        metrics = {"ensemble": ensemble, "operating_point": {"chosen": "val", "threshold": value}}
-        inputs = {"weights": digest, "imgsz": 96}
-        write_json(folder / "evaluation" / f"{ensemble}-test" / "metrics.json", {**metrics, "inputs": inputs})
+        own = inputs(digest, 96, ensemble)
+        evaluation = folder / "evaluation" / f"{ensemble}-test"
+        write_metrics(evaluation, ensemble=ensemble, inputs=own, operating_point=operating_point(value))
     return folder
 
 

@@ -23,6 +23,7 @@ from facemask_train.apps.demo.counts import above_threshold, count_faces, descri
 from facemask_train.apps.export import parity, space, space_app
 from facemask_train.apps.model_facts import Statement
 from facemask_train.core.errors import MissingError, UsageError
+from facemask_train.eval.records.metrics import Metrics
 from facemask_train.eval.thresholds import Threshold
 from facemask_train.model.detector import load_detector, one_per_face
 from helpers import shapes
@@ -73,9 +74,9 @@ def test_its_head_and_requirements_name_this_environment(folder: Path) -> None:
 
 def test_it_says_what_the_demo_says(root: Path, folder: Path) -> None:
     about = json.loads((folder / "space.json").read_text())
-    metrics = json.loads((root / "runs/r/evaluation/v5-test/metrics.json").read_text())
+    metrics = Metrics.load(root / "runs/r/evaluation/v5-test")
     served = space_app.served(folder, about)
-    assert served.threshold == Threshold(metrics["operating_point"]["threshold"], "export"), "the file itself says it"
+    assert served.threshold == Threshold(metrics.operating_point.threshold, "export"), "the file itself says it"
     assert isinstance(served.facts, Statement)
     assert served.facts.facts[0][0] == "Trained on"
     assert served.facts.warning in (folder / "README.md").read_text()

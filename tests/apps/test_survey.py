@@ -27,12 +27,13 @@ from facemask_train.apps.survey.samples import MASK, MISSED, NO_MASK, UNKNOWN
 from facemask_train.apps.survey.survey import SurveyOptions, SurveyResult, survey
 from facemask_train.apps.survey.time_bins import Bin, BinningRules, PlaceTime
 from facemask_train.core.errors import DataError, MissingError, UsageError
-from facemask_train.core.files import digest_file, write_json
+from facemask_train.core.files import digest_file
 from facemask_train.core.types import CLASSES, Annotation, Box, Detection, ImageResult
 from facemask_train.eval import detections_table
 from facemask_train.eval.measures.slices import ImageTraits
 from facemask_train.model.detector import load_detector
 from facemask_train.report import survey as survey_report
+from helpers.metrics import inputs, operating_point, write_metrics
 from helpers.pagecheck import read_page
 from helpers.untrained import scene
 
@@ -240,9 +241,8 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, untrained_model: Path) -
     detections_table.write_images(
         home / detections_table.IMAGES, images, traits, {one.image: one.image for one in images}
     )
-    inputs = {"weights": digest_file(untrained_model), "imgsz": 96}
-    point = {"threshold": 0.25, "chosen": "val"}
-    write_json(home / "metrics.json", {"ensemble": "made", "inputs": inputs, "operating_point": point})
+    own = inputs(digest_file(untrained_model), 96, "made")
+    write_metrics(home, ensemble="made", inputs=own, operating_point=operating_point(0.25))
     return home
 
 
