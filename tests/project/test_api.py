@@ -45,7 +45,7 @@ def test_from_archives_to_an_ensemble(tmp_path: Path) -> None:
 def test_from_weights_to_a_table_of_faces(tmp_path: Path, untrained_model: Path) -> None:
     ensemble = draw_ensemble(tmp_path)
     scores = fmask.evaluate(weights=untrained_model, data=ensemble, audit=False, device="cpu", root=tmp_path)
-    assert scores.images > 0 and scores.boxes > 0
+    assert scores.metrics.images > 0 and scores.metrics.boxes > 0
     pixels = np.asarray(Image.open(next((ensemble / "images/test").iterdir())).convert("RGB"))
     model = fmask.load_model(untrained_model, device="cpu", root=tmp_path)
     faces = model.predict(pixels, confidence=0.001)
@@ -70,7 +70,7 @@ def test_the_readmes_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_errors_are_those_of_the_command_line(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no ensemble has been built here"):
         fmask.train(root=tmp_path)
-    with pytest.raises(UsageError, match="epoch"):
-        fmask.train(epoch=3, root=tmp_path)
+    with pytest.raises(UsageError, match="epochs"):
+        fmask.train(epochs=0, root=tmp_path)
     with pytest.raises(MissingError, match="no such run"):
         fmask.evaluate("nobody", root=tmp_path)

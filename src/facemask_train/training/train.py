@@ -54,6 +54,11 @@ class Trained:
     images_per_second: float
 
     @property
+    def folder(self) -> Path:
+        """The run's folder, under the name that `load_model` looks for."""
+        return self.path
+
+    @property
     def table(self) -> pd.DataFrame:
         """The run's `results.csv`: a row for each epoch, indexed by epoch."""
         return runs.results_table(self.path)
