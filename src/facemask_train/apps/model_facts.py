@@ -1,4 +1,4 @@
-"""What a model was trained on and how it errs, in words: from its run, its evaluation and its audit. Knows no page.
+"""What a model was trained on and how it errs, in words: from its run, its evaluation and its audit.
 
 What was not measured is said to be not measured.
 """

@@ -1,1 +1,1 @@
-"""What an augmented copy of an image is: exact turns, pixel steps, edits of labelled faces. Knows no ensemble."""
+"""Augmentation: exact rotations, pixel transforms, and edits of labeled faces. Does not know ensembles."""

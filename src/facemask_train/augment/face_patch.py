@@ -1,4 +1,4 @@
-"""One face as the edits see it: its pixels, its skin, the light, grain and sharpness around it. Knows no edit.
+"""One face as the edits see it: its pixels, its skin, the light, grain and sharpness around it. Edits nothing.
 
 An edit is planned on a grid (40 to 60 samples across a face) whatever the face's size, so that its cost is nearly
 constant and small faces get smooth, oversampled shapes. It is then enlarged or reduced to the pixels.
@@ -226,7 +226,7 @@ class Face:
 
     @cached_property
     def brows(self) -> float:
-        """Where the brows, or the eyes, begin on the `v` axis; `BROWS` where they cannot be told.
+        """Where the brows, or the eyes, begin on the `v` axis; `BROWS` if they cannot be found.
 
         Their rows have skin in the middle, over the nose, and none on either side of it.
         """
@@ -241,7 +241,7 @@ class Face:
         if not found.size:
             return BROWS
         lowest = found[np.append(True, np.diff(found) > 1)][-1]  # what is higher is hair that is parted in the middle
-        return min(BROWS, float(down[lowest]) - 0.1)  # the eyes are told more often than the brows over them
+        return min(BROWS, float(down[lowest]) - 0.1)  # the eyes are found more often than the brows above them
 
     @cached_property
     def turned(self) -> float:

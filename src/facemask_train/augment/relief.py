@@ -1,4 +1,4 @@
-"""Solid things before a face: planned as heights above the image, lit as the face is, laid on it. Knows no kind.
+"""Solid things before a face: planned as heights above the image, lit as the face is, laid on it.
 
 A thing is as sharp and as grainy as the image is, and throws a soft shadow on the face. Lengths are in half face
 widths, as seen from the front: `x` to the right, `y` down.

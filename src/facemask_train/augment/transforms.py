@@ -1,4 +1,4 @@
-"""The transforms of a copy: what its steps do to an image and its labels. Knows no file, no source and no split.
+"""The transforms of a copy: what its steps do to an image and its labels. Does not read files.
 
 Every choice comes from a seed, and each step draws from a generator of its own, so that a change of one step's settings
 changes no other step. The geometry is decided without pixels (`shape_of`), which is all that a plan needs; `render`

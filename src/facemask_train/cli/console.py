@@ -32,7 +32,7 @@ class Terminal:
     as_json: bool
     quiet: bool
     bar: Any = None
-    told: bool = False
+    printed: bool = False
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Move the progress bar (a `records.Progress`)."""
@@ -43,7 +43,7 @@ class Terminal:
         """Print the result: one JSON object, or what a person reads (tables, lines)."""
         if self.bar is not None:
             self.bar.stop()
-        self.told = True
+        self.printed = True
         if self.as_json:
             self.out.write(json.dumps(data, ensure_ascii=False) + "\n")
         elif not self.quiet:
@@ -51,8 +51,8 @@ class Terminal:
 
             console = Console(file=self.out, highlight=False)
             for item in shown:
-                said = isinstance(item, str)
-                console.print(item, soft_wrap=said, markup=not said)  # a path or a line to paste stays as it is
+                is_text = isinstance(item, str)
+                console.print(item, soft_wrap=is_text, markup=not is_text)  # a path or a line to paste stays as it is
         self.out.flush()
 
 
@@ -93,8 +93,8 @@ def terminal(*, as_json: bool, quiet: bool, debug: bool) -> Iterator[Terminal]:
     try:
         yield found
     except FmaskError as error:
-        told = isinstance(error, PeerError) and error.told
-        _fail(found, str(error), error.next_step, error.exit_code, debug=debug, told=told)
+        reported = isinstance(error, PeerError) and error.reported
+        _fail(found, str(error), error.next_step, error.exit_code, debug=debug, reported=reported)
     except KeyboardInterrupt:
         _fail(
             found, "interrupted", "run the same command again: it goes on, or starts afresh", INTERRUPTED, debug=debug
@@ -147,15 +147,17 @@ def _bar() -> Any:
     return bar
 
 
-def _fail(terminal: Terminal, message: str, next_step: str, exit_code: int, *, debug: bool, told: bool = False) -> None:
-    """Say what went wrong and what to do next (unless another process has `told` it), and end the process."""
+def _fail(
+    terminal: Terminal, message: str, next_step: str, exit_code: int, *, debug: bool, reported: bool = False
+) -> None:
+    """Say what went wrong and what to do next (unless another process has `reported` it), and end the process."""
     if terminal.bar is not None:
         terminal.bar.stop()
     if debug:
         traceback.print_exc(file=sys.stderr)
-    if not told:
+    if not reported:
         sys.stderr.write(f"error: {message}\n" + (f"next: {next_step}\n" if next_step else ""))
-    if terminal.as_json and not terminal.told:  # one object, whatever happens
+    if terminal.as_json and not terminal.printed:  # one object, whatever happens
         error = {"message": message, "next_step": next_step, "exit_code": exit_code}
         terminal.out.write(json.dumps({"error": error}, ensure_ascii=False) + "\n")
         terminal.out.flush()

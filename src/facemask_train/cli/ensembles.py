@@ -100,11 +100,11 @@ def _issues_line(issues: Sequence[IssueCount]) -> str:
     def total(item: str, action: str) -> int:
         return sum(one.count for one in issues if (one.item, one.action) == (item, action))
 
-    told = ", ".join(
+    counts = ", ".join(
         f"{_counted(total('image', action), 'image')} and {total('box', action):,} boxes {action}"
         for action in ("refused", "repaired")
     )
-    return f"{told}; the page has the causes"
+    return f"{counts}; the page has the causes"
 
 
 # ---- diff ----

@@ -15,7 +15,7 @@ from facemask_train.training.history.results import LOSSES, EpochHistory, Row, b
 
 _NARROW = 64  # columns: below it the bar leaves out the counts
 _AROUND = 6  # lines: the table's head, the bar, and some of what was there before
-_STEADY_SECONDS = 900.0  # the time left is told from the pace of so long, so that a validation does not shake it
+_STEADY_SECONDS = 900.0  # the time left is estimated from the pace of this long: one validation hardly changes it
 
 
 class Live(Progress):

@@ -84,8 +84,8 @@ def listed(found: Sequence[RunSummary], root: Path) -> list[Any]:
         ("weights", [run.weights or "-" for run in found], 5),
         ("epochs", [f"{run.epochs}/{run.planned_epochs}" if run.planned_epochs else "-" for run in found], 1),
         *(
-            (said, [_percent(run.best[key]) for run in found], 3 if key in ("precision", "recall") else 2)
-            for key, said in _NAMES.items()
+            (label, [_percent(run.best[key]) for run in found], 3 if key in ("precision", "recall") else 2)
+            for key, label in _NAMES.items()
         ),
         ("test mAP 0.5", [_tested(run) for run in found], 4),
         ("device", [(run.record.device if run.record else "") or "-" for run in found], 7),
@@ -203,9 +203,9 @@ def _by_class(run: RunSummary) -> list[Any]:
         return []
     classes = class_names(run.rows)
     columns: list[tuple[str, list[str], int]] = [("class", ["all", *classes], 0)]
-    for rank, (key, said) in enumerate(_NAMES.items()):
+    for rank, (key, label) in enumerate(_NAMES.items()):
         cells = [_percent(run.best[key]), *(_percent(metric(best, key, name)) for name in classes)]
-        columns.append((said, cells, rank))
+        columns.append((label, cells, rank))
     return [Fitted(f"Epoch {best['epoch']:.0f}, the best, on val, in percent", columns)]
 
 
@@ -220,8 +220,8 @@ def _scores(run: RunSummary) -> list[Any]:
         ("on", [f"{one['ensemble']}, {one['split']}" for one in found], 0),
         ("images", [str(one["images"]) for one in found], 1),
         *(
-            (said, [_with_interval(one[key], one["intervals"].get(key)) for one in found], rank)
-            for rank, (key, said) in enumerate(names.items())
+            (label, [_with_interval(one[key], one["intervals"].get(key)) for one in found], rank)
+            for rank, (key, label) in enumerate(names.items())
         ),
     ]
     return [Fitted("Evaluated, in percent, with intervals at 95 %", columns)]
@@ -234,7 +234,7 @@ def _curves(run: RunSummary) -> list[Any]:
     if not run.rows:
         return []
     names = {"mAP50": "mAP 0.5, %", "mAP50-95": "mAP 0.5:0.95, %", "precision": "precision, %", "recall": "recall, %"}
-    charts = [(said, [100 * metric(row, key) for row in run.rows]) for key, said in names.items()]
+    charts = [(label, [100 * metric(row, key) for row in run.rows]) for key, label in names.items()]
     for part in ("train", "val"):
         losses = [sum(row.get(f"{part}/{loss}_loss", math.nan) for loss in LOSSES) for row in run.rows]
         charts.append((f"{part} loss (box + cls + dfl)", losses))

@@ -1,1 +1,1 @@
-"""What every room builds on: records, boxes, files, settings, processes. Knows no file format and no model."""
+"""What every other package uses: records, boxes, files, settings, processes. Independent of formats and models."""

@@ -253,8 +253,8 @@ def _first_error(error: ValidationError, model: type[Settings]) -> str:
     given = "" if found["type"] in ("missing", "value_error") else f", found {_shown.repr(found['input'])}"
     if found["type"] == "literal_error":
         given += nearest(str(found["input"]), re.findall(r"'(.*?)'", found["msg"]))
-    said = found["msg"].removeprefix("Value error, ") + given
-    return f"{place}: {said}" if place else said
+    message = found["msg"].removeprefix("Value error, ") + given
+    return f"{place}: {message}" if place else message
 
 
 def _is_union_tag(part: int | str) -> bool:

@@ -1,4 +1,4 @@
-"""How fmask draws: its colours, its font, its charts' style, and boxes that stand out. Knows pixels alone."""
+"""Drawing: colors, font, chart style, and boxes that stand out on any image."""
 
 from __future__ import annotations
 

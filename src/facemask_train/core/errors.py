@@ -11,7 +11,7 @@
     ├── StorageError          7   no space, no permission, or another fmask at work on the folder
     ├── TrainingError         8   training stopped and cannot go on
     │   └── PeerError         8   another process of a training on several devices failed, or is gone
-    ├── GateError             9   a number that was asked for (--fail-unless) was not reached
+    ├── GateError             9   a condition of --fail-unless does not hold
     └── StoppedError        130   a signal (Ctrl-C, SIGTERM) stopped training; it can be gone on with
 
 A message names the file, what was expected and what was found; `next_step` is the command to run next.
@@ -70,7 +70,7 @@ class CredentialsError(FmaskError):
 
 
 class NetworkError(FmaskError):
-    """The network, or the server at its other end, did not give what was asked for."""
+    """The network, or the server at its other end, did not answer as expected."""
 
     exit_code = 6
 
@@ -88,11 +88,11 @@ class TrainingError(FmaskError):
 
 
 class PeerError(TrainingError):
-    """Another process of the same training failed or is gone. `told`: its message needs no telling again here."""
+    """Another process of the same training failed or is gone. `reported`: that process has printed its message."""
 
-    def __init__(self, message: str, *, next_step: str = "", told: bool = False) -> None:
+    def __init__(self, message: str, *, next_step: str = "", reported: bool = False) -> None:
         super().__init__(message, next_step=next_step)
-        self.told = told
+        self.reported = reported
 
 
 class GateError(FmaskError):

@@ -1,8 +1,8 @@
 """Finished folders: how a stage writes one so that half of it can never be taken for the whole.
 
 A stage works in `.NAME.partial-TOKEN` beside its target, writes its marker (a JSON file) last, and moves the folder
-into place. After a crash at any moment `recover` brings back the last whole state. Knows nothing of what a folder
-holds.
+into place. After a crash at any moment `recover` brings back the last whole state. Independent of what a
+folder contains.
 """
 
 from __future__ import annotations

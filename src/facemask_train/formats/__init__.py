@@ -1,6 +1,6 @@
 """A source's folder to records, and back: rows as published, each with its corners in pixels, or the cause why not.
 
-Knows no class map, and believes no row: `ensemble/clean.py` does. A new format is one file with `read` and `evidence`
+Class maps and checks are in `dataset/loading/validate.py`. A new format is one file with `read` and `evidence`
 and one line in `READERS` (here) and `EVIDENCE` (`probe.py`).
 """
 

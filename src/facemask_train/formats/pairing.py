@@ -1,6 +1,6 @@
 """What the readers share: which files there are, what is a number, and which annotation belongs to which image.
 
-Knows no layout. An annotation is one XML file, one label file, or what one COCO file says of one image.
+Independent of the layout. An annotation is one XML file, one label file, or what one COCO file says of one image.
 """
 
 from __future__ import annotations

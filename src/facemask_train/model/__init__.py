@@ -1,1 +1,1 @@
-"""Detectors: the door to `ultralytics`, checkpoints, backends, export. Knows no runs and no reports."""
+"""Detectors: the door to `ultralytics`, checkpoints, backends, export. Does not read runs or write reports."""

@@ -1,4 +1,4 @@
-"""Safe unpacking: an archive or a folder of a stranger becomes plain files. Knows neither sources nor Kaggle.
+"""Safe unpacking: an archive or a folder of a stranger becomes plain files. Independent of sources and Kaggle.
 
 Read are `.zip` and `.tar.gz`: both carry checksums of what they hold, a plain `.tar` has none. All members are checked
 before the first is written, and one that is wrong refuses the whole archive:

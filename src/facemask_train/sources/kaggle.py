@@ -1,7 +1,7 @@
 """Downloads from Kaggle: the only module that knows the `kaggle` package, and keeps it in its place.
 
 The package signs in and prints when it is imported, sets no timeouts, shows the key where the environment asks it to
-be verbose, and ends the process where there is no key. Here it does none of that. Knows no sources and no archives.
+be verbose, and ends the process where there is no key. Here it does none of that. Does not unpack archives.
 """
 
 from __future__ import annotations

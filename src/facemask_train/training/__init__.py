@@ -1,1 +1,1 @@
-"""From an ensemble to a trained checkpoint and the records of its run. Knows no evaluation."""
+"""From an ensemble to a trained checkpoint and the records of its run. Does not evaluate."""

@@ -1,1 +1,1 @@
-"""Labels and detections in, numbers with intervals out. Knows no runs, no files but images, and no pages."""
+"""Metrics: labels and detections in, numbers with confidence intervals out. Does not read runs or write pages."""

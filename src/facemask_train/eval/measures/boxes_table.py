@@ -1,6 +1,6 @@
 """The labels and detections of many images as arrays, and the overlaps between them.
 
-Arrays make matching and resampling fast. Knows pixels and class ids, and no model.
+Arrays make matching and resampling fast. Independent of any model.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The edits with which the audit asks, each drawn over one face. Knows images and boxes, no model."""
+"""Perturbations that the audit draws onto faces, and the rate at which they flip a prediction."""

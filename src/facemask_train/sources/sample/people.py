@@ -1,4 +1,4 @@
-"""Draws one person of the built-in sample, and says where the face is. Knows no scene, no label file.
+"""Draws one person of the built-in sample, and returns where the face is.
 
 What tells a mask from a bare face is shape alone. Colours of whatever covers the lower face (a mask, a beard, face
 paint, a scarf, a hand) come from one palette, and so do those of its details (a hem, ear loops; lips, a moustache).

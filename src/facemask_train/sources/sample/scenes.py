@@ -1,4 +1,4 @@
-"""Draws the images of the built-in sample: streets, wards, trains and markets with people. Knows no file format."""
+"""Draws the images of the built-in sample: streets, wards, trains and markets with people. Does not write files."""
 
 from __future__ import annotations
 

@@ -212,11 +212,11 @@ def peer_error(error: BaseException | None = None) -> PeerError:
         return PeerError(
             f"one of the {group.env.world_size} training processes is gone: it was killed, ran out of memory, or its"
             f" machine cannot be reached{_backend_message(error)}",
-            told=not _is_first_on_host(group),
+            reported=not _is_first_on_host(group),
         )
     same_host = failure.host == socket.gethostname()
     message = f"process {failure.rank} on {failure.host} stopped: {failure.message}"
-    return PeerError(message, told=same_host or not _is_first_on_host(group))
+    return PeerError(message, reported=same_host or not _is_first_on_host(group))
 
 
 def _backend_message(error: BaseException | None) -> str:

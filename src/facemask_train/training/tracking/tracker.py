@@ -1,4 +1,4 @@
-"""Weights & Biases behind one small face, or nothing. Knows neither training nor the `wandb` package.
+"""The experiment tracker: Weights & Biases behind a small interface, or none. Does not import `wandb`.
 
 All of W&B runs in a process of its own (`wandb_process.py`), which is fed through a queue. So a call costs
 microseconds, and a server that is gone, a call that raises and a call that never returns are the same to training:

@@ -1,4 +1,4 @@
-"""The process that talks to Weights & Biases: the only module that imports `wandb`. Knows nothing of training.
+"""The process that talks to Weights & Biases: the only module that imports `wandb`. Independent of training.
 
 `tracker.py` starts it as `python -m facemask_train.training.tracking.wandb_process`. Requests come as one JSON object a
 line on standard input, events go back on standard output. Nobody waits for it, and it can be killed at any moment.
