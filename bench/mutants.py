@@ -123,10 +123,7 @@ GROUPS = {
     ),
     "books": Group(
         ("dataset/build.py", "dataset/loading/load.py", "dataset/loading/validate.py"),
-        (
-            *("dataset/test_load.py", "dataset/test_validate.py", "dataset/test_build_decisions.py"),
-            "dataset/test_build.py::test_yolo_tools_can_train_on_what_is_written",
-        ),
+        (*("dataset/test_load.py", "dataset/test_validate.py", "dataset/test_build_decisions.py"),),
     ),
 }
 """`without`: what imports torch, or takes as long as all others together."""
