@@ -310,3 +310,11 @@ def test_images_keep_their_order_and_rows_of_refused_ones_are_not_labels() -> No
     assert [(one.image, one.item, one.number) for one in found.issues] == [
         *(("b.png", "box", 2), ("c.png", "image", 0), ("c.png", "box", 1), ("c.png", "box", 2), ("a.png", "box", 2))
     ]
+
+
+def test_as_many_boxes_as_an_image_may_have_are_validated_in_one_pass() -> None:
+    """10,000 different boxes, each of them twice: comparing all pairs would take minutes."""
+    corners: list[Corners] = [(n % 100, n // 100 / 2, n % 100 + 5, n // 100 / 2 + 5) for n in range(10_000)]
+    labels, issues = one(*[row(box, number=n) for n, box in enumerate([*corners, *corners], start=1)])
+    assert labels is not None and len(labels) == 10_000
+    assert listed(issues) == [("box", "refused", "duplicate", n) for n in range(10_001, 20_001)]

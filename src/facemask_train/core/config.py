@@ -28,6 +28,21 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class Limits(Settings):
+    """Limits of the annotation files of a source. Larger files are refused before they are read."""
+
+    label_bytes: int = Field(1024**2, ge=1)
+    """Bytes of a label file of one image (.txt, .xml); that image is refused above."""
+    rows: int = Field(10_000, ge=1)
+    """Boxes of one image, and lines of its label file; that image is refused above."""
+    names: int = Field(10_000, ge=1)
+    """Class names; the source is refused above."""
+    names_bytes: int = Field(256 * 1024, ge=1)
+    """Bytes of a file of class names, or of a yaml file beside the images; the source is refused above."""
+    json_bytes: int = Field(1024**3, ge=1)
+    """Bytes of a COCO file; the source is refused above."""
+
+
 class Source(Settings):
     """A source of images: its origin, its annotation format, and what its classes mean.
 
@@ -52,6 +67,8 @@ class Source(Settings):
     """The expected digest of the content."""
     max_unreadable: float = Field(0.05, ge=0, le=1)
     """The largest fraction of label rows that may be unreadable before a build stops."""
+    limits: Limits = Field(default_factory=Limits)
+    """The limits of its annotation files."""
     optional: bool = False
     """Fetch it only when it is named."""
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from facemask_train.core.config import Limits
 from facemask_train.core.errors import DataError, UsageError, nearest
 from facemask_train.core.types import SourceReading
 from facemask_train.formats import coco, voc, yolo
 from facemask_train.formats.detect_format import probe
+from facemask_train.formats.limits import using
 from facemask_train.formats.pairing import Sizes, list_images
 
 __all__ = ["READERS", "Sizes", "list_images", "probe", "read"]
@@ -19,12 +21,13 @@ __all__ = ["READERS", "Sizes", "list_images", "probe", "read"]
 READERS = {"voc": voc.read, "yolo": yolo.read, "coco": coco.read}
 
 
-def read(folder: Path, layout: str, sizes: Sizes) -> SourceReading:
+def read(folder: Path, layout: str, sizes: Sizes, limits: Limits | None = None) -> SourceReading:
     """Read a source's folder: every image file once, in sorted order, and every annotation row once.
 
     Args:
         layout: one of `READERS`, or `probe`.
         sizes: the size of each image that can be read.
+        limits: the limits of its annotation files; None uses the default ones.
 
     Raises:
         DataError: the folder has no images, or not this layout, or a file of it cannot be used as a whole.
@@ -36,4 +39,5 @@ def read(folder: Path, layout: str, sizes: Sizes) -> SourceReading:
     images = list_images(folder)
     if not images:
         raise DataError(f"{folder}: expected images, found none", next_step="check what this source's archive holds")
-    return READERS[probe(folder) if layout == "probe" else layout](folder, images, sizes)
+    with using(limits or Limits()):
+        return READERS[probe(folder) if layout == "probe" else layout](folder, images, sizes)

@@ -31,6 +31,7 @@ from typing import Any
 from facemask_train.core.errors import DataError
 from facemask_train.core.types import CLASSES, Annotation, Corners, PublishedImage, PublishedRow, SourceReading
 from facemask_train.formats.box_readings import FITS_BY_DEFAULT, BoxReading, ambiguous, choose
+from facemask_train.formats.limits import read_json_file, within_rows
 from facemask_train.formats.pairing import (
     ImageAnnotation,
     Sizes,
@@ -132,7 +133,7 @@ def evidence(folder: Path, files: Sequence[str]) -> str | None:
 def _document(path: Path) -> dict[str, Any]:
     """Return a COCO file's content, or an empty mapping where a JSON file is something else."""
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_json_file(path))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON: {error}", next_step="fix the file, or remove it") from error
     is_coco = isinstance(data, dict) and all(isinstance(data.get(part), list) for part in _PARTS)
@@ -149,7 +150,10 @@ def _annotations(data: Mapping[str, Any], file: str, path: Path) -> list[ImageAn
         image = images.get(_id(entry, "image_id"))
         (lost if image is None else rows[_file_name(image)]).append(_row(entry, PublishedRow(file, place), names))
     sizes = {_file_name(image): _declared(image) for image in images.values()}
-    listed = [ImageAnnotation(file, tuple(found), declared=sizes[name], named=name) for name, found in rows.items()]
+    listed = [
+        within_rows(ImageAnnotation(file, tuple(found), declared=sizes[name], named=name))
+        for name, found in rows.items()
+    ]
     return [*listed, ImageAnnotation(file, tuple(lost), detail="`images` has no such id")] if lost else listed
 
 

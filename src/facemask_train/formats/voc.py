@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 
 from facemask_train.core.errors import DataError
 from facemask_train.core.types import Annotation, Corners, PublishedRow, SourceReading
+from facemask_train.formats.limits import is_small, refused_label_file, within_rows
 from facemask_train.formats.pairing import ImageAnnotation, Sizes, assemble, list_files, number, pair, quoted, suffix
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,9 @@ def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:  #
     Raises:
         DataError: the folder holds no VOC annotation at all.
     """
-    parsed = [parse((folder / file).read_bytes(), file) for file in list_files(folder) if suffix(file) == ".xml"]
-    annotations = [annotation for annotation in parsed if annotation is not None]
+    files = [file for file in list_files(folder) if suffix(file) == ".xml"]
+    parsed = [refused_label_file(folder, file) or parse((folder / file).read_bytes(), file) for file in files]
+    annotations = [within_rows(annotation) for annotation in parsed if annotation is not None]
     if not annotations:
         raise DataError(
             f"{folder}: expected Pascal VOC annotations (.xml), found none",
@@ -53,8 +55,8 @@ def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:  #
 
 def evidence(folder: Path, files: Sequence[str]) -> str | None:
     """Return the first file that only this layout has."""
-    found = (file for file in files if suffix(file) == ".xml" and b"<annotation" in (folder / file).read_bytes())
-    return next(found, None)
+    small = (file for file in files if suffix(file) == ".xml" and is_small(folder / file))
+    return next((file for file in small if b"<annotation" in (folder / file).read_bytes()), None)
 
 
 def parse(data: bytes, file: str) -> ImageAnnotation | None:

@@ -22,6 +22,7 @@ import yaml
 from facemask_train.core.errors import DataError
 from facemask_train.core.types import CLASSES, Annotation, Box, PublishedRow, SourceReading
 from facemask_train.formats.box_readings import BoxReading, ambiguous, choose
+from facemask_train.formats.limits import check_names_count, read_names_file, refused_label_file
 from facemask_train.formats.pairing import (
     Claim,
     ImageAnnotation,
@@ -64,14 +65,20 @@ def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:
     names = read_names(folder, files)
     texts = [file for file in files if suffix(file) == ".txt"]
     owners = pair(images, dict.fromkeys(texts, ""))
-    parsed = _parsed(folder, owners, names, _keypoint_columns(folder, files))
-    if not parsed:
+    refused = {file: refusal for file in texts if (refusal := refused_label_file(folder, file))}
+    usable = {file: found for file, found in owners.items() if file not in refused}
+    parsed = _parsed(folder, usable, names, _keypoint_columns(folder, files))
+    if not parsed and not refused:
         raise DataError(
             f"{folder}: expected YOLO label files (.txt), found none",
             next_step="check `format:` of this source in configs/sources.yaml; leave it out to have it detected",
         )
     reading = _reading(folder, parsed, owners, sizes)
     claims = [_claim(file, rows, owners[file], sizes, reading) for file, rows in parsed.items()]
+    claims += [(refusal, owners[file]) for file, refusal in refused.items() if owners[file]]
+    for file, refusal in refused.items():
+        if not owners[file]:
+            log.warning("%s: not read, no image has this name (%s)", file, refusal.detail)
     published, orphans = assemble(images, claims)
     by_name = names is None and has_class_names(row for rows in parsed.values() for row in rows)
     return SourceReading(published, orphans, () if by_name else names)
@@ -79,7 +86,7 @@ def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:
 
 def evidence(folder: Path, files: Sequence[str]) -> str | None:
     """Return the first file that only this layout has."""
-    texts = (file for file in files if suffix(file) == ".txt")
+    texts = (file for file in files if suffix(file) == ".txt" and refused_label_file(folder, file) is None)
     return next((file for file in texts if _all_rows(text_of((folder / file).read_bytes()))), None)
 
 
@@ -190,7 +197,7 @@ def _names_in(folder: Path, file: str, files: Sequence[str]) -> tuple[str, ...]:
         return _yaml_names(path)
     if kind in (".names", ".labels") or path.name.lower() in ("classes.txt", "labels.txt"):
         return _listed_names(path)
-    if kind == ".data" and (entry := _NAMES_ENTRY.search(text_of(path.read_bytes()))):
+    if kind == ".data" and (entry := _NAMES_ENTRY.search(text_of(read_names_file(path)))):
         # The path inside is relative to where darknet once ran; only the file's name still means something.
         name = entry[1].replace("\\", "/").rpartition("/")[2]
         named = [other for other in files if PurePosixPath(other).name == name]
@@ -199,7 +206,8 @@ def _names_in(folder: Path, file: str, files: Sequence[str]) -> tuple[str, ...]:
 
 
 def _listed_names(path: Path) -> tuple[str, ...]:
-    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text_of(path.read_bytes()).rstrip())]
+    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text_of(read_names_file(path)).rstrip())]
+    check_names_count(path, len(lines))
     if lines != [""] and "" in lines:
         raise DataError(
             f"{path}: expected one class name per line, found line {lines.index('') + 1} blank",
@@ -216,8 +224,8 @@ def _yaml(path: Path) -> dict[str, object]:
     """
     try:
         # The base loader leaves every scalar a text: a class called `no` stays `no`.
-        data = yaml.load(text_of(path.read_bytes()), Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, RecursionError) as error:
+        data = yaml.load(text_of(read_names_file(path)), Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, RecursionError, OverflowError) as error:
         raise DataError(f"{path}: not valid yaml: {error}", next_step="fix the file, or remove it") from error
     return data if isinstance(data, dict) else {}
 
@@ -225,6 +233,8 @@ def _yaml(path: Path) -> dict[str, object]:
 def _yaml_names(path: Path) -> tuple[str, ...]:
     data = _yaml(path)
     names = data.get("names")
+    if isinstance(names, (dict, list)):
+        check_names_count(path, len(names))
     if isinstance(names, dict):
         names = [names.get(str(class_id)) for class_id in range(len(names))]
     if not isinstance(names, list):

@@ -87,7 +87,7 @@ def load_source(root: Path, name: str, source: Source, index: ImageIndex, recipe
     """
     sizes = {facts.path: (facts.width, facts.height) for facts in index.facts if not facts.cause}
     files = source_folder(root, name) / "files"
-    reading = formats.read(files, source.format, sizes)
+    reading = formats.read(files, source.format, sizes, source.limits)
     unexpected = sorted({image.path for image in reading.images} ^ set(index.by_path))
     if unexpected:
         raise altered(files / unexpected[0], "none" if unexpected[0] in index.by_path else "one that is new")

@@ -163,10 +163,11 @@ def _validate_rows(
     labels: list[Annotation] = []
     rows: list[PublishedRow] = []
     issues: list[Issue] = []
+    seen: dict[Corners, Annotation] = {}
     stored = image.declared is not None and image.declared != (facts.width, facts.height)
     for row in image.rows:
         verdict = _refuse_duplicate(
-            _validate_stored_row(row, facts, rules) if stored else _validate_row(row, facts, rules), labels
+            _validate_stored_row(row, facts, rules) if stored else _validate_row(row, facts, rules), seen
         )
         if verdict.label:
             labels.append(verdict.label)
@@ -204,10 +205,14 @@ def _validate_stored_row(row: PublishedRow, facts: ImageFacts, rules: LabelRules
     return replace(verdict, cause="+".join(filter(None, ("exif-turned", verdict.cause))))
 
 
-def _refuse_duplicate(verdict: _Verdict, labels: list[Annotation]) -> _Verdict:
-    """Refuse a label with the same box as an earlier one."""
-    earlier = _label_at(verdict.label, labels) if verdict.label else None
-    if verdict.label is None or earlier is None:
+def _refuse_duplicate(verdict: _Verdict, seen: dict[Corners, Annotation]) -> _Verdict:
+    """Refuse a label with the same box as an earlier one, to a thousandth of a pixel; add any other to `seen`."""
+    if verdict.label is None:
+        return verdict
+    x_min, y_min, x_max, y_max = verdict.label.box.corners
+    key = round(x_min, 3), round(y_min, 3), round(x_max, 3), round(y_max, 3)
+    earlier = seen.setdefault(key, verdict.label)
+    if earlier is verdict.label:
         return verdict
     if earlier.name == verdict.label.name:
         return _Verdict(None, "duplicate")
@@ -229,9 +234,3 @@ def _inside(corners: Corners, width: int, height: int) -> tuple[Box | None, str,
     if past <= _ROUNDING * max(width, height):
         return Box(*clipped), "", ""
     return Box(*clipped), "past-edge", f"found {shown} in {width} x {height} px"
-
-
-def _label_at(label: Annotation, labels: list[Annotation]) -> Annotation | None:
-    """Return the label with the same box, to a thousandth of a pixel, or None."""
-    corners = [round(corner, 3) for corner in label.box.corners]
-    return next((other for other in labels if [round(corner, 3) for corner in other.box.corners] == corners), None)
