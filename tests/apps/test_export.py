@@ -499,7 +499,7 @@ def test_the_card_holds_the_evaluations_numbers(world: World) -> None:
 
 def test_the_card_of_weights_that_nobody_knows_says_so() -> None:
     run = RunRecord("w", "weights", "finished", weights=GivenWeights("w.pt", "0" * 64, 64))
-    text = card_report.model_card(card_report.Story(run, "0" * 64, 64))
+    text = card_report.model_card(card_report.CardContents(run, "0" * 64, 64))
     assert head_of(text).eval_results is None
     for line in ("Not measured: `fmask evaluate w`.", "Not measured: `fmask audit w`.", "which did not train them"):
         assert line in text
@@ -509,7 +509,7 @@ def test_the_commands_make_the_model_again(world: World) -> None:
     settings = TrainSettings(weights="/home/me/yolov5s.pt", epochs=3, seed=0, lr0=0.01, extra={"mosaic": 0.7})
     ensemble = TrainedOn("v5", "data/ensembles/v5", "a")
     run = RunRecord("my run", "training", "finished", settings=settings, ensemble=ensemble)
-    story = card_report.Story(run, "0" * 64, 64, sources={"andrewmvd": {}})
+    story = card_report.CardContents(run, "0" * 64, 64, sources={"andrewmvd": {}})
     assert card_report.commands(story) == [
         "fmask fetch andrewmvd",
         "fmask build-dataset --version v5",
