@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.apps.export import parity
-from facemask_train.apps.export.export import PYTORCH, export, find_checked
+from facemask_train.apps.export.export import export, find_check_split
+from facemask_train.apps.export.verify import PYTORCH
 from facemask_train.eval.audit import split_labels
 from facemask_train.eval.eval_target import find_model
 from facemask_train.model.detector import load_detector
@@ -28,23 +29,23 @@ def measure(root: Path, run: str, size: int, nms: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="fmask-bench-") as scratch:
         done = export(root, run=run, imgsz=size, nms=nms, target=Path(scratch) / "export")
         file = next(Path(scratch, "export").glob("*_openvino_model"))
-        return {**done.found, "bfloat16": in_bfloat16(root, run, size, file)}
+        return {**done.record.to_json(), "bfloat16": in_bfloat16(root, run, size, file)}
 
 
 def in_bfloat16(root: Path, run: str, size: int, file: Path) -> dict[str, float]:
     """Return mAP 0.5:0.95 with OpenVINO in bfloat16, how far that is from PyTorch's in float32, and milliseconds."""
     model = find_model(root, run, None)
-    exam = find_checked(root, model, None, None)
+    exam = find_check_split(root, model, None, None)
     backends = {
         PYTORCH: load_detector(model.weights, imgsz=size, device="cpu"),
         "bfloat16": load_detector(file, imgsz=size, device="cpu", precision="bfloat16"),
     }
-    said = parity.ask(backends, exam.folder, split_labels(exam))
+    said = parity.run_backends(backends, exam.folder, split_labels(exam))
     apart = parity.compare(said[PYTORCH].images, said["bfloat16"].images, imgsz=size)
     return {
         "map50_95": parity.map50_95(said["bfloat16"].images),
         "difference": apart.map_difference,
-        "milliseconds": parity.spread(said["bfloat16"].seconds)[0],
+        "milliseconds": parity.latency(said["bfloat16"].seconds).median,
     }
 
 

@@ -36,7 +36,7 @@ from facemask_train.apps.demo.handlers import (
     recount,
     spread,
 )
-from facemask_train.apps.model_facts import Known, Statement, known, statement
+from facemask_train.apps.model_facts import Measurements, ModelFacts, find_measurements, model_facts
 from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError, UsageError
 from facemask_train.core.types import CLASSES, Detection
@@ -47,7 +47,7 @@ from facemask_train.training.runs import RunRecord, TrainedOn
 from helpers.metrics import class_metrics, inputs, make_metrics, operating_point, rates, write_metrics
 
 LIMITS = uploads.Limits(megabytes=1, megapixels=2, seconds=3, frames=5)
-SAID = Statement("model", "It errs.", (), ())
+SAID = ModelFacts("model", "It errs.", (), ())
 BOTH = (Detection("mask", 0.9, (10.0, 20.0, 30.0, 40.0)), Detection("no_mask", 0.4, (50.0, 20.0, 70.0, 40.0)))
 
 
@@ -282,7 +282,7 @@ def test_a_video_of_large_frames_is_refused(tmp_path: Path) -> None:
         list(uploads.read_video(path, LIMITS))
 
 
-# ---- the statement ----
+# ---- facts about the model ----
 
 
 def _model(folder: Path) -> Model:
@@ -328,27 +328,28 @@ METRICS = make_metrics(
 )
 
 
-def test_the_statement_says_what_was_measured(tmp_path: Path) -> None:
-    said = statement(_model(tmp_path / "r"), Known(METRICS, None))
+def test_the_facts_are_what_was_measured(tmp_path: Path) -> None:
+    said = model_facts(_model(tmp_path / "r"), Measurements(METRICS, None))
     facts = dict(said.facts)
-    assert "1,200 training images of 320 px, 9 epochs from yolov5n.pt, finished 2026-03-01" in facts["Trained on"]
+    assert "1,200 training images at 320 px, 9 epochs from yolov5n.pt, finished 2026-03-01" in facts["Trained on"]
     assert "/home" not in str(said)
-    assert "too few to measure" in facts["Scored on"]
+    assert "too few to measure" in facts["Evaluated on"]
     assert facts["Accuracy"] == "mAP 0.5 80.0 (70.0 to 90.0) %, mAP 0.5:0.95 50.0 (40.0 to 60.0) %"
     assert (
-        facts["Faces without"] == "of 10, 4 found as such (recall 40.0 (30.0 to 50.0) %), 4 taken for masked, 2 missed"
+        facts["Faces without"]
+        == "of 10, 4 found with the right class (recall 40.0 (30.0 to 50.0) %), 4 classified as masked, 2 missed"
     )
-    assert facts["Small faces"] == "recall by the face's side: below 16 px 10.0 % of 10"
+    assert facts["Small faces"] == "recall by size: below 16 px 10.0 % of 10"
     assert facts["Shortcuts"] == "not measured (`fmask audit`)"
     assert "80 of 100 faces with a mask and 40 of 100 faces without" in said.warning
     assert "another ensemble" in said.limits[0]
-    assert "at 320 px; found are the answers above confidence 0.37" in facts["Scored on"]
+    assert "at 320 px, with confidence threshold 0.37" in facts["Evaluated on"]
 
 
-def test_a_run_that_nobody_scored_has_no_number_but_of_its_training(tmp_path: Path) -> None:
-    said = statement(_model(tmp_path / "r"), Known(None, None))
+def test_a_run_without_an_evaluation_has_only_its_training(tmp_path: Path) -> None:
+    said = model_facts(_model(tmp_path / "r"), Measurements(None, None))
     assert said.facts[0][1].startswith("ensemble v5")
-    assert [question for question, _ in said.facts[1:]] == ["How often it errs", "Shortcuts"]
+    assert [question for question, _ in said.facts[1:]] == ["Errors", "Shortcuts"]
     assert all(answer.startswith("not measured") for _, answer in said.facts[1:])
     assert not any("numbers" in limit for limit in said.limits)
     assert not any(sign.isdigit() for sign in said.warning)
@@ -359,30 +360,38 @@ def test_a_run_that_nobody_scored_has_no_number_but_of_its_training(tmp_path: Pa
     [
         ({"slices": ()}, "Small faces", "not measured"),
         ({"slices": (_slice(None),)}, "Small faces", "not measured"),
-        ({"confusion": _confusion((0, 0, 0), (1, 0, 0), (0, 0, 0))}, "Faces with a mask", "not measured: none among"),
-        ({"confusion": _confusion((0, 0, 0), (1, 0, 0), (0, 0, 0))}, "Faces without", "of 1, 0 found as such"),
+        (
+            {"confusion": _confusion((0, 0, 0), (1, 0, 0), (0, 0, 0))},
+            "Faces with a mask",
+            "not measured: there are none",
+        ),
+        (
+            {"confusion": _confusion((0, 0, 0), (1, 0, 0), (0, 0, 0))},
+            "Faces without",
+            "of 1, 0 found with the right class",
+        ),
         ({"intervals": dict.fromkeys(class_metrics().intervals)}, "Accuracy", "mAP 0.5 80.0 %, mAP 0.5:0.95 50.0 %"),
     ],
 )
-def test_what_an_evaluation_does_not_say_is_not_made_up(
+def test_what_was_not_measured_is_not_made_up(
     change: dict[str, Any], question: str, answer: str, tmp_path: Path
 ) -> None:
-    assert dict(statement(_model(tmp_path / "r"), Known(replace(METRICS, **change), None)).facts)[question].startswith(
-        answer
-    )
+    assert dict(model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, **change), None)).facts)[
+        question
+    ].startswith(answer)
 
 
-def test_the_warning_names_what_it_was_scored_on(tmp_path: Path) -> None:
-    said = statement(_model(tmp_path / "r"), Known(replace(METRICS, split="val"), None))
-    assert said.warning.startswith("On the images that its best epoch was chosen by this model finds")
+def test_the_warning_names_the_split(tmp_path: Path) -> None:
+    said = model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, split="val"), None))
+    assert said.warning.startswith("On the images that its best epoch was selected on this model finds")
     alone = operating_point(0.37, mask=_rates(0.8), no_mask=_rates(None))
-    said = statement(_model(tmp_path / "r"), Known(replace(METRICS, operating_point=alone), None))
-    assert "rightly names 80 of 100 faces with a mask. Yours" in said.warning
+    said = model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, operating_point=alone), None))
+    assert "correctly classifies 80 of 100 faces with a mask. Your" in said.warning
 
 
-def test_the_statement_of_unknown_weights_says_so() -> None:
-    said = statement(None, Known(None, None), name="yolov5n-0123")
-    assert {answer for _, answer in said.facts} == {"not known here: no run lies beside these weights"}
+def test_the_facts_of_unknown_weights_say_so() -> None:
+    said = model_facts(None, Measurements(None, None), name="yolov5n-0123")
+    assert {answer for _, answer in said.facts} == {"not known: these weights are not in the folder of a run"}
     assert "is not known" in said.warning
     assert said.model == "yolov5n-0123"
 
@@ -395,7 +404,7 @@ def test_only_an_evaluation_of_these_weights_counts_and_the_test_split_first(tmp
         own = inputs(weights, split=split)
         point = operating_point(threshold)
         write_metrics(tmp_path / "r" / "evaluation" / name, split=split, inputs=own, operating_point=point)
-    metrics = known(model).metrics
+    metrics = find_measurements(model).metrics
     assert metrics is not None
     assert metrics.operating_point.threshold == 0.37
 

@@ -15,7 +15,7 @@ import pytest
 from facemask_train.apps.demo import server, uploads
 from facemask_train.apps.demo.handlers import ServedModel
 from facemask_train.apps.demo.middleware import AllowedHosts, CheckHost, LimitUploads, hostname, stored_bytes
-from facemask_train.apps.model_facts import Statement
+from facemask_train.apps.model_facts import ModelFacts
 from facemask_train.eval.thresholds import Threshold
 
 HOSTS = AllowedHosts.of(["Masks.Example.org", ""])
@@ -214,7 +214,7 @@ def port() -> Iterator[int]:
         free.bind(("127.0.0.1", 0))
         number = int(free.getsockname()[1])
     started, stop = threading.Event(), threading.Event()
-    served = ServedModel(Detector(), Statement("model", "It errs.", (), ()), Threshold(0.5, "val"))
+    served = ServedModel(Detector(), ModelFacts("model", "It errs.", (), ()), Threshold(0.5, "val"))
     thread = threading.Thread(
         target=server.serve_page,
         args=(served, "127.0.0.1", number, uploads.Limits(megabytes=1, waiting_megabytes=0)),

@@ -1,4 +1,4 @@
-"""Exports: they answer as PyTorch does or are refused, whoever reads them; the card says what is known, and no more."""
+"""Exports: each equals PyTorch within the tolerance or is refused, in every reader; and the model card."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from facemask_train.apps.export import export as stage
-from facemask_train.apps.export import parity
-from facemask_train.apps.export.export import Export, export
-from facemask_train.apps.export.space_app import MARKER
+from facemask_train.apps.export import parity, verify
+from facemask_train.apps.export.export import ExportResult, export
+from facemask_train.apps.export.space_record import SpaceRecord
+from facemask_train.apps.records.export import Export
 from facemask_train.apps.resolve_model import find_threshold, resolve_model
 from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError, MissingError, UsageError
@@ -38,7 +39,7 @@ from helpers.worlds import write
 @dataclass(frozen=True)
 class World:
     root: Path
-    made: Export
+    made: ExportResult
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +52,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def images(world: World) -> list[np.ndarray]:
-    return [parity.read(path) for path in sorted((world.root / "data/ensembles/v5/images/test").iterdir())]
+    return [parity.read_image(path) for path in sorted((world.root / "data/ensembles/v5/images/test").iterdir())]
 
 
 # ---- the files ----
 
 
-def test_suppression_inside_is_suppression_outside(world: World, tmp_path: Path) -> None:
+def test_suppression_inside_equals_suppression_outside(world: World, tmp_path: Path) -> None:
     import onnxruntime
     import torch
 
@@ -107,14 +108,14 @@ def test_nothing_found_is_no_rows(tmp_path: Path) -> None:
     (least,) = (one for one in model.graph.initializer if one.name == "nms.confidence")
     least.CopyFrom(numpy_helper.from_array(np.array([2], np.float32), "nms.confidence"))
     onnx.save(model, tmp_path / "b.onnx")
-    image = parity.read(shapes.draw_ensemble(tmp_path, counts=(1, 1, 1)) / "images/test/p000.jpg")
+    image = parity.read_image(shapes.draw_ensemble(tmp_path, counts=(1, 1, 1)) / "images/test/p000.jpg")
     assert [len(*load_onnx_detector(tmp_path / name, imgsz=64).predict([image])) for name in ("a.onnx", "b.onnx")] == [
         1,
         0,
     ]
 
 
-def test_every_reader_of_an_export_says_the_same(world: World) -> None:
+def test_every_reader_of_an_export_finds_the_same_faces(world: World) -> None:
     own = list(load_detector(known_weights(), imgsz=64, device="cpu").predict(images(world), confidence=0.002))
     onnx = world.made.folder / "r.onnx"
     readers = [
@@ -148,20 +149,20 @@ def test_the_packages_own_reader_takes_an_export(world: World, name: str, sure: 
         assert result.boxes.xyxy.tolist() == [pytest.approx(one.corners, abs=pixels) for one in wanted]
 
 
-def test_a_file_says_what_it_is(world: World) -> None:
+def test_a_file_has_metadata(world: World) -> None:
     import onnx
     import yaml
 
     props = {one.key: one.value for one in onnx.load(world.made.folder / "r.onnx").metadata_props}
     assert (props["run"], props["license"], props["imgsz"]) == ("r", "AGPL-3.0", "[64, 64]")
-    assert props["weights"] == world.made.found["inputs"]["weights"]
+    assert props["weights"] == world.made.record.inputs.weights
     assert props["checked_on"].startswith("v5 ")
     said = yaml.safe_load((world.made.folder / "r_openvino_model/metadata.yaml").read_text())
     assert said["names"] == {0: "mask", 1: "no_mask"}
     assert said["args"] == {"nms": True, "dynamic": True, "conf": 0.001, "iou": 0.7}
 
 
-def test_an_export_without_its_run_answers_from_the_confidence_that_it_says(world: World, tmp_path: Path) -> None:
+def test_an_export_without_its_run_uses_its_stored_threshold(world: World, tmp_path: Path) -> None:
     import yaml
 
     root = shutil.copytree(world.root, tmp_path / "root")
@@ -183,19 +184,19 @@ def test_an_export_without_its_run_answers_from_the_confidence_that_it_says(worl
 
 
 @pytest.mark.parametrize("value", ["", "high", "nan", "-1", "1.5", "None"])
-def test_a_confidence_that_is_none_is_not_taken_from_a_file(value: str) -> None:
+def test_an_invalid_threshold_in_a_file_is_ignored(value: str) -> None:
     assert read_operating_point({"operating_point": value}) is None
     assert read_operating_point({}) is None
 
 
-def test_weights_that_were_not_evaluated_say_no_confidence(tmp_path: Path) -> None:
+def test_weights_that_were_not_evaluated_store_no_threshold(tmp_path: Path) -> None:
     model = stage.find_model(tmp_path, None, known_weights())
     exam = stage.open_eval_split(shapes.draw_ensemble(tmp_path), "test")
     (path,) = stage.convert(tmp_path, model, exam, ["onnx"], imgsz=64, nms=True).values()
     assert load_detector(path).backend.operating_point is None
 
 
-def test_an_export_of_an_earlier_training_is_not_taken_for_the_runs(world: World, tmp_path: Path) -> None:
+def test_an_export_of_an_earlier_training_does_not_belong_to_the_run(world: World, tmp_path: Path) -> None:
     run = shutil.copytree(world.root / "runs/r", tmp_path / "runs/r")
     for name in ("r.onnx", "r_openvino_model", "r_openvino_model/r.xml"):
         assert resolve_model(tmp_path, None, run / "export" / name).name == "r"
@@ -206,7 +207,7 @@ def test_an_export_of_an_earlier_training_is_not_taken_for_the_runs(world: World
 
 @example(height=202, width=670, imgsz=320)  # from the shapes alone the package takes it for moved by a pixel
 @given(height=st.integers(1, 700), width=st.integers(1, 700), imgsz=st.sampled_from([64, 320]))
-def test_a_image_is_placed_as_the_package_places_it(height: int, width: int, imgsz: int) -> None:
+def test_an_image_is_letterboxed_as_the_package_does(height: int, width: int, imgsz: int) -> None:
     open_ultralytics()
     from ultralytics.data.augment import LetterBox
     from ultralytics.utils.ops import scale_boxes
@@ -232,13 +233,13 @@ def test_a_file_that_is_no_model_is_refused(content: bytes, tmp_path: Path) -> N
         load_onnx_detector(tmp_path / "b.onnx", imgsz=64)
 
 
-def test_suppression_outside_is_not_for_the_light_detector(tmp_path: Path) -> None:
+def test_the_onnx_detector_needs_suppression_inside(tmp_path: Path) -> None:
     model_export.to_onnx(known_weights(), tmp_path / "a.onnx", imgsz=64, nms=False, metadata={})
     with pytest.raises(DataError, match="expected one output, detections; found output0"):
         load_onnx_detector(tmp_path / "a.onnx", imgsz=64)
 
 
-# ---- held against PyTorch ----
+# ---- compared with PyTorch ----
 
 FACE = Detection("mask", 0.9, (10, 10, 30, 30))
 
@@ -247,7 +248,7 @@ def seen(*found: Detection, size: int = 100) -> list[ImageResult]:
     return [ImageResult("a.jpg", size, size // 2, (Annotation("mask", Box(10, 10, 30, 30)),), found)]
 
 
-def test_boxes_are_held_against_the_nearest_of_their_class() -> None:
+def test_boxes_are_compared_with_the_nearest_of_their_class() -> None:
     moved = replace(FACE, corners=(10, 10.5, 30, 30), confidence=0.8)
     other = replace(FACE, name="no_mask")
     apart = parity.compare(seen(FACE), seen(other, moved), imgsz=200)
@@ -263,7 +264,7 @@ def test_a_box_far_away_is_another_box() -> None:
     assert parity.compare(seen(*[FACE] * 30), seen(FACE), imgsz=100).boxes == 20
 
 
-def test_equal_answers_are_close_and_a_lower_map_is_not() -> None:
+def test_equal_detections_are_close_and_a_lower_map_is_not() -> None:
     same = parity.compare(seen(FACE), seen(FACE), imgsz=100)
     assert (same.close, same.map_difference) == (True, 0.0)
     false = replace(FACE, name="mask", corners=(60, 10, 80, 30), confidence=0.95)
@@ -291,18 +292,18 @@ class Shifted:
             yield tuple(replace(one, corners=(one.corners[0] + 1, *one.corners[1:])) for one in found)
 
 
-def test_a_backend_that_answers_otherwise_is_refused(world: World) -> None:
+def test_a_backend_that_differs_is_refused(world: World) -> None:
     model, exam = (
         stage.find_model(world.root, "r", None),
         stage.open_eval_split(world.root / "data/ensembles/v5", "test"),
     )
     own = load_detector(model.weights, imgsz=64, device="cpu")
     backends = {"pytorch": own, "onnx": Shifted(own)}
-    with pytest.raises(DataError, match=r"r as onnx does not answer as PyTorch does.*a corner 0\.5\d px"):
-        stage.check(model, exam, backends, dict.fromkeys(backends, model.weights), imgsz=64)
+    with pytest.raises(DataError, match=r"r as onnx differs from PyTorch on .*a corner by 0\.5\d px"):
+        verify.verify(model, exam, backends, dict.fromkeys(backends, model.weights), imgsz=64)
 
 
-def test_a_refused_export_leaves_what_was_there(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_export_leaves_the_earlier_one(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     shutil.copytree(world.made.folder, tmp_path / "e")
@@ -314,7 +315,7 @@ def test_a_refused_export_leaves_what_was_there(world: World, tmp_path: Path, mo
     monkeypatch.setattr(
         stage, "to_onnx", lambda _, target, **how: model_export.to_onnx(tmp_path / "other.pt", target, **how)
     )
-    with pytest.raises(DataError, match="does not answer as PyTorch does"):
+    with pytest.raises(DataError, match="differs from PyTorch"):
         export(world.root, formats=["onnx"], target=tmp_path / "e", nms=False)
     assert shapes.tree(tmp_path / "e") == before
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".e.lock") == ["e", "other.pt"]
@@ -323,31 +324,30 @@ def test_a_refused_export_leaves_what_was_there(world: World, tmp_path: Path, mo
 # ---- the stage ----
 
 
-def test_an_export_is_whole_and_not_repeated(world: World) -> None:
-    folder, found = world.made.folder, world.made.found
+def test_an_export_is_complete_and_not_repeated(world: World) -> None:
+    folder, record = world.made.folder, world.made.record
     assert folder == world.root / "runs/r/export"
     names = ["README.md", "export.json", "r.onnx", "r_openvino_model"]
     assert sorted(path.name for path in folder.iterdir()) == names
-    assert [one["format"] for one in found["models"]] == ["pytorch", "onnx", "openvino"]
-    assert 0 < found["models"][0]["map50_95"] < 1
-    assert [one["parity"]["boxes"] for one in found["models"][1:]] == [12, 12]
-    for one in found["models"]:
-        assert one["map50_95"] == pytest.approx(found["models"][0]["map50_95"], abs=0.002)
-        assert 0 < one["milliseconds"]["p10"] <= one["milliseconds"]["median"] <= one["milliseconds"]["p90"]
+    assert Export.load(folder) == record
+    assert [one.format for one in record.models] == ["pytorch", "onnx", "openvino"]
+    for one in record.models:
+        assert one.map50_95 == pytest.approx(record.models[0].map50_95, abs=0.002)
+        assert 0 < one.milliseconds.p10 <= one.milliseconds.median <= one.milliseconds.p90
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert export(world.root, formats=["onnx"]).up_to_date
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
-def test_a_further_format_joins_those_that_are_there(world: World, tmp_path: Path) -> None:
+def test_another_format_is_added_to_the_earlier_ones(world: World, tmp_path: Path) -> None:
     target = tmp_path / "e"
-    assert export(world.root, formats=["onnx"], target=target).found["formats"] == ["onnx"]
+    assert export(world.root, formats=["onnx"], target=target).record.formats == ("onnx",)
     assert (target / "r.onnx").read_bytes() == (world.made.folder / "r.onnx").read_bytes()
-    assert export(world.root, formats=["openvino"], target=target).found["formats"] == ["onnx", "openvino"]
+    assert export(world.root, formats=["openvino"], target=target).record.formats == ("onnx", "openvino")
     assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in world.made.folder.iterdir())
 
 
-def test_an_export_that_lost_a_file_is_made_again(world: World, tmp_path: Path) -> None:
+def test_an_export_without_one_of_its_files_is_made_again(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.made.folder, tmp_path / "e")
     shutil.rmtree(tmp_path / "e/r_openvino_model")
     assert not export(world.root, formats=["onnx"], target=tmp_path / "e").up_to_date
@@ -357,24 +357,22 @@ def test_an_export_that_lost_a_file_is_made_again(world: World, tmp_path: Path) 
 @pytest.mark.parametrize(
     "files", [{"e/thesis.txt": "years of work"}, {"e": "a file"}, {"e/export.json": '{"of": "another tool"}'}]
 )
-def test_what_is_somebody_elses_is_not_replaced(world: World, files: dict[str, str], tmp_path: Path) -> None:
+def test_other_files_are_not_replaced(world: World, files: dict[str, str], tmp_path: Path) -> None:
     write(tmp_path, dict(files))
     with pytest.raises(UsageError, match=r"e: expected a new or empty folder"):
         export(world.root, target=tmp_path / "e")
     assert {name: (tmp_path / name).read_text() for name in files} == files
 
 
-def test_the_folder_that_one_is_in_is_not_replaced(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_current_folder_is_not_replaced(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="cannot replace the folder that you are in"):
+    with pytest.raises(UsageError, match="the current folder cannot be replaced"):
         export(world.root, target=Path())
 
 
-def test_a_size_that_no_network_takes_is_rounded_up(world: World, tmp_path: Path) -> None:
+def test_an_unsupported_size_is_rounded_up(world: World, tmp_path: Path) -> None:
     made = export(world.root, formats=["onnx"], target=tmp_path / "e", imgsz=70)
-    assert made.found["inputs"]["imgsz"] == 96
+    assert made.record.inputs.imgsz == 96
 
 
 @pytest.mark.parametrize(
@@ -382,16 +380,16 @@ def test_a_size_that_no_network_takes_is_rounded_up(world: World, tmp_path: Path
     [
         (["onix"], None, "inside", "did you mean 'onnx'"),
         (["onnx"], None, "between", "expected inside or outside"),
-        (["onnx", "space"], Path("e"), "inside", "one folder cannot hold both"),
+        (["onnx", "space"], Path("e"), "inside", "one folder cannot contain both"),
     ],
 )
-def test_what_cannot_be_asked_for(formats: list[str], target: Path | None, nms: str, says: str) -> None:
+def test_invalid_formats_are_refused(formats: list[str], target: Path | None, nms: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        stage.asked_for(formats, target, nms)
+        stage.parse_formats(formats, target, nms)
 
 
-def test_what_can() -> None:
-    assert stage.asked_for(["space", "openvino", "onnx", "onnx"], None, "inside") == (["onnx", "openvino"], True)
+def test_formats_are_ordered_and_deduplicated() -> None:
+    assert stage.parse_formats(["space", "openvino", "onnx", "onnx"], None, "inside") == (["onnx", "openvino"], True)
 
 
 # ---- deaths ----
@@ -403,14 +401,15 @@ from pathlib import Path
 from helpers import crash
 from facemask_train.apps.export import export as stage
 from facemask_train.apps.export import space
+from facemask_train.apps.records.export import Export
 root = Path(sys.argv[1])
 made = root.parent / "made"
 stage.to_onnx = lambda weights, target, **_: shutil.copy(made / "r.onnx", target)
 stage.to_openvino = lambda source, target: shutil.copytree(made / "r_openvino_model", target)
-stage.check = lambda *_, **__: json.loads((made / "export.json").read_text())["models"]
+stage.verify = space.verify = lambda *_, **__: Export.load(made).models
 stage.load_detector = space.load_detector = space.load_onnx_detector = lambda *_, **__: None
 space.PACKAGE = made / "facemask_train"
-space._copy_licence = lambda target: target.write_text("free")
+space._copy_license = lambda target: target.write_text("free")
 for place, name in ((stage, "to_onnx"), (stage, "to_openvino"), (Path, "write_text"), (shutil, "copytree")):
     crash.also(place, name)
 """
@@ -419,12 +418,14 @@ MODELS, SPACE = "stage.export(root, imgsz={})", "space.write(root, imgsz={})"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("replaced", [False, True], ids=["first", "replacement"])
-@pytest.mark.parametrize(("command", "folder", "marker"), [(MODELS, "export", stage.MARKER), (SPACE, "space", MARKER)])
+@pytest.mark.parametrize(
+    ("command", "folder", "marker"), [(MODELS, "export", Export.FILE), (SPACE, "space", SpaceRecord.FILE)]
+)
 def test_a_death_at_any_point(
     world: World, command: str, folder: str, marker: str, replaced: bool, tmp_path: Path
 ) -> None:
     shutil.copytree(world.made.folder, tmp_path / "made")
-    write(tmp_path / "made/facemask_train", {"use/hosted.py": "page = 1"})
+    write(tmp_path / "made/facemask_train", {"apps/space_app.py": "page = 1"})
     start = shutil.copytree(world.root, tmp_path / "start")
     shutil.rmtree(start / "runs/r/export")
     script = DYING + command.format(64)
@@ -497,7 +498,7 @@ def test_the_card_holds_the_evaluations_numbers(world: World) -> None:
     assert "somewhere/" not in text
 
 
-def test_the_card_of_weights_that_nobody_knows_says_so() -> None:
+def test_the_card_of_unknown_weights_says_so() -> None:
     run = RunRecord("w", "weights", "finished", weights=GivenWeights("w.pt", "0" * 64, 64))
     text = card_report.model_card(card_report.CardContents(run, "0" * 64, 64))
     assert head_of(text).eval_results is None
@@ -505,7 +506,7 @@ def test_the_card_of_weights_that_nobody_knows_says_so() -> None:
         assert line in text
 
 
-def test_the_commands_make_the_model_again(world: World) -> None:
+def test_the_commands_reproduce_the_model(world: World) -> None:
     settings = TrainSettings(weights="/home/me/yolov5s.pt", epochs=3, seed=0, lr0=0.01, extra={"mosaic": 0.7})
     ensemble = TrainedOn("v5", "data/ensembles/v5", "a")
     run = RunRecord("my run", "training", "finished", settings=settings, ensemble=ensemble)

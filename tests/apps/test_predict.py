@@ -328,7 +328,7 @@ def test_an_export_that_drops_low_confidence_faces_is_refused(
     ask: Callable[..., PredictResult], images: Path, untrained_model: Path, tmp_path: Path
 ) -> None:
     exported = export(untrained_model, tmp_path / "nms", to="onnx", imgsz=96, nms=True)
-    with pytest.raises(UsageError, match=r"below confidence 0\.25 , and 0\.01 is asked for to hide"):
+    with pytest.raises(UsageError, match=r"below confidence 0\.25, but 0\.01 is needed to cover"):
         ask(images, weights=exported, options=PredictOptions(anonymize=True))
     assert ask(images, weights=exported, confidence=0.3).record.images == 3
 

@@ -13,8 +13,9 @@ from PIL import Image
 from facemask_train.apps.detections import COLUMNS, Detections, DetectionsList
 from facemask_train.apps.predict import predict
 from facemask_train.apps.predictor import Model, load_model
+from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError, MissingError, UsageError
-from facemask_train.core.files import write_json
+from facemask_train.training.runs import RunRecord, TrainedOn
 from helpers.untrained import export, scene
 
 SEEDS = (6, 1, 4)
@@ -212,8 +213,10 @@ def test_a_run_is_found_by_name_by_folder_by_record_and_as_the_last(untrained_mo
     folder = tmp_path / "runs" / "mine"
     (folder / "weights").mkdir(parents=True)
     (folder / "weights" / "best.pt").write_bytes(untrained_model.read_bytes())
-    about = {"kind": "training", "state": "finished", "finished": "2026-01-01", "ensemble": {"name": "v5"}}
-    write_json(folder / "run.json", {**about, "name": "mine", "settings": {"imgsz": 96}})
+    trained_on = TrainedOn("v5", "data/ensembles/v5", "0" * 64)
+    RunRecord(
+        "mine", "training", "finished", settings=TrainSettings(imgsz=96), ensemble=trained_on, finished="2026-01-01"
+    ).save(folder)
     best = folder / "weights" / "best.pt"
     for given in ("mine", folder, str(folder), SimpleNamespace(folder=folder), None, best, str(best)):
         model = load_model(given, root=tmp_path)

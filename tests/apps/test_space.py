@@ -1,4 +1,4 @@
-"""A Space: a folder that starts as it is, in an environment that its own requirements make, without torch."""
+"""A Space: a folder that runs as it is, in an environment made from its own requirements, without torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ import yaml
 
 from facemask_train.apps.demo.counts import above_threshold, count_faces, describe_counts
 from facemask_train.apps.export import parity, space, space_app
-from facemask_train.apps.model_facts import Statement
+from facemask_train.apps.export.space_record import SpaceRecord
+from facemask_train.apps.model_facts import ModelFacts
 from facemask_train.core.errors import MissingError, UsageError
 from facemask_train.eval.records.metrics import Metrics
 from facemask_train.eval.thresholds import Threshold
@@ -46,7 +47,7 @@ def folder(root: Path) -> Path:
     return made.folder
 
 
-def test_a_space_holds_all_that_it_needs(folder: Path) -> None:
+def test_a_space_contains_everything_it_needs(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names == {
         *("app.py", "facemask_train", "LICENSE", "model.onnx", "model-card.md", "README.md", "requirements.txt"),
@@ -72,32 +73,33 @@ def test_its_head_and_requirements_name_this_environment(folder: Path) -> None:
     assert not [line for line in lines if line.startswith(("torch", "ultralytics"))]
 
 
-def test_it_says_what_the_demo_says(root: Path, folder: Path) -> None:
-    about = json.loads((folder / "space.json").read_text())
+def test_it_shows_the_facts_of_the_demo(root: Path, folder: Path) -> None:
+    record = SpaceRecord.load(folder)
     metrics = Metrics.load(root / "runs/r/evaluation/v5-test")
-    served = space_app.served(folder, about)
+    served = space_app.served_model(folder, record)
     assert served.threshold == Threshold(metrics.operating_point.threshold, "export"), "the file itself says it"
-    assert isinstance(served.facts, Statement)
+    assert isinstance(served.facts, ModelFacts)
     assert served.facts.facts[0][0] == "Trained on"
     assert served.facts.warning in (folder / "README.md").read_text()
     assert str(root) not in (folder / "space.json").read_text() + (folder / "README.md").read_text()
 
 
-def test_it_is_not_written_twice_and_replaces_nothing_of_others(root: Path, folder: Path, tmp_path: Path) -> None:
+def test_it_is_not_written_twice_and_replaces_no_other_files(root: Path, folder: Path, tmp_path: Path) -> None:
     assert space.write(root).up_to_date
     (tmp_path / "s").mkdir()
     (tmp_path / "s/diary.txt").write_text("dear")
     with pytest.raises(UsageError, match="expected a new or empty folder"):
         space.write(root, target=tmp_path / "s")
-    with pytest.raises(MissingError, match="expected a Space"):
+    with pytest.raises(MissingError, match=r"space\.json: no such file"):
         space_app.serve(tmp_path / "s")
 
 
 def test_it_loads_neither_torch_nor_ultralytics(folder: Path) -> None:
     tried = (
-        "import json, sys; from pathlib import Path;"
+        "import sys; from pathlib import Path;"
         "from facemask_train.apps.demo import page, uploads; from facemask_train.apps.export import space_app;"
-        "served = space_app.served(Path(), json.loads(Path('space.json').read_text()));"
+        "from facemask_train.apps.export.space_record import SpaceRecord;"
+        "served = space_app.served_model(Path(), SpaceRecord.load(Path()));"
         "page.build(served, uploads.Limits(), Path());"
         "print([one for one in ('torch', 'torchvision', 'ultralytics') if one in sys.modules])"
     )
@@ -187,7 +189,7 @@ def test_it_starts_from_its_own_folder_in_a_fresh_environment_and_counts(
     threshold, faces = 0.25, 0
     with started(python, copied, tmp_path) as url:
         for image in sorted((root / "data/ensembles/v5/images/test").iterdir()):
-            (found,) = own.predict([parity.read(image)], confidence=threshold)
+            (found,) = own.predict([parity.read_image(image)], confidence=threshold)
             wanted = count_faces(above_threshold(one_per_face(found), threshold))
             assert describe_counts(wanted, threshold) in ask(url, image, threshold)
             faces += wanted.faces

@@ -308,8 +308,8 @@ def test_the_page_states_its_assumptions_and_shows_no_faces(ask: Callable[..., S
     assert "img" not in page.tags
     assert "svg" in page.tags
     for words in (
-        "What it rests on",
-        "How the detector errs",
+        "Assumptions",
+        "The detector's errors",
         "melded",
         "sightings",
         "2026-11-24",

@@ -31,8 +31,8 @@ from facemask_train.cli.tables import table
 
 if TYPE_CHECKING:
     from facemask_train.apps.demo.server import Site
-    from facemask_train.apps.export.export import Export
-    from facemask_train.apps.export.space import Space
+    from facemask_train.apps.export.export import ExportResult
+    from facemask_train.apps.export.space import SpaceResult
     from facemask_train.apps.predict import PredictResult
     from facemask_train.apps.records.predictions import UnreadableFile
 
@@ -242,7 +242,7 @@ def export(
     from facemask_train.apps.export import export as stage
     from facemask_train.apps.export import space
 
-    models, wants_space = stage.asked_for(list(map(str, formats or stage.FORMATS)), target, nms)
+    models, wants_space = stage.parse_formats(list(map(str, formats or stage.FORMATS)), target, nms)
     options: dict[str, Any] = {
         "run": one_of(run, run_alias, "--run"),
         "weights": weights,
@@ -314,32 +314,34 @@ def _demo_lines(site: Site) -> list[str]:
     ]
 
 
-def _export_json(made: Export | None) -> dict[str, Any]:
+def _export_json(made: ExportResult | None) -> dict[str, Any]:
     if made is None:
         return {}
+    record = made.record.to_json()
     keys = ("run", "models", "tolerance", "machine")
-    return {**{key: made.found[key] for key in keys}, "path": str(made.folder), "up_to_date": made.up_to_date}
+    return {**{key: record[key] for key in keys}, "path": str(made.folder), "up_to_date": made.up_to_date}
 
 
-def _export_lines(made: Export) -> list[Any]:
-    from facemask_train.apps.export.export import CARD, HEADER, rows
+def _export_lines(made: ExportResult) -> list[Any]:
+    from facemask_train.apps.export.card import checked_on
+    from facemask_train.apps.export.export import CARD
+    from facemask_train.apps.export.verify import HEADER, table_rows
 
-    found, inputs = made.found, made.found["inputs"]
-    where = f"{found['images']:,} images of {inputs['ensemble']['name']}, {inputs['split']}"
-    state = "up to date" if made.up_to_date else "written, and answering as PyTorch does"
-    shown = [(one["format"], *row[1:]) for one, row in zip(found["models"], rows(found), strict=True)]
+    record = made.record
+    state = "up to date" if made.up_to_date else "written and checked against PyTorch"
+    shown = [(one.format, *row[1:]) for one, row in zip(record.models, table_rows(record), strict=True)]
     return [
-        table(f"{found['run']} on {where}, {inputs['imgsz']} px", HEADER, shown),
-        f"measured on {found['machine']}; {state}: {made.folder}",
+        table(f"{record.run} on {checked_on(record)}, {record.inputs.imgsz} px", HEADER, shown),
+        f"measured on {record.machine}; {state}: {made.folder}",
         f"model card: {made.folder / CARD}",
     ]
 
 
-def _space_json(ready: Space | None) -> dict[str, Any]:
+def _space_json(ready: SpaceResult | None) -> dict[str, Any]:
     return {} if ready is None else {"space": str(ready.folder), "space_up_to_date": ready.up_to_date}
 
 
-def _space_lines(ready: Space) -> list[str]:
+def _space_lines(ready: SpaceResult) -> list[str]:
     state = "up to date" if ready.up_to_date else "written"
     return [
         f"Space {state}: {ready.folder}",

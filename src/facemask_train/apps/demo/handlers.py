@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from facemask_train.apps.demo import html, uploads
 from facemask_train.apps.demo.counts import FaceCounts, above_threshold, count_faces
-from facemask_train.apps.model_facts import Statement
+from facemask_train.apps.model_facts import ModelFacts
 from facemask_train.core.errors import FmaskError
 from facemask_train.core.types import Detection
 from facemask_train.eval.thresholds import Threshold
@@ -46,7 +46,7 @@ class ServedModel:
     """A loaded model, the facts about it, and the threshold that the page starts with."""
 
     detector: Predictor
-    facts: Statement
+    facts: ModelFacts
     threshold: Threshold
 
     @property

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from facemask_train.apps.demo.counts import FaceCounts, describe_counts
-from facemask_train.apps.model_facts import PLAIN, Statement
+from facemask_train.apps.model_facts import PLAIN, ModelFacts
 from facemask_train.core.types import Detection
 from facemask_train.report import html
 
@@ -137,12 +137,12 @@ def note(message: str) -> str:
     return _macro("note", message)
 
 
-def header(facts: Statement) -> str:
+def header(facts: ModelFacts) -> str:
     """Return the top of the page: the model's name and its warning."""
     return _macro("header", facts.model, facts.warning)
 
 
-def model_facts(facts: Statement, privacy: str) -> str:
+def model_facts(facts: ModelFacts, privacy: str) -> str:
     """Return what is known about the model, its limits, and what happens to a visitor's images."""
     return _macro("model_facts", facts.facts, facts.limits, privacy)
 

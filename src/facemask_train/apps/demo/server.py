@@ -19,7 +19,7 @@ from facemask_train.apps.demo import page as demo_page
 from facemask_train.apps.demo import uploads
 from facemask_train.apps.demo.handlers import ServedModel
 from facemask_train.apps.demo.middleware import LOCAL_HOSTS, AllowedHosts, CheckHost, LimitUploads
-from facemask_train.apps.model_facts import known, statement
+from facemask_train.apps.model_facts import find_measurements, model_facts
 from facemask_train.apps.resolve_model import find_threshold, resolve_model
 from facemask_train.core.errors import MissingError, UsageError
 from facemask_train.eval.thresholds import Threshold
@@ -80,7 +80,7 @@ def serve(
     _require_gradio()
     detector = load_detector(model.weights, imgsz=model.imgsz(imgsz), device=device)
     point = find_threshold(model, detector, confidence)
-    served = ServedModel(detector, statement(model.run, known(model.run), name=model.name), point)
+    served = ServedModel(detector, model_facts(model.run, find_measurements(model.run), name=model.name), point)
     site = Site(
         url=f"http://{_in_url(host)}:{port}/",
         host=host,

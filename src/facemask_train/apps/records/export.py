@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from facemask_train.core.records import Record
+from facemask_train.eval.records.audit import EnsembleReference
 
 MAP_TOLERANCE = 0.002
 """The largest accepted difference of mAP 0.5:0.95 to PyTorch: 0.2 points."""
@@ -15,14 +16,6 @@ BOX_TOLERANCE = 0.1
 
 LOST_TOLERANCE = 0.002
 """The largest accepted share of PyTorch's boxes without a counterpart: suppression can tip over at a tie."""
-
-
-@dataclass(frozen=True, slots=True)
-class EnsembleVersion:
-    """An ensemble's name and hash."""
-
-    name: str
-    hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +34,7 @@ class ExportInputs:
 
     version: int
     weights: str
-    ensemble: EnsembleVersion
+    ensemble: EnsembleReference
     split: str
     imgsz: int
     nms: bool

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from facemask_train.core.records import Record
-
-ThresholdSource = Literal["val", "export", "user", "default"]
-"""Who chose a confidence threshold: see `eval.thresholds.Threshold`."""
+from facemask_train.eval.records.audit import ThresholdSource
 
 
 @dataclass(frozen=True, slots=True)

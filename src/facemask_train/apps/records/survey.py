@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from facemask_train.apps.records.predictions import ThresholdSource, UnreadableFile
+from facemask_train.apps.records.predictions import UnreadableFile
 from facemask_train.core.records import Record
-
-Interval = tuple[float, float]
+from facemask_train.eval.measures.bootstrap import Interval
+from facemask_train.eval.records.audit import ThresholdSource
 
 FEW = "small sample: "
 """How the warning about few faces begins."""

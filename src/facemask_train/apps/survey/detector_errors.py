@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from facemask_train.apps.records.predictions import ThresholdSource
 from facemask_train.apps.records.survey import ReferenceCounts, ReferenceDigest
 from facemask_train.apps.resolve_model import ResolvedModel
 from facemask_train.apps.survey.face_rules import MIN_FACE, FaceRules, classify_reference
@@ -16,6 +15,7 @@ from facemask_train.core.errors import DataError, MissingError, UsageError
 from facemask_train.core.files import digest_file
 from facemask_train.core.types import CLASSES
 from facemask_train.eval import detections_table
+from facemask_train.eval.records.audit import ThresholdSource
 from facemask_train.eval.records.metrics import Metrics, newest, read_evaluations
 from facemask_train.model.backends import is_export
 from facemask_train.model.detector import Detector
