@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from facemask_train.apps.export import export as stage
 from facemask_train.apps.export import parity, verify
+from facemask_train.apps.export.card import card_contents
 from facemask_train.apps.export.export import ExportResult, export
 from facemask_train.apps.export.space_record import SpaceRecord
 from facemask_train.apps.records.export import Export
@@ -502,7 +503,7 @@ def test_the_card_of_unknown_weights_says_so() -> None:
     run = RunRecord("w", "weights", "finished", weights=GivenWeights("w.pt", "0" * 64, 64))
     text = card_report.model_card(card_report.CardContents(run, "0" * 64, 64))
     assert head_of(text).eval_results is None
-    for line in ("Not measured: `fmask evaluate w`.", "Not measured: `fmask audit w`.", "which did not train them"):
+    for line in ("Not measured: `fmask evaluate w`.", "Not measured: `fmask audit w`.", "not trained by fmask"):
         assert line in text
 
 
@@ -522,5 +523,5 @@ def test_the_commands_reproduce_the_model(world: World) -> None:
 
 def test_an_evaluation_of_other_weights_is_not_in_the_card(world: World) -> None:
     model = stage.find_model(world.root, "r", None)
-    assert len(stage.story(world.root, model, 64).evaluations) == 1
-    assert not stage.story(world.root, replace(model, digest="0" * 64), 64).evaluations
+    assert len(card_contents(world.root, model, 64).evaluations) == 1
+    assert not card_contents(world.root, replace(model, digest="0" * 64), 64).evaluations
