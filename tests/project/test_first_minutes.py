@@ -259,12 +259,12 @@ OTHER = {"configs/ensembles/other.yaml": f"sources: [second]\n{SHARES}\n"}
 CLINIC = f"sources: [clinic]\n{SHARES}\n"
 GIVE_IT = "--from"
 FIRST = (
-    Way("nothing but the name", "fmask", 2, ("Commands:", "fetch"), ""),
+    Way("nothing but the name", "fmask", 2, ("Data:", "fetch", "Start"), ""),
     Way("a typo in a command", "fmask fecth", 2, ("No such command 'fecth'", "Did you mean 'fetch'?")),
     Way("an option where a command belongs", "fmask --sample", 2, ("No such option: --sample",), "fmask --help"),
     Way("a typo in an option", "fmask fetch --form Downloads", 2, ("--form", "--from"), "fmask fetch --help"),
-    Way("a version without its option", "fmask build-dataset 5", 2, ("(5)",), "fmask build-dataset --help"),
-    Way("no version", "fmask inspect", 2, ("Missing argument 'version'",), "fmask inspect --help"),
+    Way("an argument too many", "fmask build-dataset 5 8", 2, ("(8)",), "fmask build-dataset --help"),
+    Way("no version", "fmask inspect", 2, ("Missing argument 'ENSEMBLE'",), "fmask inspect --help"),
     Way("a negative number", "fmask train --epochs -5", 2, ("--epochs", "greater than or equal to 1"), "fmask train"),
     Way("words for a number", "fmask train --epochs ten", 2, ("--epochs", "valid integer"), "fmask train --help"),
     Way("two that exclude each other", "fmask pipeline --sample --version 5", 2, ("--sample and --version",),
@@ -277,7 +277,7 @@ SOURCES = (
     Way("a wrong folder", "fmask fetch --from Downlods", 4, ("Downlods: no such file or folder",), "check the path"),
     Way("an empty folder", "fmask fetch --from Downloads", 4,
         ("Downloads: expected an archive under Kaggle's name (face-mask-detection.zip, ", "found nothing"),
-        "name another folder", files={"Downloads/": ""}),
+        "use another folder", files={"Downloads/": ""}),
     Way("an archive with another name, in a folder", "fmask fetch --from Downloads", 4, ("found archive.zip",),
         "fmask fetch NAME --from Downloads/archive.zip", files={"Downloads/archive.zip": "?"}),
     Way("an archive with another name", "fmask fetch --from archive.zip", 2, ("expected one of Kaggle's",
@@ -297,10 +297,10 @@ SOURCES = (
     Way("an unknown format", "fmask fetch clinic", 2, ("format: ", "'yolo'", "found 'yolov8' (did you mean 'yolo'?)"),
         "fix the file", files={"configs/sources.yaml": _sources("path: here, format: yolov8")}),
     Way("a source whose folder is not there", "fmask fetch clinic", 4, ("images: no such file or folder",),
-        "mend the path of 'clinic'", files={"configs/sources.yaml": _sources("path: images")}),
+        "fix the path of 'clinic'", files={"configs/sources.yaml": _sources("path: images")}),
     Way("an empty data folder", "fmask fetch clinic", 3, ("images: it holds no files",), "sound copy",
         files={"configs/sources.yaml": _sources("path: images"), "images/": ""}),
-    Way("no name, where all sources are one's own", "fmask fetch", 2, ("expected a source's name",),
+    Way("no name, where all sources are one's own", "fmask fetch", 2, ("expected the name of a source, found none",),
         "fmask fetch clinic",
         files={"configs/sources.yaml": _sources("path: images"), "images/": ""}),
 )  # fmt: skip
@@ -313,7 +313,7 @@ ENSEMBLES = (
     Way("a folder where only labels are", "fmask build-dataset --version clinic", 3, ("expected images, found none",),
         "what this source's archive holds", files={"only/a.txt": "0 0.5 0.5 0.1 0.1\n"}),
     Way("classes without names", "fmask build-dataset --version clinic", 3, ("found no names file (0: 1 boxes)",),
-        "--class-map clinic=0:mask", files={"only/a.txt": "0 0.5 0.5 0.1 0.1\n", "only/a.jpg": image(1)}),
+        "--class-map 'clinic=0:?' (mask, no_mask", files={"only/a.txt": "0 0.5 0.5 0.1 0.1\n", "only/a.jpg": image(1)}),
     Way("a class that fmask does not have", "fmask build-dataset --class-map karm1a=0:masked", 2, ("karm1a=0:masked",),
         "--class-map karm1a=0:mask,1:no_mask"),
     Way("an ensemble before it is built", "fmask inspect 5", 4, ("5: no finished ensemble",),
@@ -342,44 +342,46 @@ MODELS = (
         "--weights PATH", world=True, given=offline),
     Way("weights that are no checkpoint", "fmask train --weights mine.pt", 3, ("expected a detector's checkpoint",),
         "weights/best.pt", world=True, files={"mine.pt": "?"}),
-    Way("nothing to resume", "fmask train --resume", 4, ("runs: no started run is here",), "fmask train"),
+    Way("nothing to resume", "fmask train --resume", 4, ("runs: there is no started run",), "fmask train"),
     Way("a run that is not there", "fmask evaluate tiny-yolov5m", 4, ("(did you mean 'tiny-yolov5n'?)",), "one of them",
         world=True),
     Way("a run's path for its name", "fmask evaluate runs/tiny-yolov5n", 4, ("(did you mean 'tiny-yolov5n'?)",),
         "one of them", world=True),
-    Way("a typo in a split", "fmask evaluate --split tset", 2, ("--split tset", "(did you mean 'test'?)"),
-        "train, val, test",
+    Way("a typo in a split", "fmask evaluate --split tset", 2, ("--split", "'tset' is not", "(did you mean 'test'?)"),
+        "fmask evaluate --help",
         world=True),
     Way("a typo in a metric", "fmask evaluate --fail-unless map51>=0.9", 2, ("(did you mean 'map50'?)",), "map50"),
 )  # fmt: skip
 USES = (
-    Way("predict before training", "fmask predict face.jpg", 4, ("runs: no finished run is here",), "fmask train"),
-    Way("predict of nothing", "fmask predict", 2, ("Missing argument 'sources'",), "fmask predict --help"),
+    Way("predict before training", "fmask predict face.jpg", 4, ("runs: there is no finished run",), "fmask train"),
+    Way("predict of nothing", "fmask predict", 2, ("Missing argument 'SOURCE'",), "fmask predict --help"),
     Way("predict of a folder without images", "fmask predict notes", 4, ("notes: no images or videos",),
         "check the path", world=True, files={"notes/a.txt": "?"}),
     Way("predict of a web address", "fmask predict https://example.org/a.jpg", 4, ("no such file or folder",),
-        "saved as a file", world=True),
-    Way("predict of images that none can read", "fmask predict album", 3, ("found 1 file of which none can be read",),
+        "download web addresses", world=True),
+    Way("predict of images that none can read", "fmask predict album", 3, ("found 1 file, none of them readable",),
         "JPEG, PNG", world=True, files={"album/a.jpg": "?"}),
     Way("a video that is none", "fmask predict a.mp4", 3, ("a.mp4: not a video",), "mp4", world=True,
         files={"a.mp4": "?"}),
     Way("a file where results go", "fmask predict face.jpg --out notes.txt", 2, ("notes.txt: expected a folder",),
         "another --out", world=True, files={"face.jpg": image(1), "notes.txt": "mine"}),
-    Way("results over other files", "fmask predict face.jpg --out notes", 2, ("notes: holds other files, which stay",),
-        "another --out", world=True, files={"face.jpg": image(1), "notes/mine.txt": "mine"}),
+    Way("results over other files", "fmask predict face.jpg --out notes", 2, ("notes: already contains other files",),
+        "another --output", world=True, files={"face.jpg": image(1), "notes/mine.txt": "mine"}),
     Way("a percentage for a share", "fmask predict face.jpg --confidence 50", 2, ("--confidence", "than or equal to 1"),
         "fmask predict --help", world=True),
-    Way("a wrong date for a survey", "fmask survey clip.mp4 --start yesterday", 2, ("'yesterday' is no time",),
+    Way("a wrong date for a survey", "fmask survey clip.mp4 --start yesterday", 2,
+        ("expected a date or a time, found 'yesterday'",),
         "2026-11-25"),
-    Way("a survey before an evaluation", "fmask survey face.jpg", 4, ("a rate needs to know how these weights err",),
+    Way("a survey before an evaluation", "fmask survey face.jpg", 4, ("a survey needs an evaluation of these weights",),
         "fmask evaluate tiny-yolov5n", world=True, files={"face.jpg": image(1)}),
-    Way("a demo whose port is in use", "fmask demo --port {port}", 2, ("another program listens there",),
+    Way("a demo whose port is in use", "fmask demo --port {port}", 2, (": already in use",),
         "fmask demo --port", world=True, given=with_the_port_in_use),
     Way("a demo without its packages", "fmask demo --port 0", 4, ("Gradio, which is not installed",),
         "pip install 'facemask-train[demo]'", world=True, absent=("gradio",)),
     Way("an export without its packages", "fmask export", 4, ("onnx, which is not installed",),
         "pip install 'facemask-train[export]'", world=True, absent=("onnx",)),
-    Way("a typo in an export's format", "fmask export --format onx", 2, ("(did you mean 'onnx'?)",), "--format onnx"),
+    Way("a typo in an export's format", "fmask export --format onx", 2, ("'onx' is not", "(did you mean 'onnx'?)"),
+        "fmask export --help"),
 )  # fmt: skip
 MACHINES = (
     Way("a full disk", "fmask fetch andrewmvd --from a.zip --root disk", 7, ("MB are needed", "are free on this disk"),
@@ -401,7 +403,8 @@ MACHINES = (
     Way("an old Python", "make quickstart PYTHON=./python3.9", 2, ("fmask needs Python 3.11 or newer",), "",
         given=with_an_old_python),
     Way("a terminal of 40 columns", "fmask build-dataset --version tiny", 0,
-        ("first, images; in: 8; kept: 8;", "all boxes; in: 32;"), "", world=True, given=outside, env={"COLUMNS": "40"}),
+        ("first, images; total: 8; kept: 8;", "all boxes; total: 32;"), "",
+        world=True, given=outside, env={"COLUMNS": "40"}),
     Way("a terminal without colour", "fmask build-dataset --version other --workers 1", 0, ("all boxes",), "",
         world=True, given=on_a_terminal, env={"NO_COLOR": "1", "TERM": "xterm"}, files=OTHER, slow=True),
     Way("a terminal without Unicode", "fmask fetch --from 'Bücher 😷'", 4, (r"B\xfccher \U0001f637: no such file",),
@@ -505,8 +508,9 @@ def test_a_name_taken_for_a_new_run_stays_free_on_a_full_disk(tmp_path: Path) ->
 
 def test_no_line_of_the_help_is_cut_off() -> None:
     text = outside(Way("help", "fmask --help", 0, (), env={"COLUMNS": "80"})).text
-    listed = text.partition("Commands:")[2].partition("\n\n")[0].strip().splitlines()
-    assert len(listed) == 14
+    listed = text.partition("\nData:\n")[2].partition("Exit codes:")[0].splitlines()
+    assert [line for line in listed if re.match(r"\S", line)] == ["Training:", "Evaluation:", "Use a model:"]
+    assert len([line for line in listed if re.match(r"  \S", line)]) == 15
     assert not [line for line in listed if line.endswith("...")]
 
 

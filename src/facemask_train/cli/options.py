@@ -174,11 +174,30 @@ GROUPS = (INPUT, MODEL, OUTPUT, DEVICE, GENERAL)
 class HelpCommand(TyperCommand):
     """A command whose `epilog` is an example; it stands before the options."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = _suggesting(error.message)
+            raise
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _format(self, ctx, formatter)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         _options(self, ctx, formatter)
+
+
+def _suggesting(message: str) -> str:
+    """Return a message about a value, with the closest choice where it lists the choices."""
+    from facemask_train.core.errors import nearest
+
+    plain = message.removeprefix("Value error, ")
+    found = re.fullmatch(r"'(.*)' is not one of (.*)\.", plain)
+    if found is None:
+        return plain
+    choices = re.findall(r"'([^']*)'", found[2])
+    return f"{plain.removesuffix('.')}{nearest(found[1], choices)}."
 
 
 def _options(command: Any, ctx: Any, formatter: Any) -> None:

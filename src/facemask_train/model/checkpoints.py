@@ -54,7 +54,7 @@ def resolve_weights(root: Path, weights: str, *, progress: Progress = no_progres
         raise MissingError(
             f"{weights}: no such checkpoint{nearest(path.name, COCO_CHECKPOINTS)}; "
             f"available by name: {', '.join(COCO_CHECKPOINTS)}",
-            next_step="give the path of a .pt file, one of those names, or yolov5s.yaml to train from scratch",
+            next_step="give --weights a path of a .pt file, one of those names, or yolov5s.yaml to train from scratch",
         )
     return str(_cached_download(root, COCO_CHECKPOINTS[plain], progress))
 

@@ -259,7 +259,7 @@ def _limited(source: Path, packed: int, entries: Iterable[Entry], size: Callable
 
 def _unread(archive: Path, what: str) -> DataError:
     """Return the error for an archive that may be sound, but is of a kind that is not read here."""
-    next_step = "unpack it, and set `path:` of this source in configs/sources.yaml to the folder"
+    next_step = "unpack it, and set `path:` of this source in configs/sources.yaml to the folder; or get a sound copy"
     return DataError(f"{archive}: {what}", next_step=next_step)
 
 
