@@ -69,9 +69,9 @@ def methods(owner: str) -> set[str]:
 
 
 def used() -> set[str]:
-    """Return every name that `model/` and `train/` define or look up with a dot."""
+    """Return every name that `model/` and `training/` define or look up with a dot."""
     found = set()
-    for room in ("model", "train"):
+    for room in ("model", "training"):
         for path in sorted((PACKAGE / room).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Attribute):
