@@ -231,11 +231,11 @@ def test_what_is_mixed_in_is_mirrored_as_what_it_is_mixed_into() -> None:
 def test_every_image_is_there_once_an_epoch_and_ranks_share_them() -> None:
     for count, world in ((7, 1), (8, 2), (7, 2), (3, 4), (1, 3)):
         shares = [EpochSampler(count, seed=3, rank=rank, world=world) for rank in range(world)]
-        assert {len(share.of(0)) for share in shares} == {len(shares[0])}
-        whole = sorted(np.concatenate([share.of(4) for share in shares]).tolist())
+        assert {len(share.indices(0)) for share in shares} == {len(shares[0])}
+        whole = sorted(np.concatenate([share.indices(4) for share in shares]).tolist())
         assert set(whole) == set(range(count))
         assert len(whole) - count < world
-        orders = [tuple(np.stack([share.of(epoch) for share in shares], 1).ravel()[:count]) for epoch in range(4)]
+        orders = [tuple(np.stack([share.indices(epoch) for share in shares], 1).ravel()[:count]) for epoch in range(4)]
         assert count < 3 or len(set(orders)) > 1
     loader = painted_loader(WHITE, ALL, batch_size=2)
     assert sorted(name for batch in loader for name in batch["im_file"]) == ["0.jpg", "1.jpg", "2.jpg"]
@@ -385,7 +385,7 @@ def test_a_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"p002\.jpg: cannot be read"):
         open_loader(dataset, args, CPU, batch_size=4, epochs=5)
     Image.new("RGB", (10, 90)).save(folder / "images/train/p002.jpg")
-    with pytest.raises(DataError, match=r"p002\.jpg: expected an image of \(64, 64\)"):
+    with pytest.raises(DataError, match=r"p002\.jpg: expected a color image of \(64, 64\)"):
         open_loader(dataset, args, CPU, batch_size=4, epochs=5)
 
 

@@ -166,7 +166,7 @@ def test_what_cannot_be_trained_is_refused_before_it_starts(tmp_path: Path) -> N
 def test_a_name_that_is_taken_and_a_finished_run_say_what_to_do(tmp_path: Path) -> None:
     write_run(tmp_path, "r", state="finished")
     shapes.draw_ensemble(tmp_path)
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         train(tmp_path, SETTINGS, name="r", tracker="none")
     with pytest.raises(UsageError, match="nothing to resume"):
         resume(tmp_path, "r")
@@ -280,7 +280,9 @@ def test_a_local_file_called_yolov5s_is_taken_as_it_is(tmp_path: Path) -> None:
     local = tmp_path / "yolov5s.pt"
     shutil.copy(known_weights(), local)
     done = train(tmp_path, SETTINGS.model_copy(update={"weights": str(local), "epochs": 1}), name="r", tracker="none")
-    assert json.loads((done.path / "run.json").read_text())["start"] == str(local)
+    plan = runs.read_run(done.path).plan
+    assert plan is not None
+    assert plan.weights == str(local)
 
 
 @pytest.mark.slow
