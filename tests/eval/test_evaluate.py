@@ -310,7 +310,7 @@ def test_report_has_the_reference_table_and_says_what_it_rests_on(evaluated: Eva
     assert "as published" in published[0]
     shown = {row[0]: row for row in _rows(text)}
     for name in CLASSES:
-        assert shown[name][1] == f"{evaluated.metrics.per_class[name]['n']} (too few to measure)"
+        assert shown[name][1] == f"{evaluated.metrics.per_class[name].n} (too few to measure)"
         low, high = evaluated.metrics.per_class[name].intervals["recall"] or (0, 0)
         assert shown[name][6].endswith(f"({100 * low:.1f} to {100 * high:.1f})")
     assert "8 images with 9 faces: the test split of ensemble v5" in text
@@ -331,7 +331,7 @@ def _rows(text: str) -> list[list[str]]:
     [
         (100, 72, "test", "same", ""),
         (99, 72, "test", "same", "Too few to measure: 99 images"),
-        (100, 71, "test", "same", "with fewer than 72 faces"),
+        (100, 71, "test", "same", "no_mask; with fewer than 72"),
         (100, 72, "val", "same", "best epoch was chosen"),
         (100, 72, "train", "same", "nothing about new images"),
         (100, 72, "test", "other", "trained on another ensemble, v5 (`other`)"),
@@ -408,7 +408,7 @@ def _write_untrained(path: Path, names: tuple[str, ...] = CLASSES) -> None:
 def test_the_run_that_finished_last_is_taken(root: Path) -> None:
     ensemble = root / "data/ensembles/v5"
     make_run(root, ensemble, "a-later", finished="2026-03-01")
-    make_run(root, ensemble, "not-over", state="started", finished=None)
+    make_run(root, ensemble, "not-over", state="started", finished="")
     assert score(root).metrics.run == "a-later"
     assert score(root, run="r").metrics.run == "r"
 
@@ -425,8 +425,8 @@ def test_weights_without_a_run_get_a_folder_that_says_so(root: Path, tmp_path: P
     about = json.loads((root / "runs" / found.metrics.run / "run.json").read_text())
     assert (about["kind"], about["state"], about["weights"]) == (
         *("weights", "finished"),
-        {"file": "given.pt", "sha256": digest, "imgsz": 64},
-    )
+        {"file": "given.pt", "sha256": digest, "imgsz": 640},
+    ), "640 px where the checkpoint does not say at what size it was trained"
     assert str(tmp_path) not in json.dumps(about)
     assert "unknown what these weights were trained on" in found.report.read_text()
     assert score(root).metrics.run == "r", "weights are no run of training"
@@ -474,7 +474,7 @@ def test_class_without_faces_has_no_numbers(tmp_path: Path) -> None:
 
 
 def test_nothing_to_evaluate(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="no finished run is here") as raised:
+    with pytest.raises(MissingError, match="there is no finished run") as raised:
         score(tmp_path)
     assert "fmask train" in raised.value.next_step
 
