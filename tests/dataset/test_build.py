@@ -99,8 +99,8 @@ def test_defects_are_counted_by_cause_and_the_rows_add_up(tmp_path: Path) -> Non
     write(
         pics,
         {
-            "b 0.txt": "1 0.5 0.5 0.25 0.25\n1 0.5 0.5 0.25 0.25\n0 nan 0.5 0.1 0.1\n7 0.5 0.5 0.1 0.1\n"
-            "1 0.5 0.5\n1 0.5 0.5 0 0.2\n0 0.98 0.5 0.2 0.2\n",
+            "b 0.txt": "1 0.5 0.5 0.25 0.25\n1 0.5 0.5 0.25 0.25\n1 0.5 0.5 0 0.2\n0 0.98 0.5 0.2 0.2\n",
+            "b 3.txt": "0 nan 0.5 0.1 0.1\n7 0.5 0.5 0.1 0.1\n1 0.5 0.5\n",
             "b 1.jpg": image(101)[:500],
             "b 2.jpg": image(102) + b"tail",
             "ghost.txt": "1 0.5 0.5 0.1 0.1\n",
@@ -121,6 +121,7 @@ def test_defects_are_counted_by_cause_and_the_rows_add_up(tmp_path: Path) -> Non
         ("box", "repaired", "past-edge"): 1,
         ("image", "refused", "truncated"): 1,
         ("image", "refused", "no-label-file"): 1,
+        ("image", "refused", "unreadable-rows"): 1,
         ("image", "repaired", "bytes-after-end"): 1,
     }
     assert [(one.item, one.action, one.cause, one.count) for one in card.issues] == sorted(
@@ -133,7 +134,7 @@ def test_defects_are_counted_by_cause_and_the_rows_add_up(tmp_path: Path) -> Non
             )
         assert totals.total == totals.kept + totals.merged + totals.refused
     assert card.images.total == 17
-    assert card.boxes.total == 16 + 7 + 7 * 2 + 1
+    assert card.boxes.total == 16 + 4 + 3 + 6 * 2 + 1
     assert sum(source.images.total for source in card.sources.values()) == 17
     assert sum(boxes.total for source in card.sources.values() for boxes in source.boxes.values()) == card.boxes.total
 

@@ -9,8 +9,7 @@ before the first is written, and one that is wrong refuses the whole archive:
 - more than `MAX_ENTRIES` members, more than `MAX_BYTES` expanded, or an expansion by more than `MAX_RATIO`
 - a tar's extended header that is malformed, or too long (`tar_stream`)
 
-The archive itself must be a regular file: reading from a pipe or a device may never end.
-
+The archive itself must be a regular file, since a pipe or a device may never end.
 Three kinds are left out, and listed: files that run code when a tool opens them (scripts, libraries, pickles such as
 `.cache`, `.pkl` and `.pt`), arrays that replace the image beside them (`.npy`, `.npz`), and what operating systems
 litter (`__MACOSX/`, `._*`, `.DS_Store`, `Thumbs.db`, `desktop.ini`). Nothing that is written is executable.
@@ -142,13 +141,9 @@ def require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise StorageError(
-            f"{folder}: {_megabytes(needed)} are needed, {_megabytes(free)} are free on this disk",
+            f"{folder}: {needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free on this disk",
             next_step="free some space (or choose another folder with --root), then run this command again",
         )
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
 
 
 def _bring(source: Path, members: Iterable[_Member], target: Path, progress: Progress) -> Contents:
@@ -251,7 +246,7 @@ def _limited(source: Path, packed: int, entries: Iterable[Entry], size: Callable
         if count > MAX_ENTRIES:
             raise _refusal(source, f"it holds more than {MAX_ENTRIES:,} members")
         if size(entry) < 0 or expanded > MAX_BYTES:
-            raise _refusal(source, f"it expands to more than {_megabytes(MAX_BYTES)}")
+            raise _refusal(source, f"it expands to more than {MAX_BYTES / 1e6:,.1f} MB")
         if expanded > max(SMALL, MAX_RATIO * packed):
             raise _refusal(source, f"it expands to more than {MAX_RATIO} times its size")
         yield entry
