@@ -535,7 +535,7 @@ def test_the_real_archives(root: Path, shared: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         refuse_to_read(patch)
         assert {one.state for one in fetch(root, ["andrewmvd", "aditya276"])} == {"up-to-date"}
-    assert module.archive.digest_folder(found.aditya276.path / "files") == found.aditya276.digest
+    assert module.archive.digest_folder(found["aditya276"].path / "files") == found["aditya276"].digest
 
 
 def test_a_source_of_another_version_is_named_by_readers_and_fetched_again(root: Path, by_hand: Path) -> None:
