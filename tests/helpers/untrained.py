@@ -26,11 +26,14 @@ def write_model(
     kind: str = "yolov5n",
     share: float = 0.05,
     images: Sequence[NDArray[np.uint8]] | None = None,
+    reach: int | None = None,
 ) -> None:
     """Write a checkpoint of two classes whose confidence is above 0.25 for about a `share` of all its answers.
 
     Args:
         images: on which it is so: (imgsz, imgsz, 3) each; scenes where left out.
+        reach: how far a box extends from its anchor point to each side, in strides: about this far. Where it is left
+            out, any of the 16 distances is as likely as another, which gives boxes of 15 strides.
     """
     import torch
 
@@ -52,6 +55,9 @@ def write_model(
         last = branch[-1]
         last.weight.data *= spread
         last.bias.data = (last.bias.data - least) * spread - 1.1  # the logit of 0.25
+    if reach is not None:
+        for branch in model.model[-1].cv2:
+            branch[-1].bias.data.view(4, -1)[:, reach] += 8.0  # the distances are a softmax over 16 bins
     model.args = {"imgsz": imgsz}
     torch.save({"model": model, "train_args": {"imgsz": imgsz, "task": "detect"}}, path)
 

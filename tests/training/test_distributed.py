@@ -48,8 +48,9 @@ FIRST, CURVE = 0.02, 0.15
 """How far the summed training losses of the first epoch, and of any, may lie from one process', as a share of them.
 
 A step is of the whole training split, and images are not changed at random: what is left is that each process
-normalises by the statistics of its share of the batch. (From weights that find nothing yet the curves differ: the
-package divides a loss by what was found, but by no less than 1.) `bench/several_devices.py` measures it.
+normalizes by the statistics of its share of the batch. (The package divides a loss by the summed overlaps of the
+matched boxes, but by no less than 1. So the start weights give boxes that overlap the faces: otherwise the loss of half
+a batch would be half as large.) `bench/several_devices.py` measures it.
 """
 
 
@@ -288,7 +289,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     root = tmp_path_factory.mktemp("several")
     shapes.draw_ensemble(root, counts=(32, 6, 0))
     start = str(root / "start.pt")  # random weights: those set by hand have losses too large to compare
-    write_model(Path(start), imgsz=64)
+    write_model(Path(start), imgsz=64, reach=2)  # boxes of 4 strides, which overlap the faces
     assert run(fmask(root, *options("one", start, 5), "--device", "cpu")).returncode == 0
     return root, start
 
