@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from facemask_train.model.detector import one_per_face
 from facemask_train.model.ultralytics_compat import open_ultralytics
 from facemask_train.model.validation import Score, Validation, load_model, validate
 from helpers.known_detector import known_weights
+from helpers.legacy import write_legacy
 from helpers.shapes import draw_ensemble, tree
 
 
@@ -207,20 +206,7 @@ def _write_checkpoint(kind: str, path: Path) -> None:
     elif kind == "other model":
         torch.save({"model": torch.nn.Linear(2, 2)}, path)
     elif kind == "yolov5 repository":
-        _write_original_yolov5(path)
-
-
-def _write_original_yolov5(path: Path) -> None:
-    """Write a checkpoint as the original repository does: a pickled `models.yolo.Model`."""
-    import torch
-
-    package, module = types.ModuleType("models"), types.ModuleType("models.yolo")
-    module.Model = type("Model", (torch.nn.Module,), {"__module__": "models.yolo"})  # type: ignore[attr-defined]
-    sys.modules |= {"models": package, "models.yolo": module}
-    try:
-        torch.save({"model": module.Model()}, path)
-    finally:
-        del sys.modules["models"], sys.modules["models.yolo"]
+        write_legacy(path)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +219,7 @@ def _write_original_yolov5(path: Path) -> None:
         ("state dict", "something else"),
         ("list", "something else"),
         ("other model", "it contains a Linear"),
-        ("yolov5 repository", "original yolov5 repository"),
+        ("yolov5 repository", "comes from the original YOLOv5 repository"),
     ],
 )
 def test_what_is_no_checkpoint_is_refused(kind: str, said: str, tmp_path: Path) -> None:

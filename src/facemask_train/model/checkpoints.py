@@ -17,6 +17,7 @@ from facemask_train.core.config import TrainSettings, config_file, read_yaml
 from facemask_train.core.errors import DigestError, MissingError, NetworkError, UsageError, nearest
 from facemask_train.core.files import digest_file, locked, storage_errors
 from facemask_train.core.types import Progress, no_progress
+from facemask_train.model.legacy_checkpoint import convert_legacy, is_legacy
 
 _RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
 COCO_CHECKPOINTS = {f"yolov5{size}.pt": f"{_RELEASE}/yolov5{size}u.pt" for size in "nsmlx"}
@@ -35,19 +36,21 @@ def resolve_weights(root: Path, weights: str, *, progress: Progress = no_progres
 
     Args:
         weights: a path, a model's yaml (`yolov5s.yaml`: train from scratch), or the name of a COCO checkpoint
-            (`yolov5s.pt`), which is downloaded to `data/checkpoints/` once.
+            (`yolov5s.pt`), which is downloaded to `data/checkpoints/` once. A checkpoint of the original YOLOv5
+            repository is converted (see `legacy_checkpoint.py`).
 
     Raises:
         MissingError: there is no such file, and no COCO checkpoint of this name.
         NetworkError: the download failed.
         DigestError: the downloaded file does not have the expected digest.
         UsageError: `configs/checkpoints.yaml` is not valid.
+        DataError: a checkpoint of the original YOLOv5 repository has another architecture, or is damaged.
     """
     path = Path(weights).expanduser()
     if path.suffix in (".yaml", ".yml"):
         return _model_yaml(path)
     if path.is_file():
-        return str(path.resolve())
+        return str(convert_legacy(root, path) if is_legacy(path) else path.resolve())
     name = f"{weights.removesuffix('.pt')}.pt"
     plain = name.replace("u.pt", ".pt")
     if plain not in COCO_CHECKPOINTS or path.name != weights:

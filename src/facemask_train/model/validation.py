@@ -25,6 +25,7 @@ from facemask_train.core.types import (
     no_progress,
 )
 from facemask_train.model.checkpoint_checks import find_defect, named_by_id
+from facemask_train.model.legacy_checkpoint import is_legacy
 from facemask_train.model.ultralytics_compat import device_name, open_ultralytics, use_all_cores
 
 if TYPE_CHECKING:
@@ -112,6 +113,11 @@ def load_model(weights: Path) -> tuple[Any, dict[str, Any]]:
     try:
         model, checkpoint = load_checkpoint(str(weights))
     except Exception as error:  # unpickling arbitrary bytes can raise any exception
+        if is_legacy(weights):
+            raise DataError(
+                f"{weights}: comes from the original YOLOv5 repository, whose detection head does not fit this package",
+                next_step=f"fine-tune it first, with a new head: fmask train --weights {weights}",
+            ) from error
         raise _invalid_checkpoint(weights, _diagnose(error)) from error
     if getattr(model, "task", "") != "detect" or not hasattr(model, "names"):
         raise _invalid_checkpoint(weights, f"it contains a {type(model).__name__}")
@@ -130,8 +136,6 @@ def _invalid_checkpoint(weights: Path, found: str) -> DataError:
 
 def _diagnose(error: Exception) -> str:
     text = f"{error} {error.__cause__}"
-    if "models.yolo" in text or "models.common" in text:
-        return "it comes from the original yolov5 repository, whose format this package cannot read"
     if "truncated" in text:
         return "the file is empty, truncated or damaged"
     return "it contains something else, or types that cannot be loaded as weights only"
