@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.types import CLASSES
+from facemask_train.core.types import CLASSES, no_progress
 from facemask_train.model.detector import one_per_face
 from facemask_train.model.ultralytics_compat import open_ultralytics
-from facemask_train.model.validation import Score, Validation, load_model, validate
+from facemask_train.model.validation import Score, Validation, _validator, load_model, validate
 from helpers.known_detector import known_weights
 from helpers.legacy import write_legacy
 from helpers.shapes import draw_ensemble, tree
@@ -45,6 +45,14 @@ def test_numbers_are_those_of_the_package(ensemble: Path, scored: Validation) ->
 
 def numbers(score: Score) -> tuple[float | None, ...]:
     return score.precision, score.recall, score.map50, score.map50_95
+
+
+def test_the_limits_are_the_packages_own_defaults(ensemble: Path) -> None:
+    from ultralytics.utils import DEFAULT_CFG
+
+    limits = _validator({"imgsz": 64, "data": "x"}, ensemble, no_progress).args
+    assert (limits.conf, limits.iou, limits.max_det) == (0.001, DEFAULT_CFG.iou, DEFAULT_CFG.max_det)
+    assert (limits.rect, limits.augment, limits.single_cls, limits.agnostic_nms) == (True, False, False, False)
 
 
 def test_confidence_is_where_precision_and_recall_stand(scored: Validation) -> None:

@@ -47,7 +47,7 @@ def _counted(count: int, what: str) -> str:
 # ---- inspect ----
 
 
-def inspect_json(found: Inspection) -> dict[str, Any]:
+def inspect_json(found: Inspection) -> dict[str, object]:
     from facemask_train.core.records import to_json
 
     return {**to_json(found.summary), "path": str(found.path)}
@@ -110,7 +110,7 @@ def _issues_line(issues: Sequence[IssueCount]) -> str:
 # ---- diff ----
 
 
-def diff_json(found: EnsembleDiff) -> dict[str, Any]:
+def diff_json(found: EnsembleDiff) -> dict[str, object]:
     from facemask_train.core.records import to_json
 
     return {**to_json(found.counts()), "path": str(found.path)}

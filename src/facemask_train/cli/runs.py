@@ -14,7 +14,7 @@ from facemask_train.cli.options import DEFAULT_ROOT, HelpCommand, Json, Quiet, R
 from facemask_train.cli.tables import Fitted
 
 if TYPE_CHECKING:
-    from facemask_train.training.history.summary import RunSummary
+    from facemask_train.training.history.summary import RunScore, RunSummary
     from facemask_train.training.plan import TrainPlan
     from facemask_train.training.runs import TrainedOn
 
@@ -105,19 +105,17 @@ def _percent(value: Any) -> str:
     return f"{100 * value:.1f}" if isinstance(value, (int, float)) and math.isfinite(value) else "-"
 
 
-def _with_interval(value: Any, bounds: Any) -> str:
-    between = isinstance(bounds, Sequence) and len(bounds) == 2
-    return _percent(value) + (f" ({_percent(bounds[0])} to {_percent(bounds[1])})" if between else "")
+def _with_interval(score: RunScore, metric: str) -> str:
+    bounds = score.intervals.get(metric)
+    return _percent(score.metrics[metric]) + (f" ({_percent(bounds[0])} to {_percent(bounds[1])})" if bounds else "")
 
 
 def _tested(run: RunSummary) -> str:
     """Return mAP 0.5 on the test split of the run's own ensemble, or of whichever it was evaluated on."""
-    from facemask_train.training.history.summary import score_json
-
     own = run.record.ensemble.name if run.record and run.record.ensemble else None
-    tests = [one for one in map(score_json, run.scores) if one["split"] == "test"]
-    first = next((one for one in tests if one["ensemble"] == own), tests[0] if tests else None)
-    return "-" if first is None else _with_interval(first["map50"], first["intervals"].get("map50"))
+    tests = [one for one in run.scores if one.split == "test"]
+    first = next((one for one in tests if one.ensemble == own), tests[0] if tests else None)
+    return "-" if first is None else _with_interval(first, "map50")
 
 
 def _took(run: RunSummary) -> str:
@@ -178,16 +176,17 @@ def _plan_facts(plan: TrainPlan | None) -> dict[str, str]:
     return {"initial weights": plan.weights} | {f"chosen, {key}": value for key, value in chosen.items()}
 
 
-def _changed(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _changed(settings: Mapping[str, object]) -> dict[str, object]:
     """Return the settings that are not the defaults, the trainer's own among them."""
     from facemask_train.core.config import TrainSettings
 
     defaults = TrainSettings().model_dump(mode="json")
     changed = {key: value for key, value in settings.items() if key != "extra" and defaults.get(key) != value}
-    return changed | dict(settings.get("extra") or {})
+    extra = settings.get("extra")
+    return changed | (extra if isinstance(extra, dict) else {})
 
 
-def _pairs(values: Mapping[str, Any]) -> str:
+def _pairs(values: Mapping[str, object]) -> str:
     return ", ".join(f"{key} {_said(value)}" for key, value in values.items() if value not in (None, ""))
 
 
@@ -210,17 +209,15 @@ def _by_class(run: RunSummary) -> list[Any]:
 
 
 def _scores(run: RunSummary) -> list[Any]:
-    from facemask_train.training.history.summary import score_json
-
-    found = [score_json(one) for one in run.scores]
+    found = run.scores
     if not found:
         return [f"not evaluated: fmask evaluate {run.name}"] if run.state == "finished" else []
     names = {"map50": "mAP 0.5", "map50_95": "0.5:0.95", "precision": "precision", "recall": "recall"}
     columns: list[tuple[str, list[str], int]] = [
-        ("on", [f"{one['ensemble']}, {one['split']}" for one in found], 0),
-        ("images", [str(one["images"]) for one in found], 1),
+        ("on", [f"{one.ensemble}, {one.split}" for one in found], 0),
+        ("images", ["-" if one.images is None else str(one.images) for one in found], 1),
         *(
-            (label, [_with_interval(one[key], one["intervals"].get(key)) for one in found], rank)
+            (label, [_with_interval(one, key) for one in found], rank)
             for rank, (key, label) in enumerate(names.items())
         ),
     ]

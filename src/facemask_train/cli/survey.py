@@ -135,7 +135,7 @@ def survey(
     term.result(_survey_json(done), *_survey_lines(done))
 
 
-def _survey_json(done: SurveyResult) -> dict[str, Any]:
+def _survey_json(done: SurveyResult) -> dict[str, object]:
     record = {key: value for key, value in done.record.to_json().items() if key != "inputs"}
     head = {"confidence": done.record.inputs.confidence, "path": str(done.folder)}
     return record | head | {"up_to_date": done.up_to_date}

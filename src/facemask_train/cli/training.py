@@ -219,13 +219,13 @@ def pipeline(
 # ---- from options to settings ----
 
 
-def _settings(root: Path, config: str, given: Mapping[str, Any], sets: Sequence[str] | None) -> Any:
+def _settings(root: Path, config: str, given: Mapping[str, object], sets: Sequence[str] | None) -> Any:
     from facemask_train.core.config import read_train_settings, set_option
 
     return read_train_settings(root, config, {**dict(set_option(text) for text in sets or []), **_not_none(given)})
 
 
-def _not_none(given: Mapping[str, Any]) -> dict[str, Any]:
+def _not_none(given: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in given.items() if value is not None}
 
 
@@ -238,7 +238,7 @@ def _command() -> str:
 # ---- from results to JSON (an interface) and to lines ----
 
 
-def train_json(done: Trained) -> dict[str, Any]:
+def train_json(done: Trained) -> dict[str, object]:
     """Return a training as `--json` prints it."""
     keys = ("run", "path", "weights", "epochs", "seconds", "images_per_second")
     return {key: plain(getattr(done, key)) for key in keys}

@@ -263,7 +263,7 @@ def export(
 # ---- from results to JSON (an interface) and to lines ----
 
 
-def _predict_json(done: PredictResult) -> dict[str, Any]:
+def _predict_json(done: PredictResult) -> dict[str, object]:
     record = done.record.to_json()
     del record["files"]
     head = {"confidence": done.record.inputs.confidence, "path": str(done.folder), "up_to_date": done.up_to_date}
@@ -301,7 +301,7 @@ def plain_text(text: str) -> str:
     return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
-def _demo_json(site: Site) -> dict[str, Any]:
+def _demo_json(site: Site) -> dict[str, object]:
     own = {key: getattr(site, key) for key in ("url", "host", "port", "model", "imgsz")}
     point = {"confidence": site.threshold.value, "confidence_chosen": site.threshold.chosen}
     return own | point | {"weights": str(site.weights)}
@@ -314,7 +314,7 @@ def _demo_lines(site: Site) -> list[str]:
     ]
 
 
-def _export_json(made: ExportResult | None) -> dict[str, Any]:
+def _export_json(made: ExportResult | None) -> dict[str, object]:
     if made is None:
         return {}
     record = made.record.to_json()
@@ -337,7 +337,7 @@ def _export_lines(made: ExportResult) -> list[Any]:
     ]
 
 
-def _space_json(ready: SpaceResult | None) -> dict[str, Any]:
+def _space_json(ready: SpaceResult | None) -> dict[str, object]:
     return {} if ready is None else {"space": str(ready.folder), "space_up_to_date": ready.up_to_date}
 
 

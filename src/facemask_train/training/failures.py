@@ -73,11 +73,11 @@ class LossHistory:
         if not all(map(math.isfinite, losses.values())):
             raise NotFinite({"what": "loss", **self.evidence(index)})
 
-    def evidence(self, index: int) -> dict[str, Any]:
+    def evidence(self, index: int) -> dict[str, object]:
         """Return the losses and images of a batch (counted from 1), and of the batch before it."""
         return {"batch": index + 1, **self._batch(index), **({"before": self._batch(index - 1)} if index else {})}
 
-    def _batch(self, index: int) -> dict[str, Any]:
+    def _batch(self, index: int) -> dict[str, object]:
         losses = {key: repr(float(value)) for key, value in self.losses[index].items()}
         return {"losses": losses, "images": list(self.images[index])}
 

@@ -196,7 +196,7 @@ class Loop(StepTrainer):
         details = {"epoch": self.epoch + 1, "previous batch": old}
         self.note(RunEvent("out of memory", batch=self.batch_size, details=details))
 
-    def _retry_with_lower_rate(self, evidence: dict[str, Any]) -> None:
+    def _retry_with_lower_rate(self, evidence: dict[str, object]) -> None:
         """Repeat the epoch with a lower learning rate, or stop if that was tried before."""
         epoch = self.epoch + 1
         evidence = {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"], **evidence}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from facemask_train.core.errors import DataError, MissingError
 from facemask_train.core.files import held, read_json
@@ -16,6 +15,42 @@ from facemask_train.training.runs import RunRecord
 from facemask_train.training.tracking.tracker import METRICS
 
 SCORES = "metrics.json"
+SHOWN_METRICS = ("map50", "map50_95", "precision", "recall")
+
+
+@dataclass(frozen=True, slots=True)
+class RunScore:
+    """The main numbers of one evaluation, as far as its `metrics.json` has them.
+
+    Attributes:
+        metrics: `map50`, `map50_95`, `precision` and `recall`, 0 to 1.
+        intervals: the lower and upper end of each metric's interval.
+    """
+
+    ensemble: str
+    split: str
+    images: int | None
+    boxes: int | None
+    metrics: Mapping[str, float | None]
+    intervals: Mapping[str, tuple[float, float]]
+
+    @classmethod
+    def of(cls, found: Mapping[str, object]) -> RunScore:
+        """Read the content of a `metrics.json` of any version of fmask."""
+        bounds = found.get("intervals")
+        return cls(
+            str(found.get("ensemble") or ""),
+            str(found.get("split") or ""),
+            _count(found.get("images")),
+            _count(found.get("boxes")),
+            {name: _finite(found.get(name)) for name in SHOWN_METRICS},
+            dict(_intervals(bounds if isinstance(bounds, Mapping) else {})),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        head = {"ensemble": self.ensemble, "split": self.split, "images": self.images, "boxes": self.boxes}
+        intervals = {name: list(self.intervals[name]) if name in self.intervals else None for name in SHOWN_METRICS}
+        return head | dict(self.metrics) | {"intervals": intervals}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +62,7 @@ class RunSummary:
             no training here made), or `damaged` (`run.json` cannot be read).
         record: `run.json`, or None if it cannot be read.
         rows: `results.csv`.
-        scores: the `metrics.json` of each evaluation.
+        scores: the main numbers of each evaluation.
         problems: the errors of all files that could not be read.
     """
 
@@ -35,7 +70,7 @@ class RunSummary:
     state: str
     record: RunRecord | None
     rows: tuple[Row, ...]
-    scores: tuple[Mapping[str, Any], ...]
+    scores: tuple[RunScore, ...]
     problems: tuple[str, ...]
 
     @property
@@ -115,15 +150,16 @@ def read_summary(folder: Path) -> RunSummary:
         problems.append(str(error))
     scores = [_read_scores(path, problems) for path in sorted(folder.glob(f"evaluation/[!.]*/{SCORES}"))]
     state = "damaged" if record is None else _state(folder, record)
-    return RunSummary(folder, state, record, rows, tuple(one for one in scores if one), tuple(problems))
+    return RunSummary(folder, state, record, rows, tuple(one for one in scores if one is not None), tuple(problems))
 
 
-def _read_scores(path: Path, problems: list[str]) -> Mapping[str, Any]:
+def _read_scores(path: Path, problems: list[str]) -> RunScore | None:
     try:
-        return read_json(path) or {}
+        found = read_json(path)
     except (DataError, OSError) as error:
         problems.append(str(error))
-        return {}
+        return None
+    return RunScore.of(found) if found else None
 
 
 def _state(folder: Path, record: RunRecord) -> str:
@@ -139,10 +175,23 @@ def _finite(value: object) -> float | None:
     return float(value) if real and math.isfinite(value) else None  # type: ignore[arg-type]
 
 
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _intervals(found: Mapping[str, object]) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Yield the intervals of the metrics that have one, by name."""
+    for name in SHOWN_METRICS:
+        ends = found.get(name)
+        low, high = map(_finite, ends) if isinstance(ends, Sequence) and len(ends) == 2 else (None, None)
+        if low is not None and high is not None:
+            yield name, (low, high)
+
+
 # ---- as JSON ----
 
 
-def to_json(run: RunSummary) -> dict[str, Any]:
+def to_json(run: RunSummary) -> dict[str, object]:
     """Return a summary as JSON values, with full precision."""
     best, record = best_row(run.rows), run.record
     ensemble = record.ensemble if record else None
@@ -156,7 +205,7 @@ def to_json(run: RunSummary) -> dict[str, Any]:
         "planned_epochs": run.planned_epochs,
         "best": run.best,
         "best_epoch": None if best is None else int(best["epoch"]),
-        "evaluations": [score_json(one) for one in run.scores],
+        "evaluations": [one.to_json() for one in run.scores],
         "device": (record.device if record else "") or None,
         "seconds": run.seconds,
         "started": (record.started if record else "") or None,
@@ -165,16 +214,7 @@ def to_json(run: RunSummary) -> dict[str, Any]:
     }
 
 
-def score_json(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the main numbers of an evaluation: the test set, and the metrics with their intervals."""
-    head = {key: found.get(key) for key in ("ensemble", "split", "images", "boxes")}
-    names = ("map50", "map50_95", "precision", "recall")
-    bounds = found.get("intervals")
-    intervals = {key: bounds.get(key) for key in names} if isinstance(bounds, Mapping) else {}
-    return head | {key: _finite(found.get(key)) for key in names} | {"intervals": intervals}
-
-
-def full_json(run: RunSummary) -> dict[str, Any]:
+def full_json(run: RunSummary) -> dict[str, object]:
     """Return the summary, `run.json` as `record`, and the table of epochs as `rows`."""
     rows = [{key: _finite(value) for key, value in row.items()} for row in run.rows]
     return to_json(run) | {"record": run.record.to_json() if run.record else None, "rows": rows}
