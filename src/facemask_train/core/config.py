@@ -20,6 +20,7 @@ Target = Literal["mask", "no_mask", "worn_incorrectly", "ignore"]
 TrackerKind = Literal["wandb", "none"]
 SampleLayout = Literal["voc", "yolo-beside", "darknet"]
 Switch = Literal["auto", True, False]
+ExifSetting = Literal["auto", "apply", "ignore"]
 
 
 class Settings(BaseModel):
@@ -67,6 +68,8 @@ class Source(Settings):
     """The expected digest of the content."""
     max_unreadable: float = Field(0.05, ge=0, le=1)
     """The largest fraction of label rows that may be unreadable before a build stops."""
+    exif: ExifSetting = "auto"
+    """Whether the boxes were drawn on images with their EXIF orientation applied, or with it ignored."""
     limits: Limits = Field(default_factory=Limits)
     """The limits of its annotation files."""
     optional: bool = False

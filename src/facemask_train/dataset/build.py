@@ -32,7 +32,7 @@ from facemask_train.dataset.versions import ensemble_folder
 from facemask_train.dataset.write import Totals, WriteSettings, write
 from facemask_train.sources.source_record import read_source, source_folder
 
-BUILD_VERSION = 4
+BUILD_VERSION = 5
 """Raised by hand when the same inputs and settings give a different ensemble than before."""
 
 _SHOWN, _SHOWN_SIDE = 48, 1024  # images that the contact sheets of transforms show, and their longest side
@@ -67,10 +67,15 @@ class _BuildJob:
             (BUILD_VERSION, INDEX_VERSION, WRITE_VERSION),
             self.recipe.model_dump(mode="json", exclude={"description"}),
             {
-                name: SourceInputs(read_source(self.root, name).digest, source.format, source.classes)
+                name: _source_inputs(read_source(self.root, name).digest, source)
                 for name, source in self.sources.items()
             },
         )
+
+
+def _source_inputs(digest: str, source: Source) -> SourceInputs:
+    limits = source.limits.model_dump()
+    return SourceInputs(digest, source.format, source.classes, source.max_unreadable, limits, source.exif)
 
 
 def build(

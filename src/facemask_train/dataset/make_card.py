@@ -51,7 +51,11 @@ def make_card(
         overlap=decisions.overlap,
         agreement=decisions.agreements,
         face_edits=_face_edits(totals),
-        notes=(*_notes(recipe, decisions, totals, missing), *_balance_notes(decisions.kept)),
+        notes=(
+            *_notes(recipe, decisions, totals, missing),
+            *(note for source in loaded.values() for note in source.notes),
+            *_balance_notes(decisions.kept),
+        ),
         sources=sources,
         issues=tuple(IssueCount(*key, causes[key]) for key in sorted(causes)),
         inputs=inputs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from facemask_train import formats
@@ -15,6 +16,7 @@ from facemask_train.core.types import CLASSES, WORN_INCORRECTLY, ImageRecord, Pu
 from facemask_train.dataset.card import ItemCounts
 from facemask_train.dataset.grouping.groups import Outcome
 from facemask_train.dataset.loading.class_map import class_meanings, show_classes
+from facemask_train.dataset.loading.exif import read_oriented, warn
 from facemask_train.dataset.loading.image_index import ImageIndex
 from facemask_train.dataset.loading.readable import check_readable
 from facemask_train.dataset.loading.validate import UNKNOWN, Issue, LabelRules, validate
@@ -31,6 +33,7 @@ class LoadedSource:
         rows: the published rows behind each record's annotations, by image path.
         issues: everything that was repaired, merged or refused.
         published: how many rows were published, by what their class means.
+        notes: sentences that a person should read.
     """
 
     index: ImageIndex
@@ -39,6 +42,7 @@ class LoadedSource:
     issues: tuple[Issue, ...]
     rules: LabelRules
     published: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
     def with_outcomes(self, outcomes: Mapping[str, Outcome]) -> LoadedSource:
         """Return the source with the outcomes that groups decided for its images, by path.
@@ -85,19 +89,22 @@ def load_source(root: Path, name: str, source: Source, index: ImageIndex, recipe
     Raises:
         DataError: an image was added or removed after the source was fetched.
     """
-    sizes = {facts.path: (facts.width, facts.height) for facts in index.facts if not facts.cause}
     files = source_folder(root, name) / "files"
-    reading = formats.read(files, source.format, sizes, source.limits)
+    read = partial(formats.read, files, source.format, limits=source.limits)
+    exif = read_oriented(read, index.by_path, source.exif)
+    reading = exif.reading
     unexpected = sorted({image.path for image in reading.images} ^ set(index.by_path))
     if unexpected:
         raise altered(files / unexpected[0], "none" if unexpected[0] in index.by_path else "one that is new")
     check_readable(files, reading, source.max_unreadable)
-    rules = LabelRules(name, class_meanings(root, name, source, reading), recipe.worn_incorrectly)
+    rules = LabelRules(name, class_meanings(root, name, source, reading), recipe.worn_incorrectly, exif.stored)
     validated = validate(reading, index.by_path, rules)
     rows = [row for image in reading.images for row in image.rows] + list(reading.orphans)
     published = Counter(rules.meaning(row) for row in rows)
     show_classes(root, name, validated.rows)
-    return LoadedSource(index, validated.records, validated.rows, validated.issues, rules, published)
+    note = warn(files, root / "data" / "class-maps" / f"{name}-exif.jpg", name, index.by_path, exif)
+    notes = (note,) if note else ()
+    return LoadedSource(index, validated.records, validated.rows, validated.issues, rules, published, notes)
 
 
 def check_totals(name: str, loaded: LoadedSource, images: int, labels: int) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from facemask_train.core.boxes import oriented
 from facemask_train.core.types import (
     CLASSES,
     WORN_INCORRECTLY,
@@ -23,6 +22,7 @@ from facemask_train.core.types import (
     SourceReading,
 )
 from facemask_train.dataset.card import Action
+from facemask_train.dataset.loading.exif import upright
 from facemask_train.dataset.loading.images import ImageFacts
 from facemask_train.dataset.loading.readable import unreadable
 
@@ -32,9 +32,6 @@ IGNORE = "ignore"
 WornPolicy = Literal["drop-image", "drop-box", "as-no-mask"]
 
 _ROUNDING = 2e-6  # of the longer side: the rounding error of a normalized box with six decimals
-EXIF_ORIENTATIONS = {5: 5, 6: 3, 7: 7, 8: 1}
-"""The orientation (see `core.boxes.oriented`) that makes an image upright, by the EXIF orientation."""
-
 _MIN_BOX = 1.0  # pixels per side; nobody can see a face in less
 
 
@@ -72,11 +69,18 @@ class ValidatedSource:
 
 @dataclass(frozen=True, slots=True)
 class LabelRules:
-    """What the class names of a source mean, and how incorrectly worn masks are handled."""
+    """How the rows of a source are understood.
+
+    Attributes:
+        classes: what each published class means.
+        worn_incorrectly: how incorrectly worn masks are handled.
+        drawn_as_stored: the images whose boxes were drawn without regard to their EXIF orientation (see `exif`).
+    """
 
     source: str
     classes: Mapping[str, str]
     worn_incorrectly: WornPolicy
+    drawn_as_stored: frozenset[str] = frozenset()
 
     def meaning(self, row: PublishedRow) -> str:
         meaning = UNKNOWN if row.cause == "unknown-class" else self.classes.get(row.name, UNKNOWN)
@@ -164,7 +168,7 @@ def _validate_rows(
     rows: list[PublishedRow] = []
     issues: list[Issue] = []
     seen: dict[Corners, Annotation] = {}
-    stored = image.declared is not None and image.declared != (facts.width, facts.height)
+    stored = image.path in rules.drawn_as_stored
     for row in image.rows:
         verdict = _refuse_duplicate(
             _validate_stored_row(row, facts, rules) if stored else _validate_row(row, facts, rules), seen
@@ -198,8 +202,7 @@ def _validate_row(row: PublishedRow, facts: ImageFacts, rules: LabelRules) -> _V
 
 def _validate_stored_row(row: PublishedRow, facts: ImageFacts, rules: LabelRules) -> _Verdict:
     """Validate a row whose box was drawn on the image as stored, without its EXIF orientation."""
-    upright = row.corners and oriented(row.corners, *facts.stored, EXIF_ORIENTATIONS[facts.orientation])
-    verdict = _validate_row(replace(row, corners=upright), facts, rules)
+    verdict = _validate_row(replace(row, corners=row.corners and upright(row.corners, facts)), facts, rules)
     if verdict.label is None:
         return verdict
     return replace(verdict, cause="+".join(filter(None, ("exif-turned", verdict.cause))))
