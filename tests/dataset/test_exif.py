@@ -89,7 +89,12 @@ def test_the_other_images_of_a_source_follow_evidence_that_agrees() -> None:
     assert drawn(*said, published("c", FITS_BOTH)) == dict.fromkeys("abc", "stored")
     assert drawn(said[0], published("c", FITS_BOTH)) == {"a": "stored", "c": "?"}  # one alone may be a slip
     against = published("d", FITS_DISPLAYED)
-    assert drawn(*said, against, published("c", FITS_BOTH)) == {"a": "stored", "b": "stored", "d": "displayed", "c": "?"}
+    assert drawn(*said, against, published("c", FITS_BOTH)) == {
+        "a": "stored",
+        "b": "stored",
+        "d": "displayed",
+        "c": "?",
+    }
 
 
 def test_the_setting_of_the_source_decides() -> None:

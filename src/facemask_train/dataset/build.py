@@ -21,10 +21,10 @@ from facemask_train.dataset.card import BuildInputs, EnsembleCard, SourceInputs
 from facemask_train.dataset.grouping.duplicates import Pair, find_pairs
 from facemask_train.dataset.grouping.groups import Decisions, decide
 from facemask_train.dataset.grouping.label_agreement import SourceImage
-from facemask_train.dataset.grouping.split import published_split
 from facemask_train.dataset.loading.image_index import INDEX_VERSION, index_images
 from facemask_train.dataset.loading.images import ImageFacts, decoded_plain, make_plain, read_published
 from facemask_train.dataset.loading.load import LoadedSource, check_totals, load_source
+from facemask_train.dataset.loading.unusable import no_usable_image
 from facemask_train.dataset.make_card import make_card
 from facemask_train.dataset.plan import WRITE_VERSION, make_plan, original_image
 from facemask_train.dataset.tables import ReusableImage, reusable_images, write_data_yaml, write_groups, write_issues
@@ -215,7 +215,14 @@ def _readable_images(name: str, source: LoadedSource) -> Iterator[SourceImage]:
     refused = {one.image: one.cause for one in source.issues if (one.item, one.action) == ("image", "refused")}
     for facts in source.index.facts:
         if not facts.cause:
-            yield SourceImage(name, facts.path, facts.sha256, records.get(facts.path), refused.get(facts.path, ""))
+            yield SourceImage(
+                name,
+                facts.path,
+                facts.sha256,
+                records.get(facts.path),
+                refused.get(facts.path, ""),
+                source.splits.get(facts.path, ""),
+            )
 
 
 def _pairs(job: _BuildJob, loaded: Mapping[str, LoadedSource]) -> list[Pair]:
@@ -263,12 +270,15 @@ def _check(recipe: Recipe, loaded: Mapping[str, LoadedSource], decisions: Decisi
     if (
         recipe.split == "published"
         and decisions.kept
-        and not any(published_split(one.record.path) for one in decisions.kept)
+        and not any(one.record.path in loaded[one.record.source].splits for one in decisions.kept)
     ):
         raise DataError(
-            f"ensemble {recipe.name}: expected images in folders called train, valid or test, found none",
+            f"ensemble {recipe.name}: expected images in folders called train, valid or test, or lists of images called"
+            " train.txt, valid.txt or test.txt, found none",
             next_step="give the recipe proportions: split: {train: 0.85, val: 0.10, test: 0.05}",
         )
+    if not decisions.kept:
+        raise no_usable_image(recipe.name, loaded)
     counts = Counter(one.split for one in decisions.kept)
     required = [split for split in SPLITS if not isinstance(recipe.split, Split) or getattr(recipe.split, split) > 0]
     empty = [split for split in required if not counts[split] and (split == "train" or recipe.split != "published")]

@@ -33,6 +33,11 @@ def is_small(path: Path) -> bool:
     return path.stat().st_size <= _limits.get().label_bytes
 
 
+def is_small_list(path: Path) -> bool:
+    """Return whether a list of images is within the limit of a JSON file, which may list as many."""
+    return path.stat().st_size <= _limits.get().json_bytes
+
+
 def refused_label_file(folder: Path, file: str) -> ImageAnnotation | None:
     """Return the refusal of the image of a label file that is too large to be read, or None."""
     size, limits = (folder / file).stat().st_size, _limits.get()

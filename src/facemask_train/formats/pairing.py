@@ -160,7 +160,7 @@ def pair(images: Sequence[str], named: Mapping[str, str]) -> dict[str, list[str]
     own = {file: file for file in named}
     steps: tuple[tuple[Callable[[str], object], Mapping[str, str]], ...] = (
         *((_place, own), (_stem, own), (_stem, named)),
-        *((_like_place, own), (_like_stem, own), (_like_stem, named)),
+        *((_like_place, own), (like_stem, own), (like_stem, named)),
     )
     for key_of, wanted in steps:
         claimed = {image for found in owners.values() for image in found}
@@ -192,7 +192,7 @@ def _home(path: str) -> tuple[str, ...]:
     return tuple(part for part in path.split("/")[:-1] if part.lower() not in _HOLDERS)
 
 
-def _like_stem(path: str) -> str:
+def like_stem(path: str) -> str:
     """Return a stem without what differs between systems and exporters: Unicode form, case, percent encoding.
 
     An image suffix before the last one is left off too: `a.jpg.txt` belongs to `a.jpg`.
@@ -204,7 +204,7 @@ def _like_stem(path: str) -> str:
 
 def _like_place(path: str) -> tuple[tuple[str, ...], str]:
     home = tuple(unicodedata.normalize("NFC", unquote(part)).casefold() for part in _home(path))
-    return home, _like_stem(path)
+    return home, like_stem(path)
 
 
 def _place(path: str) -> tuple[tuple[str, ...], str]:

@@ -127,13 +127,13 @@ def warn(files: Path, target: Path, name: str, facts: Mapping[str, ImageFacts], 
         return ""
     displayed = {image.path: image for image in found.reading.images}
     paths = list(found.unsettled)[:_SHOWN]
+    tiles = (
+        [_tile(files, displayed[path], facts[path], stored=False) for path in paths],
+        [_tile(files, found.unsettled[path], facts[path], stored=True) for path in paths],
+    )
     sections = [
-        TileSection(
-            "exif: apply", [_tile(files, displayed[path], facts[path], stored=False) for path in paths], "as displayed"
-        ),
-        TileSection(
-            "exif: ignore", [_tile(files, found.unsettled[path], facts[path], stored=True) for path in paths], "as stored"
-        ),
+        TileSection("exif: apply", tiles[0], "as displayed"),
+        TileSection("exif: ignore", tiles[1], "as stored"),
     ]
     note = "Only one of the two fits the faces: set it as `exif:` of this source in configs/sources.yaml"
     save_contact_sheet(target, sections, title=f"{name}: images with an EXIF orientation", note=note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +15,14 @@ from facemask_train.core.recipe import Recipe
 from facemask_train.core.types import CLASSES, WORN_INCORRECTLY, ImageRecord, PublishedRow
 from facemask_train.dataset.card import ItemCounts
 from facemask_train.dataset.grouping.groups import Outcome
+from facemask_train.dataset.grouping.split import published_split
 from facemask_train.dataset.loading.class_map import class_meanings, show_classes
 from facemask_train.dataset.loading.exif import read_oriented, warn
 from facemask_train.dataset.loading.image_index import ImageIndex
 from facemask_train.dataset.loading.readable import check_readable
 from facemask_train.dataset.loading.validate import UNKNOWN, Issue, LabelRules, validate
+from facemask_train.formats.limits import using
+from facemask_train.formats.split_lists import read_split_lists
 from facemask_train.sources.source_record import altered, source_folder
 
 
@@ -34,6 +37,7 @@ class LoadedSource:
         issues: everything that was repaired, merged or refused.
         published: how many rows were published, by what their class means.
         notes: sentences that a person should read.
+        splits: the published split of each image that has one, by its path, if the recipe keeps published splits.
     """
 
     index: ImageIndex
@@ -43,6 +47,7 @@ class LoadedSource:
     rules: LabelRules
     published: Mapping[str, int]
     notes: tuple[str, ...] = ()
+    splits: Mapping[str, str] = field(default_factory=dict)
 
     def with_outcomes(self, outcomes: Mapping[str, Outcome]) -> LoadedSource:
         """Return the source with the outcomes that groups decided for its images, by path.
@@ -104,7 +109,16 @@ def load_source(root: Path, name: str, source: Source, index: ImageIndex, recipe
     show_classes(root, name, validated.rows)
     note = warn(files, root / "data" / "class-maps" / f"{name}-exif.jpg", name, index.by_path, exif)
     notes = (note,) if note else ()
-    return LoadedSource(index, validated.records, validated.rows, validated.issues, rules, published, notes)
+    splits = _published_splits(files, index, source) if recipe.split == "published" else {}
+    return LoadedSource(index, validated.records, validated.rows, validated.issues, rules, published, notes, splits)
+
+
+def _published_splits(files: Path, index: ImageIndex, source: Source) -> dict[str, str]:
+    """Return the split of each image that has a published one: by a list, or else by its folder."""
+    paths = list(index.by_path)
+    with using(source.limits):
+        listed = read_split_lists(files, paths)
+    return {path: split for path in paths if (split := listed.get(path) or published_split(path))}
 
 
 def check_totals(name: str, loaded: LoadedSource, images: int, labels: int) -> None:
