@@ -244,8 +244,8 @@ def test_an_empty_split_is_refused(changes: dict[str, object], given: Decisions,
     [
         (
             [("a b.png", "image", "no-label-file"), ("c.png", "image", "no-label-file"), ("", "box", "no-image")],
-            "0 of 2 images can be used: none has a label file; found labels/a%20b.txt (did you mean labels/a b.txt for"
-            " a b.png?)",
+            "0 of 2 images can be used: none has a label file; found labels/a%20b.txt, did you mean labels/a b.txt for"
+            " a b.png?",
             "give each image a label file",
         ),
         (

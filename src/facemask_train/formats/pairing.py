@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import math
+import posixpath
 import re
 import reprlib
 import unicodedata
@@ -14,8 +15,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote
 
+from facemask_train.core.errors import DataError
 from facemask_train.core.types import PublishedImage, PublishedRow
 
 Sizes = Mapping[str, tuple[int, int]]
@@ -64,6 +67,11 @@ _SPLITS = frozenset(["train", "valid", "val", "validation", "test"])
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 _SNIFFED = 4096  # bytes
+
+
+class NothingFoundError(DataError):
+    """A folder has no annotations of the layout that it was read as."""
+
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
@@ -134,6 +142,30 @@ def number(text: str) -> float | None:
     """Return a finite decimal number, or None."""
     value = float(text) if _NUMBER.fullmatch(text) else math.nan
     return value if math.isfinite(value) else None
+
+
+def json_number(value: Any) -> float | None:
+    """Return a finite number in a JSON file, also one that is written as a text."""
+    if isinstance(value, str):
+        return number(value.strip())
+    try:
+        found = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # JSON allows whole numbers that no float can hold
+        return None
+    return found if math.isfinite(found) else None
+
+
+def valid_text(value: object) -> str:
+    """Return a JSON text without the half surrogate pairs that no file can hold; empty if the value is no text."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def nothing_found(folder: Path, expected: str) -> NothingFoundError:
+    """Return the error for a folder without annotations of a layout."""
+    return NothingFoundError(
+        f"{folder}: expected {expected}, found none",
+        next_step="check `format:` of this source in configs/sources.yaml; leave it out to have it detected",
+    )
 
 
 def quoted(value: object) -> str:
@@ -225,6 +257,29 @@ def _narrow(candidates: Sequence[str], file: str, name: str) -> list[str]:
         found = [path for path in found if _home(path) == _home(file)] or found
         found = [path for path in found if name_of(path) == name] or found
     return found
+
+
+def find_images(named: Sequence[tuple[str, str]], images: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    """Find the image of each (annotation file, name of an image in it).
+
+    It is where it should be, or else the only free one of its name.
+    """
+    known = frozenset(images)
+    owners = {(file, name): [path for path in _likely(file, name) if path in known][:1] for file, name in named}
+    claimed = {path for found in owners.values() for path in found}
+    free = index_by([image for image in images if image not in claimed], name_of)
+    for file, name in [key for key, found in owners.items() if not found]:
+        found = [path for path in free[name_of(name)] if same_split(path, file) and same_split(path, name)]
+        owners[file, name] = found if len(found) == 1 else []
+    return owners
+
+
+def _likely(file: str, name: str) -> list[str]:
+    """Return where an image should be: relative to the file, to its `images/`, or to its split's folder."""
+    base, stem = posixpath.dirname(file), PurePosixPath(file).stem
+    split = stem.rpartition("_")[2]  # instances_train2017.json
+    places = ("", "images", "..", "../images", f"../{split}", f"../images/{split}", split, f"images/{split}")
+    return [posixpath.normpath(posixpath.join(base, place, name)) for place in places]
 
 
 def assemble(

@@ -29,6 +29,7 @@ from facemask_train.formats.pairing import (
     Sizes,
     assemble,
     list_files,
+    nothing_found,
     pair,
     quoted,
     suffix,
@@ -69,10 +70,7 @@ def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:
     usable = {file: found for file, found in owners.items() if file not in refused}
     parsed = _parsed(folder, usable, names, _keypoint_columns(folder, files))
     if not parsed and not refused:
-        raise DataError(
-            f"{folder}: expected YOLO label files (.txt), found none",
-            next_step="check `format:` of this source in configs/sources.yaml; leave it out to have it detected",
-        )
+        raise nothing_found(folder, "YOLO label files (.txt)")
     reading = _reading(folder, parsed, owners, sizes)
     claims = [_claim(file, rows, owners[file], sizes, reading) for file, rows in parsed.items()]
     claims += [(refusal, owners[file]) for file, refusal in refused.items() if owners[file]]
