@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 from xml.etree import ElementTree
 
 from facemask_train.core.errors import DataError
@@ -101,12 +102,12 @@ def _elements(data: bytes) -> Iterator[ElementTree.Element]:
     """Yield each `<image>` and `<track>` of a file, whole."""
     if b"<!DOCTYPE" in data[:_SNIFFED].replace(b"\0", b""):  # the door to entities that grow without end
         raise ValueError("a DOCTYPE is refused")
-    parser = ElementTree.XMLPullParser(("start", "end"))
+    parser: ElementTree.XMLPullParser[ElementTree.Element] = ElementTree.XMLPullParser(("start", "end"))
     root: ElementTree.Element | None = None
     data = data.lstrip()  # a blank line before the declaration is a common slip that expat does not forgive
     for start in range(0, len(data), _CHUNK):
         parser.feed(data[start : start + _CHUNK])
-        for event, element in parser.read_events():
+        for event, element in cast("Iterator[tuple[str, ElementTree.Element]]", parser.read_events()):
             root = element if root is None else root
             if event == "end" and element.tag in ("image", "track"):
                 yield element
