@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.core.errors import DataError
+from facemask_train.core.media_types import suffix
 from facemask_train.core.types import CLASSES, Annotation, Corners, PublishedImage, PublishedRow, SourceReading
 from facemask_train.formats.box_readings import FITS_BY_DEFAULT, BoxReading, ambiguous, choose
 from facemask_train.formats.limits import read_json_file, within_rows
@@ -40,7 +41,6 @@ from facemask_train.formats.pairing import (
     list_files,
     nothing_found,
     quoted,
-    suffix,
     valid_text,
 )
 

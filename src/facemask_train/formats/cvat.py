@@ -22,6 +22,7 @@ from typing import cast
 from xml.etree import ElementTree
 
 from facemask_train.core.errors import DataError
+from facemask_train.core.media_types import suffix
 from facemask_train.core.types import Annotation, Corners, PublishedRow, SourceReading
 from facemask_train.formats.limits import read_json_file, within_rows
 from facemask_train.formats.pairing import (
@@ -33,7 +34,6 @@ from facemask_train.formats.pairing import (
     nothing_found,
     number,
     quoted,
-    suffix,
 )
 
 _BOX = ("xtl", "ytl", "xbr", "ybr")

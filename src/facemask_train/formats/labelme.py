@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from facemask_train.core.media_types import suffix
 from facemask_train.core.types import Annotation, Corners, PublishedRow, SourceReading
 from facemask_train.formats.limits import refused_label_file, within_rows
 from facemask_train.formats.pairing import (
@@ -32,7 +33,6 @@ from facemask_train.formats.pairing import (
     nothing_found,
     pair,
     quoted,
-    suffix,
     text_of,
     valid_text,
 )

@@ -19,41 +19,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from facemask_train.core.errors import DataError
+from facemask_train.core.media_types import IMAGE_SUFFIXES, kind_of, suffix
 from facemask_train.core.types import PublishedImage, PublishedRow
 
 Sizes = Mapping[str, tuple[int, int]]
 """An image's path relative to the source's folder -> its (width, height) as displayed; absent where unreadable."""
-
-IMAGE_SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".png",
-        ".bmp",
-        ".dib",
-        ".webp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".jp2",
-        ".j2k",
-        ".avif",
-        ".avifs",
-        ".heic",
-        ".heif",
-        ".hif",
-        ".jxl",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".tga",
-    ]
-)
-"""Files that are images by their name. Those that cannot be decoded here are refused, each with a row."""
 
 # A folder of one of these names says nothing of which image a file belongs to: `images/train/a.jpg`,
 # `labels/train/a.txt` and `train/annotations/a.xml` are all at home in `train`. It holds the `ultralytics` rule
@@ -114,13 +84,8 @@ def _hidden(part: str) -> bool:
 
 
 def list_images(folder: Path) -> list[str]:
-    """Return every image file, by its extension, as a sorted relative posix path."""
-    return [file for file in list_files(folder) if suffix(file) in IMAGE_SUFFIXES]
-
-
-def suffix(file: str) -> str:
-    """Return a file name's extension in small letters, with its dot."""
-    return PurePosixPath(file).suffix.lower()
+    """Return every image file as a sorted relative posix path, and every video, which is no image but must be told."""
+    return [file for file in list_files(folder) if kind_of(folder / file)]
 
 
 def text_of(data: bytes) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from facemask_train.core.errors import DataError
+from facemask_train.core.media_types import suffix
 from facemask_train.core.types import CLASSES, Annotation, Box, PublishedRow, SourceReading
 from facemask_train.formats.box_readings import BoxReading, ambiguous, choose
 from facemask_train.formats.limits import check_names_count, read_names_file, refused_label_file
@@ -32,7 +33,6 @@ from facemask_train.formats.pairing import (
     nothing_found,
     pair,
     quoted,
-    suffix,
     text_of,
 )
 from facemask_train.formats.yolo_rows import (
