@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from facemask_train.core.records import VersionError
 from facemask_train.core.types import SPLITS, Annotation, ImageRecord, Progress, no_progress
 from facemask_train.dataset.card import BuildInputs, EnsembleCard, SourceInputs
 from facemask_train.dataset.grouping.duplicates import Pair, find_pairs
+from facemask_train.dataset.grouping.exchanged import exchanged_classes
 from facemask_train.dataset.grouping.groups import Decisions, decide
 from facemask_train.dataset.grouping.label_agreement import SourceImage
 from facemask_train.dataset.loading.image_index import INDEX_VERSION, index_images
@@ -36,6 +38,8 @@ BUILD_VERSION = 5
 """Raised by hand when the same inputs and settings give a different ensemble than before."""
 
 _SHOWN, _SHOWN_SIDE = 48, 1024  # images that the contact sheets of transforms show, and their longest side
+
+_log = logging.getLogger(__name__)
 
 ClassMaps = Mapping[str, Mapping[str, Target]]
 
@@ -113,7 +117,10 @@ def build(
         if card is not None and card.inputs == inputs:
             return BuildResult(target, up_to_date=True, card=card)
         loaded = _load_sources(job)
-        decisions = _decide(job, loaded)
+        images = [image for name, source in loaded.items() for image in _readable_images(name, source)]
+        pairs = _pairs(job, loaded)
+        decisions = decide(images, pairs, job.recipe)
+        loaded = _with_notes(loaded, exchanged_classes(images, pairs))
         loaded = _apply_outcomes(loaded, decisions)
         _check(job.recipe, loaded, decisions)
         with replacing(target) as folder:
@@ -204,9 +211,11 @@ def _load_sources(job: _BuildJob) -> dict[str, LoadedSource]:
     }
 
 
-def _decide(job: _BuildJob, loaded: Mapping[str, LoadedSource]) -> Decisions:
-    images = [image for name, source in loaded.items() for image in _readable_images(name, source)]
-    return decide(images, _pairs(job, loaded), job.recipe)
+def _with_notes(loaded: Mapping[str, LoadedSource], notes: Mapping[str, Sequence[str]]) -> dict[str, LoadedSource]:
+    """Return the sources with more sentences that a person should read, and log these."""
+    for note in (note for found in notes.values() for note in found):
+        _log.warning("%s Look at their contact sheets in data/class-maps/", note)
+    return {name: replace(source, notes=(*source.notes, *notes.get(name, ()))) for name, source in loaded.items()}
 
 
 def _readable_images(name: str, source: LoadedSource) -> Iterator[SourceImage]:
