@@ -111,14 +111,7 @@ def survey(
             return SurveyResult(folder, known, up_to_date=True)
         with replacing(folder) as partial:
             problems: list[Problem] = []
-            frames = job.read_frames(
-                sources,
-                problems,
-                progress,
-                "surveying",
-                frame_interval=options.frame_interval,
-                max_pixels=options.max_pixels,
-            )
+            frames = _read_frames(sources, options, problems, progress)
             faces = _find_faces(detector, frames, errors.rules)
             if options.keep_faces:
                 faces = output.save_faces(faces, partial, media.output_names(sources))
@@ -140,6 +133,13 @@ def survey(
             )
             output.write(partial, record)
     return SurveyResult(folder, record, up_to_date=False)
+
+
+def _read_frames(
+    sources: Sequence[Source], options: SurveyOptions, problems: list[Problem], progress: Progress
+) -> Iterator[Frame]:
+    interval, most = options.frame_interval, options.max_pixels
+    return job.read_frames(sources, problems, progress, "surveying", frame_interval=interval, max_pixels=most)
 
 
 def _inputs(
