@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -37,6 +38,7 @@ from facemask_train.formats.pairing import (
 )
 from facemask_train.formats.yolo_rows import (
     CENTERS,
+    FACE_POINTS,
     ID,
     ParsedRow,
     has_class_names,
@@ -68,7 +70,10 @@ def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:
     owners = pair(images, dict.fromkeys(texts, ""))
     refused = {file: refusal for file in texts if (refusal := refused_label_file(folder, file))}
     usable = {file: found for file, found in owners.items() if file not in refused}
-    parsed = _parsed(folder, usable, names, _keypoint_columns(folder, files))
+    keypoints = _keypoint_columns(folder, files)
+    parsed = _parsed(folder, usable, names, keypoints)
+    if not keypoints and _mostly_face_points(parsed):  # the faces in profile too, whose points are off the center
+        parsed = _parsed(folder, usable, names, FACE_POINTS)
     if not parsed and not refused:
         raise nothing_found(folder, "YOLO label files (.txt)")
     reading = _reading(folder, parsed, owners, sizes)
@@ -86,6 +91,12 @@ def evidence(folder: Path, files: Sequence[str]) -> str | None:
     """Return the first file that only this layout has."""
     texts = (file for file in files if suffix(file) == ".txt" and refused_label_file(folder, file) is None)
     return next((file for file in texts if _all_rows(text_of((folder / file).read_bytes()))), None)
+
+
+def _mostly_face_points(parsed: Mapping[str, Sequence[ParsedRow]]) -> bool:
+    """Return whether more rows are boxes with keypoints than polygons."""
+    forms = Counter(form for rows in parsed.values() for one in rows for form in one.row.repair.split("+"))
+    return forms["keypoints"] > forms["polygon"]
 
 
 def _parsed(
