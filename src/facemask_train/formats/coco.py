@@ -30,7 +30,7 @@ from typing import Any
 from facemask_train.core.errors import DataError
 from facemask_train.core.media_types import suffix
 from facemask_train.core.types import CLASSES, Annotation, Corners, PublishedImage, PublishedRow, SourceReading
-from facemask_train.formats.box_readings import FITS_BY_DEFAULT, BoxReading, ambiguous, choose
+from facemask_train.formats.box_readings import FITS_BY_DEFAULT, AmbiguousBoxesError, BoxReading, choose
 from facemask_train.formats.limits import read_json_file, within_rows
 from facemask_train.formats.pairing import (
     ImageAnnotation,
@@ -74,16 +74,17 @@ def _as_read(
     Raises:
         DataError: the boxes are not COCO's, and several other readings fit.
     """
-    boxes = [
-        (_values(row.corners), sizes[image.path])
+    named = [
+        (image.path, _values(row.corners))
         for image in images
         if image.path in sizes
         for row in image.rows
         if row.corners and not row.repair
     ]
+    boxes = [(values, sizes[path]) for path, values in named]
     found = (CORNERS,) if _areas_say_corners(documents) else choose(boxes, TOP_LEFT)
     if len(found) > 1:
-        raise ambiguous(folder, TOP_LEFT, found)
+        raise AmbiguousBoxesError(folder, TOP_LEFT, found, named)
     if found[0] == TOP_LEFT:
         return images
     return tuple(

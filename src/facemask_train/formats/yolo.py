@@ -23,7 +23,7 @@ import yaml
 from facemask_train.core.errors import DataError
 from facemask_train.core.media_types import suffix
 from facemask_train.core.types import CLASSES, Annotation, Box, PublishedRow, SourceReading
-from facemask_train.formats.box_readings import BoxReading, ambiguous, choose
+from facemask_train.formats.box_readings import AmbiguousBoxesError, BoxReading, choose
 from facemask_train.formats.limits import check_names_count, read_names_file, refused_label_file
 from facemask_train.formats.pairing import (
     Claim,
@@ -121,17 +121,17 @@ def _reading(
     Raises:
         DataError: they are not YOLO's, and several other readings fit.
     """
-    boxes = [
-        (one.values, sizes[owners[file][0]])
+    named = [
+        (owners[file][0], one.values)
         for file, rows in parsed.items()
         if owners[file] and owners[file][0] in sizes
         for one in rows
         if one.values is not None and one.reading is None
     ]
-    found = choose(boxes, CENTERS)
+    found = choose([(values, sizes[path]) for path, values in named], CENTERS)
     if len(found) == 1:
         return found[0]
-    raise ambiguous(folder, CENTERS, found)
+    raise AmbiguousBoxesError(folder, CENTERS, found, named)
 
 
 def _claim(file: str, rows: Sequence[ParsedRow], images: Sequence[str], sizes: Sizes, reading: BoxReading) -> Claim:

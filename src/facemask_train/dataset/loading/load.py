@@ -16,11 +16,13 @@ from facemask_train.core.types import CLASSES, WORN_INCORRECTLY, ImageRecord, Pu
 from facemask_train.dataset.card import ItemCounts
 from facemask_train.dataset.grouping.groups import Outcome
 from facemask_train.dataset.grouping.split import published_split
+from facemask_train.dataset.loading.box_sheet import with_box_sheet
 from facemask_train.dataset.loading.class_map import class_meanings, show_classes
 from facemask_train.dataset.loading.exif import read_oriented, warn
 from facemask_train.dataset.loading.image_index import ImageIndex
 from facemask_train.dataset.loading.readable import check_readable
 from facemask_train.dataset.loading.validate import UNKNOWN, Issue, LabelRules, validate
+from facemask_train.formats.box_readings import AmbiguousBoxesError
 from facemask_train.formats.limits import using
 from facemask_train.formats.split_lists import read_split_lists
 from facemask_train.sources.source_record import altered, source_folder
@@ -96,7 +98,10 @@ def load_source(root: Path, name: str, source: Source, index: ImageIndex, recipe
     """
     files = source_folder(root, name) / "files"
     read = partial(formats.read, files, source.format, limits=source.limits)
-    exif = read_oriented(read, index.by_path, source.exif)
+    try:
+        exif = read_oriented(read, index.by_path, source.exif)
+    except AmbiguousBoxesError as error:
+        raise with_box_sheet(files, root / "data" / "class-maps" / f"{name}-boxes.jpg", error) from error
     reading = exif.reading
     unexpected = sorted({image.path for image in reading.images} ^ set(index.by_path))
     if unexpected:
