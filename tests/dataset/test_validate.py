@@ -64,7 +64,7 @@ def test_rounding_to_six_decimals_is_not_an_issue() -> None:
     [
         (row((5, 5, 5, 20)), "no-area"),
         (row((30, 5, 10, 20)), "no-area"),
-        (row((220, 5, 240, 20)), "outside"),
+        (row((201, 5, 240, 20)), "outside"),
         (row((-20, 5, 0.4, 20)), "too-small"),
         (row((5, 5, 20, 20), "cat"), "unknown-class"),
     ],
@@ -290,6 +290,16 @@ def test_an_oriented_box_past_the_edge_has_both_causes_and_a_bad_one_only_its_ow
         ("box", "repaired", "exif-turned+past-edge", 1),
         ("box", "refused", "no-area", 2),
     ]
+
+
+@pytest.mark.parametrize("corners", [(201.5, 5, 240, 20), (-40, 5, -1.5, 20), (5, 101.5, 20, 140), (5, -40, 20, -1.5)])
+def test_an_image_whose_boxes_are_all_elsewhere_is_no_background(corners: Corners) -> None:
+    labels, issues = one(row(corners))
+    assert labels is None
+    assert listed(issues) == [("image", "refused", "no-box-inside", 0), ("box", "refused", "far-outside", 1)]
+    labels, issues = one(row(corners), row((10, 20, 40, 60), number=2))  # another face is where it should be
+    assert labels == (Annotation("mask", Box(10, 20, 40, 60)),)
+    assert listed(issues) == [("box", "refused", "far-outside", 1)]
 
 
 def test_several_repairs_of_an_image_are_one_issue() -> None:

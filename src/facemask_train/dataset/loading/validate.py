@@ -32,6 +32,9 @@ IGNORE = "ignore"
 WornPolicy = Literal["drop-image", "drop-box", "as-no-mask"]
 
 _ROUNDING = 2e-6  # of the longer side: the rounding error of a normalized box with six decimals
+FAR_OUTSIDE = "far-outside"
+"""A box that is beyond the edge by more than a slip: it belongs to another image, or was drawn on another size."""
+_EDGE = 1.0  # pixels
 _MIN_BOX = 1.0  # pixels per side; nobody can see a face in less
 
 
@@ -118,6 +121,9 @@ def _validate_image(
         refused = Issue(rules.source, image.path, "image", "refused", cause, detail)
         return None, (), [refused, *_refused_rows(image, cause, rules)]
     labels, rows, issues = _validate_rows(image, facts, rules)
+    if not labels and any(issue.cause == FAR_OUTSIDE for issue in issues):  # its faces are somewhere, so not background
+        refused = Issue(rules.source, image.path, "image", "refused", "no-box-inside", "all its boxes are elsewhere")
+        return None, (), [refused, *issues]
     if facts.repairs:
         words = "+".join(facts.repairs)
         issues.insert(0, Issue(rules.source, image.path, "image", "repaired", words))
@@ -229,7 +235,8 @@ def _inside(corners: Corners, width: int, height: int) -> tuple[Box | None, str,
     if x_max <= x_min or y_max <= y_min:
         return None, "no-area", f"found {shown}"
     if x_max <= 0 or y_max <= 0 or x_min >= width or y_min >= height:
-        return None, "outside", f"found {shown} in {width} x {height} px"
+        gap = max(-x_max, -y_max, x_min - width, y_min - height)
+        return None, FAR_OUTSIDE if gap > _EDGE else "outside", f"found {shown} in {width} x {height} px"
     clipped = (max(x_min, 0.0), max(y_min, 0.0), min(x_max, float(width)), min(y_max, float(height)))
     if clipped[2] - clipped[0] < _MIN_BOX or clipped[3] - clipped[1] < _MIN_BOX:
         return None, "too-small", f"found {shown}, less than {_MIN_BOX:g} px a side inside the image"
