@@ -165,6 +165,21 @@ def test_the_json_of_another_tool_is_recognized(
 
 
 @pytest.mark.parametrize(
+    ("head", "separator"),
+    [
+        ("filename,width,height,class,xmin,ymin,xmax,ymax", "commas"),
+        ('"filename";"class";"xmin";"ymin";"xmax";"ymax"', "semicolons"),
+        ("ImageID\tXMin\tXMax\tYMin\tYMax", "tabs"),
+    ],
+)
+def test_a_table_of_boxes_is_recognized(tmp_path: Path, head: str, separator: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    (tmp_path / "boxes.csv").write_text(f"{head}\na.jpg")
+    with pytest.raises(DataError, match=rf"found a table of boxes, separated by {separator} \(boxes\.csv\)"):
+        formats.read(tmp_path, "probe", {})
+
+
+@pytest.mark.parametrize(
     ("file", "content", "layout"),
     [
         ("a.json", document(RECTANGLE), "labelme"),

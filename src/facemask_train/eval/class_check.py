@@ -53,6 +53,8 @@ class ClassCheck:
 
     def describe(self) -> str:
         """Return the result as a sentence."""
+        if not any(self.faces.values()):
+            return f"{self.source}: the model finds none of the labeled faces with confidence, so nothing was compared"
         shares = ", ".join(f"{name} {self.opposite[name]} of {self.faces[name]}" for name in CLASSES)
         if self.exchanged:
             return f"{self.source}: classes look exchanged: the model says the opposite ({shares})"

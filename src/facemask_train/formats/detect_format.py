@@ -24,6 +24,7 @@ EVIDENCE = {
     "cvat": cvat.evidence,
     "labelme": labelme.evidence,
 }
+_HEAD = 4096  # bytes
 _LOOKED_FOR = (
     "an .xml with <annotation> (voc) or <annotations> (cvat), a .txt of label rows (yolo), a .json with images and"
     " annotations (coco) or shapes (labelme)"
@@ -95,6 +96,12 @@ def _kinds(files: Sequence[str]) -> str:
 def not_read(folder: Path, files: Sequence[str]) -> DataError | None:
     """Return the error for a folder in a layout that is known, but not read; None if it has none."""
     for file in files:
+        if suffix(file) == ".csv" and (separator := _table_of_boxes(folder / file)):
+            return DataError(
+                f"{folder}: expected annotations in a format that is read ({', '.join(EVIDENCE)}),"
+                f" found a table of boxes, separated by {separator} ({file})",
+                next_step="convert it to COCO or YOLO, which its tool may export too, and fetch the source again",
+            )
         if suffix(file) != ".json":
             continue
         try:
@@ -109,6 +116,17 @@ def not_read(folder: Path, files: Sequence[str]) -> DataError | None:
                     next_step=f"export it from {tool} again, as {export}, and fetch the source again",
                 )
     return None
+
+
+def _table_of_boxes(path: Path) -> str:
+    """Return the separator of a table with a box in each row, as a word; an empty string if it is no such table."""
+    with path.open("rb") as stream:
+        head = text_of(stream.read(_HEAD)).splitlines()[:1]
+    for sign, word in {",": "commas", ";": "semicolons", "\t": "tabs"}.items():
+        columns = {column.strip(' "').lower() for column in "".join(head).split(sign)}
+        if {"xmin", "ymin", "xmax", "ymax"} <= columns or {"x_min", "y_min", "x_max", "y_max"} <= columns:
+            return word
+    return ""
 
 
 def _is_label_studio(content: Any) -> bool:
