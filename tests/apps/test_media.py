@@ -105,6 +105,42 @@ def test_equal_stems_get_names_of_their_own() -> None:
     }
 
 
+def test_files_without_a_telling_name_are_known_by_their_bytes(tmp_path: Path) -> None:
+    image().save(tmp_path / "DSC0001", "JPEG")
+    image().save(tmp_path / "b.download", "PNG")
+    video(tmp_path / "c.mp4", seconds=0.3).rename(tmp_path / "c.part")
+    (tmp_path / "d.bin").write_bytes(b"\0\1")
+    (tmp_path / "e.ts").write_text("const a = 1;")
+    sources = find_sources([tmp_path])
+    assert [(one.name, one.is_video) for one in sources] == [
+        ("DSC0001", False),
+        ("b.download", False),
+        ("c.part", True),
+    ]
+    assert [type(one) for one in frames(sources)] == [Frame] * 5
+
+
+def test_a_colon_in_the_name_of_a_video_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video(tmp_path / "a.mp4", seconds=0.3).rename(tmp_path / "12:30.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert [type(one) for one in frames(find_sources(["12:30.mp4"]))] == [Frame] * 3
+
+
+def test_a_heic_file_is_told_with_the_package_that_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    monkeypatch.setattr(media, "enable_heic", lambda: False)
+    (problem,) = frames(find_sources([tmp_path]))
+    assert isinstance(problem, Problem)
+    assert "pillow-heif" in problem.reason
+
+
+@pytest.mark.parametrize(("limit", "kind"), [(48, Frame), (47, Problem)])
+def test_the_largest_image_that_is_read_can_be_set(tmp_path: Path, limit: int, kind: type) -> None:
+    image().save(tmp_path / "a.png")
+    (one,) = frames(find_sources([tmp_path]), max_pixels=limit)
+    assert isinstance(one, kind)
+
+
 @given(st.sets(st.from_regex(r"[aA]/[1-]{1,3}\.(jpg|png|mp4)", fullmatch=True)))
 def test_no_two_sources_are_written_to_one_name(names: set[str]) -> None:
     made = output_names([Source(Path(name), name) for name in sorted(names)])
@@ -158,7 +194,7 @@ def test_what_cannot_be_read_is_told_in_its_place_and_passed_over(tmp_path: Path
     (tmp_path / "b-cut.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:600])
     (tmp_path / "c-empty.jpg").touch()
     (tmp_path / "d-text.png").write_text("no image")
-    (tmp_path / "e.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "e.dng").write_bytes((tmp_path / "a.jpg").read_bytes())  # what is found in it is a preview
     Image.new("1", (11_000, 10_000)).save(tmp_path / "f-large.png")
     Image.new("1", (20_000, 20_000)).save(tmp_path / "g-bomb.png")
     (tmp_path / "h.mp4").write_bytes(b"\0" * 100)
@@ -171,8 +207,8 @@ def test_what_cannot_be_read_is_told_in_its_place_and_passed_over(tmp_path: Path
         ("b-cut.jpg", "truncated"),
         ("c-empty.jpg", "not an image, or not in a supported format"),
         ("d-text.png", "not an image, or not in a supported format"),
-        ("e.heic", ".heic is not supported; save it as JPEG or PNG"),
-        ("f-large.png", "too large: 11000 x 10000 px, more than 100,000,000 in all"),
+        ("e.dng", ".dng is not supported; save it as JPEG or PNG"),
+        ("f-large.png", "too large: 11000 x 10000 px, more than 100,000,000 in all (--max-pixels)"),
         ("g-bomb.png", found[6].reason if isinstance(found[6], Problem) else ""),
         ("h.mp4", "not a video, truncated, or not in a supported format"),
     ]

@@ -169,6 +169,38 @@ def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, content: str) 
     assert time_bins.read_table(path) == [("1.jpg", PlaceTime("ward, left", NOON.replace(second=0), True, True))]
 
 
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (("2026-11-25T14:30Z", "2026-11-25T15:30Z"), (14, 15)),
+        (("2026-11-25T14:30+09:00", "2026-11-25 23:30+09:00"), (14, 23)),
+        (("2026-11-25T14:30+01:00", "2026-11-25T14:30+02:00"), (14, 13)),  # one instant later than the other
+        (("2026-11-25T14:30Z", "2026-11-25T23:45+09:00"), (14, 14)),
+        (("2026-11-25T14:30Z", ""), (14, None)),
+    ],
+)
+def test_offsets_of_a_table_are_honoured(tmp_path: Path, times: tuple[str, str], expected: tuple[int, ...]) -> None:
+    path = tmp_path / "places.csv"
+    path.write_text("file,place,time\n" + "".join(f"{n}.jpg,gate,{time}\n" for n, time in enumerate(times)))
+    found = [one.time for _, one in time_bins.read_table(path)]
+    assert tuple(time and time.hour for time in found) == expected
+    assert all(time is None or time.tzinfo is None for time in found)
+
+
+@pytest.mark.parametrize("times", [("2026-11-25T14:30Z", "2026-11-25 14:30"), ("2026-11-25", "2026-11-25T14:30+09:00")])
+def test_times_with_and_without_an_offset_are_not_mixed(tmp_path: Path, times: tuple[str, str]) -> None:
+    path = tmp_path / "places.csv"
+    path.write_text("file,place,time\n" + "".join(f"{n}.jpg,gate,{time}\n" for n, time in enumerate(times)))
+    with pytest.raises(UsageError, match="expected all times with an offset from UTC, or none; found one in line"):
+        time_bins.read_table(path)
+
+
+@pytest.mark.parametrize("text", ["2026-11-25T14:30Z", "0001-01-01T00:00+09:00", "9999-12-31T23:59-09:00"])
+def test_a_start_has_no_offset(text: str) -> None:
+    with pytest.raises(UsageError, match="--start"):
+        time_bins.read_time(text, "--start")
+
+
 def test_rows_of_a_table_that_match_no_file_are_found() -> None:
     table = [(row, PlaceTime("x")) for row in ("1.jpg", "a/2.jpg", "a/*", "b/*", "3.jpg", "2.jp?")]
     assert BinningRules(table=table).unmatched_rows(["a/1.jpg", "a/2.jpg"]) == ["b/*", "3.jpg", "2.jp?"]

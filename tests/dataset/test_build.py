@@ -264,3 +264,16 @@ def test_the_real_archives_add_up_to_an_independent_count(tmp_path: Path, shared
     issues = pd.read_parquet(tmp_path / "data/ensembles/v5/issues.parquet")
     assert (issues.item == "box").sum() == card.boxes.refused + card.boxes.repaired + card.boxes.merged
     assert EnsembleCard.load(tmp_path / "data/ensembles/v5") == card
+
+
+def test_boxes_that_can_be_read_in_two_ways_are_shown_in_both(tmp_path: Path) -> None:
+    root = make_root(tmp_path, images=4, recipe={"sources": ["second"]})
+    for index in range(4):  # in pixels; from the corner or from the center they lie inside
+        write(root / "own/second", {f"pics/b {index}.txt": "1 40 30 20 20\n"})
+    fetch(root, ["second"])
+    with pytest.raises(DataError, match=r"fit as center x, .* in pixels; or x min, y min, width") as caught:
+        build(root, "tiny", pool=WorkerPool(workers=1))
+    sheet = root / "data/class-maps/second-boxes.jpg"
+    assert str(sheet) in caught.value.next_step
+    with Image.open(sheet) as image:
+        assert image.size[1] > 2 * 196  # a row of tiles for each reading

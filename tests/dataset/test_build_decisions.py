@@ -207,7 +207,9 @@ def decided(*splits: str, leaks: int = 0, paths: tuple[str, ...] = FOLDERS) -> D
     ],
 )
 def test_what_can_be_built(changes: dict[str, object], given: Decisions) -> None:
-    module._check(recipe(**changes), {}, given)
+    module._check(
+        recipe(**changes), {"first": replace(loaded(), splits=dict(zip(FOLDERS, SPLITS, strict=True)))}, given
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,22 +219,53 @@ def test_what_can_be_built(changes: dict[str, object], given: Decisions) -> None
         ({}, decided("val"), "expected images for train, test, found none (1 of 5"),
         ({"split": {"train": 0.5, "val": 0.5, "test": 0}}, decided("train"), "expected images for val, found none"),
         ({"split": "published"}, decided("val", "test"), "expected images for train, found none"),
-        ({"split": "published"}, decided(), "expected images for train, found none (0 of 5"),
+        ({"split": "published"}, decided(), "0 of 5 images can be used: "),
         (
             {"split": "published"},
             decided("train", paths=("a/1.png",)),
-            "expected images in folders called train, valid or test, found none",
+            "expected images in folders called train, valid or test, or lists of images called train.txt",
         ),
     ],
 )
 def test_an_empty_split_is_refused(changes: dict[str, object], given: Decisions, said: str) -> None:
     sources = {
-        "first": loaded(facts("1.png"), facts("2.png"), facts("3.png")),
+        "first": replace(
+            loaded(facts("1.png"), facts("2.png"), facts("3.png")), splits=dict(zip(FOLDERS, SPLITS, strict=True))
+        ),
         "second": loaded(facts("4.png"), facts("5.png", "truncated")),
     }
     with pytest.raises(DataError) as caught:
         module._check(recipe(**changes), sources, given)
     assert f"ensemble tiny: {said}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("issues", "said", "next_step"),
+    [
+        (
+            [("a b.png", "image", "no-label-file"), ("c.png", "image", "no-label-file"), ("", "box", "no-image")],
+            "0 of 2 images can be used: none has a label file; found labels/a%20b.txt, did you mean labels/a b.txt for"
+            " a b.png?",
+            "give each image a label file",
+        ),
+        (
+            [("a b.png", "image", "no-label-file"), ("c.png", "image", "unreadable")],
+            "0 of 2 images can be used: 1 without a label file, unreadable: 1",
+            "give each image a label file",
+        ),
+        ([("a b.png", "image", "copy-of-worn-incorrectly")], "0 of 2 images can be used: copy-of-worn", "sources"),
+    ],
+)
+def test_an_ensemble_without_an_image_says_why(issues: list[tuple[str, str, str]], said: str, next_step: str) -> None:
+    found = tuple(
+        Issue("first", image, item, "refused", cause, file="" if image else "labels/a%20b.txt")  # type: ignore[arg-type]
+        for image, item, cause in issues
+    )
+    sources = {"first": replace(loaded(facts("a b.png"), facts("c.png")), issues=found)}
+    with pytest.raises(DataError) as caught:
+        module._check(recipe(), sources, decided())
+    assert str(caught.value).startswith(f"ensemble tiny: {said}")
+    assert next_step in caught.value.next_step
 
 
 def test_a_duplicate_in_another_split_is_a_bug() -> None:

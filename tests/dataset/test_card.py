@@ -45,7 +45,9 @@ CARD = EnsembleCard(
     sources={"s": SourceCounts(ItemCounts(6, 3), {"mask": ItemCounts(7, 7)})},
     issues=(IssueCount("image", "refused", "truncated", 1),),
     inputs=BuildInputs(
-        (3, 3, 2), {"name": "x", "split": {"train": 1.0}}, {"s": SourceInputs("00", "voc", {"a": "mask"})}
+        (3, 3, 2),
+        {"name": "x", "split": {"train": 1.0}},
+        {"s": SourceInputs("00", "voc", {"a": "mask"}, 0.05, {"rows": 10}, "auto")},
     ),
 )
 

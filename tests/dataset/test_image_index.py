@@ -144,3 +144,28 @@ def test_a_source_without_images_has_an_empty_index(tmp_path: Path) -> None:
     fetch(root, ["second"])
     found = index_images(root, "second", pool=ALONE)
     assert (found.facts, found.hashes.shape, found.thumbnails.shape) == ((), (0, 4), (0, SIDE, SIDE))
+
+
+def test_files_that_are_no_images_or_cannot_be_decoded_have_a_row(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    names = {
+        "a.mp4": b"\0\0\0\x18ftypmp42",
+        "clip": b"\x1aE\xdf\xa3",
+        "b.cr2": image(1),
+        "c.psd": b"8BPS\0",
+        "d": image(2),
+    }
+    write(files, dict(names))
+    jobs = [(files, path, "") for path in sorted(names)]
+    found = {one.facts.path: one.facts for one in module._examine_batch(jobs) if one}
+    assert {path: facts.cause for path, facts in found.items()} == {
+        "a.mp4": "video",
+        "b.cr2": "unsupported",
+        "c.psd": "unreadable",
+        "clip": "video",
+        "d": "",
+    }
+    assert found["d"].repairs == ("wrong-extension",)
+    assert all(facts.sha256 for facts in found.values())
+    known = [(files, path, found[path].sha256) for path in names]
+    assert module._examine_batch(known)[2] is None  # unchanged files are not examined again

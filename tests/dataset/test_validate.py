@@ -14,8 +14,8 @@ CLASSES = {"with": "mask", "without": "no_mask", "askew": "worn_incorrectly"}
 FACTS = ImageFacts("a.png", "00", width=200, height=100, stored=(200, 100), extension=".png")
 
 
-def rules(worn: str = "drop-image") -> LabelRules:
-    return LabelRules("s", CLASSES, worn)  # type: ignore[arg-type]
+def rules(worn: str = "drop-image", *, stored: bool = False) -> LabelRules:
+    return LabelRules("s", CLASSES, worn, frozenset({"a.png"} if stored else ()))  # type: ignore[arg-type]
 
 
 def row(corners: Corners | None, name: str = "with", *, number: int = 1, **more: str) -> PublishedRow:
@@ -23,11 +23,11 @@ def row(corners: Corners | None, name: str = "with", *, number: int = 1, **more:
 
 
 def one(
-    *rows: PublishedRow, facts: ImageFacts = FACTS, worn: str = "drop-image", **published: object
+    *rows: PublishedRow, facts: ImageFacts = FACTS, worn: str = "drop-image", stored: bool = False, **published: object
 ) -> tuple[tuple[Annotation, ...] | None, list[Issue]]:
     """Clean one image; return its labels (None: refused) and the issues."""
     reading = SourceReading((PublishedImage("a.png", rows, **published),))  # type: ignore[arg-type]
-    cleaned = validate(reading, {"a.png": facts}, rules(worn))
+    cleaned = validate(reading, {"a.png": facts}, rules(worn, stored=stored))
     return (cleaned.records[0].labels if cleaned.records else None), list(cleaned.issues)
 
 
@@ -64,7 +64,7 @@ def test_rounding_to_six_decimals_is_not_an_issue() -> None:
     [
         (row((5, 5, 5, 20)), "no-area"),
         (row((30, 5, 10, 20)), "no-area"),
-        (row((220, 5, 240, 20)), "outside"),
+        (row((201, 5, 240, 20)), "outside"),
         (row((-20, 5, 0.4, 20)), "too-small"),
         (row((5, 5, 20, 20), "cat"), "unknown-class"),
     ],
@@ -141,9 +141,9 @@ def test_an_image_without_rows_is_background() -> None:
     [(5, (20, 10, 60, 40)), (6, (40, 10, 80, 40)), (7, (40, 160, 80, 190)), (8, (20, 160, 60, 190))],
 )
 def test_a_box_on_the_stored_image_is_oriented_with_it(orientation: int, turned: Corners) -> None:
-    # stored 200 x 100, shown 100 x 200; the box is drawn on what is stored, as the declared size tells
+    # stored 200 x 100, shown 100 x 200; the box is drawn on what is stored
     facts = ImageFacts("a.png", "00", 100, 200, (200, 100), orientation, ".jpg", ("exif-orientation",))
-    labels, issues = one(row((10, 20, 40, 60)), facts=facts, declared=(200, 100))
+    labels, issues = one(row((10, 20, 40, 60)), facts=facts, stored=True)
     assert labels == (Annotation("mask", Box(*turned)),)
     assert listed(issues) == [("image", "repaired", "exif-orientation", 0), ("box", "repaired", "exif-turned", 1)]
     assert one(row((10, 20, 40, 60)), facts=facts, declared=(100, 200))[0] == (Annotation("mask", Box(10, 20, 40, 60)),)
@@ -285,11 +285,21 @@ def test_a_declared_size_may_be_that_of_the_file_or_of_what_is_shown() -> None:
 
 def test_an_oriented_box_past_the_edge_has_both_causes_and_a_bad_one_only_its_own() -> None:
     turned = ImageFacts("a.png", "00", 100, 200, (200, 100), 6, ".jpg", ("exif-orientation",))
-    _, issues = one(row((10, 20, 40, 120)), row((10, 20, 10, 20), number=2), facts=turned, declared=(200, 100))
+    _, issues = one(row((10, 20, 40, 120)), row((10, 20, 10, 20), number=2), facts=turned, stored=True)
     assert listed(issues)[1:] == [
         ("box", "repaired", "exif-turned+past-edge", 1),
         ("box", "refused", "no-area", 2),
     ]
+
+
+@pytest.mark.parametrize("corners", [(201.5, 5, 240, 20), (-40, 5, -1.5, 20), (5, 101.5, 20, 140), (5, -40, 20, -1.5)])
+def test_an_image_whose_boxes_are_all_elsewhere_is_no_background(corners: Corners) -> None:
+    labels, issues = one(row(corners))
+    assert labels is None
+    assert listed(issues) == [("image", "refused", "no-box-inside", 0), ("box", "refused", "far-outside", 1)]
+    labels, issues = one(row(corners), row((10, 20, 40, 60), number=2))  # another face is where it should be
+    assert labels == (Annotation("mask", Box(10, 20, 40, 60)),)
+    assert listed(issues) == [("box", "refused", "far-outside", 1)]
 
 
 def test_several_repairs_of_an_image_are_one_issue() -> None:

@@ -163,12 +163,14 @@ def test_repair_without_leaks_is_an_error(tmp_path: Path) -> None:
 
 
 def test_images_outside_split_folders_are_an_error_or_noted(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="expected images in folders called train, valid or test, found none"):
+    with pytest.raises(DataError, match="expected images in folders called train, valid or test, or lists of images"):
         made(make_world(tmp_path, split="published"))
     root = published(tmp_path / "some")
     add_yolo(root, "one", "extra/d", scene(400).image, labels(scene(400)))
     fetch(root, ["one"])
-    assert "Images outside of any split folder, assigned to train: 1." in build(root, "x", pool=ALONE).card.notes
+    assert (
+        "Images outside of any split folder or list, assigned to train: 1." in build(root, "x", pool=ALONE).card.notes
+    )
 
 
 def test_each_kept_image_of_a_published_group_is_named(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ READ = [
     *("04b-keypoints", "05-image-id-float", "06-image-id-text", "07-bbox-text", "10-voc-swapped-corners"),
     *("12-percent-encoded", "13-nfc-nfd", "13c-double-suffix", "20-names-in-column-1", "28-labels-txt-names"),
     *("29-coco-xyxy", "31-decimal-comma", "32-coco-polygons", "35-same-stem-two-folders"),
+    *("26-cvat-xml", "34-darknet-lists"),
     *("14b-control-exif6-shown", "15b-control-exif6-voc-stored", "09-rare-suffixes"),
 ]
 STOPPED = {

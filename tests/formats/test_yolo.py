@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -320,3 +321,44 @@ def test_a_box_past_the_edge_is_never_written(box: Box) -> None:
 def test_a_line_that_fmask_did_not_write_is_an_error(text: str) -> None:
     with pytest.raises(DataError, match=r"line 2: "):
         yolo.labels_from(f"0 0.5 0.5 0.5 0.5\n{text}\n", 10, 10)
+
+
+def face(x: float, y: float, w: float, h: float, *, turned: float = 0) -> str:
+    """Return a row of a box and five points, which are shifted to one side in a face in profile."""
+    spots = ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8))
+    points = " ".join(f"{x + (a - 0.5 + turned) * w:.6f} {y + (b - 0.5) * h:.6f}" for a, b in spots)
+    return f"0 {x} {y} {w} {h} {points}\n"
+
+
+def heptagon(x: float, y: float, size: float, turn: float) -> str:
+    angles = [turn + 2 * math.pi * k / 7 for k in range(7)]
+    return "0 " + " ".join(f"{x + size * math.cos(a):.6f} {y + size * math.sin(a):.6f}" for a in angles) + "\n"
+
+
+def read_rows(folder: Path, text: str) -> list[PublishedRow]:
+    (folder / "a.jpg").write_bytes(b"")
+    (folder / "a.txt").write_text(text)
+    (folder / "classes.txt").write_text("mask\n")
+    return list(formats.read(folder, "yolo", {"a.jpg": (100, 100)}).images[0].rows)
+
+
+@pytest.mark.parametrize("box", [(0.5, 0.5, 0.2, 0.3), (0.2, 0.7, 0.05, 0.08), (0.8, 0.2, 0.3, 0.3)])
+def test_five_points_in_a_box_are_no_polygon(tmp_path: Path, box: tuple[float, float, float, float]) -> None:
+    (row,) = read_rows(tmp_path, face(*box))
+    x, y, w, h = (100 * value for value in box)
+    assert row.repair == "keypoints"
+    assert row.corners == pytest.approx((x - w / 2, y - h / 2, x + w / 2, y + h / 2))
+
+
+def test_faces_in_profile_follow_the_others_of_their_source(tmp_path: Path) -> None:
+    rows = read_rows(
+        tmp_path, face(0.3, 0.3, 0.2, 0.2) + face(0.7, 0.7, 0.2, 0.2) + face(0.5, 0.2, 0.2, 0.2, turned=0.2)
+    )
+    assert [row.repair for row in rows] == ["keypoints"] * 3
+    assert rows[2].corners == pytest.approx((40, 10, 60, 30))
+
+
+@given(st.floats(0.2, 0.8), st.floats(0.2, 0.8), st.floats(0.02, 0.19), st.floats(0, 7))
+def test_a_polygon_of_seven_points_stays_one(x: float, y: float, size: float, turn: float) -> None:
+    (parsed,) = yolo.parsed_rows(heptagon(x, y, size, turn), "a.txt", ("mask",))
+    assert parsed.row.repair == "polygon"

@@ -286,7 +286,7 @@ SOURCES = (
     Way("the unpacked archive", "fmask fetch andrewmvd --from masks", 4, ("masks/face-mask-detection.zip",),
         "path: FOLDER",
         files={"masks/images/a.png": image(1, "PNG")}),
-    Way("a zip that is none", "fmask fetch andrewmvd --from a.zip", 3, ("a.zip", "expected a .zip or a .tar.gz"),
+    Way("a zip that is none", "fmask fetch andrewmvd --from a.zip", 3, ("a.zip", "expected a .zip or a .tar"),
         "sound copy", files={"a.zip": "<html>Sign in</html>"}),
     Way("a zip that was cut short", "fmask fetch andrewmvd --from a.zip", 3, ("a.zip: it is truncated or damaged",),
         "sound copy", files={"a.zip": _archive()[:2000]}),

@@ -6,6 +6,7 @@ import errno
 import gzip
 import hashlib
 import io
+import lzma
 import os
 import stat
 import struct
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from facemask_train.core.errors import DataError, StorageError
-from facemask_train.sources import archive, tar_stream
+from facemask_train.sources import archive, members, tar_stream, zip_members
 from helpers.records import is_fixed, records
 
 HERE = Path("a.zip")
@@ -27,7 +28,7 @@ MIB, GIB = 1024**2, 1024**3
 
 def passed(entries: Iterable[int], packed: int = 1) -> int:
     """Return how many entries of these sizes pass, of an archive of so many bytes."""
-    return sum(1 for _ in archive._limited(HERE, packed, entries, lambda size: size))
+    return sum(1 for _ in members.limited(HERE, packed, entries, lambda size: size))
 
 
 # ---- bombs ----
@@ -64,20 +65,30 @@ def test_a_member_without_bytes_is_one_and_a_negative_one_is_refused() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 16 * MIB])
-def test_a_gzip_is_read_up_to_16_mib_at_once(tmp_path: Path, size: int) -> None:
-    (tmp_path / "a.gz").write_bytes(gzip.compress(b"abc"))
-    with tar_stream.GzipStream(tmp_path / "a.gz") as stream:
-        assert stream.read(size) == b"abc"[:size]
+def test_a_tar_is_read_up_to_16_mib_at_once(size: int) -> None:
+    assert tar_stream.TarStream(io.BytesIO(b"abc")).read(size) == b"abc"[:size]
 
 
 @pytest.mark.parametrize("size", [16 * MIB + 1, -1, None])
-def test_a_gzip_is_not_read_at_once_beyond(tmp_path: Path, size: int | None) -> None:
-    (tmp_path / "a.gz").write_bytes(gzip.compress(b"abc"))
-    with (
-        tar_stream.GzipStream(tmp_path / "a.gz") as stream,
-        pytest.raises(tarfile.ReadError, match="longer than any header"),
-    ):
-        stream.read(size)
+def test_a_tar_is_not_read_at_once_beyond(size: int | None) -> None:
+    with pytest.raises(tarfile.ReadError, match="longer than any header"):
+        tar_stream.TarStream(io.BytesIO(b"abc")).read(size)
+
+
+def test_a_read_can_be_undone() -> None:
+    stream = tar_stream.TarStream(io.BytesIO(b"abcdef"))
+    stream.unread(stream.read(4))
+    assert (stream.tell(), stream.read(4), stream.tell(), stream.read(4)) == (0, b"abcd", 4, b"ef")
+
+
+@pytest.mark.parametrize(("more", "sound"), [(16 * MIB, True), (16 * MIB + 1, False)])
+def test_what_follows_the_last_member_is_limited(more: int, sound: bool) -> None:
+    stream = tar_stream.TarStream(io.BytesIO(bytes(more)))
+    if sound:
+        stream.read_to_end()
+    else:
+        with pytest.raises(tarfile.ReadError, match="long after its last member"):
+            stream.read_to_end()
 
 
 # ---- names ----
@@ -97,11 +108,11 @@ def test_a_gzip_is_not_read_at_once_beyond(tmp_path: Path, size: int | None) -> 
     ],
 )
 def test_names_that_are_plain(name: str) -> None:
-    assert archive._plain(HERE, name) == name
+    assert members.plain_name(HERE, name) == name
 
 
 def test_a_name_is_made_plain() -> None:
-    assert archive._plain(HERE, "./a//b/./c/") == "a/b/c"
+    assert members.plain_name(HERE, "./a//b/./c/") == "a/b/c"
 
 
 @pytest.mark.parametrize(
@@ -126,12 +137,12 @@ def test_a_name_is_made_plain() -> None:
 )
 def test_names_that_are_not(name: str, saying: str) -> None:
     with pytest.raises(DataError, match=saying):
-        archive._plain(HERE, name)
+        members.plain_name(HERE, name)
 
 
 def test_a_long_name_is_shown_by_its_start() -> None:
     with pytest.raises(DataError) as caught:
-        archive._plain(HERE, "a" * 300)
+        members.plain_name(HERE, "a" * 300)
     assert f"{'a' * 80!r}... is longer" in str(caught.value)
 
 
@@ -197,7 +208,7 @@ def large_end_record(count: int) -> bytes:
 )
 def test_how_many_members_a_zip_says_it_has(tmp_path: Path, content: bytes, found: int, announced: int) -> None:
     (tmp_path / "a.zip").write_bytes(content)
-    assert archive._announced(tmp_path / "a.zip", found) == announced
+    assert zip_members.announced(tmp_path / "a.zip", found) == announced
 
 
 def zipped(path: Path, *, flags: int = 0, attributes: int = 0, method: int | None = None) -> Path:
@@ -235,9 +246,12 @@ def test_the_kind_of_a_member_is_in_the_high_half_of_its_attributes(tmp_path: Pa
             archive.unpack(path, tmp_path / "out")
 
 
-def test_a_method_that_is_not_read(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"expected members packed by deflate, found 'a.jpg' by method 12"):
-        archive.unpack(zipped(tmp_path / "a.zip", method=zipfile.ZIP_BZIP2), tmp_path / "out")
+@pytest.mark.parametrize("method", [9, 93, 95, 98])
+def test_a_method_that_is_not_read(tmp_path: Path, method: int) -> None:
+    said = rf"expected members packed by deflate, bzip2 or LZMA, found 'a.jpg' by method {method}"
+    with pytest.raises(DataError, match=said) as caught:
+        archive.unpack(zipped(tmp_path / "a.zip", method=method), tmp_path / "out")
+    assert caught.value.next_step.startswith("unpack it, and set `path:`")
 
 
 def test_the_folder_itself_may_be_a_member_of_a_tar(tmp_path: Path) -> None:
@@ -271,8 +285,8 @@ def test_folders_of_an_archive_are_not_files(tmp_path: Path) -> None:
 # ---- what is read ----
 
 
-def member(name: str, size: int, content: bytes) -> archive._Member:
-    return archive._Member(name, size, lambda: io.BytesIO(content))
+def member(name: str, size: int, content: bytes) -> members.Member:
+    return members.Member(name, size, lambda: io.BytesIO(content))
 
 
 @pytest.mark.parametrize("size", [0, 1, MIB, 2 * MIB + 5])
@@ -343,6 +357,8 @@ def test_too_little_room_is_told_in_megabytes(monkeypatch: pytest.MonkeyPatch) -
     ("error", "said"),
     [
         (zlib.error("bad data"), "truncated or damaged (bad data)"),
+        (lzma.LZMAError("bad data"), "truncated or damaged (bad data)"),
+        (MemoryError(), "truncated or damaged (MemoryError)"),
         (EOFError(), "truncated or damaged (EOFError)"),
         (struct.error("short"), "truncated or damaged (short)"),
         (zipfile.BadZipFile("no"), "truncated or damaged (no)"),
@@ -355,7 +371,7 @@ def test_too_little_room_is_told_in_megabytes(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_errors_of_a_broken_archive_become_one(error: Exception, said: str) -> None:
-    with pytest.raises(DataError) as caught, archive._readable(HERE):
+    with pytest.raises(DataError) as caught, members.readable(HERE):
         raise error
     assert str(caught.value).startswith("a.zip: it is truncated or damaged (")
     assert said in str(caught.value)
@@ -363,10 +379,10 @@ def test_errors_of_a_broken_archive_become_one(error: Exception, said: str) -> N
 
 
 def test_errors_of_the_disk_stay_what_they_are() -> None:
-    with pytest.raises(OSError, match="full") as caught, archive._readable(HERE):
+    with pytest.raises(OSError, match="full") as caught, members.readable(HERE):
         raise OSError(errno.ENOSPC, "full")
     assert caught.value.errno == errno.ENOSPC
-    with pytest.raises(StorageError, match=r"there: cannot be read \(denied\)"), archive._readable(HERE):
+    with pytest.raises(StorageError, match=r"there: cannot be read \(denied\)"), members.readable(HERE):
         raise PermissionError(errno.EACCES, "denied", "there")
 
 
@@ -448,4 +464,4 @@ def test_a_zip_of_many_members(tmp_path: Path) -> None:
 
 def test_records_are_fixed() -> None:
     assert archive.Contents in records(archive)
-    assert all(map(is_fixed, records(archive)))
+    assert all(map(is_fixed, (*records(archive), *records(members))))

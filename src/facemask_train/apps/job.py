@@ -75,11 +75,17 @@ def _content(path: Path) -> str:
 
 
 def read_frames(
-    sources: Sequence[Source], frame_interval: float | None, problems: list[Problem], progress: Progress, task: str
+    sources: Sequence[Source],
+    problems: list[Problem],
+    progress: Progress,
+    task: str,
+    *,
+    frame_interval: float | None,
+    max_pixels: int,
 ) -> Iterator[Frame]:
     """Yield the frames of all sources, and append what cannot be read to `problems`."""
     places = {source.path: place for place, source in enumerate(sources)}
-    for one in media.frames(sources, frame_interval=frame_interval):
+    for one in media.frames(sources, frame_interval=frame_interval, max_pixels=max_pixels):
         progress(task, places[one.path if isinstance(one, Problem) else one.source], len(sources))
         if isinstance(one, Problem):
             problems.append(one)

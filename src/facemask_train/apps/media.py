@@ -21,19 +21,27 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.errors import MissingError
+from facemask_train.core.media_types import (
+    HEIC_HINT,
+    HEIC_SUFFIXES,
+    IMAGE_SUFFIXES,
+    RAW_SUFFIXES,
+    VIDEO_SUFFIXES,
+    enable_heic,
+    kind_of,
+    suffix,
+)
 from facemask_train.core.parallel import usable_cores
 from facemask_train.dataset.loading.images import BROKEN, orientation_of, plain_rgb
-from facemask_train.formats.pairing import IMAGE_SUFFIXES, is_broken, list_files, suffix
+from facemask_train.formats.pairing import is_broken, list_files
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image as PilImage
 
-VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".mts"))
 MAX_PIXELS = 100_000_000
 """The largest image that is decoded: 300 MB of pixels. A few of them are in memory at the same time."""
-_UNSUPPORTED = frozenset((".heic", ".heif", ".jxl", ".dng", ".cr2", ".nef", ".arw"))  # image formats without a decoder
 _AHEAD = 2  # decoded images that wait, per thread
 _EXIF_IFD, _DATE_TAKEN, _DATE_MODIFIED = 0x8769, 0x9003, 0x0132  # EXIF tags
 _COMPLETE = 0.9  # a container's frame count is an estimate: a video with fewer frames than this share is truncated
@@ -48,7 +56,7 @@ class Source:
 
     @property
     def is_video(self) -> bool:
-        return suffix(self.name) in VIDEO_SUFFIXES
+        return suffix(self.name) in VIDEO_SUFFIXES or kind_of(self.path) == "video"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -113,10 +121,10 @@ def _matches(argument: str | Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        files = [path / file for file in list_files(path, broken=True) if _is_media(file)]
+        files = [path / file for file in list_files(path, broken=True) if _is_media(path / file)]
         return files or _no_files(argument, "no images or videos")
     globbed = sorted(glob.glob(str(argument), recursive=True))  # noqa: PTH207 - pathlib takes no absolute pattern
-    paths = [path for match in globbed if _is_media((path := Path(match)).name)]
+    paths = [path for match in globbed if _is_media(path := Path(match))]
     files = [path for path in paths if path.is_file() or is_broken(path)]
     return files or _no_files(argument, "no such file or folder, and no image or video matches it as a glob")
 
@@ -127,8 +135,8 @@ def _no_files(argument: str | Path, why: str) -> list[Path]:
     )
 
 
-def _is_media(file: str) -> bool:
-    return suffix(file) in IMAGE_SUFFIXES | VIDEO_SUFFIXES | _UNSUPPORTED | {".avif"}
+def _is_media(path: Path) -> bool:
+    return suffix(path.name) in IMAGE_SUFFIXES | VIDEO_SUFFIXES or bool(kind_of(path))
 
 
 def _printable(name: str) -> str:
@@ -217,8 +225,10 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Frame | Problem:
 
 
 def _read_image(source: Source, max_pixels: int) -> Frame | Problem:
-    if suffix(source.name) in _UNSUPPORTED:
+    if suffix(source.name) in RAW_SUFFIXES:
         return Problem(source.path, f"{suffix(source.name)} is not supported; save it as JPEG or PNG")
+    if suffix(source.name) in HEIC_SUFFIXES and not enable_heic():
+        return Problem(source.path, HEIC_HINT)
     try:
         with source.path.open("rb") as stream:
             return _decode_stream(source, stream, max_pixels)
@@ -229,8 +239,10 @@ def _read_image(source: Source, max_pixels: int) -> Frame | Problem:
 def _decode_stream(source: Source, stream: Any, max_pixels: int) -> Frame | Problem:
     from PIL import Image
 
-    # The limit below replaces Pillow's own, which would print a warning at half that size.
+    # The limit below replaces Pillow's own, which would print a warning at half that size, and refuse twice that size.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
+    enable_heic()
     try:
         image = Image.open(stream)
     except Image.DecompressionBombError as error:
@@ -238,9 +250,13 @@ def _decode_stream(source: Source, stream: Any, max_pixels: int) -> Frame | Prob
     with image:
         width, height = image.size
         if width * height > max_pixels:
-            return Problem(source.path, f"too large: {width} x {height} px, more than {max_pixels:,} in all")
+            return Problem(source.path, f"too large: {width} x {height} px, {_limit(max_pixels)}")
         image.load()
         return Frame(source.path, source.name, 0, None, _date_taken(image), upright_rgb(image))
+
+
+def _limit(max_pixels: int) -> str:
+    return f"more than {max_pixels:,} in all (--max-pixels)"
 
 
 def upright_rgb(image: PilImage) -> NDArray[np.uint8]:
@@ -277,7 +293,7 @@ def open_video(path: Path) -> Any:
 
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # else it prints to the terminal
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    return cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)  # in `12:30.mp4`, `12:` would be a protocol
 
 
 def frame_rate(path: Path) -> float:
@@ -300,7 +316,7 @@ def _video_frames(source: Source, frame_interval: float | None, max_pixels: int)
         if not capture.isOpened():
             yield Problem(source.path, "not a video, truncated, or not in a supported format")
         elif width * height > max_pixels:
-            yield Problem(source.path, f"too large: {width:.0f} x {height:.0f} px, more than {max_pixels:,} in all")
+            yield Problem(source.path, f"too large: {width:.0f} x {height:.0f} px, {_limit(max_pixels)}")
         else:
             yield from _sampled_frames(source, capture, frame_interval)
     finally:

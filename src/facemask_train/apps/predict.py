@@ -31,11 +31,13 @@ class PredictOptions:
         save: what to write, of `writers.KINDS`.
         anonymize: cover every face in the written images and videos, including low-confidence ones.
         frame_interval: seconds between the video frames to process; every frame where it is None.
+        max_pixels: the largest image that is read, in pixels.
     """
 
     save: Sequence[str] = DEFAULT_SAVE
     anonymize: bool = False
     frame_interval: float | None = None
+    max_pixels: int = media.MAX_PIXELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ def _inputs(
         save=tuple(options.save),
         anonymize=options.anonymize,
         frame_interval=options.frame_interval,
+        max_pixels=options.max_pixels,
         sources=job.digest_sources(sources),
     )
 
@@ -157,7 +160,14 @@ def _write(
     """Write everything but the record into a folder, and return the record."""
     problems: list[Problem] = []
     names, counts = media.output_names(sources), _Counts()
-    read = job.read_frames(sources, options.frame_interval, problems, progress, "predicting")
+    read = job.read_frames(
+        sources,
+        problems,
+        progress,
+        "predicting",
+        frame_interval=options.frame_interval,
+        max_pixels=options.max_pixels,
+    )
     detected = job.detect(model.detector, read, _lowest_confidence(model, options), inputs.batch)
     frames = _with_covers(model.detector, detected, inputs.batch) if options.anonymize else _without_covers(detected)
     with ExitStack() as stack:

@@ -14,6 +14,7 @@ from facemask_train.cli.console import Terminal, command
 from facemask_train.cli.options import (
     DEFAULT_ROOT,
     INPUT,
+    MODEL,
     OUTPUT,
     Engine,
     EnsembleName,
@@ -27,8 +28,10 @@ from facemask_train.cli.options import (
 from facemask_train.cli.tables import table
 
 if TYPE_CHECKING:
+    from facemask_train.core.types import Progress
     from facemask_train.dataset.build import BuildResult
     from facemask_train.dataset.card import ItemCounts
+    from facemask_train.eval.class_check import ClassCheck
     from facemask_train.sources.fetch import Fetched
 
 NEWEST_RECIPE = "8"
@@ -82,6 +85,17 @@ def build_dataset(
             help="Where a recipe keeps a published split, move what leaks between its parts: NAME-repaired.",
         ),
     ] = False,
+    check_with: Annotated[
+        str | None,
+        option(
+            "--check-with",
+            group=MODEL,
+            metavar="RUN",
+            help="Run, or a checkpoint's path, whose answers are compared with the labels: it tells if the classes of a"
+            " source look exchanged. Nothing is changed.",
+            show_default="no check",
+        ),
+    ] = None,
     engine: Engine = "local",
     workers: Workers = 0,
     root: Root = DEFAULT_ROOT,
@@ -102,7 +116,9 @@ def build_dataset(
         pool=WorkerPool(engine, workers),
         progress=term.progress,
     )
-    term.result(build_json(built), *build_tables(built))
+    checks = _check_classes(root, built, check_with, term.progress) if check_with else ()
+    checked = {"class_checks": [dataclasses.asdict(one) | {"exchanged": one.exchanged} for one in checks]}
+    term.result(build_json(built) | (checked if check_with else {}), *build_tables(built), *_check_lines(checks))
 
 
 @command
@@ -159,6 +175,25 @@ def list_all(term: Terminal, root: Root = DEFAULT_ROOT) -> None:
         table("Ensembles", ("ensemble", "state"), ensembles_here or [("-", "fmask build-dataset makes one")]),
         *listed(runs, root),
     )
+
+
+def _check_classes(root: Path, built: BuildResult, given: str, progress: Progress) -> Sequence[ClassCheck]:
+    """Compare the labels of an ensemble with the answers of a run, or of the checkpoint at a path."""
+    from facemask_train.apps.resolve_model import resolve_model
+    from facemask_train.dataset.contents import read_contents
+    from facemask_train.eval.class_check import check_classes
+    from facemask_train.model.detector import load_detector
+
+    weights = Path(given) if Path(given).exists() else None
+    model = resolve_model(root, None if weights else given, weights)
+    detector = load_detector(model.weights, imgsz=model.imgsz(None))
+    return check_classes(read_contents(root, str(built.path)), detector, progress=progress)
+
+
+def _check_lines(checks: Sequence[ClassCheck]) -> list[str]:
+    """Return what a person should read of the checks; those of exchanged classes with what to do."""
+    after = "; look at its contact sheet in data/class-maps/, and correct `classes:` in configs/sources.yaml"
+    return [one.describe() + (after if one.exchanged else "") for one in checks]
 
 
 # ---- from options to settings ----

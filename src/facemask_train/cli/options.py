@@ -49,6 +49,10 @@ Verbose = Annotated[
 # ---- input ----
 
 Sources = Annotated[list[str], typer.Argument(metavar="SOURCE", help="Images, videos, folders or glob patterns.")]
+MaxPixels = Annotated[
+    int,
+    option("--max-pixels", group=INPUT, metavar="INTEGER", min=1, help="Largest image that is read, in megapixels."),
+]
 EnsembleName = Annotated[str, typer.Argument(metavar="ENSEMBLE", help="Ensemble: a number (8), a name (v8) or a path.")]
 From = Annotated[
     Path | None,

@@ -14,6 +14,7 @@ from facemask_train.cli.options import (
     OUTPUT,
     AnyModel,
     Device,
+    MaxPixels,
     Out,
     Root,
     Run,
@@ -85,6 +86,7 @@ def survey(
             help="Smallest face that is classified, at the detector's input size; smaller ones count as unknown.",
         ),
     ] = 8.0,
+    max_pixels: MaxPixels = 100,
     run: Run = None,
     weights: AnyModel = None,
     imgsz: Size = None,
@@ -129,6 +131,7 @@ def survey(
             binning_rules(by, places, pattern, start, cluster_seconds),
             frame_interval,
             keep_faces,
+            max_pixels * 10**6,
         ),
         progress=term.progress,
     )

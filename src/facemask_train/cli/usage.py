@@ -15,6 +15,7 @@ from facemask_train.cli.options import (
     OUTPUT,
     AnyModel,
     Device,
+    MaxPixels,
     Out,
     Root,
     Run,
@@ -89,6 +90,7 @@ def predict(
             show_default="every frame",
         ),
     ] = None,
+    max_pixels: MaxPixels = 100,
     run: Run = None,
     weights: AnyModel = None,
     imgsz: Size = None,
@@ -141,7 +143,9 @@ def predict(
         precision=precision,
         batch=batch,
         out=out,
-        options=stage.PredictOptions(tuple(map(str, save or stage.DEFAULT_SAVE)), anonymize, frame_interval),
+        options=stage.PredictOptions(
+            tuple(map(str, save or stage.DEFAULT_SAVE)), anonymize, frame_interval, max_pixels * 10**6
+        ),
         progress=term.progress,
     )
     term.result(_predict_json(done), *_predict_lines(done))

@@ -20,6 +20,7 @@ Target = Literal["mask", "no_mask", "worn_incorrectly", "ignore"]
 TrackerKind = Literal["wandb", "none"]
 SampleLayout = Literal["voc", "yolo-beside", "darknet"]
 Switch = Literal["auto", True, False]
+ExifSetting = Literal["auto", "apply", "ignore"]
 
 
 class Settings(BaseModel):
@@ -40,7 +41,9 @@ class Limits(Settings):
     names_bytes: int = Field(256 * 1024, ge=1)
     """Bytes of a file of class names, or of a yaml file beside the images; the source is refused above."""
     json_bytes: int = Field(1024**3, ge=1)
-    """Bytes of a COCO file; the source is refused above."""
+    """Bytes of a COCO or CVAT file, and of a list of images; the source is refused above."""
+    labelme_bytes: int = Field(64 * 1024**2, ge=1)
+    """Bytes of a Labelme file, which may contain its image; that image is refused above."""
 
 
 class Source(Settings):
@@ -59,7 +62,7 @@ class Source(Settings):
     """The Kaggle version (default: the newest)."""
     license: str = Field("", validation_alias=AliasChoices("license", "licence"))
     """The license, shown in the card of the ensemble."""
-    format: Literal["probe", "voc", "yolo", "coco"] = "probe"
+    format: Literal["probe", "voc", "yolo", "coco", "cvat", "labelme"] = "probe"
     """The annotation format; `probe` detects it."""
     classes: dict[str, Target] = Field(default_factory=dict)
     """What each published class name means. For a source without class names, the keys are the ids."""
@@ -67,6 +70,8 @@ class Source(Settings):
     """The expected digest of the content."""
     max_unreadable: float = Field(0.05, ge=0, le=1)
     """The largest fraction of label rows that may be unreadable before a build stops."""
+    exif: ExifSetting = "auto"
+    """Whether the boxes were drawn on images with their EXIF orientation applied, or with it ignored."""
     limits: Limits = Field(default_factory=Limits)
     """The limits of its annotation files."""
     optional: bool = False

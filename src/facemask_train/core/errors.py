@@ -109,6 +109,12 @@ class StoppedError(FmaskError):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for the known word closest to `word` (of equals the first), or an empty string."""
+    best = closest(word, known)
+    return f" (did you mean '{best}'?)" if best else ""
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Return the known word closest to `word` (of equals the first), or an empty string if none is close."""
     likeness = {name: difflib.SequenceMatcher(None, name.casefold(), word.casefold()).ratio() for name in known}
     best = max(likeness, key=likeness.__getitem__, default="")
-    return f" (did you mean '{best}'?)" if likeness.get(best, 0) >= CLOSE else ""
+    return best if likeness.get(best, 0) >= CLOSE else ""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from facemask_train.core.records import VersionError
 from facemask_train.core.types import SPLITS, Annotation, ImageRecord, Progress, no_progress
 from facemask_train.dataset.card import BuildInputs, EnsembleCard, SourceInputs
 from facemask_train.dataset.grouping.duplicates import Pair, find_pairs
+from facemask_train.dataset.grouping.exchanged import exchanged_classes
 from facemask_train.dataset.grouping.groups import Decisions, decide
 from facemask_train.dataset.grouping.label_agreement import SourceImage
-from facemask_train.dataset.grouping.split import published_split
 from facemask_train.dataset.loading.image_index import INDEX_VERSION, index_images
 from facemask_train.dataset.loading.images import ImageFacts, decoded_plain, make_plain, read_published
 from facemask_train.dataset.loading.load import LoadedSource, check_totals, load_source
+from facemask_train.dataset.loading.unusable import no_usable_image
 from facemask_train.dataset.make_card import make_card
 from facemask_train.dataset.plan import WRITE_VERSION, make_plan, original_image
 from facemask_train.dataset.tables import ReusableImage, reusable_images, write_data_yaml, write_groups, write_issues
@@ -32,10 +34,12 @@ from facemask_train.dataset.versions import ensemble_folder
 from facemask_train.dataset.write import Totals, WriteSettings, write
 from facemask_train.sources.source_record import read_source, source_folder
 
-BUILD_VERSION = 4
+BUILD_VERSION = 5
 """Raised by hand when the same inputs and settings give a different ensemble than before."""
 
 _SHOWN, _SHOWN_SIDE = 48, 1024  # images that the contact sheets of transforms show, and their longest side
+
+_log = logging.getLogger(__name__)
 
 ClassMaps = Mapping[str, Mapping[str, Target]]
 
@@ -67,10 +71,15 @@ class _BuildJob:
             (BUILD_VERSION, INDEX_VERSION, WRITE_VERSION),
             self.recipe.model_dump(mode="json", exclude={"description"}),
             {
-                name: SourceInputs(read_source(self.root, name).digest, source.format, source.classes)
+                name: _source_inputs(read_source(self.root, name).digest, source)
                 for name, source in self.sources.items()
             },
         )
+
+
+def _source_inputs(digest: str, source: Source) -> SourceInputs:
+    limits = source.limits.model_dump()
+    return SourceInputs(digest, source.format, source.classes, source.max_unreadable, limits, source.exif)
 
 
 def build(
@@ -108,7 +117,10 @@ def build(
         if card is not None and card.inputs == inputs:
             return BuildResult(target, up_to_date=True, card=card)
         loaded = _load_sources(job)
-        decisions = _decide(job, loaded)
+        images = [image for name, source in loaded.items() for image in _readable_images(name, source)]
+        pairs = _pairs(job, loaded)
+        decisions = decide(images, pairs, job.recipe)
+        loaded = _with_notes(loaded, exchanged_classes(images, pairs))
         loaded = _apply_outcomes(loaded, decisions)
         _check(job.recipe, loaded, decisions)
         with replacing(target) as folder:
@@ -199,9 +211,11 @@ def _load_sources(job: _BuildJob) -> dict[str, LoadedSource]:
     }
 
 
-def _decide(job: _BuildJob, loaded: Mapping[str, LoadedSource]) -> Decisions:
-    images = [image for name, source in loaded.items() for image in _readable_images(name, source)]
-    return decide(images, _pairs(job, loaded), job.recipe)
+def _with_notes(loaded: Mapping[str, LoadedSource], notes: Mapping[str, Sequence[str]]) -> dict[str, LoadedSource]:
+    """Return the sources with more sentences that a person should read, and log these."""
+    for note in (note for found in notes.values() for note in found):
+        _log.warning("%s Look at their contact sheets in data/class-maps/", note)
+    return {name: replace(source, notes=(*source.notes, *notes.get(name, ()))) for name, source in loaded.items()}
 
 
 def _readable_images(name: str, source: LoadedSource) -> Iterator[SourceImage]:
@@ -210,7 +224,14 @@ def _readable_images(name: str, source: LoadedSource) -> Iterator[SourceImage]:
     refused = {one.image: one.cause for one in source.issues if (one.item, one.action) == ("image", "refused")}
     for facts in source.index.facts:
         if not facts.cause:
-            yield SourceImage(name, facts.path, facts.sha256, records.get(facts.path), refused.get(facts.path, ""))
+            yield SourceImage(
+                name,
+                facts.path,
+                facts.sha256,
+                records.get(facts.path),
+                refused.get(facts.path, ""),
+                source.splits.get(facts.path, ""),
+            )
 
 
 def _pairs(job: _BuildJob, loaded: Mapping[str, LoadedSource]) -> list[Pair]:
@@ -258,12 +279,15 @@ def _check(recipe: Recipe, loaded: Mapping[str, LoadedSource], decisions: Decisi
     if (
         recipe.split == "published"
         and decisions.kept
-        and not any(published_split(one.record.path) for one in decisions.kept)
+        and not any(one.record.path in loaded[one.record.source].splits for one in decisions.kept)
     ):
         raise DataError(
-            f"ensemble {recipe.name}: expected images in folders called train, valid or test, found none",
+            f"ensemble {recipe.name}: expected images in folders called train, valid or test, or lists of images called"
+            " train.txt, valid.txt or test.txt, found none",
             next_step="give the recipe proportions: split: {train: 0.85, val: 0.10, test: 0.05}",
         )
+    if not decisions.kept:
+        raise no_usable_image(recipe.name, loaded)
     counts = Counter(one.split for one in decisions.kept)
     required = [split for split in SPLITS if not isinstance(recipe.split, Split) or getattr(recipe.split, split) > 0]
     empty = [split for split in required if not counts[split] and (split == "train" or recipe.split != "published")]

@@ -131,11 +131,14 @@ class IssueCount:
 
 @dataclass(frozen=True, slots=True)
 class SourceInputs:
-    """What a build takes from one source: the digest of its content, its format, and its class map."""
+    """What a build takes from one source: the digest of its content, and the settings that decide how it is read."""
 
     digest: str
     format: str
     classes: Mapping[str, str]
+    max_unreadable: float
+    limits: Mapping[str, int]
+    exif: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +181,7 @@ class EnsembleCard(Record):
     """
 
     FILE: ClassVar[str] = "ensemble.json"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     MAKE: ClassVar[str] = "fmask build-dataset --version NAME"
 
     name: str

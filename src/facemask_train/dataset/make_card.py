@@ -11,7 +11,6 @@ from facemask_train.core.records import to_json
 from facemask_train.core.types import CLASSES, SPLITS
 from facemask_train.dataset.card import BuildInputs, EnsembleCard, IssueCount, ItemCounts, SourceCounts, SplitCounts
 from facemask_train.dataset.grouping.groups import Decisions, Kept
-from facemask_train.dataset.grouping.split import published_split
 from facemask_train.dataset.loading.load import LoadedSource
 from facemask_train.dataset.tables import package_versions
 from facemask_train.dataset.write import Totals
@@ -51,7 +50,11 @@ def make_card(
         overlap=decisions.overlap,
         agreement=decisions.agreements,
         face_edits=_face_edits(totals),
-        notes=(*_notes(recipe, decisions, totals, missing), *_balance_notes(decisions.kept)),
+        notes=(
+            *_notes(recipe, loaded, decisions, totals, missing),
+            *(note for source in loaded.values() for note in source.notes),
+            *_balance_notes(decisions.kept),
+        ),
         sources=sources,
         issues=tuple(IssueCount(*key, causes[key]) for key in sorted(causes)),
         inputs=inputs,
@@ -66,7 +69,13 @@ def _face_edits(totals: Totals) -> dict[str, dict[str, int]]:
     return found
 
 
-def _notes(recipe: Recipe, decisions: Decisions, totals: Totals, missing: Sequence[str]) -> list[str]:
+def _notes(
+    recipe: Recipe,
+    loaded: Mapping[str, LoadedSource],
+    decisions: Decisions,
+    totals: Totals,
+    missing: Sequence[str],
+) -> list[str]:
     notes = [f"Built without {name}, which was not fetched." for name in missing]
     if isinstance(recipe.conflicts, Prefer) and recipe.conflicts.prefer in missing:
         notes.append(
@@ -85,8 +94,8 @@ def _notes(recipe: Recipe, decisions: Decisions, totals: Totals, missing: Sequen
             f" train: {decisions.counts.joined}."
         )
     if recipe.split == "published":
-        unknown = sum(not published_split(one.record.path) for one in decisions.kept)
-        notes += [f"Images outside of any split folder, assigned to train: {unknown}."] if unknown else []
+        unknown = sum(one.record.path not in loaded[one.record.source].splits for one in decisions.kept)
+        notes += [f"Images outside of any split folder or list, assigned to train: {unknown}."] if unknown else []
         empty = [split for split in SPLITS if not totals.images[split]]
         notes += [f"The published split {split} is empty in the fetched files." for split in empty]
     if decisions.leaks:

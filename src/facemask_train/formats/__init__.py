@@ -1,7 +1,7 @@
 """A source's folder to records, and back: rows as published, each with its corners in pixels, or the cause why not.
 
 Class maps and checks are in `dataset/loading/validate.py`. A new format is one file with `read` and `evidence`
-and one line in `READERS` (here) and `EVIDENCE` (`probe.py`).
+and one line in `READERS` (here) and `EVIDENCE` (`detect_format.py`).
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from pathlib import Path
 from facemask_train.core.config import Limits
 from facemask_train.core.errors import DataError, UsageError, nearest
 from facemask_train.core.types import SourceReading
-from facemask_train.formats import coco, voc, yolo
-from facemask_train.formats.detect_format import probe
+from facemask_train.formats import coco, cvat, labelme, voc, yolo
+from facemask_train.formats.detect_format import instead, probe
 from facemask_train.formats.limits import using
-from facemask_train.formats.pairing import Sizes, list_images
+from facemask_train.formats.pairing import NothingFoundError, Sizes, list_images
 
 __all__ = ["READERS", "Sizes", "list_images", "probe", "read"]
 
-READERS = {"voc": voc.read, "yolo": yolo.read, "coco": coco.read}
+READERS = {"voc": voc.read, "yolo": yolo.read, "coco": coco.read, "cvat": cvat.read, "labelme": labelme.read}
 
 
 def read(folder: Path, layout: str, sizes: Sizes, limits: Limits | None = None) -> SourceReading:
@@ -40,4 +40,8 @@ def read(folder: Path, layout: str, sizes: Sizes, limits: Limits | None = None) 
     if not images:
         raise DataError(f"{folder}: expected images, found none", next_step="check what this source's archive holds")
     with using(limits or Limits()):
-        return READERS[probe(folder) if layout == "probe" else layout](folder, images, sizes)
+        chosen = probe(folder) if layout == "probe" else layout
+        try:
+            return READERS[chosen](folder, images, sizes)
+        except NothingFoundError as error:
+            raise instead(folder, chosen) or error from error

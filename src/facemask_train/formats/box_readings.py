@@ -81,10 +81,23 @@ def _fits(corners: Corners, size: tuple[int, int]) -> bool:
     return inside and x_max - x_min >= 1 and y_max - y_min >= 1
 
 
-def ambiguous(folder: Path, default: BoxReading, found: Sequence[BoxReading]) -> DataError:
-    """Return the error for boxes that can be read in several ways."""
-    listed = "; or ".join(one.describe() for one in found)
-    return DataError(
-        f"{folder}: expected boxes as {default.describe()}; these reach outside their images, but fit as {listed}",
-        next_step="look at a few images, convert the labels to the defined form, and fetch the source again",
-    )
+class AmbiguousBoxesError(DataError):
+    """The boxes of a source are not as its format defines them, and fit several other readings.
+
+    `examples` are images, each with the four numbers of one of its boxes; `readings` what they can mean.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        default: BoxReading,
+        readings: Sequence[BoxReading],
+        examples: Sequence[tuple[str, Values]],
+    ) -> None:
+        listed = "; or ".join(one.describe() for one in readings)
+        super().__init__(
+            f"{folder}: expected boxes as {default.describe()}; these reach outside their images, but fit as {listed}",
+            next_step="look at a few images, convert the labels to the defined form, and fetch the source again",
+        )
+        self.readings = tuple(readings)
+        self.examples = tuple(examples)

@@ -21,28 +21,27 @@ from __future__ import annotations
 
 import json
 import math
-import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from facemask_train.core.errors import DataError
+from facemask_train.core.media_types import suffix
 from facemask_train.core.types import CLASSES, Annotation, Corners, PublishedImage, PublishedRow, SourceReading
-from facemask_train.formats.box_readings import FITS_BY_DEFAULT, BoxReading, ambiguous, choose
+from facemask_train.formats.box_readings import FITS_BY_DEFAULT, AmbiguousBoxesError, BoxReading, choose
 from facemask_train.formats.limits import read_json_file, within_rows
 from facemask_train.formats.pairing import (
     ImageAnnotation,
     Sizes,
     assemble,
-    index_by,
+    find_images,
+    json_number,
     list_files,
-    name_of,
-    number,
+    nothing_found,
     quoted,
-    same_split,
-    suffix,
+    valid_text,
 )
 
 TOP_LEFT, CORNERS = BoxReading("top-left", "pixels"), BoxReading("corners", "pixels")
@@ -60,12 +59,9 @@ def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:
     files = [file for file in list_files(folder) if suffix(file) == ".json"]
     documents = {file: data for file in files if (data := _document(folder / file))}
     if not documents:
-        raise DataError(
-            f"{folder}: expected COCO annotations (a .json with {', '.join(_PARTS)}), found none",
-            next_step="check `format:` of this source in configs/sources.yaml; `probe` finds out by itself",
-        )
+        raise nothing_found(folder, f"COCO annotations (a .json with {', '.join(_PARTS)})")
     annotations = [one for file, data in documents.items() for one in _annotations(data, file, folder / file)]
-    owners = _owners([(one.file, one.named) for one in annotations], images)
+    owners = find_images([(one.file, one.named) for one in annotations], images)
     published, orphans = assemble(images, [(one, owners[one.file, one.named]) for one in annotations])
     return SourceReading(_as_read(folder, documents.values(), published, sizes), orphans)
 
@@ -78,16 +74,17 @@ def _as_read(
     Raises:
         DataError: the boxes are not COCO's, and several other readings fit.
     """
-    boxes = [
-        (_values(row.corners), sizes[image.path])
+    named = [
+        (image.path, _values(row.corners))
         for image in images
         if image.path in sizes
         for row in image.rows
         if row.corners and not row.repair
     ]
+    boxes = [(values, sizes[path]) for path, values in named]
     found = (CORNERS,) if _areas_say_corners(documents) else choose(boxes, TOP_LEFT)
     if len(found) > 1:
-        raise ambiguous(folder, TOP_LEFT, found)
+        raise AmbiguousBoxesError(folder, TOP_LEFT, found, named)
     if found[0] == TOP_LEFT:
         return images
     return tuple(
@@ -117,7 +114,7 @@ def _areas_say_corners(documents: Iterable[Mapping[str, Any]]) -> bool:
     for document in documents:
         for entry in document["annotations"]:
             values = _numbers(entry.get("bbox")) if isinstance(entry, dict) else None
-            area = _number(entry.get("area")) if values else None
+            area = json_number(entry.get("area")) if values else None
             if values and area and not entry.get("segmentation"):
                 a, b, c, d = values
                 sized += 1
@@ -143,7 +140,7 @@ def _document(path: Path) -> dict[str, Any]:
 def _annotations(data: Mapping[str, Any], file: str, path: Path) -> list[ImageAnnotation]:
     """Return what a COCO file says of each image that it lists, then the rows of images that it does not list."""
     images = _by_id(data["images"], "file_name", path)
-    names = {key: _text(entry.get("name")) for key, entry in _by_id(data["categories"], "name", path).items()}
+    names = {key: valid_text(entry.get("name")) for key, entry in _by_id(data["categories"], "name", path).items()}
     rows: dict[str, list[PublishedRow]] = {_file_name(image): [] for image in images.values()}
     lost: list[PublishedRow] = []
     for place, entry in enumerate(data["annotations"], start=1):
@@ -180,13 +177,8 @@ def _id(entry: Any, key: str) -> int | str | None:
     return value if isinstance(value, int | str) else None
 
 
-def _text(value: Any) -> str:
-    """Return a JSON text without the half surrogate pairs that JSON allows and no file can hold."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
-
-
 def _file_name(image: Mapping[str, Any]) -> str:
-    return _text(image.get("file_name")).replace("\\", "/")
+    return valid_text(image.get("file_name")).replace("\\", "/")
 
 
 def _declared(image: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -220,7 +212,7 @@ def _from_polygons(entry: Mapping[str, Any], row: PublishedRow) -> PublishedRow:
     if not isinstance(polygons, list) or not polygons:
         return _refused(row, row.name, "no-box", "no bbox, and no polygon in `segmentation`")
     flat = [value for polygon in polygons for value in (polygon if isinstance(polygon, list) else [polygon])]
-    numbers = [_number(value) for value in flat]
+    numbers = [json_number(value) for value in flat]
     if len(numbers) < 6 or len(numbers) % 2 or None in numbers:
         return _refused(row, row.name, "no-box", f"no bbox, and no polygon in `segmentation`: {quoted(polygons)}")
     xs, ys = ([value for value in numbers[start::2] if value is not None] for start in (0, 1))
@@ -231,21 +223,10 @@ def _refused(row: PublishedRow, name: str, cause: str, detail: str) -> Published
     return PublishedRow(row.file, row.number, name, cause=cause, detail=detail)
 
 
-def _number(value: Any) -> float | None:
-    """Return a finite number, also one that is written as a text."""
-    if isinstance(value, str):
-        return number(value.strip())
-    try:
-        found = float(value) if isinstance(value, int | float) else math.nan
-    except OverflowError:  # JSON allows whole numbers that no float can hold
-        return None
-    return found if math.isfinite(found) else None
-
-
 def _numbers(bbox: Any) -> Corners | None:
     if not isinstance(bbox, list) or len(bbox) != 4:
         return None
-    a, b, c, d = map(_number, bbox)
+    a, b, c, d = map(json_number, bbox)
     return None if a is None or b is None or c is None or d is None else (a, b, c, d)
 
 
@@ -255,26 +236,6 @@ def _corners(values: Corners | None) -> Corners | None:
     x, y, width, height = values
     corners = (x, y, x + width, y + height)
     return corners if all(map(math.isfinite, corners)) else None
-
-
-def _owners(named: Sequence[tuple[str, str]], images: Sequence[str]) -> dict[tuple[str, str], list[str]]:
-    """Find the image of each (JSON file, `file_name`): where it should be, or else the only free one of its name."""
-    known = frozenset(images)
-    owners = {(file, name): [path for path in _likely(file, name) if path in known][:1] for file, name in named}
-    claimed = {path for found in owners.values() for path in found}
-    free = index_by([image for image in images if image not in claimed], name_of)
-    for file, name in [key for key, found in owners.items() if not found]:
-        found = [path for path in free[name_of(name)] if same_split(path, file) and same_split(path, name)]
-        owners[file, name] = found if len(found) == 1 else []
-    return owners
-
-
-def _likely(file: str, name: str) -> list[str]:
-    """Return where an image should be: relative to the JSON, to its `images/`, or to its split's folder."""
-    base, stem = posixpath.dirname(file), PurePosixPath(file).stem
-    split = stem.rpartition("_")[2]  # instances_train2017.json
-    places = ("", "images", "..", "../images", f"../{split}", f"../images/{split}", split, f"images/{split}")
-    return [posixpath.normpath(posixpath.join(base, place, name)) for place in places]
 
 
 def to_json(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from facemask_train.core.config import Limits
 from facemask_train.core.errors import DataError
@@ -33,13 +34,25 @@ def is_small(path: Path) -> bool:
     return path.stat().st_size <= _limits.get().label_bytes
 
 
-def refused_label_file(folder: Path, file: str) -> ImageAnnotation | None:
-    """Return the refusal of the image of a label file that is too large to be read, or None."""
+def is_small_list(path: Path) -> bool:
+    """Return whether a list of images is within the limit of a JSON file, which may list as many."""
+    return path.stat().st_size <= _limits.get().json_bytes
+
+
+def refused_label_file(
+    folder: Path, file: str, key: Literal["label_bytes", "labelme_bytes"] = "label_bytes"
+) -> ImageAnnotation | None:
+    """Return the refusal of the image of a label file that is too large to be read, or None.
+
+    Args:
+        key: the limit of its bytes. Only a file of rows (`label_bytes`) has a limit of lines too.
+    """
     size, limits = (folder / file).stat().st_size, _limits.get()
-    if size > limits.label_bytes:
-        found = f"expected at most {limits.label_bytes:,} bytes, found {size:,}"
-        return ImageAnnotation(file, cause="too-large", detail=f"{file}: {found}; {_raise('label_bytes')}")
-    if size <= limits.rows:  # it cannot hold more lines than bytes, so it is not read twice
+    most: int = getattr(limits, key)
+    if size > most:
+        found = f"expected at most {most:,} bytes, found {size:,}"
+        return ImageAnnotation(file, cause="too-large", detail=f"{file}: {found}; {_raise(key)}")
+    if key != "label_bytes" or size <= limits.rows:  # it cannot hold more lines than bytes, so it is not read twice
         return None
     with (folder / file).open("rb") as stream:
         content = stream.read(limits.label_bytes)
@@ -71,7 +84,7 @@ def read_names_file(path: Path) -> bytes:
 
 
 def read_json_file(path: Path) -> bytes:
-    """Return the content of a COCO file.
+    """Return the content of a COCO or CVAT file.
 
     Raises:
         DataError: it is larger than the limit.

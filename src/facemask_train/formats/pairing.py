@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import math
+import posixpath
 import re
 import reprlib
 import unicodedata
@@ -14,43 +15,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote
 
+from facemask_train.core.errors import DataError
+from facemask_train.core.media_types import IMAGE_SUFFIXES, kind_of, suffix
 from facemask_train.core.types import PublishedImage, PublishedRow
 
 Sizes = Mapping[str, tuple[int, int]]
 """An image's path relative to the source's folder -> its (width, height) as displayed; absent where unreadable."""
-
-IMAGE_SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".png",
-        ".bmp",
-        ".dib",
-        ".webp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".jp2",
-        ".j2k",
-        ".avif",
-        ".avifs",
-        ".heic",
-        ".heif",
-        ".hif",
-        ".jxl",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".tga",
-    ]
-)
-"""Files that are images by their name. Those that cannot be decoded here are refused, each with a row."""
 
 # A folder of one of these names says nothing of which image a file belongs to: `images/train/a.jpg`,
 # `labels/train/a.txt` and `train/annotations/a.xml` are all at home in `train`. It holds the `ultralytics` rule
@@ -64,6 +37,11 @@ _SPLITS = frozenset(["train", "valid", "val", "validation", "test"])
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 _SNIFFED = 4096  # bytes
+
+
+class NothingFoundError(DataError):
+    """A folder has no annotations of the layout that it was read as."""
+
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
@@ -106,13 +84,8 @@ def _hidden(part: str) -> bool:
 
 
 def list_images(folder: Path) -> list[str]:
-    """Return every image file, by its extension, as a sorted relative posix path."""
-    return [file for file in list_files(folder) if suffix(file) in IMAGE_SUFFIXES]
-
-
-def suffix(file: str) -> str:
-    """Return a file name's extension in small letters, with its dot."""
-    return PurePosixPath(file).suffix.lower()
+    """Return every image file as a sorted relative posix path, and every video, which is no image but must be told."""
+    return [file for file in list_files(folder) if kind_of(folder / file)]
 
 
 def text_of(data: bytes) -> str:
@@ -134,6 +107,30 @@ def number(text: str) -> float | None:
     """Return a finite decimal number, or None."""
     value = float(text) if _NUMBER.fullmatch(text) else math.nan
     return value if math.isfinite(value) else None
+
+
+def json_number(value: Any) -> float | None:
+    """Return a finite number in a JSON file, also one that is written as a text."""
+    if isinstance(value, str):
+        return number(value.strip())
+    try:
+        found = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # JSON allows whole numbers that no float can hold
+        return None
+    return found if math.isfinite(found) else None
+
+
+def valid_text(value: object) -> str:
+    """Return a JSON text without the half surrogate pairs that no file can hold; empty if the value is no text."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def nothing_found(folder: Path, expected: str) -> NothingFoundError:
+    """Return the error for a folder without annotations of a layout."""
+    return NothingFoundError(
+        f"{folder}: expected {expected}, found none",
+        next_step="check `format:` of this source in configs/sources.yaml; leave it out to have it detected",
+    )
 
 
 def quoted(value: object) -> str:
@@ -160,7 +157,7 @@ def pair(images: Sequence[str], named: Mapping[str, str]) -> dict[str, list[str]
     own = {file: file for file in named}
     steps: tuple[tuple[Callable[[str], object], Mapping[str, str]], ...] = (
         *((_place, own), (_stem, own), (_stem, named)),
-        *((_like_place, own), (_like_stem, own), (_like_stem, named)),
+        *((_like_place, own), (like_stem, own), (like_stem, named)),
     )
     for key_of, wanted in steps:
         claimed = {image for found in owners.values() for image in found}
@@ -192,7 +189,7 @@ def _home(path: str) -> tuple[str, ...]:
     return tuple(part for part in path.split("/")[:-1] if part.lower() not in _HOLDERS)
 
 
-def _like_stem(path: str) -> str:
+def like_stem(path: str) -> str:
     """Return a stem without what differs between systems and exporters: Unicode form, case, percent encoding.
 
     An image suffix before the last one is left off too: `a.jpg.txt` belongs to `a.jpg`.
@@ -204,7 +201,7 @@ def _like_stem(path: str) -> str:
 
 def _like_place(path: str) -> tuple[tuple[str, ...], str]:
     home = tuple(unicodedata.normalize("NFC", unquote(part)).casefold() for part in _home(path))
-    return home, _like_stem(path)
+    return home, like_stem(path)
 
 
 def _place(path: str) -> tuple[tuple[str, ...], str]:
@@ -225,6 +222,29 @@ def _narrow(candidates: Sequence[str], file: str, name: str) -> list[str]:
         found = [path for path in found if _home(path) == _home(file)] or found
         found = [path for path in found if name_of(path) == name] or found
     return found
+
+
+def find_images(named: Sequence[tuple[str, str]], images: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    """Find the image of each (annotation file, name of an image in it).
+
+    It is where it should be, or else the only free one of its name.
+    """
+    known = frozenset(images)
+    owners = {(file, name): [path for path in _likely(file, name) if path in known][:1] for file, name in named}
+    claimed = {path for found in owners.values() for path in found}
+    free = index_by([image for image in images if image not in claimed], name_of)
+    for file, name in [key for key, found in owners.items() if not found]:
+        found = [path for path in free[name_of(name)] if same_split(path, file) and same_split(path, name)]
+        owners[file, name] = found if len(found) == 1 else []
+    return owners
+
+
+def _likely(file: str, name: str) -> list[str]:
+    """Return where an image should be: relative to the file, to its `images/`, or to its split's folder."""
+    base, stem = posixpath.dirname(file), PurePosixPath(file).stem
+    split = stem.rpartition("_")[2]  # instances_train2017.json
+    places = ("", "images", "..", "../images", f"../{split}", f"../images/{split}", split, f"images/{split}")
+    return [posixpath.normpath(posixpath.join(base, place, name)) for place in places]
 
 
 def assemble(

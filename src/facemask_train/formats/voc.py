@@ -17,10 +17,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from facemask_train.core.errors import DataError
+from facemask_train.core.media_types import suffix
 from facemask_train.core.types import Annotation, Corners, PublishedRow, SourceReading
 from facemask_train.formats.limits import is_small, refused_label_file, within_rows
-from facemask_train.formats.pairing import ImageAnnotation, Sizes, assemble, list_files, number, pair, quoted, suffix
+from facemask_train.formats.pairing import (
+    ImageAnnotation,
+    Sizes,
+    assemble,
+    list_files,
+    nothing_found,
+    number,
+    pair,
+    quoted,
+)
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +40,7 @@ log = logging.getLogger(__name__)
 ORIGIN = 1
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_ROOT = re.compile(rb"<annotation[\s/>]")
 _OBJECT_TAG = re.compile(rb"<object(?=[\s/>]|$)")
 
 
@@ -44,10 +54,7 @@ def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:  #
     parsed = [refused_label_file(folder, file) or parse((folder / file).read_bytes(), file) for file in files]
     annotations = [within_rows(annotation) for annotation in parsed if annotation is not None]
     if not annotations:
-        raise DataError(
-            f"{folder}: expected Pascal VOC annotations (.xml), found none",
-            next_step="check `format:` of this source in configs/sources.yaml; `probe` finds out by itself",
-        )
+        raise nothing_found(folder, "Pascal VOC annotations (.xml)")
     owners = pair(images, {annotation.file: annotation.named for annotation in annotations})
     published, orphans = assemble(images, [(annotation, owners[annotation.file]) for annotation in annotations])
     return SourceReading(published, orphans)
@@ -56,7 +63,7 @@ def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:  #
 def evidence(folder: Path, files: Sequence[str]) -> str | None:
     """Return the first file that only this layout has."""
     small = (file for file in files if suffix(file) == ".xml" and is_small(folder / file))
-    return next((file for file in small if b"<annotation" in (folder / file).read_bytes()), None)
+    return next((file for file in small if _ROOT.search((folder / file).read_bytes().replace(b"\0", b""))), None)
 
 
 def parse(data: bytes, file: str) -> ImageAnnotation | None:

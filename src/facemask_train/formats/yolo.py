@@ -14,14 +14,16 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import yaml
 
 from facemask_train.core.errors import DataError
+from facemask_train.core.media_types import suffix
 from facemask_train.core.types import CLASSES, Annotation, Box, PublishedRow, SourceReading
-from facemask_train.formats.box_readings import BoxReading, ambiguous, choose
+from facemask_train.formats.box_readings import AmbiguousBoxesError, BoxReading, choose
 from facemask_train.formats.limits import check_names_count, read_names_file, refused_label_file
 from facemask_train.formats.pairing import (
     Claim,
@@ -29,13 +31,14 @@ from facemask_train.formats.pairing import (
     Sizes,
     assemble,
     list_files,
+    nothing_found,
     pair,
     quoted,
-    suffix,
     text_of,
 )
 from facemask_train.formats.yolo_rows import (
     CENTERS,
+    FACE_POINTS,
     ID,
     ParsedRow,
     has_class_names,
@@ -67,12 +70,12 @@ def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:
     owners = pair(images, dict.fromkeys(texts, ""))
     refused = {file: refusal for file in texts if (refusal := refused_label_file(folder, file))}
     usable = {file: found for file, found in owners.items() if file not in refused}
-    parsed = _parsed(folder, usable, names, _keypoint_columns(folder, files))
+    keypoints = _keypoint_columns(folder, files)
+    parsed = _parsed(folder, usable, names, keypoints)
+    if not keypoints and _mostly_face_points(parsed):  # the faces in profile too, whose points are off the center
+        parsed = _parsed(folder, usable, names, FACE_POINTS)
     if not parsed and not refused:
-        raise DataError(
-            f"{folder}: expected YOLO label files (.txt), found none",
-            next_step="check `format:` of this source in configs/sources.yaml; leave it out to have it detected",
-        )
+        raise nothing_found(folder, "YOLO label files (.txt)")
     reading = _reading(folder, parsed, owners, sizes)
     claims = [_claim(file, rows, owners[file], sizes, reading) for file, rows in parsed.items()]
     claims += [(refusal, owners[file]) for file, refusal in refused.items() if owners[file]]
@@ -88,6 +91,12 @@ def evidence(folder: Path, files: Sequence[str]) -> str | None:
     """Return the first file that only this layout has."""
     texts = (file for file in files if suffix(file) == ".txt" and refused_label_file(folder, file) is None)
     return next((file for file in texts if _all_rows(text_of((folder / file).read_bytes()))), None)
+
+
+def _mostly_face_points(parsed: Mapping[str, Sequence[ParsedRow]]) -> bool:
+    """Return whether more rows are boxes with keypoints than polygons."""
+    forms = Counter(form for rows in parsed.values() for one in rows for form in one.row.repair.split("+"))
+    return forms["keypoints"] > forms["polygon"]
 
 
 def _parsed(
@@ -112,17 +121,17 @@ def _reading(
     Raises:
         DataError: they are not YOLO's, and several other readings fit.
     """
-    boxes = [
-        (one.values, sizes[owners[file][0]])
+    named = [
+        (owners[file][0], one.values)
         for file, rows in parsed.items()
         if owners[file] and owners[file][0] in sizes
         for one in rows
         if one.values is not None and one.reading is None
     ]
-    found = choose(boxes, CENTERS)
+    found = choose([(values, sizes[path]) for path, values in named], CENTERS)
     if len(found) == 1:
         return found[0]
-    raise ambiguous(folder, CENTERS, found)
+    raise AmbiguousBoxesError(folder, CENTERS, found, named)
 
 
 def _claim(file: str, rows: Sequence[ParsedRow], images: Sequence[str], sizes: Sizes, reading: BoxReading) -> Claim:

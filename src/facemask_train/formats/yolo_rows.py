@@ -5,7 +5,7 @@ together (`box_readings`). A row that is not in the plain form, but can be read,
 
     confidence       a sixth column between 0 and 1, dropped
     polygon          three points or more; the box is the bounding box
-    keypoints        a box with keypoints, dropped
+    keypoints        a box with keypoints, dropped: as `kpt_shape` says, with visibility, or five points in the box
     decimal-comma    numbers such as `0,5`
     separators       columns separated by commas or semicolons
     class-name       the first column is the name of a class, not an id
@@ -31,6 +31,10 @@ from facemask_train.formats.pairing import number, quoted
 
 ID = re.compile(r"0*([0-9]{1,9})(?:\.0*)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
+
+FACE_POINTS = 10
+"""The columns of five points without visibility: eyes, nose and the corners of the mouth."""
+_OFF_CENTER = 0.32  # of the extent of the points: a point on the edge of a convex shape is further off on some axis
 
 CENTERS = BoxReading("centers", "fractions")
 """What the format defines: center and size, as fractions of the image."""
@@ -133,6 +137,8 @@ def _box(values: Sequence[float], keypoints: int) -> tuple[str, tuple[float, ...
         return "keypoints", tuple(values[:4])
     if len(values) < 6:
         return "", ()
+    if len(values) == 4 + FACE_POINTS and _are_face_points(values):
+        return "keypoints", tuple(values[:4])
     if len(values) % 2 and (len(values) - 4) % 3 == 0 and {*values[6::3]} <= {0.0, 1.0, 2.0}:
         return "keypoints", tuple(values[:4])
     if len(values) % 2 and not 0 <= values[-1] <= 1:
@@ -141,6 +147,21 @@ def _box(values: Sequence[float], keypoints: int) -> tuple[str, tuple[float, ...
     xs, ys = points[::2], points[1::2]
     form = "polygon" if len(values) % 2 == 0 else "polygon+confidence"
     return form, (min(xs), min(ys), max(xs), max(ys))
+
+
+def _are_face_points(values: Sequence[float]) -> bool:
+    """Return whether 14 values are a box and five points in it, and not a polygon of seven points.
+
+    The first point of a polygon is on its edge, so it is far from the mean of the others; the center of a face is not.
+    """
+    for axis in (0, 1):
+        center, side, points = values[axis], values[2 + axis], values[4 + axis :: 2]
+        spread = max(points) - min(points)
+        if max(abs(point - center) for point in points) > side / 2:
+            return False
+        if abs(sum(points) / len(points) - center) > _OFF_CENTER * spread:
+            return False
+    return True
 
 
 def _joined(*words: str) -> str:

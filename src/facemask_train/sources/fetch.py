@@ -27,7 +27,7 @@ from facemask_train.sources import archive
 from facemask_train.sources.sample import archives
 from facemask_train.sources.source_record import ArchiveInfo, SkippedFile, SourceRecord, source_folder
 
-_PACKED = (".zip", ".tar.gz", ".tgz")
+_PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 _SHOWN = 5  # file names of a folder that a message lists
 _log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from facemask_train.apps import media
 from facemask_train.core.errors import DataError
+from facemask_train.core.media_types import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,7 +131,7 @@ def read_video(path: Path, limits: Limits) -> Iterator[Frame]:
     Raises:
         DataError: its frames are too large, or it cannot be read as a video.
     """
-    source = media.Source(path, f"video{path.suffix if path.suffix.lower() in media.VIDEO_SUFFIXES else '.mp4'}")
+    source = media.Source(path, f"video{path.suffix if path.suffix.lower() in VIDEO_SUFFIXES else '.mp4'}")
     began = time.monotonic()
     for number, frame in enumerate(
         media.frames([source], frame_interval=_interval(path, limits), max_pixels=limits.pixels)

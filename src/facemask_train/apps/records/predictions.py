@@ -27,6 +27,7 @@ class PredictionInputs:
         imgsz: input size in pixels.
         batch: images per batch; it decides rounding.
         frame_interval: seconds between the processed video frames, None for all.
+        max_pixels: the largest image that is read, in pixels.
         sources: digest of the input files' names and contents.
     """
 
@@ -40,6 +41,7 @@ class PredictionInputs:
     save: tuple[str, ...]
     anonymize: bool
     frame_interval: float | None
+    max_pixels: int
     sources: str
 
 
@@ -66,7 +68,7 @@ class Predictions(Record):
     """
 
     FILE: ClassVar[str] = "predictions.json"
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
     MAKE: ClassVar[str] = "fmask predict"
 
     inputs: PredictionInputs

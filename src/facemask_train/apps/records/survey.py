@@ -93,6 +93,7 @@ class SurveyInputs:
         confidence: the threshold above which a face is classified.
         min_face: the side of the smallest face that is classified, in pixels at the detector's input size.
         frame_interval: seconds between the processed video frames.
+        max_pixels: the largest image that is read, in pixels.
         cluster_seconds: images of one place or video within this many seconds form one cluster.
         by: the length of a time bin.
         places: digest of the rows of the table of places.
@@ -109,6 +110,7 @@ class SurveyInputs:
     min_face: float
     reference: ReferenceDigest
     frame_interval: float
+    max_pixels: int
     keep_faces: bool
     cluster_seconds: float
     by: str
@@ -134,7 +136,7 @@ class Survey(Record):
     """
 
     FILE: ClassVar[str] = "survey.json"
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
     MAKE: ClassVar[str] = "fmask survey"
 
     inputs: SurveyInputs

@@ -41,11 +41,13 @@ class SurveyOptions:
         binning: how images are assigned to places, times and clusters.
         frame_interval: seconds between the video frames to process.
         keep_faces: write an image of every face.
+        max_pixels: the largest image that is read, in pixels.
     """
 
     binning: BinningRules = field(default_factory=BinningRules)
     frame_interval: float = FRAME_INTERVAL
     keep_faces: bool = False
+    max_pixels: int = media.MAX_PIXELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def survey(
             return SurveyResult(folder, known, up_to_date=True)
         with replacing(folder) as partial:
             problems: list[Problem] = []
-            frames = job.read_frames(sources, options.frame_interval, problems, progress, "surveying")
+            frames = _read_frames(sources, options, problems, progress)
             faces = _find_faces(detector, frames, errors.rules)
             if options.keep_faces:
                 faces = output.save_faces(faces, partial, media.output_names(sources))
@@ -133,6 +135,13 @@ def survey(
     return SurveyResult(folder, record, up_to_date=False)
 
 
+def _read_frames(
+    sources: Sequence[Source], options: SurveyOptions, problems: list[Problem], progress: Progress
+) -> Iterator[Frame]:
+    interval, most = options.frame_interval, options.max_pixels
+    return job.read_frames(sources, problems, progress, "surveying", frame_interval=interval, max_pixels=most)
+
+
 def _inputs(
     model: ResolvedModel, detector: Detector, errors: DetectorErrors, sources: Sequence[Source], options: SurveyOptions
 ) -> SurveyInputs:
@@ -145,6 +154,7 @@ def _inputs(
         min_face=errors.rules.min_face,
         reference=errors.source,
         frame_interval=options.frame_interval,
+        max_pixels=options.max_pixels,
         keep_faces=options.keep_faces,
         cluster_seconds=options.binning.cluster_seconds,
         by=options.binning.by,

@@ -7,6 +7,7 @@ Place and time come from a table (`--places`), from file names (`--pattern`), fr
 from __future__ import annotations
 
 import csv
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ _BIN_STARTS: dict[str, Callable[[datetime], datetime]] = {
 }
 BY = tuple(_BIN_STARTS)
 _FORMATS = {"minute": "%Y-%m-%d %H:%M", "hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "month": "%Y-%m"}
+_log = logging.getLogger(__name__)
 _DIGITS = {"Y": 4, "m": 2, "d": 2, "H": 2, "M": 2, "S": 2, "y": 2, "j": 3}
 
 
@@ -146,16 +148,29 @@ def read_time(text: str, what: str) -> tuple[datetime, bool]:
         what: the option or line that it is from, for the message.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is neither, or it has an offset from UTC.
     """
+    found, clock = _parse_time(text, what)
+    if found.tzinfo is not None:
+        raise UsageError(
+            f"{what}: expected a local time, found {text!r} with an offset from UTC",
+            next_step=f"write the local time without the offset: {found:%Y-%m-%d %H:%M}",
+        )
+    return found, clock
+
+
+def _parse_time(text: str, what: str) -> tuple[datetime, bool]:
+    """Parse a time, with or without an offset from UTC, or a date."""
     try:
         found = datetime.fromisoformat(text.strip())
-    except ValueError as error:
+        if found.tzinfo is not None:  # room for another offset
+            _ = found - timedelta(days=2), found + timedelta(days=2)
+    except (ValueError, OverflowError) as error:
         raise UsageError(
             f"{what}: expected a date or a time, found {text!r}",
             next_step="write it as 2026-11-25 14:30, or as 2026-11-25",
         ) from error
-    return found.replace(tzinfo=None), ":" in text or "T" in text
+    return found, ":" in text or "T" in text
 
 
 def read_table(path: Path) -> list[tuple[str, PlaceTime]]:
@@ -164,7 +179,7 @@ def read_table(path: Path) -> list[tuple[str, PlaceTime]]:
     Raises:
         MissingError: there is no such file.
         DataError: a column is missing, or a row has no file.
-        UsageError: a time cannot be parsed.
+        UsageError: a time cannot be parsed, or only some have an offset from UTC.
     """
     if not path.is_file():
         raise MissingError(f"{path}: no such table", next_step=f"give a CSV with the columns {', '.join(COLUMNS)}")
@@ -178,7 +193,33 @@ def read_table(path: Path) -> list[tuple[str, PlaceTime]]:
             f"{path}: expected the columns {', '.join(COLUMNS)} and at least one row; found {columns or 'none'}",
             next_step="give file names relative to the folder; globs such as market/* are allowed",
         )
-    return [_row(path, number, row) for number, row in enumerate(rows, start=2)]
+    return _on_one_clock(path, [_row(path, number, row) for number, row in enumerate(rows, start=2)])
+
+
+def _on_one_clock(path: Path, rows: list[tuple[str, PlaceTime]]) -> list[tuple[str, PlaceTime]]:
+    """Return the rows with times of one clock, without offsets from UTC: that of the first row, if there are several.
+
+    Raises:
+        UsageError: some times have an offset and others have none.
+    """
+    zones = {number: one.time.tzinfo for number, (_, one) in enumerate(rows, start=2) if one.time}
+    plain = [number for number, zone in zones.items() if zone is None]
+    if not zones or len(plain) == len(zones):
+        return rows
+    offset = next(number for number, zone in zones.items() if zone is not None)
+    if plain:
+        raise UsageError(
+            f"{path}: expected all times with an offset from UTC, or none; found one in line {offset}, and none in line"
+            f" {plain[0]}",
+            next_step="write the local times of all rows without an offset (2026-11-25 14:30), or all with one",
+        )
+    zone = zones[offset]
+    if len({one.time.utcoffset() for _, one in rows if one.time}) > 1:
+        _log.warning("%s: its times have several offsets from UTC; all are shown as %s", path, zone)
+    return [
+        (file, replace(one, time=one.time.astimezone(zone).replace(tzinfo=None)) if one.time else one)
+        for file, one in rows
+    ]
 
 
 def _cells(path: Path) -> tuple[list[str], list[dict[str | None, Any]]]:
@@ -205,7 +246,7 @@ def _row(path: Path, number: int, row: Mapping[str | None, Any]) -> tuple[str, P
         )
     if not time:
         return file, PlaceTime(place)
-    when, clock = read_time(time, f"{path}, line {number}")
+    when, clock = _parse_time(time, f"{path}, line {number}")
     return file, PlaceTime(place, when, clock, exact=clock and not _is_glob(file))
 
 

@@ -133,7 +133,7 @@ def _split_groups(images: Sequence[SourceImage], links: Iterable[tuple[int, int]
     found = assign_splits([one.sha256 for one in images], [ranks[one.source] for one in images], links, split)
     if isinstance(recipe.split, Split):
         return found
-    return SplitGroups(found.first, [published_split(image.path) or "train" for image in images], 0)
+    return SplitGroups(found.first, [one.split or published_split(one.path) or "train" for one in images], 0)
 
 
 def _excluded(images: Sequence[SourceImage], pairs: Iterable[Pair]) -> dict[int, int]:

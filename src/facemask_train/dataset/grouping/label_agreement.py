@@ -17,13 +17,17 @@ from facemask_train.dataset.card import Agreement
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
-    """One readable image of a source; `record` is None if it was refused, for the reason in `cause`."""
+    """One readable image of a source; `record` is None if it was refused, for the reason in `cause`.
+
+    `split` is the one that a list of the source puts it in, if any.
+    """
 
     source: str
     path: str
     sha256: str
     record: ImageRecord | None
     cause: str = ""
+    split: str = ""
 
     @property
     def name(self) -> str:

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.recipe import Split
 from facemask_train.core.types import SPLITS
+from facemask_train.formats.split_lists import SPLIT_NAMES
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-PUBLISHED = {"train": "train", "valid": "val", "val": "val", "validation": "val", "test": "test"}
-"""Splits by the name of the folder that a source published its images in."""
 
 
 def split_of(sha256: str, split: Split) -> str:
@@ -33,7 +31,7 @@ def split_of(sha256: str, split: Split) -> str:
 def published_split(path: str) -> str:
     """Return the split named by a folder of an image's path (the innermost one counts), or an empty string."""
     parts = reversed(PurePosixPath(path).parts[:-1])
-    return next((PUBLISHED[part.lower()] for part in parts if part.lower() in PUBLISHED), "")
+    return next((SPLIT_NAMES[part.lower()] for part in parts if part.lower() in SPLIT_NAMES), "")
 
 
 @dataclass(frozen=True, slots=True)

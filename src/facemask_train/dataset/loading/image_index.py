@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from facemask_train import formats
 from facemask_train.core.errors import DataError
-from facemask_train.core.files import locked, read_json, recover, replacing, write_json
+from facemask_train.core.files import digest_file, locked, read_json, recover, replacing, write_json
+from facemask_train.core.media_types import kind_of
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.grouping.hashing import BITS, SIDE, stack_hashes
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from facemask_train.dataset.grouping.hashing import Hashes
 
-INDEX_VERSION = 4
+INDEX_VERSION = 5
 """Raised by hand when examining a file gives a different result than before."""
 
 MARKER = "index.json"
@@ -122,9 +123,19 @@ def _examine_batch(jobs: Sequence[tuple[Path, str, str]]) -> list[ExaminedImage 
 def _examine_files(jobs: Sequence[tuple[Path, str, str]]) -> Iterator[ExaminedImage | None]:
     """Examine files; yield None for those with a known sha256."""
     for files, path, known in jobs:
+        if kind_of(files / path) == "video":
+            yield _video(files / path, path)
+            continue
         content = (files / path).read_bytes()
         digest = hashlib.sha256(content).hexdigest()
         yield None if digest == known else examine_bytes(content, path, digest)
+
+
+def _video(file: Path, path: str) -> ExaminedImage:
+    """Return the facts about a video, which is not read into memory."""
+    return ExaminedImage(
+        ImageFacts(path, digest_file(file), cause="video", detail="no image; extract its frames"), None
+    )
 
 
 def _write_table(path: Path, rows: Sequence[dict[str, object]]) -> None:

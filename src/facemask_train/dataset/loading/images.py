@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from facemask_train.core.errors import FmaskError
+from facemask_train.core.media_types import HEIC_HINT, HEIC_SUFFIXES, RAW_SUFFIXES, enable_heic, suffix
 from facemask_train.dataset.grouping.hashing import ImageHash, hash_image
 from facemask_train.sources.source_record import altered
 
@@ -74,7 +75,11 @@ def examine_bytes(content: bytes, path: str, digest: str) -> ExaminedImage:
     """Examine the content of an image file, given its path and its sha256."""
     from PIL import Image
 
+    if suffix(path) in RAW_SUFFIXES:  # Pillow would find a preview in it
+        detail = f"{suffix(path)} is for a raw converter; save it as JPEG or PNG"
+        return ExaminedImage(ImageFacts(path, digest, cause="unsupported", detail=detail), None)
     Image.MAX_IMAGE_PIXELS = _MAX_PIXELS
+    enable_heic()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -88,6 +93,8 @@ def examine_bytes(content: bytes, path: str, digest: str) -> ExaminedImage:
     except BROKEN as error:
         cause = "truncated" if "truncated" in str(error).lower() else "unreadable"
         detail = str(error).replace(repr(error.__class__), "").split("<_io.")[0].strip() or type(error).__name__
+        if suffix(path) in HEIC_SUFFIXES and not enable_heic():
+            cause, detail = "unsupported", HEIC_HINT
         return ExaminedImage(ImageFacts(path, digest, cause=cause, detail=detail), None)
 
 

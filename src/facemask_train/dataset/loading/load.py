@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from facemask_train import formats
@@ -14,10 +15,16 @@ from facemask_train.core.recipe import Recipe
 from facemask_train.core.types import CLASSES, WORN_INCORRECTLY, ImageRecord, PublishedRow
 from facemask_train.dataset.card import ItemCounts
 from facemask_train.dataset.grouping.groups import Outcome
+from facemask_train.dataset.grouping.split import published_split
+from facemask_train.dataset.loading.box_sheet import with_box_sheet
 from facemask_train.dataset.loading.class_map import class_meanings, show_classes
+from facemask_train.dataset.loading.exif import read_oriented, warn
 from facemask_train.dataset.loading.image_index import ImageIndex
 from facemask_train.dataset.loading.readable import check_readable
 from facemask_train.dataset.loading.validate import UNKNOWN, Issue, LabelRules, validate
+from facemask_train.formats.box_readings import AmbiguousBoxesError
+from facemask_train.formats.limits import using
+from facemask_train.formats.split_lists import read_split_lists
 from facemask_train.sources.source_record import altered, source_folder
 
 
@@ -31,6 +38,8 @@ class LoadedSource:
         rows: the published rows behind each record's annotations, by image path.
         issues: everything that was repaired, merged or refused.
         published: how many rows were published, by what their class means.
+        notes: sentences that a person should read.
+        splits: the published split of each image that has one, by its path, if the recipe keeps published splits.
     """
 
     index: ImageIndex
@@ -39,6 +48,8 @@ class LoadedSource:
     issues: tuple[Issue, ...]
     rules: LabelRules
     published: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+    splits: Mapping[str, str] = field(default_factory=dict)
 
     def with_outcomes(self, outcomes: Mapping[str, Outcome]) -> LoadedSource:
         """Return the source with the outcomes that groups decided for its images, by path.
@@ -85,19 +96,34 @@ def load_source(root: Path, name: str, source: Source, index: ImageIndex, recipe
     Raises:
         DataError: an image was added or removed after the source was fetched.
     """
-    sizes = {facts.path: (facts.width, facts.height) for facts in index.facts if not facts.cause}
     files = source_folder(root, name) / "files"
-    reading = formats.read(files, source.format, sizes, source.limits)
+    read = partial(formats.read, files, source.format, limits=source.limits)
+    try:
+        exif = read_oriented(read, index.by_path, source.exif)
+    except AmbiguousBoxesError as error:
+        raise with_box_sheet(files, root / "data" / "class-maps" / f"{name}-boxes.jpg", error) from error
+    reading = exif.reading
     unexpected = sorted({image.path for image in reading.images} ^ set(index.by_path))
     if unexpected:
         raise altered(files / unexpected[0], "none" if unexpected[0] in index.by_path else "one that is new")
     check_readable(files, reading, source.max_unreadable)
-    rules = LabelRules(name, class_meanings(root, name, source, reading), recipe.worn_incorrectly)
+    rules = LabelRules(name, class_meanings(root, name, source, reading), recipe.worn_incorrectly, exif.stored)
     validated = validate(reading, index.by_path, rules)
     rows = [row for image in reading.images for row in image.rows] + list(reading.orphans)
     published = Counter(rules.meaning(row) for row in rows)
     show_classes(root, name, validated.rows)
-    return LoadedSource(index, validated.records, validated.rows, validated.issues, rules, published)
+    note = warn(files, root / "data" / "class-maps" / f"{name}-exif.jpg", name, index.by_path, exif)
+    notes = (note,) if note else ()
+    splits = _published_splits(files, index, source) if recipe.split == "published" else {}
+    return LoadedSource(index, validated.records, validated.rows, validated.issues, rules, published, notes, splits)
+
+
+def _published_splits(files: Path, index: ImageIndex, source: Source) -> dict[str, str]:
+    """Return the split of each image that has a published one: by a list, or else by its folder."""
+    paths = list(index.by_path)
+    with using(source.limits):
+        listed = read_split_lists(files, paths)
+    return {path: split for path in paths if (split := listed.get(path) or published_split(path))}
 
 
 def check_totals(name: str, loaded: LoadedSource, images: int, labels: int) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from facemask_train.core.boxes import oriented
 from facemask_train.core.types import (
     CLASSES,
     WORN_INCORRECTLY,
@@ -23,6 +22,7 @@ from facemask_train.core.types import (
     SourceReading,
 )
 from facemask_train.dataset.card import Action
+from facemask_train.dataset.loading.exif import upright
 from facemask_train.dataset.loading.images import ImageFacts
 from facemask_train.dataset.loading.readable import unreadable
 
@@ -32,9 +32,9 @@ IGNORE = "ignore"
 WornPolicy = Literal["drop-image", "drop-box", "as-no-mask"]
 
 _ROUNDING = 2e-6  # of the longer side: the rounding error of a normalized box with six decimals
-EXIF_ORIENTATIONS = {5: 5, 6: 3, 7: 7, 8: 1}
-"""The orientation (see `core.boxes.oriented`) that makes an image upright, by the EXIF orientation."""
-
+FAR_OUTSIDE = "far-outside"
+"""A box that is beyond the edge by more than a slip: it belongs to another image, or was drawn on another size."""
+_EDGE = 1.0  # pixels
 _MIN_BOX = 1.0  # pixels per side; nobody can see a face in less
 
 
@@ -72,11 +72,18 @@ class ValidatedSource:
 
 @dataclass(frozen=True, slots=True)
 class LabelRules:
-    """What the class names of a source mean, and how incorrectly worn masks are handled."""
+    """How the rows of a source are understood.
+
+    Attributes:
+        classes: what each published class means.
+        worn_incorrectly: how incorrectly worn masks are handled.
+        drawn_as_stored: the images whose boxes were drawn without regard to their EXIF orientation (see `exif`).
+    """
 
     source: str
     classes: Mapping[str, str]
     worn_incorrectly: WornPolicy
+    drawn_as_stored: frozenset[str] = frozenset()
 
     def meaning(self, row: PublishedRow) -> str:
         meaning = UNKNOWN if row.cause == "unknown-class" else self.classes.get(row.name, UNKNOWN)
@@ -114,6 +121,9 @@ def _validate_image(
         refused = Issue(rules.source, image.path, "image", "refused", cause, detail)
         return None, (), [refused, *_refused_rows(image, cause, rules)]
     labels, rows, issues = _validate_rows(image, facts, rules)
+    if not labels and any(issue.cause == FAR_OUTSIDE for issue in issues):  # its faces are somewhere, so not background
+        refused = Issue(rules.source, image.path, "image", "refused", "no-box-inside", "all its boxes are elsewhere")
+        return None, (), [refused, *issues]
     if facts.repairs:
         words = "+".join(facts.repairs)
         issues.insert(0, Issue(rules.source, image.path, "image", "repaired", words))
@@ -164,7 +174,7 @@ def _validate_rows(
     rows: list[PublishedRow] = []
     issues: list[Issue] = []
     seen: dict[Corners, Annotation] = {}
-    stored = image.declared is not None and image.declared != (facts.width, facts.height)
+    stored = image.path in rules.drawn_as_stored
     for row in image.rows:
         verdict = _refuse_duplicate(
             _validate_stored_row(row, facts, rules) if stored else _validate_row(row, facts, rules), seen
@@ -198,8 +208,7 @@ def _validate_row(row: PublishedRow, facts: ImageFacts, rules: LabelRules) -> _V
 
 def _validate_stored_row(row: PublishedRow, facts: ImageFacts, rules: LabelRules) -> _Verdict:
     """Validate a row whose box was drawn on the image as stored, without its EXIF orientation."""
-    upright = row.corners and oriented(row.corners, *facts.stored, EXIF_ORIENTATIONS[facts.orientation])
-    verdict = _validate_row(replace(row, corners=upright), facts, rules)
+    verdict = _validate_row(replace(row, corners=row.corners and upright(row.corners, facts)), facts, rules)
     if verdict.label is None:
         return verdict
     return replace(verdict, cause="+".join(filter(None, ("exif-turned", verdict.cause))))
@@ -226,7 +235,8 @@ def _inside(corners: Corners, width: int, height: int) -> tuple[Box | None, str,
     if x_max <= x_min or y_max <= y_min:
         return None, "no-area", f"found {shown}"
     if x_max <= 0 or y_max <= 0 or x_min >= width or y_min >= height:
-        return None, "outside", f"found {shown} in {width} x {height} px"
+        gap = max(-x_max, -y_max, x_min - width, y_min - height)
+        return None, FAR_OUTSIDE if gap > _EDGE else "outside", f"found {shown} in {width} x {height} px"
     clipped = (max(x_min, 0.0), max(y_min, 0.0), min(x_max, float(width)), min(y_max, float(height)))
     if clipped[2] - clipped[0] < _MIN_BOX or clipped[3] - clipped[1] < _MIN_BOX:
         return None, "too-small", f"found {shown}, less than {_MIN_BOX:g} px a side inside the image"

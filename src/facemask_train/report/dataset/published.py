@@ -13,6 +13,7 @@ from pathlib import Path
 
 from facemask_train import formats
 from facemask_train.core.boxes import oriented
+from facemask_train.core.config import Limits, parse
 from facemask_train.core.errors import FmaskError
 from facemask_train.core.types import Box, PublishedRow
 from facemask_train.dataset.contents import EnsembleContents, GroupMember, ImageName
@@ -48,7 +49,9 @@ def _published(
     files = source_folder(root, source) / "files"
     sizes = {path: size for path in paths if (size := _size(files / path)) is not None}
     try:
-        reading = formats.read(files, contents.card.inputs.sources[source].format, sizes)
+        inputs = contents.card.inputs.sources[source]
+        limits = parse(Limits, inputs.limits, where=str(files))
+        reading = formats.read(files, inputs.format, sizes, limits)
     except (FmaskError, OSError, KeyError) as error:
         log.info("%s: the published boxes are not shown (%s)", files, error)
         return
