@@ -19,9 +19,9 @@ from facemask_train.eval.measures.paired_bootstrap import (
     ScoredModel,
     disagreements,
     paired_differences,
+    rate_difference,
     recipe_difference,
     score_model,
-    shortcut_rate_difference,
 )
 from facemask_train.eval.records.comparison import Comparison
 from facemask_train.eval.records.metrics import Metrics
@@ -69,12 +69,12 @@ def test_a_pair_is_told_apart_where_two_samples_would_not_be() -> None:
     assert (paired.interval[1] - paired.interval[0]) / 3.92 < 0.6 * apart
 
 
-def test_difference_of_shortcut_rates() -> None:
+def test_difference_of_rates() -> None:
     clean = {f"{index}": (0, 4) for index in range(30)}
     caught = {f"{index}": (2, 4) for index in range(30)}
-    found = shortcut_rate_difference(clean, caught)
+    found = rate_difference(clean, caught)
     assert found == Difference(0.5, (0.5, 0.5))
-    assert shortcut_rate_difference(clean, {}) is None
+    assert rate_difference(clean, {}) is None
 
 
 def runs_of(values: list[float]) -> list[ScoredModel]:
@@ -208,15 +208,15 @@ def test_what_cannot_be_compared(root: Path) -> None:
         ("map50 >= 0.91", False),  # the estimate would pass, its interval does not
         ("map50<=0.96", True),
         ("map50<=0.94", False),
-        ("shortcut<=0.05", False),
-        ("shortcut<=0.2", True),
+        ("bare_excess<=0.05", False),
+        ("bare_excess<=0.2", True),
         ("response>=0.1", False),  # not measurable
     ],
 )
 def test_a_gate_is_about_the_intervals_bound(condition: str, holds: bool) -> None:
     values = {
         "map50": Estimate(0.93, (0.90, 0.955)),
-        "shortcut": Estimate(0.04, (0.01, 0.12)),
+        "bare_excess": Estimate(0.04, (0.01, 0.12)),
         "response": UNDEFINED,
     }
     (verdict,) = check_gates(read_gates([condition], EVALUATION_NAMES), values)
@@ -225,6 +225,13 @@ def test_a_gate_is_about_the_intervals_bound(condition: str, holds: bool) -> Non
         with pytest.raises(GateError) as raised:
             require([verdict])
         assert raised.value.exit_code == 9
+
+
+@pytest.mark.parametrize("text", ["shortcut<=0.05", "shortcut_seen<=0.05"])
+def test_a_gate_on_the_old_rates_is_told_the_new_names(text: str) -> None:
+    with pytest.raises(UsageError, match="there is no number named 'shortcut") as raised:
+        read_gates([text], EVALUATION_NAMES)
+    assert "bare_excess, bare_found, response" in str(raised.value.next_step)
 
 
 @pytest.mark.parametrize("text", ["map50", "map50>0.9", "map50>=high", "map50>=0.9.1", ">=0.9", "recal>=0.5"])

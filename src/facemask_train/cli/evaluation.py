@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from facemask_train.eval.gate import GateResult
     from facemask_train.eval.measures.bootstrap import Estimate
     from facemask_train.eval.probe import ProbeRun
-    from facemask_train.eval.records.audit import Audit
+    from facemask_train.eval.records.audit import Audit, PerturbationRate
     from facemask_train.eval.records.metrics import OperatingPoint
 
 Threshold = Annotated[
@@ -258,22 +258,32 @@ def _audit_json(found: AuditResult) -> dict[str, Any]:
 
 
 def _audit_lines(found: AuditResult) -> list[Any]:
-    from facemask_train.report.wording import audit_summary, format_rate
+    from facemask_train.report.wording import audit_summary, format_excess, format_rate
 
     audit = found.audit
     rows = [
         (
             f"{one.perturbation}, {one.name}",
-            "must" if one.must_change else "must not" if one.seen else "must not, unseen",
+            _rule(one),
             f"{one.n:,}",
-            format_rate(one),
+            f"{one.flipped:,}",
             f"{one.lost:,}",
+            "-" if one.must_change else format_rate(one.control, None),
+            format_rate(one.rate, one.interval) if one.must_change else format_excess(one),
         )
         for one in audit.perturbations
     ]
     title = f"{audit.run} on {audit.ensemble}, {audit.split}: perturbed faces"
-    shown = table(title, ("perturbation", "change the class", "faces", "flipped, %", "lost"), rows)
+    shown = table(
+        title, ("perturbation", "change the class", "faces", "flipped", "lost", "control, %", "excess, points"), rows
+    )
     return [shown, audit_summary(audit), f"contact sheet: {found.folder / 'shortcuts.jpg'}"]
+
+
+def _rule(one: PerturbationRate) -> str:
+    if one.must_change:
+        return "must (% that did)"
+    return "in doubt" if one.doubt else "must not" if one.seen else "must not, unseen"
 
 
 def _probe_json(found: ProbeRun) -> dict[str, Any]:

@@ -69,17 +69,19 @@ def _page(
 def _metrics(comparison: Comparison) -> html.Section:
     rows = []
     for run in comparison.runs:
-        rate = run.shortcut_rate
-        shortcut = metric_cell(Estimate(rate.rate, rate.interval)) if rate and rate.measurable else Cell("not measured")
+        bare = run.bare
+        shortcut = Cell("not measured")
+        if bare is not None and bare.measurable:
+            shortcut = metric_cell(Estimate(bare.excess, bare.excess_interval))
         rows.append(Row((Cell(run.run), *(Cell(percent(getattr(run, key))) for key in METRIC_LABELS), shortcut)))
     for pair in comparison.pairs:
         differences = (_difference_cell(pair.metrics[key]) for key in METRIC_LABELS)
-        shortcut = Cell("not measurable") if pair.shortcut_rate is None else _difference_cell(pair.shortcut_rate)
+        shortcut = Cell("not measurable") if pair.bare is None else _difference_cell(pair.bare)
         rows.append(Row((Cell(f"{pair.second} minus {pair.first}"), *differences, shortcut), "total"))
     thresholds = ", ".join(f"{one.run} {one.threshold:.2f}" for one in comparison.runs)
     about = f"mAP is COCO's. Precision, recall and F1 are at each run's own operating point ({thresholds})."
     flag = wording.TOO_FEW.capitalize() if comparison.too_few else ""
-    table = html.table(("run", *METRIC_LABELS.values(), "shortcut rate"), rows)
+    table = html.table(("run", *METRIC_LABELS.values(), "bare faces flipped or lost, excess"), rows)
     return html.Section("Metrics", (table, html.small(about)), flag)
 
 

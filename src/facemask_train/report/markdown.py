@@ -109,13 +109,15 @@ def shortcuts(audit: Audit | None) -> str:
         (
             one.perturbation,
             one.name,
-            "yes" if one.must_change else "no",
-            "yes" if one.seen else "no",
+            wording.perturbation_rule(one),
             str(one.n),
-            wording.format_rate(one),
+            str(one.flipped),
             str(one.lost),
+            wording.format_rate(one.rate, one.interval),
+            "-" if one.must_change else wording.format_rate(one.control, one.control_interval),
+            "-" if one.must_change else wording.format_excess(one),
         )
         for one in audit.perturbations
     ]
-    header = ("perturbation", "faces", "must change", "training may show it", "n", "flipped", "lost")
-    return f"{wording.audit_summary(audit)}\n\n{table(header, rows)}"
+    header = ("perturbation", "faces", "must change", "n", "flipped", "lost", "failed, %", "control, %", "excess")
+    return f"{wording.audit_summary(audit)}\n\n{table(header, rows)}\n\n{wording.ABOUT_AUDIT}"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from facemask_train.eval.measures.bootstrap import Estimate, Interval
 from facemask_train.eval.measures.metrics import ENOUGH_FACES, ENOUGH_IMAGES
-from facemask_train.eval.perturbations.shortcuts import MEASURABLE_FACES, MEASURABLE_IMAGES, FlipRate
-from facemask_train.eval.records.audit import Audit, ThresholdSource
+from facemask_train.eval.perturbations.rates import MEASURABLE_FACES, MEASURABLE_GROUPS, ExcessRate
+from facemask_train.eval.records.audit import Audit, PerturbationRate, ThresholdSource
 from facemask_train.eval.records.metrics import Metrics
 from facemask_train.training.runs import RunRecord
 
@@ -59,9 +59,17 @@ def with_interval(estimate: Estimate) -> str:
     return f"{percent(estimate.value)} ({between(estimate.interval)})"
 
 
-def format_rate(rate: FlipRate) -> str:
+def format_rate(value: float | None, interval: Interval | None) -> str:
     """Return a rate of an audit with its interval, or that it is not measurable."""
-    return with_interval(Estimate(rate.rate, rate.interval)) if rate.measurable else NOT_MEASURABLE
+    return NOT_MEASURABLE if value is None else with_interval(Estimate(value, interval))
+
+
+def format_excess(rate: ExcessRate) -> str:
+    """Return an excess over the controls in points with its interval, or that it is not measurable."""
+    if rate.excess is None or rate.excess_interval is None:
+        return NOT_MEASURABLE
+    low, high = rate.excess_interval
+    return f"{signed(rate.excess)} ({signed(low)} to {signed(high)})"
 
 
 # ---- what was evaluated ----
@@ -157,31 +165,59 @@ def _trained_on(run: RunRecord) -> str:
 def _audit_limitations(audit: Audit | None) -> list[str]:
     if audit is None:
         return ["The model was not audited (`fmask audit`), so it is unknown whether it takes shortcuts."]
-    if not audit.shortcut_rate.measurable:
-        return [
-            f"The shortcut rate is not measurable: {audit.shortcut_rate.faces} faces are large enough and detected "
-            f"with the right class when untouched; it needs {MEASURABLE_FACES} on {MEASURABLE_IMAGES} images."
-        ]
-    return []
+    lines = [] if audit.bare.measurable else [_not_measurable(audit)]
+    if audit.training_edits is None:
+        lines.append(
+            "It is unknown which edits of faces these weights were trained on, so the audit's headline leaves out "
+            "every perturbation that fmask's augmentations resemble."
+        )
+    return lines
+
+
+def _not_measurable(audit: Audit) -> str:
+    name, right, large = audit.headline, audit.faces.right[audit.headline], audit.faces.large[audit.headline]
+    return (
+        f"Whether {name} faces are flipped or lost is not measurable here: of {large} that are large enough, {right} "
+        f"are detected with the right class when untouched; it needs {MEASURABLE_FACES} in {MEASURABLE_GROUPS} scenes."
+    )
+
+
+ABOUT_AUDIT = (
+    "Failed is the share of faces that were flipped or lost; where the class must change, the share that was flipped. "
+    "The control is the same change beside the face, or, where there is no room, the image re-encoded and shifted by a "
+    "pixel. The excess is in percentage points."
+)
+
+
+def perturbation_rule(one: PerturbationRate) -> str:
+    """Return whether a perturbation must change the class, whether training showed it, and what speaks against it."""
+    if one.must_change:
+        return "yes"
+    if one.doubt:
+        return f"not counted: {one.doubt}"
+    return "no; training may show it" if one.seen else "no"
 
 
 def audit_summary(audit: Audit) -> str:
-    """Return the result of an audit in a sentence or two."""
-    unseen, response = audit.shortcut_rate, audit.response_rate
-    if not unseen.measurable:
-        return (
-            f"The shortcut rate is not measurable here: {unseen.faces} faces on {unseen.images} images are large "
-            "enough and detected with the right class when untouched; it needs "
-            f"{MEASURABLE_FACES} on {MEASURABLE_IMAGES}."
-        )
-    kinds = sorted({one.perturbation for one in audit.perturbations if not one.seen and not one.must_change})
+    """Return the result of an audit in a few sentences; the headline comes first."""
+    bare, name = audit.bare, audit.headline
+    if not bare.measurable:
+        return _not_measurable(audit)
+    found = audit.found[name]
     text = (
-        f"Of {unseen.n:,} perturbations on {unseen.faces} faces that must not change the class and that fmask draws "
-        f"into no training image ({', '.join(kinds)}), {format_rate(unseen)} % flipped it, and "
-        f"{percent(unseen.lost / unseen.n)} % lost the face."
+        f"Of {bare.faces} {name} faces that were right before, {format_rate(bare.rate, bare.interval)} % were flipped "
+        "or lost by at least one change that must not matter and that training never showed, "
+        f"{format_rate(bare.control, bare.control_interval)} % by at least one control: an excess of "
+        f"{format_excess(bare)} points. Right before were {format_rate(found.value, found.interval)} % of the large "
+        f"{name} faces."
     )
-    if response.measurable:
-        text += f" A mask put on a bare face changed the class in {format_rate(response)} % of cases."
+    named = [one for one in audit.perturbations if one.name == name and one.named]
+    if named:
+        each = "; ".join(f"{one.perturbation} {format_excess(one)}" for one in named)
+        text += f" Beyond chance, in points over the controls: {each}."
+    if audit.response.measurable:
+        response = format_rate(audit.response.value, audit.response.interval)
+        text += f" A mask put on a bare face changed the class in {response} % of cases."
     return text
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -94,7 +94,7 @@ def average_precisions(split: ScoredSplit) -> Estimates:
     if rows:
         each, resampled, errors = (list(part) for part in zip(*rows.values(), strict=True))
         mean_error = np.sqrt(np.square(errors).sum(axis=0)) / len(rows)
-        rows[ALL] = np.mean(each, axis=0), _mean_over_classes(resampled), mean_error
+        rows[ALL] = np.mean(each, axis=0), mean_over_classes(resampled), mean_error
     for name, (areas, resamples, error) in rows.items():
         error_of_mean = float(np.sqrt(np.square(error).sum())) / len(error)
         table[name] = {
@@ -110,15 +110,19 @@ def _estimate(
     return Estimate(value, confidence_interval(value, resampled, images, bias=bias, extra_std=extra_std))
 
 
-def _mean_over_classes(rows: list[Array]) -> Array:
-    """Return the mean over classes; a class that a resample happens to lack is left out of that resample's mean."""
-    import warnings
+def mean_over_classes(rows: Sequence[Array]) -> Array:
+    """Return the mean over classes; a class that a resample happens to lack is left out of that resample's mean.
 
+    Returns:
+        NaN where a resample has none of the classes.
+    """
     import numpy as np
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        mean: Array = np.nanmean(np.stack(rows), axis=0)
+    values = np.stack(rows)
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    total = np.where(known, values, 0).sum(axis=0)
+    mean: Array = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return mean
 
 
@@ -171,8 +175,8 @@ def rates_at_confidence(split: ScoredSplit, confidence: float, *, chosen_here: b
         rows[name] = whole, precision_recall_f1(*(part.astype(np.float32) @ split.weights for part in parts))
     table: Estimates = {name: dict.fromkeys(_RATES, UNDEFINED) for name in (ALL, *CLASSES)}
     if rows:
-        means = tuple(_mean_over_classes([np.asarray(whole[i]) for whole, _ in rows.values()]) for i in range(3))
-        resampled = tuple(_mean_over_classes([one[i] for _, one in rows.values()]) for i in range(3))
+        means = tuple(mean_over_classes([np.asarray(whole[i]) for whole, _ in rows.values()]) for i in range(3))
+        resampled = tuple(mean_over_classes([one[i] for _, one in rows.values()]) for i in range(3))
         rows[ALL] = means, resampled
     for name, (values, resamples) in rows.items():
         for i, key in enumerate(_RATES):
@@ -193,12 +197,12 @@ def _selection_bias(split: ScoredSplit) -> dict[str, Triple]:
         for weights in (split.weights, once)
     )
     kernel = np.ones(_SMOOTHING) / _SMOOTHING
-    mean_f1 = _mean_over_classes([resampled[name][2] for name in names])
+    mean_f1 = mean_over_classes([resampled[name][2] for name in names])
     best = np.array([np.convolve(column, kernel, mode="same").argmax() for column in np.nan_to_num(mean_f1).T])
     each = np.arange(len(best))
 
     def gain(name: str, i: int) -> float:
-        gains = _mean_over_classes([resampled[name][i][best, each] - whole[name][i][best, 0]])
+        gains = mean_over_classes([resampled[name][i][best, each] - whole[name][i][best, 0]])
         return float(np.nanmean(gains)) if np.isfinite(gains).any() else 0.0
 
     biases: dict[str, Triple] = {name: (gain(name, 0), gain(name, 1), gain(name, 2)) for name in names}

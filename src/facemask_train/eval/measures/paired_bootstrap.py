@@ -12,7 +12,14 @@ from facemask_train.eval.measures.average_precision import average_precision, bo
 from facemask_train.eval.measures.bootstrap import Interval, bootstrap_weights, difference_interval, t_quantile
 from facemask_train.eval.measures.boxes_table import boxes_table
 from facemask_train.eval.measures.matching import match_boxes
-from facemask_train.eval.measures.metrics import METRICS, ScoredSplit, counts_at, precision_recall_f1, score_split
+from facemask_train.eval.measures.metrics import (
+    METRICS,
+    ScoredSplit,
+    counts_at,
+    mean_over_classes,
+    precision_recall_f1,
+    score_split,
+)
 
 if TYPE_CHECKING:
     from facemask_train.core.types import Array
@@ -62,7 +69,7 @@ def score_model(images: Sequence[ImageResult], threshold: float, weights: Array)
     return ScoredModel(
         split,
         {key: float(np.mean(np.nan_to_num(row))) for key, row in values.items()},
-        {key: np.nanmean(np.stack(row), axis=0) for key, row in resamples.items()},
+        {key: mean_over_classes(row) for key, row in resamples.items()},
     )
 
 
@@ -102,28 +109,28 @@ def recipe_difference(first: Sequence[ScoredModel], second: Sequence[ScoredModel
     return Difference(value, (max(-1.0, value - half), min(1.0, value + half)))
 
 
-def shortcut_rate_difference(
-    first: Mapping[str, tuple[int, int]], second: Mapping[str, tuple[int, int]]
+def rate_difference(
+    first: Mapping[str, tuple[float, int]], second: Mapping[str, tuple[float, int]]
 ) -> Difference | None:
-    """Return the difference of two shortcut rates, resampled by image; None if either model was not tested.
+    """Return the difference of two rates, resampled by scene group; None if either model has no trials.
 
     Args:
-        first, second: by image, how many perturbations flipped the class, and how many there were.
+        first, second: by scene group, how many trials failed (less those of controls), and how many there were.
     """
     import numpy as np
 
-    images = sorted({*first, *second})
-    tables = [np.array([one.get(image, (0, 0)) for image in images], np.float32) for one in (first, second)]
-    if not images or not all(table[:, 1].sum() for table in tables):
+    groups = sorted({*first, *second})
+    tables = [np.array([one.get(group, (0, 0)) for group in groups], np.float32) for one in (first, second)]
+    if not groups or not all(table[:, 1].sum() for table in tables):
         return None
-    weights = bootstrap_weights(len(images))
+    weights = bootstrap_weights(len(groups))
     values, resampled = [], []
     for table in tables:
         values.append(float(table[:, 0].sum() / table[:, 1].sum()))
         with np.errstate(divide="ignore", invalid="ignore"):
             resampled.append((table[:, 0] @ weights) / (table[:, 1] @ weights))
     value = values[1] - values[0]
-    return Difference(value, difference_interval(value, resampled[1] - resampled[0], len(images)))
+    return Difference(value, difference_interval(value, resampled[1] - resampled[0], len(groups)))
 
 
 # ---- where they disagree ----
