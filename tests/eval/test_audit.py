@@ -55,6 +55,7 @@ from facemask_train.eval.perturbations.shortcuts import (
 )
 from facemask_train.eval.probe import read_expected
 from facemask_train.eval.records.audit import Audit, Probe
+from facemask_train.eval.training_data import training_edits
 from facemask_train.report.wording import audit_summary
 from facemask_train.sources.sample.scenes import draw_scene
 from helpers import shapes
@@ -475,9 +476,9 @@ def test_what_training_showed_is_read_from_the_ensemble_of_the_run(tmp_path: Pat
     model = find_model(tmp_path, "r", None)
     for tested in ("v5", "v6"):
         target = open_eval_split(find_eval_ensemble(tmp_path, model, tested), "test")
-        assert stage.training_edits(model, target) == ("beard",), "a cap was tried, and drawn on no face"
+        assert training_edits(model, target) == ("beard",), "a cap was tried, and drawn on no face"
     replace(EnsembleCard.load(ensemble), hash="2" * 64).save(ensemble)
-    assert stage.training_edits(model, target) is None, "the ensemble is another one by now"
+    assert training_edits(model, target) is None, "the ensemble is another one by now"
 
 
 def test_the_threshold_is_chosen_on_val_and_not_on_what_is_audited(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from facemask_train.eval.measures.bootstrap import Estimate
     from facemask_train.eval.probe import ProbeRun
     from facemask_train.eval.records.audit import Audit, PerturbationRate
-    from facemask_train.eval.records.metrics import OperatingPoint
+    from facemask_train.eval.records.metrics import Metrics, OperatingPoint
 
 Threshold = Annotated[
     float | None,
@@ -206,7 +206,7 @@ _CHOSEN = {
 
 def evaluate_json(found: Evaluation) -> dict[str, Any]:
     """Return an evaluation as `--json` prints it: `metrics.json` without its tables of details."""
-    details = ("inputs", "slices", "calibration", "label_errors", "confusion", "images_digest")
+    details = ("inputs", "slices", "cells", "calibration", "label_errors", "confusion", "images_digest")
     data = {key: value for key, value in found.metrics.to_json().items() if key not in details}
     return data | {"report": str(found.report), "page": str(found.page)}
 
@@ -227,9 +227,20 @@ def evaluate_lines(found: Evaluation) -> list[Any]:
     title = f"{metrics.run} on {metrics.ensemble}, {metrics.split}: {metrics.images:,} images, {metrics.boxes:,} faces"
     lines: list[Any] = [table(title, ("class", "n", "mAP 0.5", "mAP 0.5:0.95", "precision", "recall"), rows)]
     if metrics.too_few:
-        lines.append("too few to measure well: use 100 images and 72 faces of each class or more")
+        lines.append("too few to measure well: use 100 scenes and 50 faces of each class or more")
     lines.append(_point(metrics.operating_point))
-    return [*lines, *_shortcuts(metrics.audit), f"report: {found.page} (for a README: {found.report.name})"]
+    return [
+        *lines,
+        *_shortcuts(metrics.audit),
+        *_unmeasured(metrics),
+        f"report: {found.page} (for a README: {found.report.name})",
+    ]
+
+
+def _unmeasured(metrics: Metrics) -> list[str]:
+    from facemask_train.report.wording import unmeasured
+
+    return unmeasured(metrics)
 
 
 def _point(point: OperatingPoint) -> str:

@@ -12,8 +12,6 @@ from facemask_train.core.errors import DataError, MissingError
 from facemask_train.core.files import inside, locked, recover, replacing
 from facemask_train.core.records import VersionError, field_values
 from facemask_train.core.types import CLASSES, Annotation, Box, Progress, no_progress
-from facemask_train.dataset.card import EnsembleCard
-from facemask_train.dataset.versions import find_ensemble, read_ensemble
 from facemask_train.eval.eval_target import (
     EvalSplit,
     InferenceOptions,
@@ -39,6 +37,7 @@ from facemask_train.eval.records.audit import (
 )
 from facemask_train.eval.thresholds import DEFAULT_CONFIDENCE, Threshold, choose_threshold, detection_inputs
 from facemask_train.eval.tracking import tracked_rates, upload
+from facemask_train.eval.training_data import training_edits
 from facemask_train.model.detector import load_detector
 
 if TYPE_CHECKING:
@@ -197,29 +196,6 @@ def split_labels(target: EvalSplit) -> dict[str, list[Annotation]]:
 def scene_groups(target: EvalSplit) -> dict[str, str]:
     """Return the scene group of each image of a split; the image itself where the manifest names none."""
     return {row["image"]: row.get("split_group") or row["image"] for row in manifest_rows(target)}
-
-
-def training_edits(model: Model, target: EvalSplit) -> tuple[str, ...] | None:
-    """Return the face-aware edits that the ensemble of a model's run drew into training images; None if unknown."""
-    card = _training_card(model, target)
-    if card is None:
-        return None
-    return tuple(sorted(kind for kind, outcomes in card.face_edits.items() if outcomes.get("done")))
-
-
-def _training_card(model: Model, target: EvalSplit) -> EnsembleCard | None:
-    """Return the card of the ensemble that a model was trained on, if it is there as it was."""
-    trained_on = model.run.ensemble
-    if trained_on is None:
-        return None
-    if trained_on.hash == target.card.hash:
-        return target.card
-    root = model.folder.parents[1]
-    try:
-        card = read_ensemble(find_ensemble(root, str(root / trained_on.path)))
-    except (MissingError, DataError):
-        return None
-    return card if card.hash == trained_on.hash else None
 
 
 def manifest_rows(target: EvalSplit) -> list[Mapping[str, Any]]:

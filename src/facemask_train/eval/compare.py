@@ -13,7 +13,7 @@ from facemask_train.core.records import VersionError
 from facemask_train.core.types import SPLITS, Annotation, Box, ImageResult
 from facemask_train.eval import audit, detections_table
 from facemask_train.eval.measures.bootstrap import bootstrap_weights
-from facemask_train.eval.measures.metrics import ENOUGH_IMAGES, METRICS
+from facemask_train.eval.measures.metrics import METRICS
 from facemask_train.eval.measures.paired_bootstrap import (
     Difference,
     Disagreement,
@@ -261,7 +261,7 @@ def _pair(
     first, second = evaluated[0], evaluated[index]
     differences = paired_differences(models[0], models[index])
     images = first.metrics.images
-    too_few = first.metrics.too_few or images < ENOUGH_IMAGES
+    too_few = first.metrics.too_few
     bare = _bare_difference(first, second)
     return PairedComparison(
         first.name,

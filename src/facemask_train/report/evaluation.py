@@ -12,7 +12,7 @@ from facemask_train.eval.measures.bootstrap import Estimate
 from facemask_train.eval.measures.metrics import ALL
 from facemask_train.eval.perturbations.shortcuts import MIN_FACE_SIDE
 from facemask_train.eval.records.audit import Audit, PerturbationRate
-from facemask_train.eval.records.metrics import Metrics
+from facemask_train.eval.records.metrics import CellMetrics, Metrics
 from facemask_train.report import charts, html, wording
 from facemask_train.report.charts import Dot, Line
 from facemask_train.report.html import Cell, KeyFigure, Row
@@ -62,6 +62,7 @@ def page(
         _curves(metrics, curves),
         _confusion(metrics),
         _error_types(metrics),
+        _cells(metrics),
         _slices(metrics),
         _shortcuts(metrics.audit, galleries),
         _errors(galleries),
@@ -222,6 +223,26 @@ def _error_types(metrics: Metrics) -> html.Section:
     columns = ("error type", f"count above {metrics.operating_point.threshold:.2f}", "cost, points of mAP 0.5", "")
     lede = "After TIDE. The cost is what mAP 0.5 would gain if the errors of this type alone were corrected."
     return html.Section("Error types", (html.table(columns, rows),), lede)
+
+
+def _cells(metrics: Metrics) -> html.Section:
+    sources = list(dict.fromkeys(one.source for one in metrics.cells))
+    rows: list[Row] = []
+    for name in metrics.classes:
+        rows.append(html.group(f"labeled {name}"))
+        for pooled in (one for one in metrics.pooled_cells if one.name == name):
+            own = {one.source: one for one in metrics.cells if (one.name, one.size) == (name, pooled.size)}
+            train = "-" if pooled.train is None else f"{pooled.train:,}"
+            rows.append(Row((Cell(pooled.size), Cell(train), *(_cell(own[source]) for source in sources))))
+    columns = ("size", "in training", *(source or "all sources" for source in sources))
+    return html.Section("By class and size", (html.table(columns, rows),), wording.ABOUT_CELLS)
+
+
+def _cell(one: CellMetrics) -> Cell:
+    if not one.n:
+        return Cell("", flag=wording.NOT_MEASURED)
+    note = f"{between(one.interval)}, n = {one.n:,}: {one.wrong:,} wrong, {one.missed:,} missed"
+    return Cell(percent(one.right), note, flag="too few" if one.too_few else "", shade=one.right or 0.0)
 
 
 def _slices(metrics: Metrics) -> html.Section:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from facemask_train.eval.measures.bootstrap import Estimate, Interval
-from facemask_train.eval.measures.metrics import ENOUGH_FACES, ENOUGH_IMAGES
+from facemask_train.eval.measures.cells import lopsided
+from facemask_train.eval.measures.metrics import ENOUGH_FACES, ENOUGH_GROUPS
 from facemask_train.eval.perturbations.rates import MEASURABLE_FACES, MEASURABLE_GROUPS, ExcessRate
 from facemask_train.eval.records.audit import Audit, PerturbationRate, ThresholdSource
-from facemask_train.eval.records.metrics import Metrics
+from facemask_train.eval.records.metrics import CellMetrics, Metrics
 from facemask_train.training.runs import RunRecord
 
 if TYPE_CHECKING:
@@ -111,8 +112,8 @@ def method(metrics: Metrics) -> list[str]:
         f"matched at IoU {metrics.match_iou} regardless of class: {errors['missed']} faces missed, "
         f"{errors['wrong class']} with the wrong class, {errors['false positive']} false positives (a second box on "
         "a face is one).",
-        f"Intervals are at 95 %, from {metrics.bootstrap.resamples:,} bootstrap resamples of the images, so the faces "
-        "of an image stay together. The images of a burst count separately, so with bursts intervals are too narrow.",
+        f"Intervals are at 95 %, from {metrics.bootstrap.resamples:,} bootstrap resamples of the {metrics.scenes} "
+        "scene groups, so the images of a burst stay together. The operating point stays fixed in them.",
     ]
 
 
@@ -130,7 +131,7 @@ def limitations(metrics: Metrics, run: RunRecord, notes: Sequence[str] = ()) -> 
     Args:
         notes: of the ensemble that was evaluated.
     """
-    lines = [*_small_sample(metrics), *_optimistic_splits(metrics)]
+    lines = [*_small_sample(metrics), *unmeasured(metrics), *_optimistic_splits(metrics)]
     if run.ensemble is None or run.ensemble.hash != metrics.inputs.ensemble.hash:
         lines.append(f"{_trained_on(run)}, so images that the model was trained on may be among the evaluated ones.")
     lines += _audit_limitations(metrics.audit)
@@ -139,12 +140,37 @@ def limitations(metrics: Metrics, run: RunRecord, notes: Sequence[str] = ()) -> 
 
 def _small_sample(metrics: Metrics) -> list[str]:
     lines = []
-    if metrics.images < ENOUGH_IMAGES:
-        lines.append(f"{TOO_FEW.capitalize()}: {metrics.images} images; use {ENOUGH_IMAGES} or more.")
+    if metrics.scenes < ENOUGH_GROUPS:
+        lines.append(
+            f"{TOO_FEW.capitalize()}: {metrics.scenes} scenes ({metrics.images} images); use {ENOUGH_GROUPS} or more."
+        )
     few = [(name, row.n) for name, row in metrics.per_class.items() if row.n < ENOUGH_FACES]
     if few:
         counts = ", ".join(f"{n} faces of {name}" for name, n in few)
         lines.append(f"{TOO_FEW.capitalize()}: {counts}; with fewer than {ENOUGH_FACES}, a number says little.")
+    return lines
+
+
+def unmeasured(metrics: Metrics) -> list[str]:
+    """Return what the test set does not hold, and where training leans to one class, as sentences."""
+    lines, missing = [], [one for one in metrics.pooled_cells if not one.n]
+    by_class = {name: [one.size for one in missing if one.name == name] for name in metrics.classes}
+    if missing:
+        each = "; ".join(f"{name} at {', '.join(sizes)}" for name, sizes in by_class.items() if sizes)
+        lines.append(f"Not measured, for want of such faces in {metrics.split}: {each} of the image's longer side.")
+    counts = {
+        name: {one.size: one.train for one in metrics.pooled_cells if one.name == name and one.train is not None}
+        for name in metrics.classes
+    }
+    if all(counts.values()):
+        leans = [
+            f"{counts[few][size]} {few} against {counts[many][size]} {many} faces at {size}"
+            for size, few, many in lopsided(counts)
+        ]
+        if leans:
+            lines.append(
+                f"Training is lopsided: {'; '.join(leans)} of the image's longer side. There the model may go by size."
+            )
     return lines
 
 
@@ -221,6 +247,21 @@ def audit_summary(audit: Audit) -> str:
     return text
 
 
+NOT_MEASURED = "not measured"
+ABOUT_CELLS = (
+    "In percent, with 95 % intervals: the share of labeled faces that are found with the right class at the operating "
+    "point. The size is the longer side of the face over that of the image."
+)
+
+
+def cell_text(one: CellMetrics) -> str:
+    """Return the share of a cell that is right with its interval and n: `91.2 (80.1 to 96.4), n = 57`."""
+    if not one.n:
+        return NOT_MEASURED
+    flag = ", too few" if one.too_few else ""
+    return f"{with_interval(Estimate(one.right, one.interval))}, n = {one.n:,}{flag}"
+
+
 def agreement_summary(found: LabelAgreement) -> str:
     """Return the label agreement in a few sentences."""
     overlap = f", with a mean IoU of {found.iou:.2f}" if found.iou is not None else ""
@@ -261,7 +302,7 @@ def checkpoint_verdict(
             f"({label})."
         )
     if too_few:
-        text += f" {TOO_FEW.capitalize()}: use {ENOUGH_IMAGES} images and {ENOUGH_FACES} faces of each class or more."
+        text += f" {TOO_FEW.capitalize()}: use {ENOUGH_GROUPS} scenes and {ENOUGH_FACES} faces of each class or more."
     return f"{text} To compare two recipes, train three or more seeds of each."
 
 
