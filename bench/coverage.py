@@ -66,11 +66,14 @@ DETECTORS = {
 }
 
 
-def draw(scenes: int, kind: Kind, rng: np.random.Generator, burst: int = 1) -> BoxesTable:
+def draw(
+    scenes: int, kind: Kind, rng: np.random.Generator, burst: int = 1, answers: np.random.Generator | None = None
+) -> BoxesTable:
     """Draw images with their labels and this detector's detections; no two faces of an image overlap.
 
     Args:
         burst: how many images each scene has; they follow each other.
+        answers: draws what the detector does, so that two detectors can see the same images.
     """
     hard, mix = rng.normal(0, 0.7, scenes), rng.beta(2, 2, scenes)
     scene = np.repeat(np.arange(scenes), rng.geometric(0.35, scenes))
@@ -78,6 +81,8 @@ def draw(scenes: int, kind: Kind, rng: np.random.Generator, burst: int = 1) -> B
     counts = np.bincount(scene, minlength=scenes)
     left = (np.arange(len(scene)) - np.repeat(np.cumsum(counts) - counts, counts)) * 200.0
     name = (rng.random(len(scene)) > mix[scene]).astype(np.int64)
+
+    rng = answers or rng
 
     def vary(drawn: np.ndarray, again: np.ndarray) -> np.ndarray:
         """Return a random number of each face in each image of its burst: mostly the scene's own."""

@@ -12,12 +12,13 @@ from facemask_train.core.files import check_name, digest_data, locked, recover, 
 from facemask_train.core.records import VersionError
 from facemask_train.core.types import SPLITS, Annotation, Box, ImageResult
 from facemask_train.eval import audit, detections_table
-from facemask_train.eval.measures.bootstrap import bootstrap_weights
+from facemask_train.eval.measures.bootstrap import group_codes, group_weights
 from facemask_train.eval.measures.metrics import METRICS
 from facemask_train.eval.measures.paired_bootstrap import (
     Difference,
     Disagreement,
     ScoredModel,
+    detectable_differences,
     disagreements,
     paired_differences,
     rate_difference,
@@ -211,8 +212,10 @@ def _write(folder: Path, root: Path, evaluated: Sequence[EvaluatedRun], inputs: 
     from facemask_train.report import comparison as comparison_page
 
     images = [_by_content(one.folder) for one in evaluated]
-    weights = bootstrap_weights(len(images[0]))
-    models = [score_model(own, one.threshold, weights) for own, one in zip(images, evaluated, strict=True)]
+    scenes = detections_table.read_groups(evaluated[0].folder)
+    groups = group_codes([scenes[one.image] for one in images[0]])
+    weights = group_weights(groups)
+    models = [score_model(own, one.threshold, weights, groups) for own, one in zip(images, evaluated, strict=True)]
     apart = disagreements(images[0], images[-1], (evaluated[0].threshold, evaluated[-1].threshold))
     result = _comparison(evaluated, models, apart, inputs)
     ensemble = check_name(result.ensemble, f"{evaluated[0].folder}: ensemble")
@@ -237,6 +240,7 @@ def _comparison(
         ensemble=metrics.ensemble,
         split=metrics.split,
         images=metrics.images,
+        scenes=metrics.scenes,
         too_few=metrics.too_few,
         metric=metric,
         difference=difference.difference,
@@ -259,7 +263,8 @@ def _pair(
     evaluated: Sequence[EvaluatedRun], models: Sequence[ScoredModel], index: int, metric: str
 ) -> PairedComparison:
     first, second = evaluated[0], evaluated[index]
-    differences = paired_differences(models[0], models[index])
+    differences = paired_differences(models[0], models[index], models[1:])
+    detectable = detectable_differences(models[0], models[index], models[1:])
     images = first.metrics.images
     too_few = first.metrics.too_few
     bare = _bare_difference(first, second)
@@ -267,8 +272,11 @@ def _pair(
         first.name,
         second.name,
         {key: _rounded(one) for key, one in differences.items()},
+        {key: round(value, _DIGITS) for key, value in detectable.items()},
         None if bare is None else _rounded(bare),
-        checkpoint_verdict(first.name, second.name, differences[metric], metric, images, too_few=too_few),
+        checkpoint_verdict(
+            first.name, second.name, differences[metric], metric, images, too_few=too_few, detectable=detectable[metric]
+        ),
     )
 
 

@@ -288,9 +288,20 @@ def difference_with_interval(one: Difference) -> str:
 
 
 def checkpoint_verdict(
-    first: str, second: str, difference: Difference, metric: str, images: int, *, too_few: bool
+    first: str,
+    second: str,
+    difference: Difference,
+    metric: str,
+    images: int,
+    *,
+    too_few: bool,
+    detectable: float | None = None,
 ) -> str:
-    """Return in words what the difference of two checkpoints on the same images means."""
+    """Return in words what the difference of two checkpoints on the same images means.
+
+    Args:
+        detectable: how large a difference has to be to be found on such a test set 4 times in 5.
+    """
     low, high = difference.interval
     label = METRIC_LABELS[metric]
     if low > 0 or high < 0:
@@ -301,6 +312,8 @@ def checkpoint_verdict(
             f"{signed(difference.difference)} points against {first}, 95 % interval {signed(low)} to {signed(high)} "
             f"({label})."
         )
+    if detectable is not None and detectable > 0:
+        text += f" This test set shows a difference of {100 * detectable:.1f} points or more 4 times in 5."
     if too_few:
         text += f" {TOO_FEW.capitalize()}: use {ENOUGH_GROUPS} scenes and {ENOUGH_FACES} faces of each class or more."
     return f"{text} To compare two recipes, train three or more seeds of each."

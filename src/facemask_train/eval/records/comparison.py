@@ -28,7 +28,9 @@ class RunScores:
 
 @dataclass(frozen=True, slots=True)
 class PairedComparison:
-    """The differences of two runs, second minus first.
+    """The differences of two runs, second minus first. The intervals of all pairs and metrics hold together.
+
+    `detectable` is how large a difference of each metric has to be to be found on such a test set 4 times in 5.
 
     `bare` is that of the audits' excess on bare faces, over the perturbations that neither run's training showed; None
     if it was not measured for both.
@@ -37,6 +39,7 @@ class PairedComparison:
     first: str
     second: str
     metrics: Mapping[str, Difference]
+    detectable: Mapping[str, float]
     bare: Difference | None
     verdict: str
 
@@ -77,6 +80,7 @@ class Comparison(Record):
     ensemble: str
     split: str
     images: int
+    scenes: int
     too_few: bool
     metric: str
     difference: float
