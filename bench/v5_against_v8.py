@@ -31,10 +31,12 @@ from facemask_train.dataset.build import build
 from facemask_train.eval.compare import compare
 from facemask_train.eval.evaluate import Evaluation, evaluate
 from facemask_train.eval.measures.bootstrap import Estimate
-from facemask_train.eval.perturbations.shortcuts import FlipRate, best_detection, reencode
+from facemask_train.eval.perturbations.controls import reencode
+from facemask_train.eval.perturbations.rates import ExcessRate
+from facemask_train.eval.perturbations.shortcuts import best_detection
 from facemask_train.model.detector import load_detector
 from facemask_train.report.markdown import table
-from facemask_train.report.wording import audit_summary, format_rate, with_interval
+from facemask_train.report.wording import audit_summary, format_excess, with_interval
 from facemask_train.sources.fetch import fetch
 from facemask_train.training.train import train
 
@@ -43,7 +45,7 @@ from hero import draw_hero
 
 SPLIT = {"train": 0.6, "val": 0.2, "test": 0.2}
 SIDES = ("v5", "v8")
-RATES = {"unseen shortcuts": "shortcut_rate", "seen shortcuts": "shortcut_rate_seen", "response": "response_rate"}
+EXCESSES = {"bare faces, unseen changes": "excess", "bare faces, changes that training shows": "excess_seen"}
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -109,9 +111,8 @@ def ask_about_the_hero(given: argparse.Namespace, found: dict[str, Evaluation]) 
             outline(draw, box, DETECTED, 4)  # type: ignore[arg-type]
         draw.text((left, 16), f"trained on {side}-like data: {said}", fill=INK, font=font(22, bold=True))
         assert one.metrics.audit is not None
-        shortcut = one.metrics.audit.shortcut_rate
-        unit = " %" if shortcut.measurable else ""
-        note = f"shortcut rate, unseen perturbations: {format_rate(shortcut)}{unit}; n = {shortcut.n}"
+        bare = one.metrics.audit.bare
+        note = f"bare faces flipped or lost, beyond controls: {format_excess(bare)}; n = {bare.faces}"
         draw.text((left, height + 82), note, fill=GREY, font=font(18))
         told[side] = {"answer": None if best is None else asdict(best), "above_the_threshold": sure}
     DOCS.mkdir(exist_ok=True)
@@ -123,11 +124,12 @@ def ask_about_the_hero(given: argparse.Namespace, found: dict[str, Evaluation]) 
 
 def as_markdown(result: dict[str, Any]) -> str:
     """Return the table for the README."""
-    header = ("trained on", "images seen", "mAP 0.5", "mAP 0.5:0.95", "recall", *(f"{name} (n)" for name in RATES))
+    header = ("trained on", "images seen", "mAP 0.5", "mAP 0.5:0.95", "recall", *(f"{name} (n)" for name in EXCESSES))
     rows = []
     for side, one in result["models"].items():
         numbers = [with_interval(Estimate(one[key], one["intervals"][key])) for key in ("map50", "map50_95", "recall")]
-        rates = [f"{format_rate(FlipRate(**one[key]))} ({one[key]['n']})" for key in RATES.values()]
+        bare = [ExcessRate(**one[key]["no_mask"]) for key in EXCESSES.values()]
+        rates = [f"{format_excess(rate)} ({rate.faces})" for rate in bare]
         rows.append((f"{side}-like", f"{one['seen']:,}", *numbers, *rates))
     few = f"On {result['images']} test images with {result['boxes']} faces, in percent, with 95 % intervals."
     said = [f"{side}: {one['audit']}" for side, one in result["models"].items()]
@@ -162,10 +164,7 @@ def main() -> None:
             "train_images": images[side],
             "epochs": epochs,
             "seen": epochs * images[side],
-            **{
-                key: audit.to_json()[key]
-                for key in ("shortcut_rate", "shortcut_rate_seen", "response_rate", "shortcut_rate_by_class")
-            },
+            **{key: audit.to_json()[key] for key in ("excess", "excess_seen", "found", "response", "training_edits")},
             "audit": audit_summary(audit),
             "hero": told[side],
         }
@@ -182,7 +181,7 @@ def main() -> None:
         "difference": compared.difference,
         "interval": compared.interval,
         "verdict": compared.verdict,
-        "shortcut_difference": compared.to_json()["pairs"][0]["shortcut_rate"],
+        "bare_difference": compared.to_json()["pairs"][0]["bare"],
     }
     here = Path(__file__).parent / "results" / Path(__file__).name
     here.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")

@@ -13,15 +13,17 @@ from facemask_train.core.files import write_json
 from facemask_train.core.types import Annotation, Box, Detection, ImageResult
 from facemask_train.eval.compare import ComparisonResult, compare
 from facemask_train.eval.gate import EVALUATION_NAMES, check_gates, read_gates, require
-from facemask_train.eval.measures.bootstrap import UNDEFINED, Estimate, bootstrap_weights
+from facemask_train.eval.measures.bootstrap import UNDEFINED, Estimate, bootstrap_weights, group_weights
+from facemask_train.eval.measures.metrics import METRICS
 from facemask_train.eval.measures.paired_bootstrap import (
     Difference,
     ScoredModel,
+    detectable_differences,
     disagreements,
     paired_differences,
+    rate_difference,
     recipe_difference,
     score_model,
-    shortcut_rate_difference,
 )
 from facemask_train.eval.records.comparison import Comparison
 from facemask_train.eval.records.metrics import Metrics
@@ -69,12 +71,61 @@ def test_a_pair_is_told_apart_where_two_samples_would_not_be() -> None:
     assert (paired.interval[1] - paired.interval[0]) / 3.92 < 0.6 * apart
 
 
-def test_difference_of_shortcut_rates() -> None:
+def resampled(columns: dict[str, np.ndarray]) -> ScoredModel:
+    """Return a model whose resamples are given, on 200 images with a face each."""
+    own = score_model(images(200, 0.7), 0.5, bootstrap_weights(200, 10))
+    return ScoredModel(own.split, dict.fromkeys(METRICS, 0.0), {key: columns[key] for key in METRICS})
+
+
+def test_more_metrics_make_wider_intervals_unless_they_move_together() -> None:
+    rng = np.random.default_rng(0)
+    nothing = resampled(dict.fromkeys(METRICS, np.zeros(4000)))
+    apart = resampled({key: rng.normal(0, 0.01, 4000) for key in METRICS})
+    together = resampled(dict.fromkeys(METRICS, rng.normal(0, 0.01, 4000)))
+    widths = [paired_differences(nothing, one)["map50"].interval[1] for one in (together, apart)]
+    assert widths[0] == pytest.approx(0.0197, abs=0.0006), "as for one metric: 1.97 standard errors"
+    assert widths[1] == pytest.approx(0.0258, abs=0.0008), "five independent ones: the 95 % quantile of the largest"
+    several = paired_differences(nothing, apart, [apart, resampled({k: rng.normal(0, 0.01, 4000) for k in METRICS})])
+    assert several["map50"].interval[1] > widths[1], "ten of them"
+
+
+def test_how_large_a_difference_has_to_be() -> None:
+    rng = np.random.default_rng(1)
+    nothing = resampled(dict.fromkeys(METRICS, np.zeros(4000)))
+    other = resampled(dict.fromkeys(METRICS, rng.normal(0, 0.01, 4000)))
+    found = detectable_differences(nothing, other)
+    assert found["recall"] == pytest.approx(0.0197 + 0.0084, abs=0.0006), "the interval, and 0.84 standard errors"
+    assert "shows a difference of 2.8 points or more 4 times in 5" in checkpoint_verdict(
+        "a", "b", Difference(0.01, (-0.01, 0.03)), "recall", 80, too_few=False, detectable=0.028
+    )
+
+
+def test_a_burst_counts_once() -> None:
+    """The same images, each alone and in scenes of four that go wrong together."""
+    first, second = images(120, 0.6, seed=3), images(120, 0.75, seed=4)
+    alike = [first[index // 4 * 4] for index in range(120)], [second[index // 4 * 4] for index in range(120)]
+    alone, scenes = np.arange(120), np.arange(120) // 4
+    widths = []
+    for groups in (alone, scenes):
+        models = [score_model(one, 0.4, group_weights(groups), groups) for one in alike]
+        low, high = paired_differences(models[0], models[1])["recall"].interval
+        widths.append(high - low)
+    assert widths[1] > 1.5 * widths[0]
+
+
+def test_resamples_without_a_class_warn_of_nothing() -> None:
+    """Ten images, of which one has a mask: a third of the resamples lack it."""
+    few = [ImageResult(f"{n}.jpg", 9, 9, (Annotation("no_mask" if n else "mask", Box(*FACE)),), ()) for n in range(10)]
+    own = score_model(few, 0.5, bootstrap_weights(10))
+    assert own.resamples["recall"].shape == (1000,)
+
+
+def test_difference_of_rates() -> None:
     clean = {f"{index}": (0, 4) for index in range(30)}
     caught = {f"{index}": (2, 4) for index in range(30)}
-    found = shortcut_rate_difference(clean, caught)
+    found = rate_difference(clean, caught)
     assert found == Difference(0.5, (0.5, 0.5))
-    assert shortcut_rate_difference(clean, {}) is None
+    assert rate_difference(clean, {}) is None
 
 
 def runs_of(values: list[float]) -> list[ScoredModel]:
@@ -208,15 +259,15 @@ def test_what_cannot_be_compared(root: Path) -> None:
         ("map50 >= 0.91", False),  # the estimate would pass, its interval does not
         ("map50<=0.96", True),
         ("map50<=0.94", False),
-        ("shortcut<=0.05", False),
-        ("shortcut<=0.2", True),
+        ("bare_excess<=0.05", False),
+        ("bare_excess<=0.2", True),
         ("response>=0.1", False),  # not measurable
     ],
 )
 def test_a_gate_is_about_the_intervals_bound(condition: str, holds: bool) -> None:
     values = {
         "map50": Estimate(0.93, (0.90, 0.955)),
-        "shortcut": Estimate(0.04, (0.01, 0.12)),
+        "bare_excess": Estimate(0.04, (0.01, 0.12)),
         "response": UNDEFINED,
     }
     (verdict,) = check_gates(read_gates([condition], EVALUATION_NAMES), values)
@@ -225,6 +276,13 @@ def test_a_gate_is_about_the_intervals_bound(condition: str, holds: bool) -> Non
         with pytest.raises(GateError) as raised:
             require([verdict])
         assert raised.value.exit_code == 9
+
+
+@pytest.mark.parametrize("text", ["shortcut<=0.05", "shortcut_seen<=0.05"])
+def test_a_gate_on_the_old_rates_is_told_the_new_names(text: str) -> None:
+    with pytest.raises(UsageError, match="there is no number named 'shortcut") as raised:
+        read_gates([text], EVALUATION_NAMES)
+    assert "bare_excess, bare_found, response" in str(raised.value.next_step)
 
 
 @pytest.mark.parametrize("text", ["map50", "map50>0.9", "map50>=high", "map50>=0.9.1", ">=0.9", "recal>=0.5"])

@@ -148,16 +148,29 @@ def test_the_shortcut_rates_are_given_by_class(recipe: str) -> None:
     assert row.endswith(f"| {cell(by_class['mask'])} | {cell(by_class['no_mask'])} |")
 
 
-def test_the_rates_of_drawn_faces_are_those_that_were_measured() -> None:
-    models = result("shortcut_models")["models"]
-    bare = {name: percent(models[name]["bare_faces_unseen"]["rate"]) for name in models}
-    every = {name: percent(models[name]["shortcut_rate"]["rate"]) for name in models}
-    assert f"{bare['balanced']} to {bare['weak']} % of them" in prose("README.md")
-    assert f"a built-in shortcut {bare['two-toned']} %" in prose("README.md")
-    assert f"flipped {every['weak']} % and a good one (99) {every['balanced']} % over all faces" in prose(
-        "docs/numbers.md"
-    )
-    assert f"but {bare['weak']} and {bare['balanced']} % of bare faces alone" in prose("docs/numbers.md")
+def test_the_excesses_of_drawn_faces_are_those_that_were_measured() -> None:
+    found = result("shortcut_models")
+    planted = [found["bare_excess_less_balanced"][name] for name in ("two-toned", "cap", "close-up")]
+    low, high = (percent(choose(one["difference"] for one in planted)) for choose in (min, max))
+    assert f"exceed one without by {low} to {high} points" in prose("README.md")
+    assert all(one["interval"][0] > 0 for one in planted), "as the page says: clearly larger"
+    page = prose("docs/numbers.md")
+    for model in found["models"].values():
+        excess = model["bare_faces"]
+        bounds = " to ".join(map(percent, excess["excess_interval"]))
+        assert f"| {percent(model['map50'])} | {percent(excess['excess'])} ({bounds}), n = {excess['faces']} |" in page
+    for one in planted:
+        assert f"| +{percent(one['difference'])} (" in page
+
+
+def test_the_coverage_of_intervals_is_that_which_was_measured() -> None:
+    page, summary = prose("docs/numbers.md"), result("coverage")["summary"]
+    for by_size in summary.values():
+        for one in by_size.values():
+            for part in ("headline", "slices"):
+                assert f"{percent(one[f'{part}, mean'])} ({percent(one[f'{part}, lowest'])})" in page
+    for one in result("comparisons")["differences_found"].values():
+        assert f"{percent(one['100']['any'])} %" in page
 
 
 def test_the_coverage_of_surveys_is_given_with_and_without_shift() -> None:
@@ -393,7 +406,7 @@ def test_the_page_on_numbers_runs_as_it_stands(walked: Path) -> None:
     first = min((walked / "data/ensembles/sample/images/test").iterdir())
     shutil.copy(first, batmans)
     (batmans / "probe.csv").write_text(f"image,should_be\n{first.name},no_mask\n")
-    unmet = {'"shortcut<=0.05"': '"shortcut<=0.05" || [ $? = 9 ]'}  # two epochs are not enough
+    unmet = {'"bare_excess<=0.5"': '"bare_excess<=0.5" || [ $? = 9 ]'}  # two epochs are not enough
     run("numbers.md", walked, instead={"FOLDER": "batmans", **unmet})
     assert list(walked.glob("runs/first/**/probe.csv"))
 

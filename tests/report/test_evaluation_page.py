@@ -21,8 +21,8 @@ from helpers.cards import change_card
 from helpers.runs import make_run, score
 
 SECTIONS = [
-    *("results", "curves", "confusion-matrix", "error-types", "slices", "shortcuts", "worst-errors"),
-    *("suspected-label-errors", "data-and-method"),
+    *("results", "curves", "confusion-matrix", "error-types", "by-class-and-size", "slices"),
+    *("shortcuts", "worst-errors", "suspected-label-errors", "data-and-method"),
 ]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (

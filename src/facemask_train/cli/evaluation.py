@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from facemask_train.eval.gate import GateResult
     from facemask_train.eval.measures.bootstrap import Estimate
     from facemask_train.eval.probe import ProbeRun
-    from facemask_train.eval.records.audit import Audit
-    from facemask_train.eval.records.metrics import OperatingPoint
+    from facemask_train.eval.records.audit import Audit, PerturbationRate
+    from facemask_train.eval.records.metrics import Metrics, OperatingPoint
 
 Threshold = Annotated[
     float | None,
@@ -206,7 +206,7 @@ _CHOSEN = {
 
 def evaluate_json(found: Evaluation) -> dict[str, Any]:
     """Return an evaluation as `--json` prints it: `metrics.json` without its tables of details."""
-    details = ("inputs", "slices", "calibration", "label_errors", "confusion", "images_digest")
+    details = ("inputs", "slices", "cells", "calibration", "label_errors", "confusion", "images_digest")
     data = {key: value for key, value in found.metrics.to_json().items() if key not in details}
     return data | {"report": str(found.report), "page": str(found.page)}
 
@@ -227,9 +227,20 @@ def evaluate_lines(found: Evaluation) -> list[Any]:
     title = f"{metrics.run} on {metrics.ensemble}, {metrics.split}: {metrics.images:,} images, {metrics.boxes:,} faces"
     lines: list[Any] = [table(title, ("class", "n", "mAP 0.5", "mAP 0.5:0.95", "precision", "recall"), rows)]
     if metrics.too_few:
-        lines.append("too few to measure well: use 100 images and 72 faces of each class or more")
+        lines.append("too few to measure well: use 100 scenes and 50 faces of each class or more")
     lines.append(_point(metrics.operating_point))
-    return [*lines, *_shortcuts(metrics.audit), f"report: {found.page} (for a README: {found.report.name})"]
+    return [
+        *lines,
+        *_shortcuts(metrics.audit),
+        *_unmeasured(metrics),
+        f"report: {found.page} (for a README: {found.report.name})",
+    ]
+
+
+def _unmeasured(metrics: Metrics) -> list[str]:
+    from facemask_train.report.wording import unmeasured
+
+    return unmeasured(metrics)
 
 
 def _point(point: OperatingPoint) -> str:
@@ -258,22 +269,32 @@ def _audit_json(found: AuditResult) -> dict[str, Any]:
 
 
 def _audit_lines(found: AuditResult) -> list[Any]:
-    from facemask_train.report.wording import audit_summary, format_rate
+    from facemask_train.report.wording import audit_summary, format_excess, format_rate
 
     audit = found.audit
     rows = [
         (
             f"{one.perturbation}, {one.name}",
-            "must" if one.must_change else "must not" if one.seen else "must not, unseen",
+            _rule(one),
             f"{one.n:,}",
-            format_rate(one),
+            f"{one.flipped:,}",
             f"{one.lost:,}",
+            "-" if one.must_change else format_rate(one.control, None),
+            format_rate(one.rate, one.interval) if one.must_change else format_excess(one),
         )
         for one in audit.perturbations
     ]
     title = f"{audit.run} on {audit.ensemble}, {audit.split}: perturbed faces"
-    shown = table(title, ("perturbation", "change the class", "faces", "flipped, %", "lost"), rows)
+    shown = table(
+        title, ("perturbation", "change the class", "faces", "flipped", "lost", "control, %", "excess, points"), rows
+    )
     return [shown, audit_summary(audit), f"contact sheet: {found.folder / 'shortcuts.jpg'}"]
+
+
+def _rule(one: PerturbationRate) -> str:
+    if one.must_change:
+        return "must (% that did)"
+    return "in doubt" if one.doubt else "must not" if one.seen else "must not, unseen"
 
 
 def _probe_json(found: ProbeRun) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,12 +20,24 @@ from facemask_train.eval.eval_target import (
     find_model,
     open_eval_split,
 )
-from facemask_train.eval.perturbations import shortcuts
-from facemask_train.eval.perturbations.shortcuts import FlipRate, Outcome, PerturbationTest
+from facemask_train.eval.measures.bootstrap import Interval
+from facemask_train.eval.perturbations import rates, shortcuts
+from facemask_train.eval.perturbations.controls import CONTROLS
+from facemask_train.eval.perturbations.perturb import BARE, PERTURBATIONS, seen_in_training
+from facemask_train.eval.perturbations.rates import ControlRates, ExcessRate, Share
+from facemask_train.eval.perturbations.shortcuts import Outcome, PerturbationTest
 from facemask_train.eval.probe import ProbeRun, probe_images, read_expected
-from facemask_train.eval.records.audit import Audit, AuditInputs, DetectionInputs, FaceCounts, PerturbationRate
+from facemask_train.eval.records.audit import (
+    Audit,
+    AuditInputs,
+    ControlRate,
+    DetectionInputs,
+    FaceCounts,
+    PerturbationRate,
+)
 from facemask_train.eval.thresholds import DEFAULT_CONFIDENCE, Threshold, choose_threshold, detection_inputs
 from facemask_train.eval.tracking import tracked_rates, upload
+from facemask_train.eval.training_data import training_edits
 from facemask_train.model.detector import load_detector
 
 if TYPE_CHECKING:
@@ -136,6 +148,7 @@ def audit_split(
         threshold_chosen=threshold.chosen,
         min_face_side=shortcuts.MIN_FACE_SIDE,
         faces=faces,
+        training_edits=training_edits(model, target),
         version=Audit.VERSION,
     )
     folder = model.folder / "audit" / f"{target.card.name}-{target.split}"
@@ -146,12 +159,12 @@ def audit_split(
             return AuditResult(known, folder, up_to_date=True)
         with replacing(folder) as partial:
             detector = load_detector(model.weights, imgsz=options.imgsz, device=options.device)
-            labels = split_labels(target)
             tested = shortcuts.run_perturbations(
                 detector,
                 target.folder,
-                labels,
+                split_labels(target),
                 threshold=threshold.value,
+                groups=scene_groups(target),
                 max_faces=faces,
                 progress=options.progress,
             )
@@ -180,6 +193,11 @@ def split_labels(target: EvalSplit) -> dict[str, list[Annotation]]:
     }
 
 
+def scene_groups(target: EvalSplit) -> dict[str, str]:
+    """Return the scene group of each image of a split; the image itself where the manifest names none."""
+    return {row["image"]: row.get("split_group") or row["image"] for row in manifest_rows(target)}
+
+
 def manifest_rows(target: EvalSplit) -> list[Mapping[str, Any]]:
     """Return the manifest's rows of a split, sorted by image."""
     import pyarrow.parquet as pq
@@ -192,39 +210,88 @@ def manifest_rows(target: EvalSplit) -> list[Mapping[str, Any]]:
 
 
 def _audit(model: Model, target: EvalSplit, tested: PerturbationTest, inputs: AuditInputs) -> Audit:
-    outcomes = tested.outcomes
+    outcomes, edits = tested.outcomes, inputs.training_edits
+    seen = seen_in_training(edits) if edits is not None else tuple(one.name for one in PERTURBATIONS if one.training)
+    controls = rates.control_rates(outcomes)
+
+    def excess(*, shown: bool) -> dict[str, ExcessRate]:
+        names = rates.counted(seen, shown=shown)
+        found = {name: rates.excess_rate(rates.perturbed(outcomes, names, name), controls) for name in CLASSES}
+        return {name: _rounded(rate) for name, rate in found.items()}
+
     return Audit(
         run=model.folder.name,
         ensemble=target.card.name,
         split=target.split,
         threshold=inputs.threshold,
         threshold_chosen=inputs.threshold_chosen,
-        faces=FaceCounts(tested.labeled, tested.large, tested.right),
-        shortcut_rate=_rounded(shortcuts.shortcut_rate(outcomes, seen=False)),
-        shortcut_rate_by_class={
-            name: _rounded(shortcuts.shortcut_rate(outcomes, seen=False, name=name)) for name in CLASSES
-        },
-        shortcut_rate_seen=_rounded(shortcuts.shortcut_rate(outcomes, seen=True)),
-        response_rate=_rounded(shortcuts.response_rate(outcomes)),
-        perturbations=tuple(
-            PerturbationRate(
-                **field_values(_rounded(rate), FlipRate),
-                perturbation=one.name,
-                name=name,
-                must_change=one.must_change,
-                seen=one.seen,
-            )
-            for one, name, rate in shortcuts.rates_by_perturbation(outcomes)
-        ),
+        faces=FaceCounts(tested.labeled, _by_class(tested.large), _by_class(tested.right)),
+        headline=BARE,
+        excess=excess(shown=False),
+        excess_seen=excess(shown=True),
+        found={name: _rounded_share(rates.found_share(tested.large, tested.right, name)) for name in CLASSES},
+        response=_rounded_share(rates.response_rate(outcomes)),
+        training_edits=edits,
+        perturbations=tuple(_perturbation_rates(outcomes, controls, seen)),
+        controls=tuple(_controls(outcomes)),
         inputs=inputs,
     )
 
 
-def _rounded(rate: FlipRate) -> FlipRate:
-    if rate.rate is None or rate.interval is None:
-        return rate
-    low, high = rate.interval
-    return replace(rate, rate=round(rate.rate, _DIGITS), interval=(round(low, _DIGITS), round(high, _DIGITS)))
+def _by_class(faces: Sequence[shortcuts.Face]) -> dict[str, int]:
+    names = [face.label.name for face in faces]
+    return {name: names.count(name) for name in CLASSES}
+
+
+def _perturbation_rates(
+    outcomes: Sequence[Outcome], controls: ControlRates, seen: Sequence[str]
+) -> Iterator[PerturbationRate]:
+    """Yield the rates of each perturbation on each class that it applies to."""
+    for one in PERTURBATIONS:
+        looks = {name: sum(name in other.classes and other.counts for other in PERTURBATIONS) for name in one.classes}
+        for name in one.classes:
+            own = rates.perturbed(outcomes, [one.name], name)
+            rate = rates.flip_rate(own) if one.must_change else rates.excess_rate(own, controls)
+            yield PerturbationRate(
+                **field_values(_rounded(rate), ExcessRate),
+                perturbation=one.name,
+                name=name,
+                must_change=one.must_change,
+                doubt=one.doubt,
+                seen=one.name in seen,
+                named=one.counts and rate.beyond_chance(looks[name]),
+            )
+
+
+def _controls(outcomes: Sequence[Outcome]) -> Iterator[ControlRate]:
+    for control in CONTROLS:
+        for name in CLASSES:
+            own = [one.result for one in outcomes if one.control == control and one.face.label.name == name]
+            yield ControlRate(control, name, len(own), own.count("flipped"), own.count("lost"))
+
+
+def _rounded(rate: ExcessRate) -> ExcessRate:
+    return replace(
+        rate,
+        rate=_rounded_value(rate.rate),
+        interval=_rounded_interval(rate.interval),
+        control=_rounded_value(rate.control),
+        control_interval=_rounded_interval(rate.control_interval),
+        excess=_rounded_value(rate.excess),
+        excess_interval=_rounded_interval(rate.excess_interval),
+    )
+
+
+def _rounded_share(share: Share) -> Share:
+    return replace(share, value=_rounded_value(share.value), interval=_rounded_interval(share.interval))
+
+
+def _rounded_value(value: float | None) -> float | None:
+    return None if value is None else round(value, _DIGITS)
+
+
+def _rounded_interval(interval: Interval | None) -> Interval | None:
+    return None if interval is None else (round(interval[0], _DIGITS), round(interval[1], _DIGITS))
 
 
 def _write(folder: Path, target: EvalSplit, outcomes: Sequence[Outcome], result: Audit) -> None:
@@ -238,15 +305,19 @@ def _write(folder: Path, target: EvalSplit, outcomes: Sequence[Outcome], result:
             "image": one.face.image,
             "name": one.face.label.name,
             "perturbation": one.perturbation,
+            "control": one.control,
             "result": one.result,
+            "detected": one.detected,
+            "group": one.face.cluster,
             "face": one.face.number,
             "confidence": one.confidence,
         }
         for one in outcomes
     ]
-    texts = ("image", "name", "perturbation", "result")
+    texts = ("image", "name", "perturbation", "control", "result", "detected", "group")
     fields = [*((key, pa.string()) for key in texts), ("face", pa.int64()), ("confidence", pa.float64())]
     pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(fields)), folder / OUTCOMES)
     title = f"Perturbed faces: {result.run} on {result.ensemble}, {result.split}"
-    draw_outcomes(outcomes, target.folder, title, result.threshold, folder / GALLERY)
+    seen = {one.perturbation for one in result.perturbations if one.seen}
+    draw_outcomes(outcomes, seen, target.folder, title, result.threshold, folder / GALLERY)
     result.save(folder)

@@ -5,25 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.core.files import check_name, digest_data, locked, recover, replacing
 from facemask_train.core.records import VersionError
-from facemask_train.core.types import SPLITS, ImageResult
+from facemask_train.core.types import SPLITS, Annotation, Box, ImageResult
 from facemask_train.eval import audit, detections_table
-from facemask_train.eval.measures.bootstrap import bootstrap_weights
-from facemask_train.eval.measures.metrics import ENOUGH_IMAGES, METRICS
+from facemask_train.eval.measures.bootstrap import group_codes, group_weights
+from facemask_train.eval.measures.metrics import METRICS
 from facemask_train.eval.measures.paired_bootstrap import (
     Difference,
     Disagreement,
     ScoredModel,
+    detectable_differences,
     disagreements,
     paired_differences,
+    rate_difference,
     recipe_difference,
     score_model,
-    shortcut_rate_difference,
 )
-from facemask_train.eval.perturbations.perturb import PERTURBATIONS
+from facemask_train.eval.perturbations import rates
+from facemask_train.eval.perturbations.perturb import BARE
+from facemask_train.eval.perturbations.shortcuts import Face, Outcome
+from facemask_train.eval.records.audit import Audit
 from facemask_train.eval.records.comparison import (
     Comparison,
     ComparisonInputs,
@@ -207,8 +212,10 @@ def _write(folder: Path, root: Path, evaluated: Sequence[EvaluatedRun], inputs: 
     from facemask_train.report import comparison as comparison_page
 
     images = [_by_content(one.folder) for one in evaluated]
-    weights = bootstrap_weights(len(images[0]))
-    models = [score_model(own, one.threshold, weights) for own, one in zip(images, evaluated, strict=True)]
+    scenes = detections_table.read_groups(evaluated[0].folder)
+    groups = group_codes([scenes[one.image] for one in images[0]])
+    weights = group_weights(groups)
+    models = [score_model(own, one.threshold, weights, groups) for own, one in zip(images, evaluated, strict=True)]
     apart = disagreements(images[0], images[-1], (evaluated[0].threshold, evaluated[-1].threshold))
     result = _comparison(evaluated, models, apart, inputs)
     ensemble = check_name(result.ensemble, f"{evaluated[0].folder}: ensemble")
@@ -233,6 +240,7 @@ def _comparison(
         ensemble=metrics.ensemble,
         split=metrics.split,
         images=metrics.images,
+        scenes=metrics.scenes,
         too_few=metrics.too_few,
         metric=metric,
         difference=difference.difference,
@@ -248,23 +256,27 @@ def _comparison(
 def _scores(one: EvaluatedRun, model: ScoredModel) -> RunScores:
     values = {key: round(model.values[key], _DIGITS) for key in METRICS}
     audited = one.metrics.audit
-    return RunScores(one.name, one.threshold, **values, shortcut_rate=audited.shortcut_rate if audited else None)
+    return RunScores(one.name, one.threshold, **values, bare=audited.bare if audited else None)
 
 
 def _pair(
     evaluated: Sequence[EvaluatedRun], models: Sequence[ScoredModel], index: int, metric: str
 ) -> PairedComparison:
     first, second = evaluated[0], evaluated[index]
-    differences = paired_differences(models[0], models[index])
+    differences = paired_differences(models[0], models[index], models[1:])
+    detectable = detectable_differences(models[0], models[index], models[1:])
     images = first.metrics.images
-    too_few = first.metrics.too_few or images < ENOUGH_IMAGES
-    shortcut = _shortcut_difference(first, second)
+    too_few = first.metrics.too_few
+    bare = _bare_difference(first, second)
     return PairedComparison(
         first.name,
         second.name,
         {key: _rounded(one) for key, one in differences.items()},
-        None if shortcut is None else _rounded(shortcut),
-        checkpoint_verdict(first.name, second.name, differences[metric], metric, images, too_few=too_few),
+        {key: round(value, _DIGITS) for key, value in detectable.items()},
+        None if bare is None else _rounded(bare),
+        checkpoint_verdict(
+            first.name, second.name, differences[metric], metric, images, too_few=too_few, detectable=detectable[metric]
+        ),
     )
 
 
@@ -273,29 +285,37 @@ def _rounded(one: Difference) -> Difference:
     return Difference(round(one.difference, _DIGITS), (round(low, _DIGITS), round(high, _DIGITS)))
 
 
-def _shortcut_difference(first: EvaluatedRun, second: EvaluatedRun) -> Difference | None:
-    """Return the difference of the shortcut rates on unseen perturbations, if both were measured."""
+def _bare_difference(first: EvaluatedRun, second: EvaluatedRun) -> Difference | None:
+    """Return the difference of the excess on bare faces, over what neither run's training showed, if measured."""
     audits = [one.metrics.audit for one in (first, second)]
-    if not all(one is not None and one.shortcut_rate.measurable for one in audits):
+    if any(one is None or not one.bare.measurable for one in audits):
         return None
-    flips, others = _flips(first), _flips(second)
-    return None if flips is None or others is None else shortcut_rate_difference(flips, others)
+    unseen = [_unseen(one) for one in audits if one is not None]
+    tables = [_excesses(one, unseen[0] & unseen[1]) for one in (first, second)]
+    return None if tables[0] is None or tables[1] is None else rate_difference(tables[0], tables[1])
 
 
-def _flips(one: EvaluatedRun) -> dict[str, tuple[int, int]] | None:
-    """Return by image how many unseen perturbations flipped the class, and how many there were."""
+def _unseen(found: Audit) -> set[str]:
+    rows = (one for one in found.perturbations if one.name == found.headline)
+    return {one.perturbation for one in rows if not (one.seen or one.doubt or one.must_change)}
+
+
+def _excesses(one: EvaluatedRun, names: set[str]) -> dict[str, tuple[float, int]] | None:
+    """Return by scene group how many more bare faces failed than their controls, and how many there were."""
     import pyarrow.parquet as pq
 
     path = one.folder.parents[1] / "audit" / one.folder.name / audit.OUTCOMES
     if not path.is_file():
         return None
-    unseen = {one.name for one in PERTURBATIONS if not one.seen and not one.must_change}
-    found: dict[str, tuple[int, int]] = {}
-    for row in pq.read_table(path).to_pylist():
-        if row["perturbation"] in unseen:
-            flipped, trials = found.get(row["image"], (0, 0))
-            found[row["image"]] = flipped + (row["result"] == "flipped"), trials + 1
-    return found
+    outcomes = [_outcome(row) for row in pq.read_table(path).to_pylist()]
+    found = rates.failures_by_group(rates.perturbed(outcomes, names, BARE), rates.control_rates(outcomes))
+    return {group: (failures.failed - failures.controls, failures.faces) for group, failures in found.items()}
+
+
+def _outcome(row: Mapping[str, Any]) -> Outcome:
+    """Return a row of the table of outcomes; it does not have the face's box, which is not needed here."""
+    face = Face(row["image"], row["face"], Annotation(row["name"], Box(0, 0, 1, 1)), row["group"])
+    return Outcome(face, row["perturbation"], row["result"], row["confidence"], row["control"], row["detected"])
 
 
 def _recipes(evaluated: Sequence[EvaluatedRun], models: Sequence[ScoredModel], metric: str) -> RecipeComparison | None:

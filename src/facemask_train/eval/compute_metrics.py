@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 from facemask_train.core.types import CLASSES
-from facemask_train.eval.measures.bootstrap import LEVEL, RESAMPLES, SEED, Estimate, Interval
+from facemask_train.eval.measures.bootstrap import LEVEL, RESAMPLES, SEED, Estimate, Interval, group_codes
 from facemask_train.eval.measures.boxes_table import boxes_table
 from facemask_train.eval.measures.calibration import calibration
+from facemask_train.eval.measures.cells import ANY_SOURCE, CellCounts, cells
 from facemask_train.eval.measures.error_types import ErrorType, error_types
 from facemask_train.eval.measures.label_agreement import LabelAgreement
 from facemask_train.eval.measures.label_errors import find_label_errors
@@ -42,7 +43,9 @@ class Evaluated:
 
     Attributes:
         traits: of each image, in the order of the validation's images.
-        groups: the label agreement of the ensemble's near-duplicates, if it is known.
+        groups: the scene group of each image, in the same order.
+        agreement: the label agreement of the ensemble's near-duplicates, if it is known.
+        training_faces: by class and relative size, those of the run's training images; None if not known.
         images_digest: of the images and labels that were scored.
     """
 
@@ -50,8 +53,10 @@ class Evaluated:
     validation: Validation
     threshold: Threshold
     traits: Sequence[ImageTraits]
+    groups: Sequence[str]
     agreement: LabelAgreement | None
     audit: Audit | None
+    training_faces: CellCounts | None
     images_digest: str
     inputs: EvaluationInputs
 
@@ -59,7 +64,7 @@ class Evaluated:
 def compute_metrics(evaluated: Evaluated) -> Metrics:
     """Return all metrics of a scored split."""
     validation, confidence = evaluated.validation, evaluated.threshold.value
-    split = score_split(boxes_table(validation.images))
+    split = score_split(boxes_table(validation.images), groups=group_codes(evaluated.groups))
     rates = rates_at_confidence(split, validation.confidence, chosen_here=True)
     rows = _class_metrics(validation, split, average_precisions(split), rates)
     overall = rows[ALL]
@@ -72,6 +77,7 @@ def compute_metrics(evaluated: Evaluated) -> Metrics:
         classes=CLASSES,
         images=len(validation.images),
         boxes=validation.mean.n,
+        scenes=split.scenes,
         map50=overall.map50 or 0.0,
         map50_95=overall.map50_95 or 0.0,
         precision=overall.precision or 0.0,
@@ -89,6 +95,7 @@ def compute_metrics(evaluated: Evaluated) -> Metrics:
         errors={kind: errors.count(kind) for kind in ERROR_KINDS},
         error_types=_error_types(split, confidence),
         slices=tuple(_slice(one) for one in slices(split, evaluated.traits, confidence)),
+        cells=tuple(_cells(split, evaluated)),
         calibration=_calibration(split),
         label_errors=tuple(find_label_errors(split, validation.images)[:_MAX_LABEL_ERRORS]),
         label_agreement=_label_agreement(evaluated.agreement),
@@ -195,6 +202,26 @@ def _slice(one: Slice) -> records.SliceMetrics:
     return records.SliceMetrics(
         one.by, one.name, one.images, one.n, one.too_few, map50, precision, recall, _intervals(estimates)
     )
+
+
+def _cells(split: ScoredSplit, evaluated: Evaluated) -> Iterator[records.CellMetrics]:
+    sources = [one.source or "unknown" for one in evaluated.traits]
+    for one in cells(split, evaluated.validation.images, sources, evaluated.threshold.value):
+        train = evaluated.training_faces if one.source == ANY_SOURCE else None
+        yield records.CellMetrics(
+            name=one.name,
+            size=one.size,
+            source=one.source,
+            n=one.n,
+            images=one.images,
+            scenes=one.scenes,
+            right=_rounded(one.right.value),
+            interval=_rounded_interval(one.right.interval),
+            wrong=one.wrong,
+            missed=one.missed,
+            too_few=one.too_few,
+            train=None if train is None else train[one.name][one.size],
+        )
 
 
 def _calibration(split: ScoredSplit) -> records.CalibrationMetrics:

@@ -31,19 +31,24 @@ def write_detections(path: Path, results: Sequence[ImageResult]) -> None:
 
 
 def write_images(
-    path: Path, images: Sequence[ImageResult], traits: Mapping[str, ImageTraits], digests: Mapping[str, str]
+    path: Path,
+    images: Sequence[ImageResult],
+    traits: Mapping[str, ImageTraits],
+    digests: Mapping[str, str],
+    groups: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the size, content digest, traits and labels of each image."""
+    """Write the size, content digest, traits and labels of each image, and its scene group: itself if not given."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     label = pa.struct([("name", pa.string()), *((key, pa.float64()) for key in _CORNERS)])
-    texts, numbers = ("image", "sha256", "source"), ("brightness", "sharpness")
+    texts, numbers = ("image", "sha256", "group", "source"), ("brightness", "sharpness")
     fields = [*((key, pa.string()) for key in texts), ("width", pa.int64()), ("height", pa.int64())]
     schema = pa.schema([*fields, *((key, pa.float64()) for key in numbers), ("labels", pa.list_(label))])
     rows = [
         {
-            "image": one.image, "sha256": digests[one.image], "width": one.width, "height": one.height,
+            "image": one.image, "sha256": digests[one.image],
+            "group": (groups or {}).get(one.image, one.image), "width": one.width, "height": one.height,
             "source": traits[one.image].source, "brightness": traits[one.image].brightness,
             "sharpness": traits[one.image].sharpness, "labels": [_label_row(label) for label in one.labels],
         }
@@ -83,6 +88,14 @@ def images_digest(images: Sequence[ImageResult], digests: Mapping[str, str]) -> 
         for one in images
     ]
     return digest_data(sorted(rows))
+
+
+def read_groups(folder: Path) -> dict[str, str]:
+    """Return the scene group of each image of an evaluation."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(folder / IMAGES, columns=["image", "group"]).to_pylist()
+    return {row["image"]: row["group"] for row in rows}
 
 
 def read_digests(folder: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from facemask_train.core.records import VersionError, field_values
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.versions import MARKER
 from facemask_train.eval import detections_table
-from facemask_train.eval.audit import GALLERY, AuditResult, audit_split, manifest_rows
+from facemask_train.eval.audit import GALLERY, AuditResult, audit_split, manifest_rows, scene_groups
 from facemask_train.eval.compute_metrics import Evaluated, compute_metrics
 from facemask_train.eval.eval_target import (
     EvalSplit,
@@ -30,6 +30,7 @@ from facemask_train.eval.records.audit import Audit, DetectionInputs
 from facemask_train.eval.records.metrics import EvaluationInputs, Metrics
 from facemask_train.eval.thresholds import Threshold, choose_threshold, detection_inputs
 from facemask_train.eval.tracking import tracked_metrics, tracked_rates, upload
+from facemask_train.eval.training_data import training_faces
 from facemask_train.model import validation as model_validation
 from facemask_train.model.validation import Validation
 
@@ -197,6 +198,7 @@ def _write(folder: Path, scored: Scored, inputs: EvaluationInputs, progress: Pro
     target, images = scored.target, scored.validation.images
     sources = {row["image"]: row.get("source") or "" for row in manifest_rows(target)}
     traits = measure_images(target.folder, {one.image: sources.get(one.image, "") for one in images}, progress)
+    groups = scene_groups(target)
     digests = {one.image: digest_file(target.folder / one.image) for one in images}
     metrics = compute_metrics(
         Evaluated(
@@ -204,14 +206,16 @@ def _write(folder: Path, scored: Scored, inputs: EvaluationInputs, progress: Pro
             validation=scored.validation,
             threshold=scored.threshold,
             traits=[traits[one.image] for one in images],
+            groups=[groups.get(one.image, one.image) for one in images],
             agreement=label_agreement(read_groups(target.folder)),
             audit=scored.audited.audit if scored.audited else None,
+            training_faces=training_faces(scored.model, target),
             images_digest=detections_table.images_digest(images, digests),
             inputs=inputs,
         )
     )
     detections_table.write_detections(folder / detections_table.DETECTIONS, images)
-    detections_table.write_images(folder / detections_table.IMAGES, images, traits, digests)
+    detections_table.write_images(folder / detections_table.IMAGES, images, traits, digests, groups)
     _draw(folder, scored, metrics)
     _write_reports(folder, scored, metrics)
     metrics.save(folder)

@@ -18,7 +18,7 @@ Values = Mapping[str, Estimate]
 
 _CONDITION = re.compile(r"\s*([a-z0-9_.]+)\s*(>=|<=)\s*(-?[0-9.]+)\s*")
 
-AUDIT_RATES = ("shortcut", "shortcut_seen", "response")
+AUDIT_RATES = ("bare_excess", "bare_found", "response")
 EVALUATION_NAMES = (*METRICS, *(f"{name}.{key}" for name in CLASSES for key in METRICS), *AUDIT_RATES)
 """The names in a condition of `fmask evaluate`: the means over the classes, then each class, then the audit."""
 
@@ -104,5 +104,10 @@ def metrics_values(metrics: Metrics) -> Values:
 
 def audit_values(audit: Audit) -> Values:
     """Return the rates of an audit by their names in conditions."""
-    rates = (audit.shortcut_rate, audit.shortcut_rate_seen, audit.response_rate)
-    return {name: Estimate(rate.rate, rate.interval) for name, rate in zip(AUDIT_RATES, rates, strict=True)}
+    bare, found, response = audit.bare, audit.found[audit.headline], audit.response
+    rates = (
+        Estimate(bare.excess, bare.excess_interval),
+        Estimate(found.value, found.interval),
+        Estimate(response.value, response.interval),
+    )
+    return dict(zip(AUDIT_RATES, rates, strict=True))

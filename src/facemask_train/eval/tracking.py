@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facemask_train.eval.eval_target import Model
+from facemask_train.eval.gate import audit_values
 from facemask_train.eval.records.audit import Audit
 from facemask_train.eval.records.metrics import Metrics
 
@@ -68,13 +69,9 @@ def tracked_metrics(key: str, metrics: Metrics) -> dict[str, float | None]:
 
 def tracked_rates(key: str, audit: Audit) -> dict[str, float | None]:
     """Return the rates of an audit under their names at the tracker."""
-    rates = {
-        "shortcut_rate": audit.shortcut_rate,
-        "shortcut_rate_seen": audit.shortcut_rate_seen,
-        "response_rate": audit.response_rate,
-    }
-    values = {f"{key}/{name}": rate.rate for name, rate in rates.items()}
-    for name, rate in rates.items():
-        if rate.interval is not None:
-            values |= {f"{key}/{name}/low": rate.interval[0], f"{key}/{name}/high": rate.interval[1]}
+    values: dict[str, float | None] = {}
+    for name, one in audit_values(audit).items():
+        values[f"{key}/{name}"] = one.value
+        if one.interval is not None:
+            values |= {f"{key}/{name}/low": one.interval[0], f"{key}/{name}/high": one.interval[1]}
     return values

@@ -57,7 +57,8 @@ def _page(
 ) -> bytes:
     lede = (
         f"{comparison.images:,} images, the same for all runs. Metrics are in percent, differences in percentage "
-        "points, with 95 % intervals from a paired bootstrap."
+        "points. The 95 % intervals of all differences hold together (max-T, from a paired bootstrap over "
+        f"{comparison.scenes:,} scene groups)."
     )
     opening = [html.lead(comparison.verdict)]
     if len(comparison.pairs) > 1 or comparison.recipes is not None:
@@ -69,18 +70,25 @@ def _page(
 def _metrics(comparison: Comparison) -> html.Section:
     rows = []
     for run in comparison.runs:
-        rate = run.shortcut_rate
-        shortcut = metric_cell(Estimate(rate.rate, rate.interval)) if rate and rate.measurable else Cell("not measured")
+        bare = run.bare
+        shortcut = Cell("not measured")
+        if bare is not None and bare.measurable:
+            shortcut = metric_cell(Estimate(bare.excess, bare.excess_interval))
         rows.append(Row((Cell(run.run), *(Cell(percent(getattr(run, key))) for key in METRIC_LABELS), shortcut)))
     for pair in comparison.pairs:
         differences = (_difference_cell(pair.metrics[key]) for key in METRIC_LABELS)
-        shortcut = Cell("not measurable") if pair.shortcut_rate is None else _difference_cell(pair.shortcut_rate)
+        shortcut = Cell("not measurable") if pair.bare is None else _difference_cell(pair.bare)
         rows.append(Row((Cell(f"{pair.second} minus {pair.first}"), *differences, shortcut), "total"))
     thresholds = ", ".join(f"{one.run} {one.threshold:.2f}" for one in comparison.runs)
+    detectable = "; ".join(
+        f"{METRIC_LABELS[key]} {100 * max(pair.detectable[key] for pair in comparison.pairs):.1f}"
+        for key in METRIC_LABELS
+    )
+    power = f"Differences that this test set shows 4 times in 5, in points: {detectable}."
     about = f"mAP is COCO's. Precision, recall and F1 are at each run's own operating point ({thresholds})."
     flag = wording.TOO_FEW.capitalize() if comparison.too_few else ""
-    table = html.table(("run", *METRIC_LABELS.values(), "shortcut rate"), rows)
-    return html.Section("Metrics", (table, html.small(about)), flag)
+    table = html.table(("run", *METRIC_LABELS.values(), "bare faces flipped or lost, excess"), rows)
+    return html.Section("Metrics", (table, html.small(about), html.small(power)), flag)
 
 
 def _difference_cell(one: Difference) -> Cell:
@@ -133,7 +141,8 @@ def _markdown(title: str, comparison: Comparison) -> str:
         for one in comparison.pairs
     ]
     note = (
-        "Metrics are in percent, differences in percentage points with 95 % intervals; precision, recall and F1 are at "
+        "Metrics are in percent, differences in percentage points with 95 % intervals that hold "
+        "together; precision, recall and F1 are at "
         "each run's operating point."
     )
     header = ("", *METRIC_LABELS.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from facemask_train.eval.measures.bootstrap import Estimate
 from facemask_train.eval.measures.metrics import ALL
 from facemask_train.eval.perturbations.shortcuts import MIN_FACE_SIDE
 from facemask_train.eval.records.audit import Audit, PerturbationRate
-from facemask_train.eval.records.metrics import Metrics
+from facemask_train.eval.records.metrics import CellMetrics, Metrics
 from facemask_train.report import charts, html, wording
 from facemask_train.report.charts import Dot, Line
 from facemask_train.report.html import Cell, KeyFigure, Row
@@ -26,12 +26,16 @@ if TYPE_CHECKING:
     from facemask_train.model.validation import Curves
 
 _MAX_LABEL_ERRORS = 15
-_GROUPS = (
-    ("must not change the class, never in training", False, False),
-    ("must not change the class, training may show it", False, True),
-    ("must change the class", True, True),
+_GROUPS: tuple[tuple[str, Callable[[PerturbationRate], bool]], ...] = (
+    (
+        "must not change the class, never in training: the headline",
+        lambda one: not (one.must_change or one.doubt or one.seen),
+    ),
+    ("must not change the class, training may show it", lambda one: one.seen and not (one.must_change or one.doubt)),
+    ("in doubt, and not counted", lambda one: bool(one.doubt)),
+    ("must change the class", lambda one: one.must_change),
 )
-"""The groups of perturbations: their title, whether the class must change, and whether training may show them."""
+"""The groups of perturbations: their title, and which are in it."""
 
 
 def page(
@@ -58,6 +62,7 @@ def page(
         _curves(metrics, curves),
         _confusion(metrics),
         _error_types(metrics),
+        _cells(metrics),
         _slices(metrics),
         _shortcuts(metrics.audit, galleries),
         _errors(galleries),
@@ -92,11 +97,12 @@ def _key_figures(metrics: Metrics) -> Iterator[KeyFigure]:
     for key in ("precision", "recall"):
         yield _key_figure(METRIC_LABELS[key], point.estimate(key), f"at confidence {point.threshold:.2f}")
     if metrics.audit is not None:
-        rate = metrics.audit.shortcut_rate
-        if rate.measurable:
-            yield _key_figure("shortcut rate", Estimate(rate.rate, rate.interval), "unseen changes; lower is better")
+        bare, label = metrics.audit.bare, f"{metrics.audit.headline} faces flipped or lost"
+        if bare.measurable:
+            estimate = Estimate(bare.excess, bare.excess_interval)
+            yield _key_figure(label, estimate, "beyond controls, by unseen changes; lower is better")
         else:
-            yield KeyFigure("-", "shortcut rate", f"not measurable: {rate.faces} faces")
+            yield KeyFigure("-", label, f"not measurable: {bare.faces} faces")
 
 
 def _key_figure(label: str, estimate: Estimate, remark: str = "") -> KeyFigure:
@@ -219,6 +225,26 @@ def _error_types(metrics: Metrics) -> html.Section:
     return html.Section("Error types", (html.table(columns, rows),), lede)
 
 
+def _cells(metrics: Metrics) -> html.Section:
+    sources = list(dict.fromkeys(one.source for one in metrics.cells))
+    rows: list[Row] = []
+    for name in metrics.classes:
+        rows.append(html.group(f"labeled {name}"))
+        for pooled in (one for one in metrics.pooled_cells if one.name == name):
+            own = {one.source: one for one in metrics.cells if (one.name, one.size) == (name, pooled.size)}
+            train = "-" if pooled.train is None else f"{pooled.train:,}"
+            rows.append(Row((Cell(pooled.size), Cell(train), *(_cell(own[source]) for source in sources))))
+    columns = ("size", "in training", *(source or "all sources" for source in sources))
+    return html.Section("By class and size", (html.table(columns, rows),), wording.ABOUT_CELLS)
+
+
+def _cell(one: CellMetrics) -> Cell:
+    if not one.n:
+        return Cell("", flag=wording.NOT_MEASURED)
+    note = f"{between(one.interval)}, n = {one.n:,}: {one.wrong:,} wrong, {one.missed:,} missed"
+    return Cell(percent(one.right), note, flag="too few" if one.too_few else "", shade=one.right or 0.0)
+
+
 def _slices(metrics: Metrics) -> html.Section:
     rows: list[Row] = []
     for by in dict.fromkeys(one.by for one in metrics.slices):
@@ -242,32 +268,49 @@ def _shortcuts(audit: Audit | None, galleries: Mapping[str, Path]) -> html.Secti
     if audit is None:
         return html.Section("Shortcuts", (html.paragraph("Not measured: run fmask audit."),))
     rows: list[Row] = []
-    for title, must_change, seen in _GROUPS:
-        rows.append(html.group(title))
-        rows += [
-            _perturbation_row(one)
-            for one in audit.perturbations
-            if one.must_change == must_change and (must_change or one.seen == seen)
-        ]
-    columns = ("perturbation", "of a face labeled", "faces", "flipped", "", "lost")
+    for title, belongs in _GROUPS:
+        own = [one for one in audit.perturbations if belongs(one)]
+        if own:
+            rows += [html.group(title), *map(_perturbation_row, own)]
+    columns = ("perturbation", "of a face labeled", "faces", "flipped", "lost", "failed", "", "control", "excess")
     right = ", ".join(
-        f"{audit.faces.right[name]} of {count} labeled {name}" for name, count in audit.faces.labeled.items()
+        f"{audit.faces.right[name]} of {count} {name} (of {audit.faces.labeled[name]} labeled)"
+        for name, count in audit.faces.large.items()
+    )
+    controls = "; ".join(
+        f"{one.control}, {one.name}: {one.flipped} flipped and {one.lost} lost of {one.n}" for one in audit.controls
     )
     about = (
         f"Perturbed are faces of {MIN_FACE_SIDE:g} px or more that the model detects with the right class on an "
         f"untouched copy, re-encoded in the same way: {right}. Detections count above confidence "
-        f"{audit.threshold:.2f}. Intervals are clustered by image."
+        f"{audit.threshold:.2f}. Intervals are from resampled scene groups. {wording.ABOUT_AUDIT} Controls: {controls}."
     )
+    doubts = sorted({f"{one.perturbation}: {one.doubt}" for one in audit.perturbations if one.doubt})
     parts = [html.paragraph(wording.audit_summary(audit)), html.table(columns, rows, text_columns=2), html.small(about)]
+    parts.append(html.small(f"Not counted in the headline: {'; '.join(doubts)}."))
     return html.Section("Shortcuts", (*parts, *_gallery(galleries, "shortcuts.jpg", "Perturbed faces, wrong first")))
 
 
 def _perturbation_row(one: PerturbationRate) -> Row:
     estimate = Estimate(one.rate, one.interval)
-    flipped = metric_cell(estimate) if one.measurable else Cell("", flag=wording.NOT_MEASURABLE)
+    failed = metric_cell(estimate) if one.measurable else Cell("", flag=wording.NOT_MEASURABLE)
     chart = charts.bar(one.rate, one.interval, series=1 if one.must_change else 2)
-    cells = (Cell(one.perturbation), Cell(one.name), Cell(f"{one.n:,}"))
-    return Row((*cells, flipped, Cell("", chart=chart), Cell(f"{one.lost:,}")))
+    counts = (Cell(f"{count:,}") for count in (one.n, one.flipped, one.lost))
+    flag = "beyond chance" if one.named else ""
+    control = metric_cell(Estimate(one.control, one.control_interval))
+    return Row(
+        (
+            Cell(one.perturbation, flag=flag), Cell(one.name), *counts, failed, Cell("", chart=chart), control,
+            Cell(*_signed_cell(one)),
+        )
+    )  # fmt: skip
+
+
+def _signed_cell(one: PerturbationRate) -> tuple[str, str]:
+    if one.excess is None or one.excess_interval is None:
+        return "-", ""
+    low, high = one.excess_interval
+    return wording.signed(one.excess), f"{wording.signed(low)} to {wording.signed(high)}"
 
 
 def _errors(galleries: Mapping[str, Path]) -> html.Section:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from facemask_train.core.contact_sheet import (
@@ -27,8 +27,8 @@ from facemask_train.eval.measures.matching import (
     worst_errors,
 )
 from facemask_train.eval.measures.paired_bootstrap import Disagreement
-from facemask_train.eval.perturbations.perturb import BY_NAME, PERTURBATIONS, Perturbation
-from facemask_train.eval.perturbations.shortcuts import Outcome, perturbed_image
+from facemask_train.eval.perturbations.perturb import PERTURBATIONS, Perturbation
+from facemask_train.eval.perturbations.shortcuts import Outcome, Trial, trial_image
 
 MAX_DISAGREEMENTS = 18
 _COLUMNS, _ROWS = 6, 2
@@ -122,30 +122,35 @@ def _label_error_tile(one: LabelError, image: ImageResult, data: Path) -> Tile:
 _SMALL, _ACROSS = (132, 132), 8
 
 
-def draw_outcomes(outcomes: Sequence[Outcome], data: Path, title: str, threshold: float, path: Path) -> None:
-    """Draw each perturbation on faces of the split with the detected classes, wrong ones first, as a JPEG."""
+def draw_outcomes(
+    outcomes: Sequence[Outcome], seen: Collection[str], data: Path, title: str, threshold: float, path: Path
+) -> None:
+    """Draw each perturbation on faces of the split with the detected classes, wrong ones first, as a JPEG.
+
+    Args:
+        seen: the perturbations that training showed, or may have shown.
+    """
     sections = []
-    for perturbation in sorted(PERTURBATIONS, key=lambda one: (one.must_change, one.seen)):
-        own = [one for one in outcomes if one.perturbation == perturbation.name]
+    for perturbation in sorted(PERTURBATIONS, key=lambda one: (one.must_change, bool(one.doubt), one.name in seen)):
+        own = [one for one in outcomes if one.perturbation == perturbation.name and not one.control]
         if own:
-            sections.append(_outcome_section(perturbation, own, data))
+            sections.append(_outcome_section(perturbation, own, data, seen=perturbation.name in seen))
     note = f"detections above confidence {threshold:.2f}"
     save_contact_sheet(path, sections, title=title, note=note, tile_size=_SMALL, columns=_ACROSS)
 
 
-def _outcome_section(perturbation: Perturbation, outcomes: Sequence[Outcome], data: Path) -> TileSection:
+def _outcome_section(perturbation: Perturbation, outcomes: Sequence[Outcome], data: Path, *, seen: bool) -> TileSection:
     must_change = perturbation.must_change
     wrong, right = ("same", "flipped") if must_change else ("flipped", "same")
     order = (wrong, "lost", right)
     ranked = sorted(
         outcomes, key=lambda one: (order.index(one.result), -one.confidence, one.face.image, one.face.number)
     )
-    count = sum(one.result == wrong for one in outcomes)
-    rule = "must change the class" if must_change else "must not change the class"
-    unseen = "" if perturbation.seen or must_change else ", never in training"
-    title = (
-        f"{perturbation.name} ({rule}{unseen}): {count} of {len(outcomes)} {'did not' if must_change else 'flipped'}"
-    )
+    failed = sum(one.result != right for one in outcomes)
+    rule = "must change the class" if must_change else perturbation.doubt or "must not change the class"
+    unseen = "" if seen or must_change or perturbation.doubt else ", never in training"
+    what = "not flipped" if must_change else "flipped or lost"
+    title = f"{perturbation.name} ({rule}{unseen}): {failed} of {len(outcomes)} {what}"
     return TileSection(title, [_outcome_tile(one, data, wrong) for one in _varied(ranked)])
 
 
@@ -161,12 +166,12 @@ def _varied(outcomes: Sequence[Outcome]) -> list[Outcome]:
 def _outcome_tile(one: Outcome, data: Path, wrong: str) -> Tile:
     from PIL import Image
 
-    image = Image.fromarray(perturbed_image(data, one.face, BY_NAME[one.perturbation]))
-    window = square_window([one.face.label.box.corners], image.width, image.height, around=2.4)
+    made = trial_image(data, Trial(one.face, one.perturbation, one.control))
+    assert made is not None, "what the model was asked about can be drawn again"
+    image, box = Image.fromarray(made[0]), made[1]
+    window = square_window([box.corners], image.width, image.height, around=2.4)
     label = one.face.label.name
-    flipped = "no_mask" if label == "mask" else "mask"
-    detected = {"same": label, "flipped": flipped, "lost": "not detected"}[one.result]
-    caption = detected if one.result == "lost" else f"{detected} {one.confidence:.2f}"
+    caption = f"{one.detected} {one.confidence:.2f}" if one.detected else "not detected"
     color = BAD if one.result == wrong else GOOD if one.result != "lost" else GREY
     return Tile(tile_image(image, size=_SMALL, window=window), caption, f"was {label}", color)
 

@@ -36,6 +36,7 @@ def evaluation_report(title: str, metrics: Metrics, run: RunRecord, card: Ensemb
         table(header, [row, (*wording.PUBLISHED["model"], *wording.PUBLISHED["numbers"])]),
         wording.ABOUT_PUBLISHED,
         f"## By class, with intervals\n\n{by_class(metrics)}",
+        f"## By class and size\n\n{cells(metrics)}",
         f"## Where it fails\n\n{failures(metrics)}",
         f"## Shortcuts\n\n{shortcuts(metrics.audit)}",
         f"## Method\n\n{bullets(wording.method(metrics))}",
@@ -101,6 +102,18 @@ def failures(metrics: Metrics) -> str:
     )
 
 
+def cells(metrics: Metrics) -> str:
+    """Return the share of faces that are right by class and relative size, over all sources and by source."""
+    sources = list(dict.fromkeys(one.source for one in metrics.cells))
+    rows = []
+    for pooled in metrics.pooled_cells:
+        own = {one.source: one for one in metrics.cells if (one.name, one.size) == (pooled.name, pooled.size)}
+        train = "-" if pooled.train is None else f"{pooled.train:,}"
+        rows.append((pooled.name, pooled.size, train, *(wording.cell_text(own[source]) for source in sources)))
+    header = ("class", "size", "in training", *(source or "all sources" for source in sources))
+    return f"{table(header, rows)}\n\n{wording.ABOUT_CELLS}"
+
+
 def shortcuts(audit: Audit | None) -> str:
     """Return the result of an audit, perturbation by perturbation."""
     if audit is None:
@@ -109,13 +122,15 @@ def shortcuts(audit: Audit | None) -> str:
         (
             one.perturbation,
             one.name,
-            "yes" if one.must_change else "no",
-            "yes" if one.seen else "no",
+            wording.perturbation_rule(one),
             str(one.n),
-            wording.format_rate(one),
+            str(one.flipped),
             str(one.lost),
+            wording.format_rate(one.rate, one.interval),
+            "-" if one.must_change else wording.format_rate(one.control, one.control_interval),
+            "-" if one.must_change else wording.format_excess(one),
         )
         for one in audit.perturbations
     ]
-    header = ("perturbation", "faces", "must change", "training may show it", "n", "flipped", "lost")
-    return f"{wording.audit_summary(audit)}\n\n{table(header, rows)}"
+    header = ("perturbation", "faces", "must change", "n", "flipped", "lost", "failed, %", "control, %", "excess")
+    return f"{wording.audit_summary(audit)}\n\n{table(header, rows)}\n\n{wording.ABOUT_AUDIT}"

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from facemask_train.eval.measures.bootstrap import Estimate, Interval
-from facemask_train.eval.measures.metrics import ENOUGH_FACES, ENOUGH_IMAGES
-from facemask_train.eval.perturbations.shortcuts import MEASURABLE_FACES, MEASURABLE_IMAGES, FlipRate
-from facemask_train.eval.records.audit import Audit, ThresholdSource
-from facemask_train.eval.records.metrics import Metrics
+from facemask_train.eval.measures.cells import lopsided
+from facemask_train.eval.measures.metrics import ENOUGH_FACES, ENOUGH_GROUPS
+from facemask_train.eval.perturbations.rates import MEASURABLE_FACES, MEASURABLE_GROUPS, ExcessRate
+from facemask_train.eval.records.audit import Audit, PerturbationRate, ThresholdSource
+from facemask_train.eval.records.metrics import CellMetrics, Metrics
 from facemask_train.training.runs import RunRecord
 
 if TYPE_CHECKING:
@@ -59,9 +60,17 @@ def with_interval(estimate: Estimate) -> str:
     return f"{percent(estimate.value)} ({between(estimate.interval)})"
 
 
-def format_rate(rate: FlipRate) -> str:
+def format_rate(value: float | None, interval: Interval | None) -> str:
     """Return a rate of an audit with its interval, or that it is not measurable."""
-    return with_interval(Estimate(rate.rate, rate.interval)) if rate.measurable else NOT_MEASURABLE
+    return NOT_MEASURABLE if value is None else with_interval(Estimate(value, interval))
+
+
+def format_excess(rate: ExcessRate) -> str:
+    """Return an excess over the controls in points with its interval, or that it is not measurable."""
+    if rate.excess is None or rate.excess_interval is None:
+        return NOT_MEASURABLE
+    low, high = rate.excess_interval
+    return f"{signed(rate.excess)} ({signed(low)} to {signed(high)})"
 
 
 # ---- what was evaluated ----
@@ -103,8 +112,8 @@ def method(metrics: Metrics) -> list[str]:
         f"matched at IoU {metrics.match_iou} regardless of class: {errors['missed']} faces missed, "
         f"{errors['wrong class']} with the wrong class, {errors['false positive']} false positives (a second box on "
         "a face is one).",
-        f"Intervals are at 95 %, from {metrics.bootstrap.resamples:,} bootstrap resamples of the images, so the faces "
-        "of an image stay together. The images of a burst count separately, so with bursts intervals are too narrow.",
+        f"Intervals are at 95 %, from {metrics.bootstrap.resamples:,} bootstrap resamples of the {metrics.scenes} "
+        "scene groups, so the images of a burst stay together. The operating point stays fixed in them.",
     ]
 
 
@@ -122,7 +131,7 @@ def limitations(metrics: Metrics, run: RunRecord, notes: Sequence[str] = ()) -> 
     Args:
         notes: of the ensemble that was evaluated.
     """
-    lines = [*_small_sample(metrics), *_optimistic_splits(metrics)]
+    lines = [*_small_sample(metrics), *unmeasured(metrics), *_optimistic_splits(metrics)]
     if run.ensemble is None or run.ensemble.hash != metrics.inputs.ensemble.hash:
         lines.append(f"{_trained_on(run)}, so images that the model was trained on may be among the evaluated ones.")
     lines += _audit_limitations(metrics.audit)
@@ -131,12 +140,37 @@ def limitations(metrics: Metrics, run: RunRecord, notes: Sequence[str] = ()) -> 
 
 def _small_sample(metrics: Metrics) -> list[str]:
     lines = []
-    if metrics.images < ENOUGH_IMAGES:
-        lines.append(f"{TOO_FEW.capitalize()}: {metrics.images} images; use {ENOUGH_IMAGES} or more.")
+    if metrics.scenes < ENOUGH_GROUPS:
+        lines.append(
+            f"{TOO_FEW.capitalize()}: {metrics.scenes} scenes ({metrics.images} images); use {ENOUGH_GROUPS} or more."
+        )
     few = [(name, row.n) for name, row in metrics.per_class.items() if row.n < ENOUGH_FACES]
     if few:
         counts = ", ".join(f"{n} faces of {name}" for name, n in few)
         lines.append(f"{TOO_FEW.capitalize()}: {counts}; with fewer than {ENOUGH_FACES}, a number says little.")
+    return lines
+
+
+def unmeasured(metrics: Metrics) -> list[str]:
+    """Return what the test set does not hold, and where training leans to one class, as sentences."""
+    lines, missing = [], [one for one in metrics.pooled_cells if not one.n]
+    by_class = {name: [one.size for one in missing if one.name == name] for name in metrics.classes}
+    if missing:
+        each = "; ".join(f"{name} at {', '.join(sizes)}" for name, sizes in by_class.items() if sizes)
+        lines.append(f"Not measured, for want of such faces in {metrics.split}: {each} of the image's longer side.")
+    counts = {
+        name: {one.size: one.train for one in metrics.pooled_cells if one.name == name and one.train is not None}
+        for name in metrics.classes
+    }
+    if all(counts.values()):
+        leans = [
+            f"{counts[few][size]} {few} against {counts[many][size]} {many} faces at {size}"
+            for size, few, many in lopsided(counts)
+        ]
+        if leans:
+            lines.append(
+                f"Training is lopsided: {'; '.join(leans)} of the image's longer side. There the model may go by size."
+            )
     return lines
 
 
@@ -157,32 +191,75 @@ def _trained_on(run: RunRecord) -> str:
 def _audit_limitations(audit: Audit | None) -> list[str]:
     if audit is None:
         return ["The model was not audited (`fmask audit`), so it is unknown whether it takes shortcuts."]
-    if not audit.shortcut_rate.measurable:
-        return [
-            f"The shortcut rate is not measurable: {audit.shortcut_rate.faces} faces are large enough and detected "
-            f"with the right class when untouched; it needs {MEASURABLE_FACES} on {MEASURABLE_IMAGES} images."
-        ]
-    return []
+    lines = [] if audit.bare.measurable else [_not_measurable(audit)]
+    if audit.training_edits is None:
+        lines.append(
+            "It is unknown which edits of faces these weights were trained on, so the audit's headline leaves out "
+            "every perturbation that fmask's augmentations resemble."
+        )
+    return lines
+
+
+def _not_measurable(audit: Audit) -> str:
+    name, right, large = audit.headline, audit.faces.right[audit.headline], audit.faces.large[audit.headline]
+    return (
+        f"Whether {name} faces are flipped or lost is not measurable here: of {large} that are large enough, {right} "
+        f"are detected with the right class when untouched; it needs {MEASURABLE_FACES} in {MEASURABLE_GROUPS} scenes."
+    )
+
+
+ABOUT_AUDIT = (
+    "Failed is the share of faces that were flipped or lost; where the class must change, the share that was flipped. "
+    "The control is the same change beside the face, or, where there is no room, the image re-encoded and shifted by a "
+    "pixel. The excess is in percentage points."
+)
+
+
+def perturbation_rule(one: PerturbationRate) -> str:
+    """Return whether a perturbation must change the class, whether training showed it, and what speaks against it."""
+    if one.must_change:
+        return "yes"
+    if one.doubt:
+        return f"not counted: {one.doubt}"
+    return "no; training may show it" if one.seen else "no"
 
 
 def audit_summary(audit: Audit) -> str:
-    """Return the result of an audit in a sentence or two."""
-    unseen, response = audit.shortcut_rate, audit.response_rate
-    if not unseen.measurable:
-        return (
-            f"The shortcut rate is not measurable here: {unseen.faces} faces on {unseen.images} images are large "
-            "enough and detected with the right class when untouched; it needs "
-            f"{MEASURABLE_FACES} on {MEASURABLE_IMAGES}."
-        )
-    kinds = sorted({one.perturbation for one in audit.perturbations if not one.seen and not one.must_change})
+    """Return the result of an audit in a few sentences; the headline comes first."""
+    bare, name = audit.bare, audit.headline
+    if not bare.measurable:
+        return _not_measurable(audit)
+    found = audit.found[name]
     text = (
-        f"Of {unseen.n:,} perturbations on {unseen.faces} faces that must not change the class and that fmask draws "
-        f"into no training image ({', '.join(kinds)}), {format_rate(unseen)} % flipped it, and "
-        f"{percent(unseen.lost / unseen.n)} % lost the face."
+        f"Of {bare.faces} {name} faces that were right before, {format_rate(bare.rate, bare.interval)} % were flipped "
+        "or lost by at least one change that must not matter and that training never showed, "
+        f"{format_rate(bare.control, bare.control_interval)} % by at least one control: an excess of "
+        f"{format_excess(bare)} points. Right before were {format_rate(found.value, found.interval)} % of the large "
+        f"{name} faces."
     )
-    if response.measurable:
-        text += f" A mask put on a bare face changed the class in {format_rate(response)} % of cases."
+    named = [one for one in audit.perturbations if one.name == name and one.named]
+    if named:
+        each = "; ".join(f"{one.perturbation} {format_excess(one)}" for one in named)
+        text += f" Beyond chance, in points over the controls: {each}."
+    if audit.response.measurable:
+        response = format_rate(audit.response.value, audit.response.interval)
+        text += f" A mask put on a bare face changed the class in {response} % of cases."
     return text
+
+
+NOT_MEASURED = "not measured"
+ABOUT_CELLS = (
+    "In percent, with 95 % intervals: the share of labeled faces that are found with the right class at the operating "
+    "point. The size is the longer side of the face over that of the image."
+)
+
+
+def cell_text(one: CellMetrics) -> str:
+    """Return the share of a cell that is right with its interval and n: `91.2 (80.1 to 96.4), n = 57`."""
+    if not one.n:
+        return NOT_MEASURED
+    flag = ", too few" if one.too_few else ""
+    return f"{with_interval(Estimate(one.right, one.interval))}, n = {one.n:,}{flag}"
 
 
 def agreement_summary(found: LabelAgreement) -> str:
@@ -211,9 +288,20 @@ def difference_with_interval(one: Difference) -> str:
 
 
 def checkpoint_verdict(
-    first: str, second: str, difference: Difference, metric: str, images: int, *, too_few: bool
+    first: str,
+    second: str,
+    difference: Difference,
+    metric: str,
+    images: int,
+    *,
+    too_few: bool,
+    detectable: float | None = None,
 ) -> str:
-    """Return in words what the difference of two checkpoints on the same images means."""
+    """Return in words what the difference of two checkpoints on the same images means.
+
+    Args:
+        detectable: how large a difference has to be to be found on such a test set 4 times in 5.
+    """
     low, high = difference.interval
     label = METRIC_LABELS[metric]
     if low > 0 or high < 0:
@@ -224,8 +312,10 @@ def checkpoint_verdict(
             f"{signed(difference.difference)} points against {first}, 95 % interval {signed(low)} to {signed(high)} "
             f"({label})."
         )
+    if detectable is not None and detectable > 0:
+        text += f" This test set shows a difference of {100 * detectable:.1f} points or more 4 times in 5."
     if too_few:
-        text += f" {TOO_FEW.capitalize()}: use {ENOUGH_IMAGES} images and {ENOUGH_FACES} faces of each class or more."
+        text += f" {TOO_FEW.capitalize()}: use {ENOUGH_GROUPS} scenes and {ENOUGH_FACES} faces of each class or more."
     return f"{text} To compare two recipes, train three or more seeds of each."
 
 

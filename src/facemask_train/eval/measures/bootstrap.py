@@ -1,18 +1,19 @@
-"""Confidence intervals (95 %) by the bootstrap over images.
+"""Confidence intervals (95 %) by the bootstrap over scene groups.
 
-A resample draws as many images as there are, with replacement, so the faces of one image stay together. Duplicates
-were merged into one image when the ensemble was built. Images of the same scene (a burst) still count separately,
-so intervals are too narrow on data with bursts.
+A resample draws as many scene groups as there are, with replacement: the images of a burst stay together, and so do the
+faces of an image. An image without a group is one of its own.
 
-An interval is made from the resamples' standard deviation, widened for few images (Student's t), and from their
+An interval is made from the resamples' standard deviation, widened for few groups (Student's t), and from their
 mean's shift, the bias of the estimate (average precision is biased upward on few images). Both enter Wilson's
-interval, which stays inside 0 to 1 and has a width even if no error was observed. `bench/coverage.py` measures how
-often an interval covers the true value.
+interval, which stays inside 0 to 1 and has a width even if no error was observed. Groups that hold many of the faces
+count for fewer than they are (`effective_units`). `bench/coverage.py` measures how often an interval covers the true
+value.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -40,18 +41,54 @@ class Estimate:
 UNDEFINED = Estimate(None, None)
 
 
-def bootstrap_weights(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> Array:
-    """Return how often each image is in each resample: (images, resamples) float32."""
+def bootstrap_weights(units: int, resamples: int = RESAMPLES, seed: int = SEED) -> Array:
+    """Return how often each unit is in each resample: (units, resamples) float32."""
     import numpy as np
 
-    rng = np.random.default_rng([seed, images])
-    weights = np.empty((images, resamples), np.float32)
+    rng = np.random.default_rng([seed, units])
+    weights = np.empty((units, resamples), np.float32)
     for column in range(resamples):
-        weights[:, column] = np.bincount(rng.integers(0, images, images), minlength=images)
+        weights[:, column] = np.bincount(rng.integers(0, units, units), minlength=units)
     return weights
 
 
-def t_quantile(degrees: int) -> float:
+def group_codes(groups: Sequence[str]) -> Array:
+    """Return the number of each image's group, 0 to groups - 1, by the group's first image: (images,) int64."""
+    import numpy as np
+
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(group, len(numbers)) for group in groups], np.int64)
+
+
+def group_weights(codes: Array, resamples: int = RESAMPLES, seed: int = SEED) -> Array:
+    """Return how often each image is in each resample of the groups: (images, resamples) float32.
+
+    Args:
+        codes: (images,) as `group_codes` returns them.
+    """
+    count = int(codes.max()) + 1 if len(codes) else 0
+    weights: Array = bootstrap_weights(count, resamples, seed)[codes]
+    return weights
+
+
+def per_group(counts: Array, codes: Array) -> Array:
+    """Return the sum of each group of the counts of its images: (groups,) float64."""
+    import numpy as np
+
+    return np.bincount(codes, counts)
+
+
+def effective_units(sizes: Array) -> float:
+    """Return how many units of equal size tell as much as these of unequal size do: (sum)^2 / sum of squares (Kish).
+
+    Args:
+        sizes: (units,) the number of faces of each; a unit without one does not count.
+    """
+    squares = float((sizes.astype(float) ** 2).sum())
+    return float(sizes.sum()) ** 2 / squares if squares else 0.0
+
+
+def t_quantile(degrees: float) -> float:
     """Return the 97.5 % quantile of Student's t (Cornish-Fisher expansion, within 0.01 from 4 degrees on)."""
     z, v = _Z, max(degrees, 1)
     terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
@@ -59,13 +96,13 @@ def t_quantile(degrees: int) -> float:
 
 
 def confidence_interval(
-    estimate: float, resampled: Array, images: int, *, bias: float | None = None, extra_std: float = 0.0
+    estimate: float, resampled: Array, units: float, *, bias: float | None = None, extra_std: float = 0.0
 ) -> Interval | None:
     """Return the interval of a number from 0 to 1.
 
     Args:
         resampled: (b,) the number in each resample; values that are not finite are ignored.
-        images: the number of images that were resampled.
+        units: the effective number of units that were resampled.
         bias: how much the estimate is too high; by default the resamples' mean minus the estimate.
         extra_std: a standard deviation to add that resampling does not show.
 
@@ -75,14 +112,14 @@ def confidence_interval(
     import numpy as np
 
     values = resampled[np.isfinite(resampled)]
-    if len(values) < len(resampled) / 2 or images < 2:
+    if len(values) < len(resampled) / 2 or units <= 1:
         return None
     bias = float(values.mean()) - estimate if bias is None else bias
-    spread = math.sqrt(float(values.var()) * images / (images - 1) + bias**2 + extra_std**2)
+    spread = math.sqrt(float(values.var()) * units / (units - 1) + bias**2 + extra_std**2)
     variance = estimate * (1 - estimate)
-    effective_count = variance / spread**2 if spread > 1e-9 and variance > 1e-9 else float(images)
+    effective_count = variance / spread**2 if spread > 1e-9 and variance > 1e-9 else float(units)
     corrected = min(max(estimate - bias, 0.0), 1.0)
-    low, high = wilson_interval(corrected, effective_count, t_quantile(images - 1))
+    low, high = wilson_interval(corrected, effective_count, t_quantile(units - 1))
     return min(low, estimate), max(high, estimate)
 
 
@@ -94,11 +131,11 @@ def wilson_interval(proportion: float, count: float, z: float = _Z) -> Interval:
 
 
 def clustered_proportion(hits: Array, trials: Array, weights: Array) -> Estimate:
-    """Return a proportion with its interval, clustered by image.
+    """Return a proportion with its interval, clustered by unit.
 
     Args:
-        hits, trials: (images,) counts of each image.
-        weights: (images, b) as `bootstrap_weights` returns them.
+        hits, trials: (units,) counts of each unit, such as a scene group.
+        weights: (units, b) as `bootstrap_weights` returns them.
 
     Returns:
         `UNDEFINED` if there are no trials.
@@ -110,21 +147,21 @@ def clustered_proportion(hits: Array, trials: Array, weights: Array) -> Estimate
         return UNDEFINED
     with np.errstate(divide="ignore", invalid="ignore"):
         resampled = (hits.astype(np.float32) @ weights) / (trials.astype(np.float32) @ weights)
-    estimate, images = float(hits.sum()) / total, int((trials > 0).sum())
-    interval = confidence_interval(estimate, resampled, images, bias=0.0)
-    return Estimate(estimate, interval or wilson_interval(estimate, float(images)))
+    estimate, units = float(hits.sum()) / total, effective_units(trials)
+    interval = confidence_interval(estimate, resampled, units, bias=0.0)
+    return Estimate(estimate, interval or wilson_interval(estimate, units))
 
 
-def difference_interval(estimate: float, resampled: Array, images: int) -> Interval:
+def difference_interval(estimate: float, resampled: Array, units: float) -> Interval:
     """Return the interval of a difference (-1 to 1) of two numbers on the same images.
 
     Args:
         resampled: (b,) the difference in each resample.
-        images: the number of images that were resampled.
+        units: the number of units that were resampled.
     """
     import numpy as np
 
     values = resampled[np.isfinite(resampled)]
     bias = float(values.mean()) - estimate
-    half = t_quantile(images - 1) * math.sqrt(float(values.var()) * images / max(images - 1, 1))
+    half = t_quantile(units - 1) * math.sqrt(float(values.var()) * units / max(units - 1, 1))
     return max(-1.0, estimate - bias - half), min(1.0, estimate - bias + half)

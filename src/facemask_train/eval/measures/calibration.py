@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from facemask_train.eval.measures.bootstrap import Estimate, clustered_proportion
+from facemask_train.eval.measures.bootstrap import Estimate, clustered_proportion, per_group
 from facemask_train.eval.measures.metrics import ScoredSplit
 
 BIN_COUNT = 10
@@ -47,11 +47,11 @@ def calibration(split: ScoredSplit) -> Calibration:
         below = (detections.confidence < high) | (number == BIN_COUNT - 1)
         inside = (detections.confidence >= low) & below
         if inside.any():
-            precision = clustered_proportion(
-                np.bincount(detections.image[inside & right], minlength=images),
-                np.bincount(detections.image[inside], minlength=images),
-                split.weights,
+            hits, trials = (
+                per_group(np.bincount(detections.image[mask], minlength=images), split.groups)
+                for mask in (inside & right, inside)
             )
+            precision = clustered_proportion(hits, trials, split.scene_weights)
             mean = float(detections.confidence[inside].mean())
             bins.append(CalibrationBin(low, high, int(inside.sum()), mean, precision))
     total = sum(one.n for one in bins)

@@ -169,7 +169,8 @@ def _slice(split: ScoredSplit, part: _Part, confidence: float) -> Slice:
     import numpy as np
 
     labels = split.table.labels
-    images = len(np.unique(labels.image[part.labels]))
+    shown = np.unique(labels.image[part.labels])
+    images, scenes = len(shown), len(np.unique(split.groups[shown]))
     ranked = {}
     for index, name in enumerate(CLASSES):
         whole = split.ranked[name]
@@ -183,7 +184,7 @@ def _slice(split: ScoredSplit, part: _Part, confidence: float) -> Slice:
             true_positive=whole.true_positive[:1, keep],
             labels=np.bincount(labels.image[of_class], minlength=split.table.image_count),
         )
-    own = replace(split, images=images, weights=split.weights[:, :RESAMPLES], ranked=ranked)
+    own = replace(split, images=images, scenes=scenes, weights=split.weights[:, :RESAMPLES], ranked=ranked)
     map50, rates = average_precisions(own)[ALL]["map50"], rates_at_confidence(own, confidence)[ALL]
     n = int(part.labels.sum())
     return Slice(part.by, part.name, images, n, own.too_few(ALL), map50, rates["precision"], rates["recall"])

@@ -72,8 +72,13 @@ def _lower(canvas: Canvas, rng: Random, soft: float) -> Array:
 
 
 def recolor(canvas: Canvas, rng: Random, _: str) -> None:
-    """Paint the lower half in one color; mouth, nose and shadows stay."""
+    """Paint the lower half in one opaque color; only the light and shade of mouth and nose stay."""
     canvas.paint(_lower(canvas, rng, 0.03) * 0.9, tint(canvas, jitter_color(rng, rng.choice(PAINTS)), texture=1.1))
+
+
+def tint_skin(canvas: Canvas, rng: Random, _: str) -> None:
+    """Tint the skin of the lower half, as paint or colored light does: mouth, nose and skin show through."""
+    canvas.paint(_lower(canvas, rng, 0.1) * 0.34, tint(canvas, jitter_color(rng, rng.choice(PAINTS)), texture=1.1))
 
 
 def relight(canvas: Canvas, rng: Random, _: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from facemask_train.core.records import Record, VersionError
-from facemask_train.eval.perturbations.shortcuts import FlipRate
+from facemask_train.eval.perturbations.rates import ExcessRate, Share
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class AuditInputs(DetectionInputs):
     Attributes:
         min_face_side: smaller faces are not perturbed, in pixels.
         faces: the most faces of a class that are perturbed.
+        training_edits: the face-aware edits in the run's training images (see `Audit`).
         version: of the audit.
     """
 
@@ -63,6 +64,7 @@ class AuditInputs(DetectionInputs):
     threshold_chosen: ThresholdSource
     min_face_side: float
     faces: int
+    training_edits: tuple[str, ...] | None
     version: int
 
 
@@ -76,13 +78,33 @@ class FaceCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class PerturbationRate(FlipRate):
-    """The flip rate of one perturbation on the faces of one class."""
+class PerturbationRate(ExcessRate):
+    """What one perturbation does to the faces of one class.
+
+    Attributes:
+        must_change: whether the class must change; the rate is then how often it did, and there is no control.
+        doubt: why it does not count in the headline; empty if it does, or must change the class.
+        seen: whether training showed its counterpart, or may have.
+        named: whether the excess is above 0, with a margin for the number of perturbations.
+    """
 
     perturbation: str
     name: str
     must_change: bool
+    doubt: str
     seen: bool
+    named: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRate:
+    """How many faces of a class a control flipped or lost."""
+
+    control: str
+    name: str
+    n: int
+    flipped: int
+    lost: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +112,18 @@ class Audit(Record):
     """The result of an audit.
 
     Attributes:
-        shortcut_rate: over the perturbations that must not change the class and that training never sees.
-        shortcut_rate_seen: over those that training may have seen.
-        response_rate: over the perturbations that must change the class.
+        headline: the class of faces that the headline is about: bare ones.
+        excess: by class, over the perturbations that must not change the class and that training never showed: how
+            often a face that was right is flipped or lost, beyond its controls.
+        excess_seen: by class, over those that training showed, or may have shown.
+        found: by class, the share of the large faces that are detected with the right class when untouched.
+        response: how often the perturbations that must change the class do so.
+        training_edits: the face-aware edits in the training images of the run's ensemble; None if that is not known,
+            and every perturbation with a counterpart then counts as seen.
     """
 
     FILE: ClassVar[str] = "audit.json"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     MAKE: ClassVar[str] = "fmask audit"
 
     run: str
@@ -105,12 +132,20 @@ class Audit(Record):
     threshold: float
     threshold_chosen: ThresholdSource
     faces: FaceCounts
-    shortcut_rate: FlipRate
-    shortcut_rate_by_class: Mapping[str, FlipRate]
-    shortcut_rate_seen: FlipRate
-    response_rate: FlipRate
+    headline: str
+    excess: Mapping[str, ExcessRate]
+    excess_seen: Mapping[str, ExcessRate]
+    found: Mapping[str, Share]
+    response: Share
+    training_edits: tuple[str, ...] | None
     perturbations: tuple[PerturbationRate, ...]
+    controls: tuple[ControlRate, ...]
     inputs: AuditInputs
+
+    @property
+    def bare(self) -> ExcessRate:
+        """The headline: what the perturbations that training never showed do to bare faces, beyond their controls."""
+        return self.excess[self.headline]
 
 
 ProbeResult = Literal["right", "wrong", "not detected"]

@@ -9,12 +9,12 @@ from typing import ClassVar
 from facemask_train.core.records import Record
 from facemask_train.eval.measures.bootstrap import Interval
 from facemask_train.eval.measures.paired_bootstrap import Difference
-from facemask_train.eval.perturbations.shortcuts import FlipRate
+from facemask_train.eval.perturbations.rates import ExcessRate
 
 
 @dataclass(frozen=True, slots=True)
 class RunScores:
-    """One run; precision, recall and F1 are at its own operating point."""
+    """One run; precision, recall and F1 are at its own operating point. `bare` is the headline of its audit."""
 
     run: str
     threshold: float
@@ -23,17 +23,24 @@ class RunScores:
     precision: float
     recall: float
     f1: float
-    shortcut_rate: FlipRate | None
+    bare: ExcessRate | None
 
 
 @dataclass(frozen=True, slots=True)
 class PairedComparison:
-    """The differences of two runs, second minus first; `shortcut_rate` is None if it was not measured for both."""
+    """The differences of two runs, second minus first. The intervals of all pairs and metrics hold together.
+
+    `detectable` is how large a difference of each metric has to be to be found on such a test set 4 times in 5.
+
+    `bare` is that of the audits' excess on bare faces, over the perturbations that neither run's training showed; None
+    if it was not measured for both.
+    """
 
     first: str
     second: str
     metrics: Mapping[str, Difference]
-    shortcut_rate: Difference | None
+    detectable: Mapping[str, float]
+    bare: Difference | None
     verdict: str
 
 
@@ -66,13 +73,14 @@ class Comparison(Record):
     """
 
     FILE: ClassVar[str] = "compare.json"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     MAKE: ClassVar[str] = "fmask compare"
 
     runs: tuple[RunScores, ...]
     ensemble: str
     split: str
     images: int
+    scenes: int
     too_few: bool
     metric: str
     difference: float

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from facemask_train.core.records import Record, VersionError
 from facemask_train.eval.measures.bootstrap import Estimate, Interval
+from facemask_train.eval.measures.cells import ANY_SOURCE
 from facemask_train.eval.measures.error_types import ErrorType
 from facemask_train.eval.measures.label_agreement import LabelAgreement
 from facemask_train.eval.measures.label_errors import LabelError
@@ -101,7 +102,7 @@ class Bootstrap:
     level: float
     resamples: int
     seed: int
-    over: str = "images"
+    over: str = "scene groups"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,31 @@ class SliceMetrics:
     def estimate(self, metric: str) -> Estimate:
         """Return a metric with its interval."""
         return Estimate(getattr(self, metric), self.intervals[metric])
+
+
+@dataclass(frozen=True, slots=True)
+class CellMetrics:
+    """The `n` labeled faces of one class and relative size in one source, or in all where `source` is empty.
+
+    Attributes:
+        right: the share that is found with the right class at the operating point; None where n is 0: not measured.
+        wrong: how many are found with another class; `missed` are not found at all.
+        train: how many faces of the class and size the run's training images show, augmented copies left out; None if
+            that is not known, or for a single source.
+    """
+
+    name: str
+    size: str
+    source: str
+    n: int
+    images: int
+    scenes: int
+    right: float | None
+    interval: Interval | None
+    wrong: int
+    missed: int
+    too_few: bool
+    train: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +203,11 @@ class Metrics(Record):
     Attributes:
         classes: the class names, in the order of their ids.
         boxes: the number of labeled faces.
+        scenes: the number of scene groups, which are resampled as a whole; at most one for each image.
         best_f1_confidence: where precision, recall and F1 are taken.
         errors: the number of errors of each kind at the operating point.
         error_types: how many errors of each type there are, and what they cost (TIDE).
+        cells: every class and relative size, over all sources first, then source by source, also those without a face.
         label_errors: labels that are probably wrong, the most suspicious first.
         label_agreement: None if no image was labeled twice, or it is not known.
         audit: None if the evaluation was made without one.
@@ -187,7 +215,7 @@ class Metrics(Record):
     """
 
     FILE: ClassVar[str] = "metrics.json"
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
     MAKE: ClassVar[str] = "fmask evaluate"
 
     run: str
@@ -197,6 +225,7 @@ class Metrics(Record):
     classes: tuple[str, ...]
     images: int
     boxes: int
+    scenes: int
     map50: float
     map50_95: float
     precision: float
@@ -214,6 +243,7 @@ class Metrics(Record):
     errors: Mapping[ErrorKind, int]
     error_types: Mapping[str, ErrorType]
     slices: tuple[SliceMetrics, ...]
+    cells: tuple[CellMetrics, ...]
     calibration: CalibrationMetrics
     label_errors: tuple[LabelError, ...]
     label_agreement: LabelAgreement | None
@@ -230,6 +260,11 @@ class Metrics(Record):
     def row(self, name: str) -> ClassMetrics:
         """Return the metrics of a class, or of `all`."""
         return self.overall if name == ALL else self.per_class[name]
+
+    @property
+    def pooled_cells(self) -> tuple[CellMetrics, ...]:
+        """The cells over all sources."""
+        return tuple(one for one in self.cells if one.source == ANY_SOURCE)
 
     @property
     def table(self) -> DataFrame:
