@@ -54,8 +54,8 @@ SEVERITIES = {
     "cropped by 2 % a side": {"crop": 0.02},
     "cropped by 2 %, rescaled by 0.25, quality 30": {"crop": 0.02, "scale": 0.25, "quality": 30},
     "cropped by 2 %, rescaled by 2, quality 50": {"crop": 0.02, "scale": 2.0, "quality": 50},
-    "cropped by 3 % a side (beyond what is asked)": {"crop": 0.03},
-    "cropped by 5 % a side (beyond what is asked)": {"crop": 0.05},
+    "cropped by 3 % a side (beyond the requirement)": {"crop": 0.03},
+    "cropped by 5 % a side (beyond the requirement)": {"crop": 0.05},
 }
 PLAIN = {"crop": 0.0, "scale": 1.0, "quality": 85}
 AREAS = (0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3)

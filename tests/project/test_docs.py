@@ -128,7 +128,7 @@ def test_the_leaks_of_random_splits_are_those_that_were_measured() -> None:
         for part in (val, test)
     )
     assert row in prose("bench/README.md")
-    crop = result("duplicates")["copies"]["cropped by 5 % a side (beyond what is asked)"]
+    crop = result("duplicates")["copies"]["cropped by 5 % a side (beyond the requirement)"]
     found = f"of {crop['planted']} planted copies cropped by up to 5 % a side, the groups found {crop['same']}"
     assert found in prose("docs/versions.md")
 
