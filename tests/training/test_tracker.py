@@ -441,9 +441,9 @@ def test_no_call_before_the_end_waits_for_wandb(broken: Callable[[str], Path]) -
 @pytest.mark.parametrize(
     ("fault", "sent", "told"),
     [
-        ("import raises", "none", "all that follows: RuntimeError: out of order"),
+        ("import raises", "none", "everything after this: RuntimeError: out of order"),
         ("import never returns", "none", "everything: W&B did not answer within 1 s"),
-        ("init raises", "none", "all that follows: RuntimeError: out of order"),
+        ("init raises", "none", "everything after this: RuntimeError: out of order"),
         ("init never returns", "none", "everything: W&B did not answer within 1 s"),
         ("init dies", "none", "everything: the W&B process ended early"),
         ("log raises", "offline", "a row: RuntimeError: out of order (3 times)"),

@@ -81,7 +81,7 @@ def _headline(rows: Sequence[Row], best: Row | None) -> str:
     if best is None:
         return f"{epochs}; none was validated"
     names = {"mAP50": "mAP 0.5", "mAP50-95": "mAP 0.5:0.95", "precision": "precision", "recall": "recall"}
-    numbers = ", ".join(f"{said} {100 * metric(best, key):.1f}" for key, said in names.items())
+    numbers = ", ".join(f"{label} {100 * metric(best, key):.1f}" for key, label in names.items())
     return f"{epochs}; the best, epoch {best['epoch']:.0f} (green), on the validation split, in percent: {numbers}"
 
 
