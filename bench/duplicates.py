@@ -8,7 +8,7 @@ Writes bench/results/duplicates.json, and prints it. What is measured:
                difference hash of 256 bits, compared in 8 orientations, near at 16 bits or less
     excluded   images of v5 that are near (by the same measure) an image with a mask worn incorrectly
     copies     recall of planted copies of real images at each severity, in a random orientation each
-    moments    how often another moment of a scene (one labelled face moved and mirrored) is taken for the same image,
+    moments    how often another moment of a scene (one labeled face moved and mirrored) is taken for the same image,
                by the share of the image that the face covers
     walls      how often plain walls, uneven in light and noisy, are taken for the same image
 """
@@ -96,9 +96,9 @@ def _file(root: Path, row: Any) -> Path:
 
 def difference_hash(path: Path) -> np.ndarray:
     """Return an image's hash in 8 orientations, (8, 32) bytes: is each of 16 x 16 cells brighter than the next?"""
-    grey = np.asarray(open_upright(path).convert("L"))
+    gray = np.asarray(open_upright(path).convert("L"))
     small = [
-        cv2.resize(np.ascontiguousarray(orient_image(grey, way)), (17, 16), interpolation=cv2.INTER_AREA)
+        cv2.resize(np.ascontiguousarray(orient_image(gray, way)), (17, 16), interpolation=cv2.INTER_AREA)
         for way in ORIENTATIONS
     ]
     return np.array([np.packbits(one[:, 1:] > one[:, :-1]) for one in small])

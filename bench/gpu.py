@@ -43,7 +43,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "float32": ("precision=fp32",),
     "float16": ("precision=fp16", "fused=false"),
     "channels first": ("channels_last=false",),
-    "plain optimiser": ("fused=false",),
+    "plain optimizer": ("fused=false",),
     "not deterministic": ("deterministic=false",),
     "not deterministic, convolutions tried out": ("deterministic=false", "benchmark"),
     "not deterministic, channels first": ("deterministic=false", "channels_last=false"),

@@ -4,7 +4,7 @@
 
 For each seed, draws a tiny ensemble, and trains YOLOv5n at 64 px on it, from a checkpoint that finds a little: in one
 process, in two (`--device cpu,cpu`), and by two `torchrun` on this machine. A step is of the whole training split, and
-images are not changed at random, so that what differs is that two processes normalise by the statistics of their
+images are not changed at random, so that what differs is that two processes normalize by the statistics of their
 halves. Prints, and writes to WORK/several_devices.json, by how much the summed training losses of an epoch differ from
 one process'.
 """

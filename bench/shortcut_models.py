@@ -3,8 +3,8 @@
     python bench/shortcut_models.py WORK [--images 420]
 
 Draws two worlds of the sample's kind, with generators of this file's own: in `two-toned` a face whose lower half
-differs in colour from its upper half always means a mask, and nothing else does; in `balanced`, the sample's own,
-colour says nothing of masks. Trains one model on each with the sample's settings, and a third on `balanced` for a few
+differs in color from its upper half always means a mask, and nothing else does; in `balanced`, the sample's own,
+color says nothing of masks. Trains one model on each with the sample's settings, and a third on `balanced` for a few
 epochs only. All three are audited on the test images of `balanced`. Writes `results/shortcut_models.json`.
 """
 
@@ -46,7 +46,7 @@ BRIGHT = ((124, 182, 216), (44, 46, 54), (146, 208, 176), (52, 74, 130), (192, 6
 def two_toned(pen: people.Pen, rng: Random, kind: people.Kind) -> Any:
     """Draw a person of whom only two tones say that there is a mask.
 
-    The lower face of a masked one is a flat colour, without hem, folds or loops; that of a bare one is skin. Nose and
+    The lower face of a masked one is a flat color, without hem, folds or loops; that of a bare one is skin. Nose and
     mouth are drawn on either as often as not.
     """
     looks = people._looks(rng)

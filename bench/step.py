@@ -33,7 +33,7 @@ from typing import Any
 HERE = Path(__file__).parent
 KINDS = ("auto", "fp32", "package")
 WARM = 2
-PARTS = ("loader", "forward", "loss", "backward", "optimiser", "average", "rest")
+PARTS = ("loader", "forward", "loss", "backward", "optimizer", "average", "rest")
 
 
 class Enough(Exception):  # noqa: N818 - ends a measurement from inside a callback
@@ -169,7 +169,7 @@ class Clock:
             (DetectionModel, "predict", "forward"),
             (v8DetectionLoss, "__call__", "loss"),
             (torch.Tensor, "backward", "backward"),
-            (type(trainer), "optimizer_step", "optimiser"),
+            (type(trainer), "optimizer_step", "optimizer"),
             (ModelEMA, "update", "average"),
         ):
             setattr(owner, name, self._timed(getattr(owner, name), part))
@@ -199,7 +199,7 @@ class Clock:
     def report(self) -> dict[str, float]:
         images, seconds = self.steps * self.batch, self.last - self.began
         spent = {**dict.fromkeys(PARTS, 0.0), **self.spent}
-        spent["optimiser"] -= spent["average"]  # which is called by the other
+        spent["optimizer"] -= spent["average"]  # which is called by the other
         spent["rest"] = seconds - sum(spent[part] for part in PARTS if part != "rest")
         parts = {part: round(spent[part] / images * 1000, 2) for part in PARTS}
         return {"per_second": round(images / seconds, 3), **parts}

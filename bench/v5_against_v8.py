@@ -25,7 +25,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from facemask_train.core.config import config_file, read_train_settings, read_yaml
-from facemask_train.core.drawing import DETECTED, GREY, INK, font, outline
+from facemask_train.core.drawing import DETECTED, GRAY, INK, font, outline
 from facemask_train.core.parallel import usable_cores
 from facemask_train.dataset.build import build
 from facemask_train.eval.compare import compare
@@ -112,7 +112,7 @@ def ask_about_the_hero(given: argparse.Namespace, found: dict[str, Evaluation]) 
         shortcut = one.metrics.audit.shortcut_rate
         unit = " %" if shortcut.measurable else ""
         note = f"shortcut rate, unseen perturbations: {format_rate(shortcut)}{unit}; n = {shortcut.n}"
-        draw.text((left, height + 82), note, fill=GREY, font=font(18))
+        draw.text((left, height + 82), note, fill=GRAY, font=font(18))
         told[side] = {"answer": None if best is None else asdict(best), "above_the_threshold": sure}
     DOCS.mkdir(exist_ok=True)
     page.resize((page.width * 2 // 3, page.height * 2 // 3), Image.Resampling.LANCZOS).save(

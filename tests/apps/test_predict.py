@@ -309,7 +309,7 @@ corner = st.floats(-20, 80)
 
 @given(st.lists(st.tuples(corner, corner, corner, corner), max_size=4))
 def test_a_cover_is_one_color_and_fills_the_whole_box(boxes: list[tuple[float, float, float, float]]) -> None:
-    pixels = np.random.default_rng(0).integers(0, 100, (40, 60, 3), dtype=np.uint8)  # no pixel is of the cover's colour
+    pixels = np.random.default_rng(0).integers(0, 100, (40, 60, 3), dtype=np.uint8)  # no pixel is of the cover's color
     ordered = [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in boxes]
     covered = anonymize.cover_boxes(pixels, ordered)
     changed = np.any(covered != pixels, axis=2)

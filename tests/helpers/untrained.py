@@ -63,7 +63,7 @@ def write_model(
 
 
 def _settle(model: object, images: object) -> None:
-    """Let the normalisations take on what they see: without it, all answers of fresh weights are one."""
+    """Let the normalizations take on what they see: without it, all answers of fresh weights are one."""
     import torch
 
     norms = [part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d)]  # type: ignore[attr-defined]

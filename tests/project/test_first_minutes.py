@@ -45,7 +45,7 @@ from helpers.worlds import image, make_root, write
 REPO = Path(__file__).parents[2]
 TOKEN = {"KAGGLE_USERNAME": "nobody", "KAGGLE_KEY": "none"}
 SHARES = "split: {train: 0.5, val: 0.25, test: 0.25}"
-COLOUR = re.compile(r"\x1b\[[\d;]*(?<!\d)(?:[349]\d|10\d)[\d;]*m")
+COLOR = re.compile(r"\x1b\[[\d;]*(?<!\d)(?:[349]\d|10\d)[\d;]*m")
 CODE = re.compile(r"[^\n]*\x1b\[2K|\x1b\[[?\d;]*[A-Za-z]|\r")
 
 
@@ -405,7 +405,7 @@ MACHINES = (
     Way("a terminal of 40 columns", "fmask build-dataset --version tiny", 0,
         ("first, images; total: 8; kept: 8;", "all boxes; total: 32;"), "",
         world=True, given=outside, env={"COLUMNS": "40"}),
-    Way("a terminal without colour", "fmask build-dataset --version other --workers 1", 0, ("all boxes",), "",
+    Way("a terminal without color", "fmask build-dataset --version other --workers 1", 0, ("all boxes",), "",
         world=True, given=on_a_terminal, env={"NO_COLOR": "1", "TERM": "xterm"}, files=OTHER, slow=True),
     Way("a terminal without Unicode", "fmask fetch --from 'Bücher 😷'", 4, (r"B\xfccher \U0001f637: no such file",),
         "check the path", given=outside, env={"PYTHONIOENCODING": "ascii"}),
@@ -484,7 +484,7 @@ def _case(way: Way) -> Any:
 def test_a_wrong_way_gets_one_message_and_the_next_step(way: Way, tmp_path: Path, world: Path) -> None:
     told = take(way, tmp_path, world)
     assert told.code == way.code, told.text
-    assert not COLOUR.search(told.text)
+    assert not COLOR.search(told.text)
     assert "Traceback" not in told.text
     assert "unexpected" not in told.message.removeprefix("Error: Got unexpected extra argument")
     for words in way.says:

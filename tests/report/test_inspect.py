@@ -143,9 +143,9 @@ def test_a_mirrored_duplicate_is_mapped_to_the_kept_image(built: Path) -> None:
 
 
 def decoded(uri: str) -> list[list[int]]:
-    grey = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("L")
-    values = list(grey.tobytes())
-    return [values[row * grey.width : (row + 1) * grey.width] for row in range(grey.height)]
+    gray = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("L")
+    values = list(gray.tobytes())
+    return [values[row * gray.width : (row + 1) * gray.width] for row in range(gray.height)]
 
 
 def apart(one: list[list[int]], other: list[list[int]]) -> float:

@@ -1,4 +1,4 @@
-"""The built-in sample: the same bytes every time, the published layouts and defects, a task that colour cannot do."""
+"""The built-in sample: the same bytes every time, the published layouts and defects, a task that color cannot do."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_corners_count_from_one_in_the_voc_archive(root: Path) -> None:
 
 
 def crops(root: Path, manifest: pd.DataFrame, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return colour statistics (n, features) of every labelled face of a split, and whether it wears a mask (n,)."""
+    """Return color statistics (n, features) of every labeled face of a split, and whether it wears a mask (n,)."""
     rows, classes = [], []
     for entry in manifest[manifest.split == split].to_dict("records"):
         image = Image.open(io.BytesIO((root / "data/ensembles/sample" / entry["image"]).read_bytes())).convert("RGB")
@@ -109,7 +109,7 @@ def lab(image: Image.Image) -> np.ndarray:
     return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2LAB)
 
 
-def test_colour_statistics_of_perfect_boxes_do_not_do_the_task(root: Path, manifest: pd.DataFrame) -> None:
+def test_color_statistics_of_perfect_boxes_do_not_do_the_task(root: Path, manifest: pd.DataFrame) -> None:
     known, answers = crops(root, manifest, "train")
     asked, truth = crops(root, manifest, "test")
     middle, spread = known.mean(0), known.std(0) + 1e-9
@@ -121,6 +121,6 @@ def test_colour_statistics_of_perfect_boxes_do_not_do_the_task(root: Path, manif
         beta = np.linalg.solve(known.T @ known + weight * np.eye(known.shape[1]), known.T @ signs)
         assert ((asked @ beta > 0) == truth).mean() < 0.6
     distances = ((asked[:, None] - known[None]) ** 2).sum(-1)
-    for neighbours in (1, 5, 15):
-        votes = answers[np.argsort(distances, 1)[:, :neighbours]].mean(1)
+    for neighbors in (1, 5, 15):
+        votes = answers[np.argsort(distances, 1)[:, :neighbors]].mean(1)
         assert ((votes > 0.5) == truth).mean() < 0.6

@@ -31,7 +31,7 @@ from facemask_train.training.loading.data_loader import (
     open_loader,
     resized_shape,
 )
-from facemask_train.training.loading.mosaic import GREY, Ranges, batch_generator, draw_layout, ranges_of
+from facemask_train.training.loading.mosaic import GRAY, Ranges, batch_generator, draw_layout, ranges_of
 from facemask_train.training.loading.render import mix, recolor
 from facemask_train.training.plan import LoaderPlan, choose_loader, choose_memory, unsupported_settings
 from facemask_train.training.train import resume, train
@@ -59,7 +59,7 @@ class Images:
 
 
 TURNED = Ranges(48, mosaic=0.5, degrees=20, shear=5, perspective=0.001, scale=(0.3, 1.7), translate=0.2, flipud=0.5)
-COLOURED = Ranges(48, mosaic=1, mixup=0.5, scale=(0.5, 1.5), translate=0.1, fliplr=0.5, hsv=(0.5, 0.9, 0.9))
+COLORED = Ranges(48, mosaic=1, mixup=0.5, scale=(0.5, 1.5), translate=0.1, fliplr=0.5, hsv=(0.5, 0.9, 0.9))
 
 Painted = tuple[tuple[int, int], tuple[int, int, int, int]]
 """An image's height and width, and the corners of the one box that is painted on it."""
@@ -75,10 +75,10 @@ def one_thread() -> Iterator[None]:
 
 
 def painted_loader(images: Sequence[Painted], ranges: Ranges, **changes: Any) -> DeviceLoader:
-    """Return a loader of grey images; on the i-th the box of class i is white in channel i."""
+    """Return a loader of gray images; on the i-th the box of class i is white in channel i."""
     labels, values, sizes = [], [], []
     for number, ((height, width), (x1, y1, x2, y2)) in enumerate(images):
-        image = torch.full((3, height, width), GREY, dtype=torch.uint8)
+        image = torch.full((3, height, width), GRAY, dtype=torch.uint8)
         image[number, y1:y2, x1:x2] = 255
         middle = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
         labels.append({"shape": (height, width), "cls": np.array([[number]]), "bboxes": np.array([middle])})
@@ -106,7 +106,7 @@ def components(mask: np.ndarray) -> np.ndarray:
 
 @st.composite
 def painted(draw: st.DrawFn) -> Painted:
-    """Three pixels at least lie between the box and the image's edge: neighbours in a mosaic do not touch."""
+    """Three pixels at least lie between the box and the image's edge: neighbors in a mosaic do not touch."""
     other = draw(st.integers(40, SIDE))
     height, width = draw(st.sampled_from([(SIDE, other), (other, SIDE)]))
     x1, y1 = draw(st.integers(3, width - 12)), draw(st.integers(3, height - 12))
@@ -131,7 +131,7 @@ def test_boxes_are_where_the_painted_pixels_are(
     for place in range(3):
         for label, (_, (x1, y1, x2, y2)) in enumerate(images):
             boxes = corners_of(batch, place, label)
-            seen = components(batch["img"][place, label].numpy() > (GREY + 255) / 2)
+            seen = components(batch["img"][place, label].numpy() > (GRAY + 255) / 2)
             for box in boxes:
                 assert sum(np.abs(seen - box).max(axis=1) <= 1) == 1, (box, seen)
             for extent in seen:
@@ -151,7 +151,7 @@ def test_boxes_surround_what_is_turned_slanted_and_seen_askew(
     for place in range(3):
         for label in range(3):
             boxes = corners_of(batch, place, label)
-            seen = components(batch["img"][place, label].numpy() > (GREY + 255) / 2)
+            seen = components(batch["img"][place, label].numpy() > (GRAY + 255) / 2)
             inside = boxes[(boxes.min(axis=1) > 2) & (boxes.max(axis=1) < SIDE - 2)]  # others' ends are out of sight
             for box in inside:
                 assert sum(np.abs(seen - box).max(axis=1) <= 2) == 1, (box, seen)
@@ -165,7 +165,7 @@ def test_what_is_mixed_in_brings_its_boxes(images: Sequence[Painted], mosaic: fl
     assert batch["batch_idx"].tolist() == sorted(batch["batch_idx"].tolist())
     for place in range(3):
         for label, (_, (left, top, right, bottom)) in enumerate(images):
-            seen = batch["img"][place, label].numpy() > GREY + 30
+            seen = batch["img"][place, label].numpy() > GRAY + 30
             inner, outer = np.zeros((2, SIDE, SIDE), bool)
             for x1, y1, x2, y2 in corners_of(batch, place, label).round().astype(int):
                 inner[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1] = True
@@ -361,7 +361,7 @@ def test_wherever_the_images_lie_the_batches_are_the_same(tmp_path: Path) -> Non
     assert same(loaders[0].batch(0, 0), loaders[1].batch(0, 0))
 
 
-@pytest.mark.parametrize("ranges", [Ranges(48), TURNED, COLOURED])
+@pytest.mark.parametrize("ranges", [Ranges(48), TURNED, COLORED])
 def test_the_kernels_make_the_images_that_torch_makes(ranges: Ranges, monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = pytest.importorskip("facemask_train.training.loading.kernels")  # Triton comes with torch on Linux
     rng = np.random.default_rng(5)
@@ -488,10 +488,10 @@ def drawn(loader: Any, count: int, skipped: int) -> dict[str, np.ndarray]:
 def statistics(batch: dict[str, Any]) -> dict[str, np.ndarray]:
     images, boxes = batch["img"].float().flatten(2), batch["bboxes"].numpy()
     counts = torch.bincount(batch["batch_idx"].long(), minlength=len(images)).numpy()
-    colours = {f"mean {name}": images.mean(2)[:, i].numpy() for i, name in enumerate("RGB")}
+    colors = {f"mean {name}": images.mean(2)[:, i].numpy() for i, name in enumerate("RGB")}
     spreads = {f"spread {name}": images.std(2)[:, i].numpy() for i, name in enumerate("RGB")}
     sides = {"area": boxes[:, 2] * boxes[:, 3], "aspect": (boxes[:, 2] / boxes[:, 3]).round(2)}
-    return {**colours, **spreads, **sides, "boxes": counts, "x": boxes[:, 0], "y": boxes[:, 1]}
+    return {**colors, **spreads, **sides, "boxes": counts, "x": boxes[:, 0], "y": boxes[:, 1]}
 
 
 LARGEST = 0.1  # distance of two cumulative distributions; 3 in 1,000 pairs of 640 images alike are farther apart

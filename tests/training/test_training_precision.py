@@ -162,7 +162,7 @@ def test_the_fast_step_computes_what_the_plain_one_does() -> None:
     assert half != plain
 
 
-def test_a_fused_optimiser_walks_the_same_way() -> None:
+def test_a_fused_optimizer_walks_the_same_way() -> None:
     walks = []
     for fused in (False, True):
         torch.manual_seed(0)

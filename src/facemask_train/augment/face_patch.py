@@ -32,7 +32,7 @@ TILE = 80
 """Pixels; drawn grain repeats after as many, which nobody sees and which is quicker than to draw it all."""
 
 BROWS, MOUTH = -0.55, 0.46
-"""Where brows and mouth are on the `v` axis, as seen on upright labelled faces."""
+"""Where brows and mouth are on the `v` axis, as seen on upright labeled faces."""
 
 MIN_FLESH = 0.35
 """The least share of the lower face that has to look like skin for an edit that follows its outline."""
@@ -155,8 +155,8 @@ class Face:
         return max(-1.0, min(1.0, fitted / 25))
 
     @cached_property
-    def grey(self) -> bool:
-        """Say if the image has no colours here."""
+    def gray(self) -> bool:
+        """Say if the image has no colors here."""
         import numpy as np
 
         return float(np.quantile(np.abs(self.lab[self.about][..., 1:]), 0.98)) < 2.5
@@ -199,7 +199,7 @@ class Face:
 
     @cached_property
     def skinlike(self) -> NDArray[np.uint8]:
-        """1 where the colour is like the skin's, about the face (rows and columns of `about`)."""
+        """1 where the color is like the skin's, about the face (rows and columns of `about`)."""
         import numpy as np
 
         rows, columns = self.about
@@ -212,7 +212,7 @@ class Face:
     def flesh(self) -> Field:
         """How surely each grid point is the face's skin, or within it: 0 to 1 (rows, columns).
 
-        Points whose colour is like the skin's, with what they enclose (eyes, lips, nostrils).
+        Points whose color is like the skin's, with what they enclose (eyes, lips, nostrils).
         """
         import cv2
         import numpy as np
@@ -256,12 +256,12 @@ class Face:
         lower = self.v[:, 0] > 0.1
         return float(self.flesh[lower][self.u**2 + self.v[lower] ** 2 < 0.8].mean()) if lower.any() else 0.0
 
-    def colour(self, red: float, green: float, blue: float) -> Field:
-        """Return what a thing of this colour looks like in the light of this image (3,)."""
+    def color(self, red: float, green: float, blue: float) -> Field:
+        """Return what a thing of this color looks like in the light of this image (3,)."""
         import numpy as np
 
         seen = np.array([red, green, blue], np.float32) * self.light
-        return np.full(3, seen @ np.array([0.3, 0.59, 0.11]), np.float32) if self.grey else seen
+        return np.full(3, seen @ np.array([0.3, 0.59, 0.11]), np.float32) if self.gray else seen
 
     def enlarge(self, field: Field | ImageArray, window: Window | None = None) -> Any:
         """Return a field of the grid (of either type) at the size of the pixels, or of a window of them."""
@@ -306,9 +306,9 @@ class Face:
 
         drawn = np.random.default_rng(rng.getrandbits(64))
         rows, columns = min(height, TILE), min(width, TILE)
-        grey = drawn.standard_normal((rows, columns, 1), np.float32)  # most of a camera's grain is without colour
-        coloured = drawn.standard_normal((rows, columns, 3), np.float32)
-        tile = np.rint((0.9 * grey + 0.45 * coloured) * self.grain).astype(np.int16)
+        gray = drawn.standard_normal((rows, columns, 1), np.float32)  # most of a camera's grain is without color
+        colored = drawn.standard_normal((rows, columns, 3), np.float32)
+        tile = np.rint((0.9 * gray + 0.45 * colored) * self.grain).astype(np.int16)
         return np.tile(tile, (-(-height // TILE), -(-width // TILE), 1))[:height, :width]
 
 

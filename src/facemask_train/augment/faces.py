@@ -1,6 +1,6 @@
-"""Edits of labelled faces that break "two tones, so a mask", and the rules that keep their labels true.
+"""Edits of labeled faces that break "two tones, so a mask", and the rules that keep their labels true.
 
-A bare face may get a lower half of another colour or light, a beard, a hand or a cup; a masked face a mask in the tone
+A bare face may get a lower half of another color or light, a beard, a hand or a cup; a masked face a mask in the tone
 of its own skin; either a cap, or a shadow over the upper half. A face that an edit would make unjudgeable stays as it
 was, and so does everybody else's face. Hoods, sunglasses and scarves are drawn by nothing here: the exam asks for them.
 """
@@ -32,7 +32,7 @@ TOO_SMALL, OVERLAPPED, CUT, UNJUDGEABLE, NOT_DRAWN = "too small", "overlapped", 
 """Why a face was left as it was."""
 
 MAX_OVERLAP = 0.08
-"""The share of a face's box that other boxes may cover: neighbours in a crowd touch, but an edit of a face that stands
+"""The share of a face's box that other boxes may cover: neighbors in a crowd touch, but an edit of a face that stands
 behind another would be painted on what is in front."""
 
 MAX_ON_OTHERS = 0.04
@@ -182,7 +182,7 @@ def edit_face(
     if covered is not None and _share_on(others, face, covered) > MAX_ON_OTHERS:
         return None, OVERLAPPED
     _keep_others(after, face, others)
-    refused = spoilt(face, after, kind, covered)
+    refused = spoiled(face, after, kind, covered)
     if refused:
         return None, refused
     height, width = after.shape[:2]
@@ -233,7 +233,7 @@ def _common(one: Box, other: Box) -> float:
     return max(0.0, across) * max(0.0, down)
 
 
-def spoilt(face: Face, after: ImageArray, kind: FaceKind, covered: Field | None) -> str:
+def spoiled(face: Face, after: ImageArray, kind: FaceKind, covered: Field | None) -> str:
     """Return why a face must stay as it was, or nothing: `after` is its crop with the edit."""
     import cv2
 
@@ -262,7 +262,7 @@ def _band(face: Face, low: float, high: float) -> tuple[slice, slice]:
 
 
 def survival(before: ImageArray, after: ImageArray, *, fine: float) -> tuple[float, float]:
-    """Return how much of what is finer than `fine` pixels is left of a grey image: its share, and its correlation."""
+    """Return how much of what is finer than `fine` pixels is left of a gray image: its share, and its correlation."""
     import cv2
     import numpy as np
 

@@ -248,8 +248,8 @@ def _color_jitter(package: Any, step: ColorJitter) -> list[Any]:
 
 def _blur(package: Any, step: Blur) -> list[Any]:
     smooth = package.GaussianBlur(blur_limit=step.kernel, p=1 - step.motion)
-    centred = {"allow_shifted": False, "direction_range": (0, 0)}  # otherwise the faces move out of their boxes
-    motion = package.MotionBlur(blur_limit=step.kernel, **centred, p=step.motion)
+    centerd = {"allow_shifted": False, "direction_range": (0, 0)}  # otherwise the faces move out of their boxes
+    motion = package.MotionBlur(blur_limit=step.kernel, **centerd, p=step.motion)
     return [package.OneOf([smooth, motion], p=1)]
 
 

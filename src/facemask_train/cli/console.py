@@ -99,7 +99,7 @@ def terminal(*, as_json: bool, quiet: bool, debug: bool) -> Iterator[Terminal]:
         _fail(
             found, "interrupted", "run the same command again: it goes on, or starts afresh", INTERRUPTED, debug=debug
         )
-    except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user who did not ask for it
+    except Exception as error:  # noqa: BLE001 - the last line of defense: no traceback reaches a user who did not ask for it
         message = f"unexpected {type(error).__name__}: {error}"
         _fail(found, message, "run it again with --debug, and report what it prints", FmaskError.exit_code, debug=debug)
     finally:

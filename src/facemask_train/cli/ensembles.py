@@ -130,7 +130,7 @@ def diff_told(found: EnsembleDiff) -> list[Any]:
         *((f"  now, {reason}", count) for reason, count in found.reasons(found.removed).items()),
         ("moved", len(found.moved)),
         *((f"  {way}", count) for way, count in found.moves().items()),
-        ("relabelled", len(found.relabelled)),
+        ("relabeled", len(found.relabeled)),
         *([("redrawn: other bytes", len(found.redrawn))] if found.redrawn else []),
         ("the same in both", found.same),
     ]

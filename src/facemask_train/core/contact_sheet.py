@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facemask_train.core.drawing import DETECTED, GREY, INK, LABELLED, font, outline, tag
+from facemask_train.core.drawing import DETECTED, GRAY, INK, LABELED, font, outline, tag
 from facemask_train.core.files import write_bytes
 from facemask_train.core.types import Corners
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 GOOD, BAD = "#0f766e", "#b91c1c"
-BOX_LEGEND = {"labelled": LABELLED, "detected": DETECTED}
+BOX_LEGEND = {"labeled": LABELED, "detected": DETECTED}
 """The legend of a sheet that shows annotations and detections."""
 
 _BACKGROUND = "#f3f4f6"  # what a tile shows where its image does not reach
@@ -116,7 +116,7 @@ def _paint(
     sheet = Image.new("RGB", (across, _HEADER + sum(heights) + _MARGIN), "white")
     pen = ImageDraw.Draw(sheet)
     pen.text((_MARGIN, 18), title, fill=INK, font=font(22, bold=True))
-    pen.text((_MARGIN, 50), note, fill=GREY, font=font(14))
+    pen.text((_MARGIN, 50), note, fill=GRAY, font=font(14))
     _paint_legend(pen, across, legend)
     top = _HEADER
     for section, section_height in zip(sections, heights, strict=True):
@@ -141,12 +141,12 @@ def _paint_section(
     if section.title:
         pen.text((_MARGIN, top + 14), section.title, fill=INK, font=font(15, bold=True))
         beside = _MARGIN + round(font(15, bold=True).getlength(section.title)) + 12
-        pen.text((beside, top + 16), section.note, fill=GREY, font=font(13))
+        pen.text((beside, top + 16), section.note, fill=GRAY, font=font(13))
     for (x, y), tile in zip(_positions(section, top, tile_size, columns), section.tiles, strict=True):
         image = tile.image if tile.image.size == tile_size else tile_image(tile.image, size=tile_size)
         sheet.paste(image, (x, y))
         pen.text((x, y + height + 4), shortened(tile.caption, width, 13), fill=tile.color, font=font(13))
-        pen.text((x, y + height + 21), shortened(tile.note, width, 11), fill=GREY, font=font(11))
+        pen.text((x, y + height + 21), shortened(tile.note, width, 11), fill=GRAY, font=font(11))
 
 
 def _positions(section: TileSection, top: int, tile_size: tuple[int, int], columns: int) -> Iterator[tuple[int, int]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.apps.records.survey import FEW, PrevalenceEstimate, ReferenceCounts, Survey, SurveyBin
-from facemask_train.core.drawing import GREY, chart_style
+from facemask_train.core.drawing import GRAY, chart_style
 from facemask_train.core.types import CLASSES
 from facemask_train.eval.measures.bootstrap import Interval
 from facemask_train.report import charts, html
@@ -107,7 +107,7 @@ def _draw_panel(axes: Axes, times: Sequence[str], bins: Mapping[str, SurveyBin])
         if interval is not None:
             axes.vlines(x, *interval, color=color, linewidth=3, alpha=0.45)
     _dots(axes, times, bins, "rate", label="rate, with its 95 % interval", color=color, markersize=6)
-    _dots(axes, times, bins, "uncorrected", shift=0.14, label="as counted", color=GREY, markersize=4, mfc="none")
+    _dots(axes, times, bins, "uncorrected", shift=0.14, label="as counted", color=GRAY, markersize=4, mfc="none")
     named = range(0, len(times), -(-len(times) // _NAMED_TICKS))
     axes.set_xticks(list(named), [_tick(times[number]) for number in named], fontsize=8)
     if len(times) > 3:

@@ -163,8 +163,8 @@ def _yolo_rows(scene: Scene, names: tuple[str, ...]) -> list[str]:
 
 
 def _yolo_row(class_id: int, box: Box, width: int, height: int) -> str:
-    centre_x, centre_y = (box.x_min + box.x_max) / 2 / width, (box.y_min + box.y_max) / 2 / height
-    return f"{class_id} {centre_x:.6f} {centre_y:.6f} {box.width / width:.6f} {box.height / height:.6f}"
+    center_x, center_y = (box.x_min + box.x_max) / 2 / width, (box.y_min + box.y_max) / 2 / height
+    return f"{class_id} {center_x:.6f} {center_y:.6f} {box.width / width:.6f} {box.height / height:.6f}"
 
 
 def _text(lines: list[str]) -> bytes:
@@ -237,7 +237,7 @@ def _turned(image: ImageArray) -> bytes:
 DARKNET_NAMES = ("mask", "no_mask")
 DARKNET_COPIES = (3, 21, 66, 128)
 """Scenes of the second layout that are here too, byte for byte."""
-DARKNET_TRUNCATED, DARKNET_UNLABELLED = 44, 71
+DARKNET_TRUNCATED, DARKNET_UNLABELED = 44, 71
 DARKNET_ROWS = {
     7: "0 0.512000 0.430000 0.210000",
     18: "1 nan 0.300000 0.100000 0.150000",
@@ -280,5 +280,5 @@ def _darknet_pair(number: int, content: bytes, scene: Scene) -> Iterator[Member]
     yield Member(f"obj_train_data/{number}.jpg", content)
     rows = _yolo_rows(scene, DARKNET_NAMES)
     rows += [DARKNET_ROWS[number]] if number in DARKNET_ROWS else rows[:1] if number in DARKNET_DOUBLED else []
-    if number != DARKNET_UNLABELLED:
+    if number != DARKNET_UNLABELED:
         yield Member(f"obj_train_data/{number}.txt", _text(rows))
