@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from facemask_train.augment import faces
 from facemask_train.augment.face_patch import BROWS, crop_face, step, to_lab, to_rgb
-from facemask_train.augment.faces import Edit, edit_face, edit_faces, kinds_for, spoiled, survival, unfit
+from facemask_train.augment.faces import Edit, check_edit, check_face, edit_face, edit_faces, kinds_for, survival
 from facemask_train.core.recipe import Faces
 from facemask_train.core.types import Annotation, Box
 from facemask_train.sources.sample.people import Pen, draw_person
@@ -117,7 +117,7 @@ def test_a_face_behind_another_is_left_as_it_was(kind: str) -> None:
     ],
 )
 def test_faces_that_no_edit_fits(box: Box, others: list[Box], reason: str) -> None:
-    assert unfit(box, others, 200, 100) == reason
+    assert check_face(box, others, 200, 100) == reason
 
 
 def test_a_hand_that_another_face_would_cut_is_not_drawn() -> None:
@@ -143,13 +143,13 @@ def test_a_face_without_features_left_is_unjudgeable() -> None:
     face = crop_face(image, label.box, (0.1, 0.1, 0.1), masked=False)
     painted = face.pixels.copy()
     painted[:] = 150
-    assert spoiled(face, painted, "recolor", None) == "unjudgeable"
-    assert spoiled(face, face.pixels, "recolor", None) == "not drawn"
+    assert check_edit(face, painted, "recolor", None) == "unjudgeable"
+    assert check_edit(face, face.pixels, "recolor", None) == "not drawn"
     lighter = np.clip(face.pixels.astype(int) + 12, 0, 255).astype(np.uint8)
-    assert spoiled(face, lighter, "recolor", None) == ""
+    assert check_edit(face, lighter, "recolor", None) == ""
     over_the_eyes = np.ones(lighter.shape[:2], np.float32)
     over_the_eyes[face.pixels.shape[0] // 2 :] = 0
-    assert spoiled(face, lighter, "hand", over_the_eyes) == "unjudgeable"
+    assert check_edit(face, lighter, "hand", over_the_eyes) == "unjudgeable"
 
 
 def test_a_spoiled_edit_is_not_applied(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -272,7 +272,7 @@ FIRST = (
 )  # fmt: skip
 SOURCES = (
     Way("a typo in a source", "fmask fetch andrewmwd", 2, ("'andrewmwd' (did you mean 'andrewmvd'?)",), "sources.yaml"),
-    Way("no token", "fmask fetch andrewmvd", 5, ("no usable token",), "kaggle.json"),
+    Way("no token", "fmask fetch andrewmvd", 5, ("no usable Kaggle token",), "kaggle.json"),
     Way("no network", "fmask fetch andrewmvd", 6, ("cannot be reached",), GIVE_IT, env=TOKEN, given=offline),
     Way("a wrong folder", "fmask fetch --from Downlods", 4, ("Downlods: no such file or folder",), "check the path"),
     Way("an empty folder", "fmask fetch --from Downloads", 4,
@@ -393,7 +393,7 @@ MACHINES = (
     Way("a file where a folder belongs", "fmask fetch sample-voc", 7, ("data/raw: expected a folder here or above",),
         "move the file away", files={"data": "?"}),
     Way("the same command twice at once", "fmask fetch sample-voc", 7,
-        ("data/raw/sample-voc: another fmask command is at work",), "wait until it has ended",
+        ("data/raw/sample-voc: another fmask command is using this folder",), "wait until it has finished",
         given=functools.partial(twice_at_once, at="data/raw/.downloads/sample-voc/*"), slow=True),
     Way("Ctrl-C in the first fetch", "fmask fetch sample-voc", 130, ("interrupted",), "run the same command again",
         given=functools.partial(interrupted, at="data/raw/.downloads/sample-voc/*"), slow=True),

@@ -110,7 +110,7 @@ def test_the_next_run_resumes(fake: FakeKaggle, tmp_path: Path, monkeypatch: pyt
     fake.cuts = [400_000]
     error = failure(tmp_path)
     assert isinstance(error, NetworkError)
-    assert "goes on where it ended" in error.next_step
+    assert "continue where it stopped" in error.next_step
     assert kaggle.download("owner/name", tmp_path).path.read_bytes() == CONTENT
     (resumed,) = [asked for asked in fake.of("GET") if asked]
     assert 300_000 < int(resumed.removeprefix("bytes=").rstrip("-")) <= 400_000

@@ -19,7 +19,7 @@ HAIRS: tuple[tuple[int, int, int], ...] = (
 
 
 HAIR_CHROMA = 28.0
-"""Lab units; what is over the brow and more colorful is a hat."""
+"""Lab units; anything above the brow that is more colorful is a hat."""
 
 
 def beard(face: Face, rng: Random) -> Drawn | None:
@@ -59,7 +59,7 @@ def _growth(face: Face, rng: Random) -> Field:
 
 
 def _hair_color(face: Face, rng: Random) -> Field:
-    """Return the color of the beard: that of the hair over the brow where that is dark, or any (3,; RGB)."""
+    """Return the color of the beard: that of the hair above the brow if it is dark, or a random one (3,; RGB)."""
     import numpy as np
 
     top = face.small[face.v[:, 0] < -0.8].reshape(-1, 3)
@@ -75,7 +75,7 @@ def _hair_color(face: Face, rng: Random) -> Field:
 
 
 def _strands(face: Face, rng: Random, window: Window) -> Field:
-    """Return hairs that run from the nose down and outward, a little waved: about -1 to 1 (of the window's size)."""
+    """Return slightly wavy hairs that run from the nose down and outward: -1 to 1, in the window's size."""
     import cv2
     import numpy as np
 
@@ -96,4 +96,4 @@ def _strands(face: Face, rng: Random, window: Window) -> Field:
 
 
 HAIR_LINES = 4.5
-"""Hairs around a beard for each pixel of half the face's width: each is one or two pixels wide."""
+"""Hairs around a beard per pixel of half the face width: each is one or two pixels wide."""

@@ -1,7 +1,7 @@
-"""Things before a face: a hand or a cup at the mouth of a bare one, a cap on any head.
+"""Objects in front of a face: a hand or a cup at the mouth of a bare face, a cap on any head.
 
-Each takes a face and a generator and returns the face's pixels (height, width, 3; RGB) changed, and how much of each
-pixel the thing covers (height, width; 0 to 1), or None where it cannot be drawn.
+Each function takes a face and a generator, and returns the edited pixels of the face (height, width, 3; RGB) and how
+much of each pixel the object covers (height, width; 0 to 1), or None if it cannot be drawn.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Color = tuple[int, int, int]
 Profile = list[Point]
-"""The radius (second) of a thing at places along its axis (first), top to bottom."""
+"""The radius (second) of an object at positions along its axis (first), from top to bottom."""
 
 CLOTHS: tuple[Color, ...] = (
     (28, 30, 36), (44, 52, 84), (30, 60, 120), (160, 34, 40), (238, 238, 236), (120, 122, 126), (70, 84, 60),
@@ -36,7 +36,7 @@ CUPS: tuple[Color, ...] = (
 
 
 def _hand_skin(face: Face, rng: Random) -> Field:
-    """Return the color of the face's skin as its hands have it (3,; RGB)."""
+    """Return the skin color of the hands, derived from that of the face (3,; RGB)."""
     import numpy as np
 
     lab = face.skin + np.array([rng.uniform(-4, 4), rng.uniform(-1, 3), rng.uniform(-2, 2)], np.float32)
@@ -45,7 +45,7 @@ def _hand_skin(face: Face, rng: Random) -> Field:
 
 
 def _clothes(face: Face, rng: Random) -> Field:
-    """Return the color of what the person wears: that of the image under the chin, or any (3,; RGB)."""
+    """Return the color of the person's clothes: the one under the chin in the image, or a random one (3,; RGB)."""
     import numpy as np
 
     low = face.small[face.v[:, 0] > 1.35]
@@ -58,7 +58,7 @@ def _clothes(face: Face, rng: Random) -> Field:
 
 
 def hand(face: Face, rng: Random) -> Drawn | None:
-    """Draw a hand before the mouth: four fingers and a thumb, the back of the hand, and the arm in its sleeve."""
+    """Draw a hand in front of the mouth: four fingers and a thumb, the back of the hand, and the arm in its sleeve."""
     side, held = rng.choice((-1, 1)), _Held(rng.uniform(0.05, 0.42), rng.uniform(0.92, 1.1))
     mouth = MOUTH * face.aspect + rng.uniform(0.0, 0.1)
     x, y = plane(face, face.turned + side * rng.uniform(0.2, 0.42), mouth, 0, side)
@@ -72,7 +72,7 @@ def hand(face: Face, rng: Random) -> Drawn | None:
 
 
 def _creased(fingers: Relief) -> Relief:
-    """Return fingers with dark lines where they touch: light does not get between them."""
+    """Return fingers with dark lines where they touch, because little light gets between them."""
     import numpy as np
 
     part = fingers.part
@@ -83,7 +83,7 @@ def _creased(fingers: Relief) -> Relief:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """How a hand is held: its lean in radians, and its size. Its axes run to fingertips and little finger."""
+    """The pose of a hand: its tilt in radians, and its size. Its axes point to the fingertips and the little finger."""
 
     lean: float
     size: float
@@ -130,7 +130,7 @@ def _arm(rng: Random, held: _Held) -> tuple[Point, Point]:
 
 
 def cup(face: Face, rng: Random) -> Drawn | None:
-    """Draw a cup, a glass with a lid or a bottle at the mouth, and mostly the hand that holds it."""
+    """Draw a cup, a glass with a lid or a bottle at the mouth, and in most cases the hand that holds it."""
     side = rng.choice((-1, 1))
     lean = rng.uniform(-0.12, 0.3)
     x, y = plane(face, face.turned * 1.2, MOUTH * face.aspect + rng.uniform(-0.12, 0.02), lean, side)
@@ -180,7 +180,7 @@ def _bottle(face: Face, rng: Random, x: Field, y: Field) -> tuple[Relief, Profil
 
 
 def _grip(face: Face, rng: Random, x: Field, y: Field, profile: Profile) -> Relief:
-    """Return the fingers around a thing, the hand behind its side, and the arm."""
+    """Return the fingers around an object, the hand beside it, and the arm."""
     import numpy as np
 
     skin = _hand_skin(face, rng)
@@ -205,7 +205,7 @@ def _grip(face: Face, rng: Random, x: Field, y: Field, profile: Profile) -> Reli
 
 
 def cap(face: Face, rng: Random) -> Drawn | None:
-    """Draw a cap with a peak, or a knitted one, over the forehead down to about the brows."""
+    """Draw a peaked or a knitted cap over the forehead, down to about the brows."""
     color = face.color(*rng.choice(CLOTHS))
     peak = rng.random() < 0.65
     x, y = plane(face, face.turned * 0.3, face.brows * face.aspect, rng.gauss(0, 0.05), 1)

@@ -1,7 +1,7 @@
-"""Solid things before a face: planned as heights above the image, lit as the face is, laid on it.
+"""Solid objects in front of a face: modeled as heights above the image, lit like the face, and drawn onto it.
 
-A thing is as sharp and as grainy as the image is, and throws a soft shadow on the face. Lengths are in half face
-widths, as seen from the front: `x` to the right, `y` down.
+An object is as sharp and as grainy as the image, and casts a soft shadow on the face. Lengths are in half face widths,
+as seen from the front: `x` to the right, `y` down.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 Point = tuple[float, float]
 Drawn = tuple["ImageArray", "Field"]
-"""The face's pixels with something drawn on them, and how much of each it covers (height, width; 0 to 1)."""
+"""The edited pixels of a face, and how much of each pixel is covered (height, width; 0 to 1)."""
 
 NEAR = 0.3
-"""Half face widths; a thing's shadow on the face ends before this."""
+"""Half face widths; the shadow of an object on the face is shorter than this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relief:
-    """Things in front of the face, on the grid: lengths in half face widths.
+    """Objects in front of the face, on the grid: lengths in half face widths.
 
     `inside` is the distance to the outline, positive inside; `height` rises toward the viewer; `color` is unlit.
-    `part` is where the things are: elsewhere nothing is near.
+    `part` is the region around the objects.
     """
 
     inside: Field
@@ -40,17 +40,17 @@ class Relief:
 
 
 def plane(face: Face, x: float, y: float, angle: float, mirror: int) -> tuple[Field, Field]:
-    """Return the coordinates of a turned frame with its origin at (x, y), in half face widths."""
+    """Return the coordinates of a rotated frame with its origin at (x, y), in half face widths."""
     across, down = (face.u - x) * mirror, face.v * face.aspect - y
     cos, sin = math.cos(angle), math.sin(angle)
     return across * cos + down * sin, down * cos - across * sin
 
 
 def over(below: Relief, above: Relief) -> Relief:
-    """Return two things together, the second in front of the first."""
+    """Combine two objects, the second in front of the first."""
     import numpy as np
 
-    part = above.part  # beyond both outlines the nearer thing goes on: edges are blended from what is on either side
+    part = above.part  # outside both outlines the nearer object is extended, so that edges are blended from both sides
     front = (above.inside[part] > 0) | ((below.inside[part] <= 0) & (above.inside[part] > below.inside[part]))
     inside, height, color = below.inside.copy(), below.height.copy(), np.array(below.color)
     np.maximum(inside[part], above.inside[part], out=inside[part])
@@ -65,7 +65,7 @@ def _around(one: Window, other: Window) -> Window:
 
 
 def limbs(x: Field, y: Field, joints: Sequence[tuple[float, ...]], color: Field) -> Relief:
-    """Return rounded limbs: each of `joints` is x, y, radius at one end, x, y, radius at the other, and its lift.
+    """Return rounded limbs: each of `joints` is x, y, radius at one end, x, y, radius at the other, and its elevation.
 
     The highest limb is in front where two cross.
     """
@@ -80,7 +80,7 @@ def limbs(x: Field, y: Field, joints: Sequence[tuple[float, ...]], color: Field)
 
 
 def _part(x: Field, y: Field, xs: Field, ys: Field, reach: float) -> Window:
-    """Return the rows and columns of the grid that come near the given places."""
+    """Return the rows and columns of the grid near the given positions."""
     import numpy as np
 
     near = (x > xs.min() - reach) & (x < xs.max() + reach) & (y > ys.min() - reach) & (y < ys.max() + reach)
@@ -123,7 +123,7 @@ def lit(face: Face, relief: Relief, *, ambient: float) -> Field:
 
 
 def laid(face: Face, relief: Relief, rng: Random, *, ambient: float = 0.5, drop: float = 0.1) -> Drawn | None:
-    """Put a relief on the image, as sharp and as grainy as the image is; it throws a soft shadow on the face.
+    """Draw a relief onto the image, as sharp and as grainy as the image; it casts a soft shadow on the face.
 
     `drop` is how far the shadow reaches, in half face widths.
     """
@@ -155,7 +155,7 @@ def _shaded(face: Face, dark: Field) -> ImageArray:
 def blended(
     face: Face, window: Window, colors: ImageArray, cover: Field, rng: Random, *, behind: ImageArray | None = None
 ) -> Drawn:
-    """Paint `colors` over a window of the face's pixels (or of `behind`), as sharp and grainy as the image is."""
+    """Paint `colors` over a window of the face's pixels (or of `behind`), as sharp and grainy as the image."""
     import cv2
     import numpy as np
 
@@ -171,9 +171,9 @@ def blended(
 
 
 def lathe(x: Field, y: Field, profile: Sequence[Point], color: Field, *, round_: float) -> Relief:
-    """Return a thing of revolution: `profile` is its radius (second) at each `y` (first), top to bottom.
+    """Return a solid of revolution: `profile` is its radius (second) at each `y` (first), top to bottom.
 
-    Seen from a little above or below, its ends are curved: `round_` says how much.
+    `round_` is how much its ends are curved, as if seen from slightly above or below.
     """
     import numpy as np
 
@@ -186,7 +186,7 @@ def lathe(x: Field, y: Field, profile: Sequence[Point], color: Field, *, round_:
 
 
 def uneven(relief: Relief, rng: Random) -> Relief:
-    """Return a relief whose skin is a little uneven, as skin is."""
+    """Return a relief with a slightly uneven color, like skin."""
     import cv2
     import numpy as np
 

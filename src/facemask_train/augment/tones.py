@@ -1,8 +1,7 @@
-"""Edits that change a face's color or light and draw nothing: recolor, relight, tint, shadow.
+"""Edits that change the color or lighting of a face without drawing anything: recolor, relight, tint, shadow.
 
-All of them keep what is finer than the change: folds, edges, lips and nostrils stay where they are and as they are.
-Each takes a face and a generator, and returns the face's pixels (height, width, 3; RGB) changed, or None where there
-is nothing to change.
+All of them preserve fine detail: folds, edges, lips and nostrils stay as they are. Each takes a face and a generator,
+and returns the edited pixels of the face (height, width, 3; RGB), or None if there is nothing to change.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ CLOTHS: tuple[Color, ...] = (
     (190, 40, 46), (226, 120, 60), (240, 206, 72), (236, 160, 184), (206, 70, 130), (132, 90, 170), (60, 120, 74),
     (122, 132, 70), (120, 82, 54), (196, 170, 130), (70, 34, 40),
 )  # fmt: skip
-"""Colors that cloth, paper and paint have: the blues, greens, whites and blacks of masks, and any other."""
+"""Colors of cloth, paper and paint: the blues, greens, whites and blacks of masks, and other colors."""
 
 PATTERNED = 0.35
-"""The share of recolored faces that get two colors: masks have prints, and so does face paint."""
+"""The share of recolored faces that get two colors, since masks and face paint can have prints."""
 
 MIN_MASK = 0.12
-"""The least share of the box that the mask has to be: less is a wrong guess of where the mask is."""
+"""The smallest share of the box that the mask can cover: with less, its estimated position is wrong."""
 
 ALIKE = 9.0
-"""Lab units; a mask that is this near to the skin's color needs no tint."""
+"""Lab units; a mask whose color is this close to that of the skin needs no tint."""
 
 
 def edge(face: Face, rng: Random, at: float) -> Field:
     """Return how far below a random line across the face each grid point is, in `v` (rows, columns).
 
-    The line is tilted, and bowed as the edge of a mask over the nose or of a brim is.
+    The line is tilted and curved, like the upper edge of a mask or a brim.
     """
     tilt, bow = rng.gauss(0, 0.12), rng.uniform(-0.2, 0.35)
     across = face.u - face.turned
@@ -53,7 +52,7 @@ def softness(rng: Random) -> float:
 
 
 def _outline(face: Face) -> Field:
-    """Return 1 within the lower face, 0 beyond its jaw: what is skin-colored behind it is not the face."""
+    """Return 1 inside the lower face and 0 outside: skin-colored areas behind the jaw are not the face."""
     import numpy as np
 
     across = (face.u - 0.5 * face.turned) / 0.96
@@ -61,14 +60,14 @@ def _outline(face: Face) -> Field:
 
 
 def _lower_flesh(face: Face, rng: Random) -> Field | None:
-    """Return the skin below a random line, or None where there is too little skin."""
+    """Return the skin below a random line, or None if there is too little skin."""
     if face.bare_below < MIN_FLESH:
         return None
     return face.flesh * _outline(face) * step(edge(face, rng, rng.uniform(-0.05, 0.3)), softness(rng))
 
 
 def recolor(face: Face, rng: Random) -> ImageArray | None:
-    """Give the skin of the lower face another color, as paint or colored light does."""
+    """Change the color of the skin of the lower face, as paint or colored light would."""
     import numpy as np
 
     region = _lower_flesh(face, rng)
@@ -83,7 +82,7 @@ def recolor(face: Face, rng: Random) -> ImageArray | None:
 
 
 def _reachable(face: Face, target: Field) -> Field:
-    """Return a color with room above and below its lightness for the face's own shades."""
+    """Return a color whose lightness leaves room above and below for the shades of the face."""
     import numpy as np
 
     room = 3.0 + float(np.quantile(np.abs(face.lab[..., 0] - face.skin[0]), 0.3))
@@ -114,9 +113,9 @@ def _pattern(face: Face, rng: Random) -> Field:
 
 
 def _dye(face: Face, region: Field, target: Field, *, kept: float) -> ImageArray | None:
-    """Move the skin's color to `target` (3,) or (rows, columns, 3) where `region` (of the grid) says so.
+    """Move the skin color to `target` (3,) or (rows, columns, 3), weighted by `region` (on the grid).
 
-    `kept` is the share of the differences from the skin's own color that remains.
+    `kept` is the fraction of the differences from the skin color that is kept.
     """
     window = face.window_of(region > 0)
     if window is None:
@@ -128,7 +127,7 @@ def _dye(face: Face, region: Field, target: Field, *, kept: float) -> ImageArray
 
 
 def relight(face: Face, rng: Random) -> ImageArray | None:
-    """Make the skin of the lower face darker or lighter, as a shadow, a lamp or a bright floor does."""
+    """Make the skin of the lower face darker or lighter, as a shadow, a lamp or a bright floor would."""
     region = _lower_flesh(face, rng)
     if region is None:
         return None
@@ -138,7 +137,7 @@ def relight(face: Face, rng: Random) -> ImageArray | None:
 
 
 def shadow(face: Face, rng: Random) -> ImageArray | None:
-    """Let a shadow fall on the upper half of the face, at a slant."""
+    """Draw a slanted shadow on the upper half of the face."""
     import numpy as np
 
     limit = step(1.1 - np.sqrt(face.u**2 + (face.v / 1.05) ** 2), 0.2)
@@ -149,7 +148,7 @@ def shadow(face: Face, rng: Random) -> ImageArray | None:
 
 
 def _hull(face: Face) -> Field:
-    """Return 1 within the convex outline of the face's skin (rows, columns): hair over it and a mask are within."""
+    """Return 1 within the convex outline of the face's skin (rows, columns), including hair over it and a mask."""
     import cv2
     import numpy as np
 
@@ -162,7 +161,7 @@ def _hull(face: Face) -> Field:
 
 
 def _shine(face: Face, region: Field, strength: float, *, warmth: float) -> ImageArray | None:
-    """Multiply the light by `strength` where `region` says so; `warmth` above 0 makes it redder, below bluer."""
+    """Multiply the light by `strength`, weighted by `region`; positive `warmth` makes it redder, negative bluer."""
     import numpy as np
 
     window = face.window_of(region > 0)
@@ -172,13 +171,13 @@ def _shine(face: Face, region: Field, strength: float, *, warmth: float) -> Imag
     gain = strength * np.array([1 + warmth, 1, 1 - warmth], np.float32) - 1
     lit = face.pixels[window] * (1 + face.enlarge(region, window)[..., None] * gain)
     if strength > 1:
-        over = np.maximum(lit - 215, 0)  # what is too bright approaches white and keeps its differences
+        over = np.maximum(lit - 215, 0)  # overexposed values approach white but stay distinct
         lit += 38 * (1 - np.exp(over / -38)) - over
     return face.painted(window, lit)
 
 
 def tint(face: Face, rng: Random) -> ImageArray | None:
-    """Move the mask's color toward the face's own skin; its shades, folds, print and straps stay."""
+    """Move the color of the mask toward that of the skin; its shading, folds, print and straps stay visible."""
     import numpy as np
 
     region, color = _mask(face)
@@ -197,7 +196,7 @@ def tint(face: Face, rng: Random) -> ImageArray | None:
 
 
 def _share_of_mask(lab: Field, skin: Field, color: Field) -> Field:
-    """Return how much of the mask is in each pixel (..., 1): those of its rim hold some of what is behind it."""
+    """Return the fraction of the mask in each pixel (..., 1): those on its rim mix it with what is behind it."""
     import numpy as np
 
     weights = np.array([0.15, 1, 1], np.float32)

@@ -1,4 +1,4 @@
-"""A pen for the built-in sample: smooth shapes on an image, in units of their own, and colors made from colors."""
+"""A pen for the built-in sample: smooth shapes on an image in a local coordinate system, and variations of colors."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def shade(color: Color, factor: float) -> Color:
 
 
 def vary(rng: Random, color: Color, amount: int = 14) -> Color:
-    """Return a color near to the given one."""
+    """Return a color close to the given one."""
     red, green, blue = (min(255, max(0, part + rng.randint(-amount, amount))) for part in color)
     return red, green, blue
 
 
 @dataclass(frozen=True, slots=True)
 class Pen:
-    """Draws smooth shapes on an image (RGB) in units of its own: an origin and a unit in pixels, and a tilt."""
+    """Draws smooth shapes on an image (RGB) in local coordinates: an origin and a unit in pixels, and a tilt."""
 
     image: ImageArray
     x: float = 0.0

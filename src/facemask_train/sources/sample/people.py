@@ -1,7 +1,8 @@
 """Draws one person of the built-in sample, and returns where the face is.
 
-What tells a mask from a bare face is shape alone. Colors of whatever covers the lower face (a mask, a beard, face
-paint, a scarf, a hand) come from one palette, and so do those of its details (a hem, ear loops; lips, a moustache).
+Only the shape distinguishes a mask from a bare face. The colors of everything that covers the lower face (a mask, a
+beard, face paint, a scarf, a hand) come from one palette, and so do those of its details (a hem, ear loops; lips, a
+mustache).
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ LIPS: tuple[Color, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """How one person looks; all of it is drawn in the same way whatever the face's class.
+    """The appearance of one person. Everything is drawn in the same way for both classes.
 
-    `cover` is what the lower face looks like (a mask, a beard, paint, or in a third of the cases the skin), `fold`
-    its lines. The rest paints the small things: a mouth and its teeth, or a hem, ear loops and a print.
+    `cover` is the color of the lower face (a mask, a beard, paint, or in a third of the cases the skin), `fold`
+    its lines. The other colors are for details: a mouth and its teeth, or a hem, ear loops and a print.
     """
 
     skin: Color
@@ -82,7 +83,7 @@ def _outline() -> list[Point]:
 
 
 def draw_person(pen: Pen, rng: Random, kind: Kind) -> Corners:
-    """Draw a person whose face has its center at the pen's origin and is 2 units wide.
+    """Draw a person whose face is centered at the pen's origin and is 2 units wide.
 
     Returns:
         the face, from the forehead to the chin, in pixels.
@@ -134,7 +135,7 @@ def _eyes(pen: Pen, rng: Random, looks: Looks) -> None:
 
 
 def _glow(pen: Pen, rng: Random) -> None:
-    """Let light fall on the head from one side."""
+    """Light the head from one side."""
     import numpy as np
 
     height, width = pen.image.shape[:2]
@@ -190,7 +191,7 @@ JAW: tuple[Point, ...] = ((0.76, 0.8), (0.4, 1.16), (0, 1.24), (-0.4, 1.16), (-0
 
 
 def _ragged(rng: Random, points: Sequence[Point]) -> list[Point]:
-    """Return an outline with teeth: between any two points there are three that go in and out."""
+    """Return an outline with teeth: three points that go in and out between any two points."""
     found: list[Point] = []
     for (x, y), (to_x, to_y) in zip(points, [*points[1:], points[0]], strict=True):
         for part in (0.0, 0.25, 0.5, 0.75):
@@ -235,7 +236,7 @@ def _print(pen: Pen, rng: Random, looks: Looks) -> None:
 
 
 def _bare(pen: Pen, rng: Random, looks: Looks) -> None:
-    """Draw a bare lower face: always a nose and a mouth, whatever is on it."""
+    """Draw a bare lower face: always with a nose and a mouth."""
     brim = _brim(rng, looks.turn, low=False)
     if looks.like_skin:
         _plain(pen, rng, looks)
@@ -303,7 +304,7 @@ def _mouth(pen: Pen, rng: Random, looks: Looks) -> None:
 
 
 def _before(pen: Pen, rng: Random, looks: Looks, kind: Kind) -> None:
-    """Draw a scarf, a mask that hangs under the chin, a hand or a cup; lower before a mask that is worn."""
+    """Draw a scarf, a mask that hangs under the chin, a hand or a cup; lower in front of a mask that is worn."""
     drop = rng.uniform(0.0, 0.1) if kind == "no_mask" else rng.uniform(0.25, 0.4)
     match rng.choices(("nothing", "scarf", "hand", "cup"), weights=(68, 18, 7, 7))[0]:
         case "scarf" if kind == "no_mask" and rng.random() < 0.5:
@@ -333,7 +334,7 @@ def _lowered(pen: Pen, rng: Random, looks: Looks) -> None:
 
 
 def _hand(pen: Pen, rng: Random, looks: Looks, drop: float) -> None:
-    """Draw a hand, bare or in a glove, before the mouth."""
+    """Draw a hand, bare or in a glove, in front of the mouth."""
     side, color = rng.choice((-1, 1)), vary(rng, rng.choice((*CLOTHS, *SKINS)))
     pen.stroke([(side * 0.9, 2.6), (side * 0.4, 1.2 + drop)], looks.coat, 0.6)
     pen.oval((side * 0.2, 0.95 + drop), (0.55, 0.42), color)

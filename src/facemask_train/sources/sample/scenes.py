@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from facemask_train.sources.sample.pen import ImageArray
 
 SCALE = 2
-"""Scenes are drawn at twice their size, then reduced: edges come out smooth."""
+"""Scenes are drawn at twice their size, then scaled down, so that edges are smooth."""
 
 SIZES = ((320, 240), (320, 240), (336, 224), (300, 225), (320, 214), (288, 288), (240, 300))
 
@@ -73,7 +73,7 @@ Spot = tuple[float, float, float]
 
 
 def _spots(rng: Random, width: int, height: int, people: int | None) -> list[Spot]:
-    """Return where the faces are, from the back to the front, none hidden behind another."""
+    """Return where the faces are, from the back to the front, so that none hides another."""
     if people is None:
         people = rng.choices((1, 2, 3, 4, 5, 6, 9, 12), weights=(14, 24, 22, 14, 10, 8, 5, 3))[0]
     rows = 0 if people == 0 else 1 if people <= 3 else 2 if people <= 6 else 3
@@ -97,7 +97,7 @@ def _row(rng: Random, width: int, height: int, people: int, depth: float) -> lis
 
 
 def _hides(near: Spot, far: Spot) -> bool:
-    """Say if the nearer person's head or shoulders reach the farther one's face."""
+    """Return whether the nearer person's head or shoulders cover part of the farther one's face."""
     apart = abs(near[0] - far[0])
     chin = far[1] + 1.3 * far[2]
     head = apart < 1.3 * near[2] + far[2] and near[1] - 1.9 * near[2] < chin
@@ -107,7 +107,7 @@ def _hides(near: Spot, far: Spot) -> bool:
 
 # ------------------------------------------------------------------ places
 #
-# A place's pen has its origin at the top left corner, and the image's height as its unit.
+# A place's pen has its origin at the top left corner, and the height of the image as its unit.
 
 
 def _block(pen: Pen, x: float, y: float, width: float, height: float, color: Color) -> None:
@@ -293,7 +293,7 @@ PLACES: dict[Callable[[Pen, Random, float], None], int] = {_street: 32, _night: 
 
 
 def _light(image: ImageArray, rng: Random) -> ImageArray:
-    """Return the image under a light of its own, sometimes dusky, blurred or grainy."""
+    """Return the image with random lighting, sometimes dim, blurred or grainy."""
     import cv2
     import numpy as np
 
