@@ -110,5 +110,5 @@ class StoppedError(FmaskError):
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for the known word closest to `word` (the first of several), or an empty string."""
     similarity = {name: difflib.SequenceMatcher(None, name.casefold(), word.casefold()).ratio() for name in known}
-    best = max(likeness, key=similarity.__getitem__, default="")
+    best = max(similarity, key=similarity.__getitem__, default="")
     return f" (did you mean '{best}'?)" if similarity.get(best, 0) >= CLOSE else ""
