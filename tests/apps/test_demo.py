@@ -57,10 +57,10 @@ class Detector:
     imgsz = 64
 
     def __init__(self, error: Exception | None = None) -> None:
-        self.asked, self.error = 0, error
+        self.calls, self.error = 0, error
 
     def predict(self, images: Any, *, confidence: float) -> Any:
-        self.asked += 1
+        self.calls += 1
         if self.error:
             raise self.error
         return iter([tuple(one for one in BOTH if one.confidence >= confidence) for _ in images])
@@ -156,10 +156,10 @@ def test_the_chart_has_its_numbers_in_a_table() -> None:
 def test_the_model_runs_once_per_image(tmp_path: Path) -> None:
     handlers, detector = handlers_of(tmp_path)
     update = handlers.image(upload(tmp_path, encoded()), 0.5)
-    assert (update.slots["boxes0"].count("<li"), detector.asked) == (1, 1)
+    assert (update.slots["boxes0"].count("<li"), detector.calls) == (1, 1)
     assert "data:image/jpeg" in update.slots["image0"]
     again = recount(update.result, 0.3)
-    assert (again.slots["boxes0"].count("<li"), detector.asked) == (2, 1)
+    assert (again.slots["boxes0"].count("<li"), detector.calls) == (2, 1)
     assert "image0" not in again.slots  # the pixels do not move
 
 
@@ -179,7 +179,7 @@ def test_nothing_outside_the_uploads_is_read_or_removed(path: str | None, tmp_pa
     given = str(tmp_path / "uploads" / path) if path and path[0] != "/" else path
     assert "Choose one" in handlers.image(given, 0.5).counts
     assert [type(one) for one in handlers.video(given, 0.5)] == [PageUpdate]
-    assert (outside.exists(), detector.asked) == (True, 0)
+    assert (outside.exists(), detector.calls) == (True, 0)
 
 
 def test_an_upload_that_is_gone_gives_a_message(tmp_path: Path) -> None:
@@ -266,8 +266,8 @@ def test_a_video_is_sampled_and_cut(tmp_path: Path) -> None:
     assert [frame.time for frame in frames] == pytest.approx([0.0, 0.6, 1.2, 1.8, 2.4])
     assert frames[0].image.shape == (48, 64, 3)
     handlers, _ = handlers_of(tmp_path)
-    *said, last = handlers.video(str(path), 0.5)
-    assert len(said) == 5
+    *facts_, last = handlers.video(str(path), 0.5)
+    assert len(facts_) == 5
     assert isinstance(last, PageUpdate)
     assert sum(bool(last.slots[f"image{slot}"]) for slot in range(FRAMES)) == 5
     assert not path.exists()
@@ -329,10 +329,10 @@ METRICS = make_metrics(
 
 
 def test_the_facts_are_what_was_measured(tmp_path: Path) -> None:
-    said = model_facts(_model(tmp_path / "r"), Measurements(METRICS, None))
-    facts = dict(said.facts)
+    facts_ = model_facts(_model(tmp_path / "r"), Measurements(METRICS, None))
+    facts = dict(facts_.facts)
     assert "1,200 training images at 320 px, 9 epochs from yolov5n.pt, finished 2026-03-01" in facts["Trained on"]
-    assert "/home" not in str(said)
+    assert "/home" not in str(facts_)
     assert "too few to measure" in facts["Evaluated on"]
     assert facts["Accuracy"] == "mAP 0.5 80.0 (70.0 to 90.0) %, mAP 0.5:0.95 50.0 (40.0 to 60.0) %"
     assert (
@@ -341,18 +341,18 @@ def test_the_facts_are_what_was_measured(tmp_path: Path) -> None:
     )
     assert facts["Small faces"] == "recall by size: below 16 px 10.0 % of 10"
     assert facts["Shortcuts"] == "not measured (`fmask audit`)"
-    assert "80 of 100 faces with a mask and 40 of 100 faces without" in said.warning
-    assert "another ensemble" in said.limits[0]
+    assert "80 of 100 faces with a mask and 40 of 100 faces without" in facts_.warning
+    assert "another ensemble" in facts_.limits[0]
     assert "at 320 px, with confidence threshold 0.37" in facts["Evaluated on"]
 
 
 def test_a_run_without_an_evaluation_has_only_its_training(tmp_path: Path) -> None:
-    said = model_facts(_model(tmp_path / "r"), Measurements(None, None))
-    assert said.facts[0][1].startswith("ensemble v5")
-    assert [question for question, _ in said.facts[1:]] == ["Errors", "Shortcuts"]
-    assert all(answer.startswith("not measured") for _, answer in said.facts[1:])
-    assert not any("numbers" in limit for limit in said.limits)
-    assert not any(sign.isdigit() for sign in said.warning)
+    facts_ = model_facts(_model(tmp_path / "r"), Measurements(None, None))
+    assert facts_.facts[0][1].startswith("ensemble v5")
+    assert [question for question, _ in facts_.facts[1:]] == ["Errors", "Shortcuts"]
+    assert all(answer.startswith("not measured") for _, answer in facts_.facts[1:])
+    assert not any("numbers" in limit for limit in facts_.limits)
+    assert not any(sign.isdigit() for sign in facts_.warning)
 
 
 @pytest.mark.parametrize(
@@ -382,18 +382,18 @@ def test_what_was_not_measured_is_not_made_up(
 
 
 def test_the_warning_names_the_split(tmp_path: Path) -> None:
-    said = model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, split="val"), None))
-    assert said.warning.startswith("On the images that its best epoch was selected on this model finds")
+    facts_ = model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, split="val"), None))
+    assert facts_.warning.startswith("On the images that its best epoch was selected on this model finds")
     alone = operating_point(0.37, mask=_rates(0.8), no_mask=_rates(None))
-    said = model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, operating_point=alone), None))
-    assert "correctly classifies 80 of 100 faces with a mask. Your" in said.warning
+    facts_ = model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, operating_point=alone), None))
+    assert "correctly classifies 80 of 100 faces with a mask. Your" in facts_.warning
 
 
 def test_the_facts_of_unknown_weights_say_so() -> None:
-    said = model_facts(None, Measurements(None, None), name="yolov5n-0123")
-    assert {answer for _, answer in said.facts} == {"not known: these weights are not in the folder of a run"}
-    assert "is not known" in said.warning
-    assert said.model == "yolov5n-0123"
+    facts_ = model_facts(None, Measurements(None, None), name="yolov5n-0123")
+    assert {answer for _, answer in facts_.facts} == {"not known: these weights are not in the folder of a run"}
+    assert "is not known" in facts_.warning
+    assert facts_.model == "yolov5n-0123"
 
 
 def test_only_an_evaluation_of_these_weights_counts_and_the_test_split_first(tmp_path: Path) -> None:

@@ -98,14 +98,14 @@ def page(demo: Running, browser: Any) -> Iterator[Any]:
     """A visitor's page on a phone; whatever it asks of another machine fails the test."""
     context = browser.new_context(viewport={"width": 390, "height": 844}, permissions=["camera"])
     opened = context.new_page()
-    asked: list[str] = []
-    opened.on("request", lambda request: asked.append(request.url))
+    requested: list[str] = []
+    opened.on("request", lambda request: requested.append(request.url))
     opened.set_default_timeout(PATIENCE)
     opened.goto(demo.url)
     opened.wait_for_selector(".fm-counts")
     yield opened
     context.close()
-    assert [url for url in asked if not url.startswith((demo.url, "data:", "blob:"))] == []
+    assert [url for url in requested if not url.startswith((demo.url, "data:", "blob:"))] == []
 
 
 def image(seed: int = 5, size: tuple[int, int] = (240, 320)) -> bytes:
@@ -157,10 +157,10 @@ def changed(page: Any, tab: Any, before: str) -> None:
 
 
 def test_the_page_greets_with_an_answer_and_with_how_the_model_errs(page: Any) -> None:
-    said = page.inner_text("body")
-    assert "Who wears a mask?" in said
-    assert "How often this model errs is not known" in said
-    assert "What this model was trained on, and how it errs" in said
+    body = page.inner_text("body")
+    assert "Who wears a mask?" in body
+    assert "How often this model errs is not known" in body
+    assert "What this model was trained on, and how it errs" in body
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.locator("img:not([alt]), img[alt='']").count() == 0
     assert page.locator(".fm-examples button").count() == 4
@@ -209,12 +209,12 @@ def test_files_that_are_no_images_get_a_message_in_the_page(page: Any, demo: Run
         tab = send(page, name, image())
         tab.locator(".fm-counts").wait_for()
         send(page, name, content)
-        told = tab.locator("[role=alert].fm-problem")
-        told.wait_for()
-        assert "This image was not accepted" in told.inner_text(), name
+        message = tab.locator("[role=alert].fm-problem")
+        message.wait_for()
+        assert "This image was not accepted" in message.inner_text(), name
         assert "Traceback" not in page.inner_text("body")
         assert tab.locator(".fm-stage img").count() == 0
-    assert "too large" in told.inner_text()
+    assert "too large" in message.inner_text()
     assert demo.left() == []
     assert demo.memory() < 1500  # 200 megapixels would be 600 MB more
 
@@ -283,7 +283,7 @@ def test_ten_at_once_all_get_answers(demo: Running, browser: Any) -> None:
 def test_a_request_for_another_file_reads_and_removes_nothing(demo: Running, tmp_path: Path) -> None:
     outside = tmp_path / "private.jpg"
     outside.write_bytes(image())
-    asked = 0
+    requested = 0
     config = json.loads(urllib.request.urlopen(f"{demo.url}config").read())
     for number, one in enumerate(config["dependencies"]):
         if not any(target[1] == "upload" for target in one["targets"]):
@@ -295,10 +295,10 @@ def test_a_request_for_another_file_reads_and_removes_nothing(demo: Running, tmp
         )
         urllib.request.urlopen(request).read()
         stream = urllib.request.urlopen(f"{demo.url}gradio_api/queue/data?session_hash=s{number}", timeout=30)
-        told = next(line for line in stream if b"process_completed" in line)
-        assert b"data:image" not in told
-        asked += 1
-    assert asked == 2
+        message = next(line for line in stream if b"process_completed" in line)
+        assert b"data:image" not in message
+        requested += 1
+    assert requested == 2
     assert outside.exists()
 
 

@@ -158,9 +158,9 @@ def test_a_file_has_metadata(world: World) -> None:
     assert (props["run"], props["license"], props["imgsz"]) == ("r", "AGPL-3.0", "[64, 64]")
     assert props["weights"] == world.made.record.inputs.weights
     assert props["checked_on"].startswith("v5 ")
-    said = yaml.safe_load((world.made.folder / "r_openvino_model/metadata.yaml").read_text())
-    assert said["names"] == {0: "mask", 1: "no_mask"}
-    assert said["args"] == {"nms": True, "dynamic": True, "conf": 0.001, "iou": 0.7}
+    parsed = yaml.safe_load((world.made.folder / "r_openvino_model/metadata.yaml").read_text())
+    assert parsed["names"] == {0: "mask", 1: "no_mask"}
+    assert parsed["args"] == {"nms": True, "dynamic": True, "conf": 0.001, "iou": 0.7}
 
 
 def test_an_export_without_its_run_uses_its_stored_threshold(world: World, tmp_path: Path) -> None:

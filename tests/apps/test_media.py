@@ -54,9 +54,9 @@ def test_files_folders_and_globs_are_found_once_and_in_order(tmp_path: Path) -> 
         (tmp_path / name).touch()
     names = ["a/1.jpg", "b/10.PNG", "b/2.jpg", "c/clip.MP4"]
     assert [one.name for one in find_sources([tmp_path])] == names
-    asked = [str(tmp_path / "c"), tmp_path / "b", str(tmp_path / "?" / "*.jpg"), tmp_path / "a/1.jpg"]
-    assert [one.name for one in find_sources(asked)] == names
-    assert [one.is_video for one in find_sources(asked)] == [False, False, False, True]
+    arguments = [str(tmp_path / "c"), tmp_path / "b", str(tmp_path / "?" / "*.jpg"), tmp_path / "a/1.jpg"]
+    assert [one.name for one in find_sources(arguments)] == names
+    assert [one.is_video for one in find_sources(arguments)] == [False, False, False, True]
 
 
 def test_links_that_lead_nowhere_are_told_and_links_back_are_not_followed(tmp_path: Path) -> None:
@@ -66,8 +66,8 @@ def test_links_that_lead_nowhere_are_told_and_links_back_are_not_followed(tmp_pa
     for name, target in (("b.png", "b.png"), ("c.mp4", "gone.mp4"), ("again", "."), ("d.txt", "gone"), ("e", "e")):
         (folder / name).symlink_to(target)
     (folder / "f.jpg").mkdir()
-    for asked in (folder, folder / "*"):
-        sources = find_sources([asked])
+    for arguments in (folder, folder / "*"):
+        sources = find_sources([arguments])
         assert [one.name for one in sources] == ["a.png", "b.png", "c.mp4"]
         shown = list(frames(sources))
         assert [type(one) for one in shown] == [Frame, Problem, Problem]

@@ -55,10 +55,10 @@ def images(tmp_path: Path) -> Path:
 def ask(untrained_model: Path, tmp_path: Path) -> Callable[..., PredictResult]:
     """`predict` with the small model, below a root of its own."""
 
-    def asked(*arguments: Path, **options: Any) -> PredictResult:
+    def run_predict(*arguments: Path, **options: Any) -> PredictResult:
         return predict(tmp_path, [str(one) for one in arguments], **{"weights": untrained_model, **options})
 
-    return asked
+    return run_predict
 
 
 def clip(path: Path, *, frames: int = 6, rate: int = 10) -> Path:
@@ -146,8 +146,8 @@ def test_labels_are_read_back_as_they_were(layout: str, ask: Callable[..., Predi
 
 def test_coco_has_a_score_for_each_box(ask: Callable[..., PredictResult], images: Path) -> None:
     done = ask(images, options=PredictOptions(("coco", "csv")))
-    said = json.loads((done.folder / "coco.json").read_text())
-    assert [one["score"] for one in said["annotations"]] == [float(row["confidence"]) for row in rows(done.folder)]
+    printed = json.loads((done.folder / "coco.json").read_text())
+    assert [one["score"] for one in printed["annotations"]] == [float(row["confidence"]) for row in rows(done.folder)]
 
 
 def test_tables_are_the_same_bytes_anywhere(ask: Callable[..., PredictResult], images: Path, tmp_path: Path) -> None:
@@ -405,11 +405,11 @@ def test_the_command_prints_json_and_skips_broken_files(images: Path, untrained_
     done = subprocess.run(
         [*command, "--save", "csv", "--json"], cwd=tmp_path, capture_output=True, text=True, check=True, env=os.environ
     )
-    said = json.loads(done.stdout)
-    assert (said["images"], said["faces"]) == (3, sum(said["faces_by_class"].values()))
-    assert said["problems"] == [{"file": "b/broken.jpg", "reason": said["problems"][0]["reason"]}]
-    assert (said["confidence"], said["confidence_chosen"], said["up_to_date"]) == (0.25, "default", False)
-    assert files(tmp_path / said["path"]) == ["detections.csv", "predictions.json"]
+    printed = json.loads(done.stdout)
+    assert (printed["images"], printed["faces"]) == (3, sum(printed["faces_by_class"].values()))
+    assert printed["problems"] == [{"file": "b/broken.jpg", "reason": printed["problems"][0]["reason"]}]
+    assert (printed["confidence"], printed["confidence_chosen"], printed["up_to_date"]) == (0.25, "default", False)
+    assert files(tmp_path / printed["path"]) == ["detections.csv", "predictions.json"]
 
 
 def test_one_detection_per_face_is_counted() -> None:

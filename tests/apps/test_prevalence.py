@@ -170,15 +170,15 @@ def test_one_image_gives_no_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "said"),
+    ("counts", "message"),
     [
         ({(MASK, MASK): 50}, "no face without a mask"),
         ({(NO_MASK, NO_MASK): 50}, "no face with a mask"),
         ({(NO_MASK, NO_MASK): 50, (MASK, MISSED): 7}, "classified none of the 7 faces with a mask"),
     ],
 )
-def test_a_reference_set_that_lacks_a_class_is_refused(counts: Counts, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_a_reference_set_that_lacks_a_class_is_refused(counts: Counts, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         estimate_prevalence(reference(counts), sample(10, 10))
 
 
@@ -190,8 +190,8 @@ def test_shifted_sizes_few_faces_and_small_reference_sets_give_warnings() -> Non
     assert [one for one in reference_caveats(test) if "71 faces without" in one]
     assert reference_caveats(reference(PERFECT)) == []
     assert size_caveats(test, np.full(100, SIDE)) == []
-    (said,) = size_caveats(test, np.r_[np.full(30, 5.0), np.full(70, SIDE)])
-    assert "30 % of the faces are smaller" in said
+    (message,) = size_caveats(test, np.r_[np.full(30, 5.0), np.full(70, SIDE)])
+    assert "30 % of the faces are smaller" in message
     assert any(one.startswith(FEW) for one in estimate_prevalence(test, sample(5, 5)).warnings)
     assert any("too uncertain" in one for one in estimate_prevalence(test, sample(50, 50, 90)).warnings)
 
@@ -432,21 +432,21 @@ def test_an_unstable_correction_gives_a_warning() -> None:
     assert wrong(10) == []
 
 
-@pytest.mark.parametrize(("odd", "said"), [(20, True), (19, False)])
-def test_a_fifth_of_shifted_sizes_gives_a_warning(odd: int, said: bool) -> None:
+@pytest.mark.parametrize(("odd", "message"), [(20, True), (19, False)])
+def test_a_fifth_of_shifted_sizes_gives_a_warning(odd: int, message: bool) -> None:
     test = reference({(MASK, MASK): 300, (NO_MASK, NO_MASK): 300})
     (larger,) = size_caveats(test, np.r_[np.full(odd, 90.0), np.full(100 - odd, SIDE)]) or [""]
-    assert ("20 % of the faces are larger" in larger) is said
+    assert ("20 % of the faces are larger" in larger) is message
     (smaller,) = size_caveats(test, np.r_[np.full(odd, 9.0), np.full(100 - odd, SIDE)]) or [""]
-    assert ("20 % of the faces are smaller" in smaller) is said
+    assert ("20 % of the faces are smaller" in smaller) is message
 
 
 def test_smaller_and_larger_sizes_add_up() -> None:
     test = reference({(MASK, MASK): 300, (NO_MASK, NO_MASK): 300, (NO_MASK, MISSED): 30})
     test = replace(test, size=np.where(test.outcome == MISSED, 9.0, SIDE))  # a size that was always missed is odd
-    (said,) = size_caveats(test, np.r_[np.full(11, 9.0), np.full(9, 90.0), np.full(80, SIDE)])
-    assert "11 % of the faces are smaller" in said
-    assert "(40 to 40 pixels at the detector's input size)" in said
+    (message,) = size_caveats(test, np.r_[np.full(11, 9.0), np.full(9, 90.0), np.full(80, SIDE)])
+    assert "11 % of the faces are smaller" in message
+    assert "(40 to 40 pixels at the detector's input size)" in message
 
 
 def test_a_reference_set_is_small_below_72_faces_of_a_class() -> None:

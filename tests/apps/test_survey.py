@@ -135,7 +135,7 @@ def test_a_table_goes_before_names_and_names_before_exif(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"name,place\na,b\n", "expected the columns"),
         (b"file\na\n", "expected the columns"),
@@ -147,10 +147,10 @@ def test_a_table_goes_before_names_and_names_before_exif(tmp_path: Path) -> None
         (b"file,place,file\na,b,c\n", "expected the columns"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "places.csv"
     path.write_bytes(content)
-    with pytest.raises((DataError, UsageError), match=said):
+    with pytest.raises((DataError, UsageError), match=message):
         time_bins.read_table(path)
 
 
@@ -229,10 +229,10 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, untrained_model: Path) -
     scenes = [scene(seed, 96, 96) for seed in range(30)]
     images = []
     for seed, answers in enumerate(load_detector(untrained_model).predict(scenes, confidence=0.1)):
-        judged = classify_faces(answers, FaceRules(0.25, 96), 96, 96)
+        found_classes = classify_faces(answers, FaceRules(0.25, 96), 96, 96)
         labels = tuple(
             Annotation(CLASSES[one.outcome if (seed + i) % 9 else 1 - one.outcome], Box(*one.detection.corners))
-            for i, one in enumerate(judged)
+            for i, one in enumerate(found_classes)
             if one.outcome < UNKNOWN and (seed + i) % 10
         )
         images.append(ImageResult(f"{seed}.png", 96, 96, labels, answers))
@@ -268,10 +268,10 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ask(untrained_model: Path, root: Path) -> Callable[..., SurveyResult]:
-    def asked(*arguments: Path, **options: Any) -> SurveyResult:
+    def run_survey(*arguments: Path, **options: Any) -> SurveyResult:
         return survey(root, [str(one) for one in arguments], **{"weights": untrained_model, **options})
 
-    return asked
+    return run_survey
 
 
 PATTERN = "{place}_{time:%Y-%m-%d}*"
@@ -397,8 +397,8 @@ def test_a_reference_set_of_one_class_is_refused(root: Path, ask: Callable[..., 
 def test_shifted_brightness_gives_a_warning() -> None:
     tested = np.linspace(80, 160, 200).tolist()
     assert brightness_caveats(tested, [100.0] * 10) == []
-    (said,) = brightness_caveats(tested, [20.0] * 3 + [100.0] * 7)
-    assert "30 % of the images are darker" in said
+    (message,) = brightness_caveats(tested, [20.0] * 3 + [100.0] * 7)
+    assert "30 % of the images are darker" in message
 
 
 def survey_bin(place: str, time: str, rate: float | None, interval: tuple[float, float] | None, *why: str) -> SurveyBin:
@@ -442,7 +442,7 @@ def test_the_command_prints_one_object(root: Path, images: Path, untrained_model
         [sys.executable, "-m", "facemask_train", *command, "--pattern", "{place}_{time:%Y-%m-%d}*", "--by", "week"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    said = json.loads(ran.stdout)
-    assert {"overall", "bins", "reference", "problems"} <= set(said)
-    assert [one["time"] for one in said["bins"]] == ["week of 2026-11-23"] * 2
-    assert Path(said["path"]).is_dir()
+    message = json.loads(ran.stdout)
+    assert {"overall", "bins", "reference", "problems"} <= set(message)
+    assert [one["time"] for one in message["bins"]] == ["week of 2026-11-23"] * 2
+    assert Path(message["path"]).is_dir()

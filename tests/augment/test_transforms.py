@@ -242,11 +242,11 @@ print(json.dumps([seed, hashlib.sha256(copy.image.tobytes()).hexdigest(), repr(c
 def test_another_process_gives_the_same_copy_and_imports_albumentations_only_for_pixel_steps() -> None:
     command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent)]
     environment = {**os.environ, "PYTHONHASHSEED": "4321"}
-    said = json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    printed = json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
     seed = seed_of(7, "copy", everything(), SHA)
     copy = render(*scene(), everything(), seed)
     digest = hashlib.sha256(copy.image.tobytes()).hexdigest()
-    assert said == [seed, digest, repr(copy.labels), repr(copy.edits)]
+    assert printed == [seed, digest, repr(copy.labels), repr(copy.edits)]
 
 
 # ------------------------------------------------------------------ pixel steps and faces

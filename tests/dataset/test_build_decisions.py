@@ -211,7 +211,7 @@ def test_what_can_be_built(changes: dict[str, object], given: Decisions) -> None
 
 
 @pytest.mark.parametrize(
-    ("changes", "given", "said"),
+    ("changes", "given", "message"),
     [
         ({}, decided("train", "val"), "expected images for test, found none (2 of 5 images can be used)"),
         ({}, decided("val"), "expected images for train, test, found none (1 of 5"),
@@ -225,14 +225,14 @@ def test_what_can_be_built(changes: dict[str, object], given: Decisions) -> None
         ),
     ],
 )
-def test_an_empty_split_is_refused(changes: dict[str, object], given: Decisions, said: str) -> None:
+def test_an_empty_split_is_refused(changes: dict[str, object], given: Decisions, message: str) -> None:
     sources = {
         "first": loaded(facts("1.png"), facts("2.png"), facts("3.png")),
         "second": loaded(facts("4.png"), facts("5.png", "truncated")),
     }
     with pytest.raises(DataError) as caught:
         module._check(recipe(**changes), sources, given)
-    assert f"ensemble tiny: {said}" in str(caught.value)
+    assert f"ensemble tiny: {message}" in str(caught.value)
 
 
 def test_a_duplicate_in_another_split_is_a_bug() -> None:
@@ -271,8 +271,8 @@ def test_a_second_build_reuses_images(tmp_path: Path) -> None:
     seen: list[str] = []
 
     def build(**changes: object) -> module.BuildResult:
-        asked = {"allow_missing": True, "pool": ALONE, "progress": lambda what, *_: seen.append(what)}
-        return module.build(tmp_path, "tiny", **asked | changes)  # type: ignore[arg-type]
+        options = {"allow_missing": True, "pool": ALONE, "progress": lambda what, *_: seen.append(what)}
+        return module.build(tmp_path, "tiny", **options | changes)  # type: ignore[arg-type]
 
     first = build()
     assert first.path.name == "tiny-without-second"

@@ -223,8 +223,8 @@ def test_a_box_at_the_edge_is_kept(corners: Corners, kept: Corners, cause: str) 
     labels, issues = one(row(corners))
     assert labels == (Annotation("mask", Box(*kept)),)
     shown = "({:g}, {:g}, {:g}, {:g})".format(*corners)
-    said = [("repaired", cause, f"found {shown} in 200 x 100 px")] if cause else []
-    assert [(issue.action, issue.cause, issue.detail) for issue in issues] == said
+    expected = [("repaired", cause, f"found {shown} in 200 x 100 px")] if cause else []
+    assert [(issue.action, issue.cause, issue.detail) for issue in issues] == expected
 
 
 def test_boxes_are_the_same_to_a_thousandth_of_a_pixel() -> None:

@@ -37,7 +37,7 @@ class FakeKaggle:
     cuts: list[int] = field(default_factory=list)
     status: dict[str, int] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
-    asked: list[tuple[str, Any]] = field(default_factory=list)
+    received: list[tuple[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -59,7 +59,7 @@ class FakeKaggle:
 
     def of(self, method: str) -> list[Any]:
         """Return what was asked of one method."""
-        return [what for asked, what in self.asked if asked == method]
+        return [what for received, what in self.received if received == method]
 
     def hang(self) -> None:
         self._over.wait()
@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         method = self.path.rpartition("/")[2]
         key = self.headers.get("Authorization", "")
-        self.kaggle.asked.append((method, body))
+        self.kaggle.received.append((method, body))
         self.kaggle.keys.append(key)
         if self._fails(method):
             return
@@ -94,12 +94,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(302, b"", {"Location": f"http://127.0.0.1:{self.server.server_address[1]}/archive?sig=x"})
 
     def do_GET(self) -> None:
-        content, asked = self.kaggle.content, self.headers.get("Range")
-        self.kaggle.asked.append(("GET", asked))
+        content, wanted = self.kaggle.content, self.headers.get("Range")
+        self.kaggle.received.append(("GET", wanted))
         if self._fails("GET"):
             return
         tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.headers.get("If-Range") == tag else 0
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.headers.get("If-Range") == tag else 0
         headers = {"ETag": tag, "Accept-Ranges": "bytes", "Last-Modified": LAST_MODIFIED}
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"

@@ -41,5 +41,5 @@ def make_run(root: Path, ensemble: Path, name: str = "r", *, finished: str = "20
     return folder
 
 
-def score(root: Path, **asked: Any) -> Evaluation:
-    return evaluate(root, **{"device": "cpu", "tracker": "none", "audit": False, **asked})
+def score(root: Path, **options: Any) -> Evaluation:
+    return evaluate(root, **{"device": "cpu", "tracker": "none", "audit": False, **options})

@@ -134,11 +134,11 @@ def test_class_without_labels_has_no_numbers(tmp_path: Path) -> None:
 
 
 def test_progress_reaches_the_number_of_images(ensemble: Path) -> None:
-    told: list[tuple[str, int, int]] = []
+    steps: list[tuple[str, int, int]] = []
     validate(
-        known_weights(), ensemble / "data.yaml", "test", imgsz=64, batch=5, progress=lambda *step: told.append(step)
+        known_weights(), ensemble / "data.yaml", "test", imgsz=64, batch=5, progress=lambda *step: steps.append(step)
     )
-    assert told == [("scoring", 0, 8), ("scoring", 5, 8), ("scoring", 8, 8)]
+    assert steps == [("scoring", 0, 8), ("scoring", 5, 8), ("scoring", 8, 8)]
 
 
 # ---- foreign files ----
@@ -210,7 +210,7 @@ def _write_checkpoint(kind: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         ("runs code", "cannot be loaded as weights only"),
         ("truncated", "empty, truncated or damaged"),
@@ -222,10 +222,10 @@ def _write_checkpoint(kind: str, path: Path) -> None:
         ("yolov5 repository", "comes from the original YOLOv5 repository"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(kind: str, said: str, tmp_path: Path) -> None:
+def test_what_is_no_checkpoint_is_refused(kind: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "odd.pt"
     _write_checkpoint(kind, path)
-    with pytest.raises(DataError, match=said) as raised:
+    with pytest.raises(DataError, match=message) as raised:
         load_model(path)
     assert str(path) in str(raised.value)
     assert "fmask train" in raised.value.next_step

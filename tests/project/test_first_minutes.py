@@ -50,7 +50,7 @@ CODE = re.compile(r"[^\n]*\x1b\[2K|\x1b\[[?\d;]*[A-Za-z]|\r")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Result:
     """How a command ended, and what it wrote on standard error (and, outside of this process, on standard output)."""
 
     code: int
@@ -75,7 +75,7 @@ class Told:
 # ---- how a command is given ----
 
 
-def inside(way: Way) -> Told:
+def inside(way: Way) -> Result:
     """Give the command in this process, as if some packages were not installed."""
     version = importlib.metadata.version
 
@@ -84,22 +84,22 @@ def inside(way: Way) -> Told:
             raise PackageNotFoundError(name)
         return version(name)
 
-    said = io.StringIO()
+    captured = io.StringIO()
     with ExitStack() as stack:
         stack.callback(os.dup2, kept := os.dup(1), 1)  # a command sends descriptor 1 to standard error
         stack.enter_context(mock.patch.dict(os.environ, way.env))
         stack.enter_context(mock.patch.dict(sys.modules, dict.fromkeys(way.absent)))
         stack.enter_context(mock.patch("importlib.metadata.version", installed))
-        stack.enter_context(redirect_stderr(said))
-        stack.enter_context(redirect_stdout(said))
+        stack.enter_context(redirect_stderr(captured))
+        stack.enter_context(redirect_stdout(captured))
         ended = stack.enter_context(pytest.raises(SystemExit))
         app(shlex.split(way.typed)[1:], prog_name="fmask")
     os.close(kept)
     code = ended.value.code
-    return Told(code if isinstance(code, int) else 0, said.getvalue())
+    return Result(code if isinstance(code, int) else 0, captured.getvalue())
 
 
-def offline(way: Way) -> Told:
+def offline(way: Way) -> Result:
     """Give the command where no name is known."""
     unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     with mock.patch("socket.getaddrinfo", side_effect=unknown):
@@ -114,15 +114,15 @@ def environment(way: Way) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **way.env}
 
 
-def outside(way: Way) -> Told:
+def outside(way: Way) -> Result:
     """Give the command in a process of its own."""
     done = subprocess.run(
         command(way.typed), env=environment(way), capture_output=True, encoding="utf-8", check=False
     )  # fmt: skip
-    return Told(done.returncode, done.stderr + done.stdout)
+    return Result(done.returncode, done.stderr + done.stdout)
 
 
-def on_a_terminal(way: Way) -> Told:
+def on_a_terminal(way: Way) -> Result:
     """Give the command on a terminal."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
@@ -139,10 +139,10 @@ def on_a_terminal(way: Way) -> Told:
         if not part:
             break
     os.close(leader)
-    return Told(process.wait(), found.getvalue().decode().replace("\r\n", "\n"))
+    return Result(process.wait(), found.getvalue().decode().replace("\r\n", "\n"))
 
 
-def interrupted(way: Way, *, at: str) -> Told:
+def interrupted(way: Way, *, at: str) -> Result:
     """Give the command, press Ctrl-C as soon as a file or folder is there, and see that the next try goes through."""
     with subprocess.Popen(command(way.typed), env=environment(way), stderr=subprocess.PIPE, text=True) as process:
         _wait_for(at, process)
@@ -150,10 +150,10 @@ def interrupted(way: Way, *, at: str) -> Told:
         _, text = process.communicate()
     again = outside(way)
     assert again.code == 0, again.text
-    return Told(process.returncode, text)
+    return Result(process.returncode, text)
 
 
-def twice_at_once(way: Way, *, at: str) -> Told:
+def twice_at_once(way: Way, *, at: str) -> Result:
     """Give the command, and again while it is at work (stopped, so that it cannot end before); the first goes on."""
     with subprocess.Popen(
         command(way.typed), env=environment(way), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -175,7 +175,7 @@ def _wait_for(glob: str, process: subprocess.Popen[str]) -> None:
         time.sleep(0.002)
 
 
-def on_a_disk(way: Way, *, options: str) -> Told:
+def on_a_disk(way: Way, *, options: str) -> Result:
     """Give the command in a folder `disk` that is a file system of its own."""
     disk = Path("disk").resolve()
     disk.mkdir()
@@ -188,13 +188,13 @@ def on_a_disk(way: Way, *, options: str) -> Told:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def with_the_port_in_use(way: Way) -> Told:
+def with_the_port_in_use(way: Way) -> Result:
     """Give the command while another program listens where it wants to."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return inside(Way(way.what, way.typed.format(port=server.getsockname()[1]), way.code, way.says))
 
 
-def with_an_old_python(way: Way) -> Told:
+def with_an_old_python(way: Way) -> Result:
     """Give `make quickstart` with a Python that says it is 3.9, in a copy of what `make` reads."""
     if not shutil.which("make"):
         pytest.skip("needs make")
@@ -207,7 +207,7 @@ def with_an_old_python(way: Way) -> Told:
     old.chmod(0o755)
     done = subprocess.run(shlex.split(way.typed), capture_output=True, text=True, check=False)
     assert not Path(".venv").exists()
-    return Told(done.returncode, done.stderr)
+    return Result(done.returncode, done.stderr)
 
 
 # ---- the ways ----
@@ -240,7 +240,7 @@ class Way:
     files: Mapping[str, str | bytes] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
-    given: Callable[[Way], Told] = inside
+    given: Callable[[Way], Result] = inside
     slow: bool = False
 
 
@@ -464,16 +464,16 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def take(way: Way, folder: Path, world: Path) -> Told:
+def take(way: Way, folder: Path, world: Path) -> Result:
     """Go a way in an empty folder, and return what was told; see that it lost nothing, and left nothing half made."""
     prepare(way, folder, world)
     before = contents(folder)
     with chdir(folder):
-        told = way.given(way)
+        result = way.given(way)
     after = contents(folder)
     assert {name: after.get(name) for name in before} == before
     assert not [name for name in after if ".partial" in name or ".old" in name]
-    return told
+    return result
 
 
 def _case(way: Way) -> Any:
@@ -482,15 +482,15 @@ def _case(way: Way) -> Any:
 
 @pytest.mark.parametrize("way", [_case(way) for way in WAYS])
 def test_a_wrong_way_gets_one_message_and_the_next_step(way: Way, tmp_path: Path, world: Path) -> None:
-    told = take(way, tmp_path, world)
-    assert told.code == way.code, told.text
-    assert not COLOR.search(told.text)
-    assert "Traceback" not in told.text
-    assert "unexpected" not in told.message.removeprefix("Error: Got unexpected extra argument")
+    result = take(way, tmp_path, world)
+    assert result.code == way.code, result.text
+    assert not COLOR.search(result.text)
+    assert "Traceback" not in result.text
+    assert "unexpected" not in result.message.removeprefix("Error: Got unexpected extra argument")
     for words in way.says:
-        assert words in told.text
-    assert way.then in told.next_step
-    assert len(re.findall(r"^error: ", told.text, re.MULTILINE)) <= 1
+        assert words in result.text
+    assert way.then in result.next_step
+    assert len(re.findall(r"^error: ", result.text, re.MULTILINE)) <= 1
 
 
 def test_there_are_forty_and_none_is_there_twice() -> None:
@@ -523,10 +523,10 @@ def table() -> str:
         world = make_world(home / "world", home / "best.pt")
         for number, way in enumerate(WAYS, start=1):
             folder = stack.enter_context(tempfile.TemporaryDirectory())
-            told = take(way, Path(folder), world)
-            said = told.message.removeprefix("error: ").removeprefix("Error: ").replace(f"{folder}/", "")
-            after = told.next_step.removeprefix("next: ")
-            cells = (str(number), way.what, f"`{way.typed}`", str(told.code), said, after)
+            result = take(way, Path(folder), world)
+            captured = result.message.removeprefix("error: ").removeprefix("Error: ").replace(f"{folder}/", "")
+            after = result.next_step.removeprefix("next: ")
+            cells = (str(number), way.what, f"`{way.typed}`", str(result.code), captured, after)
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
 

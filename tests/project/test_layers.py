@@ -154,8 +154,8 @@ def test_each_module_opens_with_what_it_is(path: Path) -> None:
 def imported(*arguments: str) -> set[str]:
     """Return the names of the modules that Python imports to run something."""
     command = [sys.executable, "-X", "importtime", *arguments]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    rows = [line.rpartition("|") for line in told.splitlines() if line.startswith("import time:")]
+    timings = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    rows = [line.rpartition("|") for line in timings.splitlines() if line.startswith("import time:")]
     return {name.strip() for _, _, name in rows[1:]}  # the first row is the heading
 
 

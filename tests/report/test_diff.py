@@ -146,10 +146,10 @@ def test_wrong_names_and_broken_tables(root: Path) -> None:
 
 
 def test_the_command_prints_json_or_a_table(built: Path) -> None:
-    told = fmask("diff", "v1", "reversed", cwd=built, COLUMNS="80")
-    assert told.returncode == 0, told.stderr
-    assert "now, merged: copy" in told.stdout
-    assert told.stdout.splitlines()[-1] == "page: data/inspect/v1-reversed.html"
+    ran = fmask("diff", "v1", "reversed", cwd=built, COLUMNS="80")
+    assert ran.returncode == 0, ran.stderr
+    assert "now, merged: copy" in ran.stdout
+    assert ran.stdout.splitlines()[-1] == "page: data/inspect/v1-reversed.html"
     data = json.loads(fmask("diff", "1", "reversed", "--json", cwd=built).stdout)
     assert {key: data[key] for key in ("added", "removed", "relabeled", "equal", "path")} == {
         "added": 2, "removed": 2, "relabeled": 0, "equal": False, "path": "data/inspect/v1-reversed.html",

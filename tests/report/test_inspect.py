@@ -230,12 +230,12 @@ def test_a_box_is_drawn_in_place_on_a_reduced_image(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_json_or_a_table(built: Path) -> None:
-    told = fmask("inspect", "v1", cwd=built, COLUMNS="80")
-    assert told.returncode == 0, told.stderr
+    ran = fmask("inspect", "v1", cwd=built, COLUMNS="80")
+    assert ran.returncode == 0, ran.stderr
     assert "2 of 21 images are copies of another: merged; 1 group excluded; 1 conflict between copies; 0 leaks" in (
-        told.stdout
+        ran.stdout
     )
-    assert told.stdout.splitlines()[-1] == "page: data/inspect/v1.html"
+    assert ran.stdout.splitlines()[-1] == "page: data/inspect/v1.html"
     spoken = fmask("inspect", "1", "--duplicates", "--json", cwd=built)
     data = json.loads(spoken.stdout)
     assert data["path"] == "data/inspect/v1-duplicates.html"

@@ -375,10 +375,10 @@ def test_a_download(
 
 def test_a_download_is_made_once(root: Path, online: FakeKaggle, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch(root, ["one"])
-    online.asked.clear()
+    online.received.clear()
     refuse_to_read(monkeypatch)
     assert only(fetch(root, ["one"])).state == "up-to-date"
-    assert online.asked == []
+    assert online.received == []
 
 
 def test_another_version_or_handle_is_downloaded(root: Path, online: FakeKaggle) -> None:

@@ -92,7 +92,7 @@ def test_a_whole_file_is_not_downloaded_twice(fake: FakeKaggle, tmp_path: Path) 
     before = first.path.stat()
     assert kaggle.download("owner/name", tmp_path) == first
     assert first.path.stat() == before
-    assert "Range" not in str(fake.asked)
+    assert "Range" not in str(fake.received)
 
 
 # Broken connections
@@ -101,7 +101,7 @@ def test_a_whole_file_is_not_downloaded_twice(fake: FakeKaggle, tmp_path: Path) 
 def test_a_cut_is_resumed(fake: FakeKaggle, tmp_path: Path) -> None:
     fake.cuts = [400_000]
     assert kaggle.download("owner/name", tmp_path).path.read_bytes() == CONTENT
-    (resumed,) = [asked for asked in fake.of("GET") if asked]
+    (resumed,) = [received for received in fake.of("GET") if received]
     assert 300_000 < int(resumed.removeprefix("bytes=").rstrip("-")) <= 400_000
 
 
@@ -112,7 +112,7 @@ def test_the_next_run_resumes(fake: FakeKaggle, tmp_path: Path, monkeypatch: pyt
     assert isinstance(error, NetworkError)
     assert "continue where it stopped" in error.next_step
     assert kaggle.download("owner/name", tmp_path).path.read_bytes() == CONTENT
-    (resumed,) = [asked for asked in fake.of("GET") if asked]
+    (resumed,) = [received for received in fake.of("GET") if received]
     assert 300_000 < int(resumed.removeprefix("bytes=").rstrip("-")) <= 400_000
 
 
@@ -220,7 +220,7 @@ def test_no_token(fake: FakeKaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert isinstance(error, CredentialsError)
     for part in ("~/.kaggle/kaggle.json", "KAGGLE_API_TOKEN", "https://www.kaggle.com/settings", "--from"):
         assert part in error.next_step
-    assert fake.asked == []
+    assert fake.received == []
 
 
 @pytest.mark.parametrize("broken", [f"{KEY}\r\n", f"{KEY}\u2026", KEY * 100])
@@ -305,4 +305,4 @@ def test_the_first_import_is_silent_and_asks_nobody(fake: FakeKaggle, tmp_path: 
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert [method for method, _ in fake.asked] == ["IntrospectToken", "GetDataset", "DownloadDataset", "GET"]
+    assert [method for method, _ in fake.received] == ["IntrospectToken", "GetDataset", "DownloadDataset", "GET"]

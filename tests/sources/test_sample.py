@@ -111,16 +111,16 @@ def lab(image: Image.Image) -> np.ndarray:
 
 def test_color_statistics_of_perfect_boxes_do_not_do_the_task(root: Path, manifest: pd.DataFrame) -> None:
     known, answers = crops(root, manifest, "train")
-    asked, truth = crops(root, manifest, "test")
+    unknown, truth = crops(root, manifest, "test")
     middle, spread = known.mean(0), known.std(0) + 1e-9
-    known, asked = (known - middle) / spread, (asked - middle) / spread
+    known, unknown = (known - middle) / spread, (unknown - middle) / spread
     majority = max(truth.mean(), 1 - truth.mean())
     assert majority < 0.6
     signs = 2.0 * answers - 1
     for weight in (10.0, 300.0, 3000.0):  # ridge regression on the sign of the class
         beta = np.linalg.solve(known.T @ known + weight * np.eye(known.shape[1]), known.T @ signs)
-        assert ((asked @ beta > 0) == truth).mean() < 0.6
-    distances = ((asked[:, None] - known[None]) ** 2).sum(-1)
+        assert ((unknown @ beta > 0) == truth).mean() < 0.6
+    distances = ((unknown[:, None] - known[None]) ** 2).sum(-1)
     for neighbors in (1, 5, 15):
         votes = answers[np.argsort(distances, 1)[:, :neighbors]].mean(1)
         assert ((votes > 0.5) == truth).mean() < 0.6

@@ -401,7 +401,7 @@ DEFAULTS = {"cutmix": 0.0, "copy_paste": 0.0, "bgr": 0.0, "rect": False, "cache"
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "unsupported"),
     [
         ({"cutmix": 0.1}, "cutmix=0.1"),
         ({"copy_paste": 0.2}, "copy_paste=0.2"),
@@ -413,12 +413,12 @@ DEFAULTS = {"cutmix": 0.0, "copy_paste": 0.0, "bgr": 0.0, "rect": False, "cache"
         ({"augmentations": [{}]}, "augmentations"),
     ],
 )
-def test_what_the_device_loader_cannot_do_is_left_to_the_stock_loader(change: dict[str, Any], told: str) -> None:
+def test_what_the_device_loader_cannot_do_is_left_to_the_stock_loader(change: dict[str, Any], unsupported: str) -> None:
     args = {**DEFAULTS, "augmentations": [], **change}
-    assert unsupported_settings(args) == [told]
+    assert unsupported_settings(args) == [unsupported]
     for wanted in ("auto", "device"):
         choice = choose_loader(wanted, args, gpu=True)  # type: ignore[arg-type]
-        assert (choice.kind, told in choice.reason) == ("stock", True)
+        assert (choice.kind, unsupported in choice.reason) == ("stock", True)
 
 
 def test_the_loader_that_is_asked_for_is_taken_and_else_the_one_that_fits_the_device() -> None:
@@ -445,12 +445,12 @@ def test_a_training_goes_through_its_epochs_and_a_resumed_one_keeps_its_loader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes.draw_ensemble(tmp_path, counts=(12, 2, 0))
-    asked: list[tuple[int, int]] = []
+    batches_made: list[tuple[int, int]] = []
     made = DeviceLoader.batch
 
     def cut_once(self: DeviceLoader, epoch: int, number: int) -> dict[str, Any]:
-        asked.append((epoch, number))
-        if asked == [(0, 0), (0, 1), (1, 0), (1, 1)]:
+        batches_made.append((epoch, number))
+        if batches_made == [(0, 0), (0, 1), (1, 0), (1, 1)]:
             raise RuntimeError("the power was cut")
         return made(self, epoch, number)
 
@@ -466,7 +466,7 @@ def test_a_training_goes_through_its_epochs_and_a_resumed_one_keeps_its_loader(
     assert record.plan.loader == LoaderPlan("device", "requested")
     replace(record, settings=wanted.model_copy(update={"loader": "stock"})).save(folder)
     resume(tmp_path, "r")
-    assert asked[4:] == [(1, 0), (1, 1)]
+    assert batches_made[4:] == [(1, 0), (1, 1)]
     assert runs.read_run(folder).state == "finished"
 
 

@@ -321,10 +321,10 @@ def test_two_processes_train_as_one_does(alone: tuple[Path, str]) -> None:
 def test_two_nodes_train_as_one_process_does(alone: tuple[Path, str]) -> None:
     root, start = alone
     nodes = start_nodes(root, [*options("nodes", start, 5), "--device", "cpu", "--json"])
-    told = [node.communicate(timeout=240) for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], told
-    assert json.loads(told[0][0])["run"] == "nodes"
-    assert told[1] == ("", "") or "epoch" not in told[1][0] + told[1][1]
+    output = [node.communicate(timeout=240) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], output
+    assert json.loads(output[0][0])["run"] == "nodes"
+    assert output[1] == ("", "") or "epoch" not in output[1][0] + output[1][1]
     same_parameters_and_curve(root, "nodes")
 
 
@@ -339,10 +339,10 @@ def test_a_killed_process_ends_all_and_the_run_is_resumed(alone: tuple[Path, str
     ranks = [one for one in psutil.Process(process.pid).children() if "spawn_main" in " ".join(one.cmdline())]
     assert len(ranks) == 2
     ranks[1].send_signal(signal.SIGKILL)
-    _, told = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == TrainingError.exit_code
-    assert told.count("error:") == 1
-    assert "of 2 was killed by SIGKILL\nnext: fmask train --resume --name killed" in told
+    assert output.count("error:") == 1
+    assert "of 2 was killed by SIGKILL\nnext: fmask train --resume --name killed" in output
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in ranks)
     again = run(fmask(root, "--resume", "--name", "killed"))
     assert again.returncode == 0, again.stderr
@@ -354,7 +354,7 @@ def test_a_killed_process_ends_all_and_the_run_is_resumed(alone: tuple[Path, str
 def test_an_error_is_told_once_by_all_nodes(alone: tuple[Path, str], tmp_path: Path) -> None:
     root, _ = alone
     nodes = start_nodes(root, ["--data", "v99", "--device", "cpu"])
-    told = "".join(node.communicate(timeout=120)[1] for node in nodes)
+    output = "".join(node.communicate(timeout=120)[1] for node in nodes)
     assert all(node.returncode for node in nodes)
-    assert told.count("error:") == 1
-    assert "v99: no finished ensemble" in told
+    assert output.count("error:") == 1
+    assert "v99: no finished ensemble" in output

@@ -282,13 +282,13 @@ def test_neither_plots_nor_callbacks_nor_a_dead_server_stop_a_run(
     settings = SETTINGS.model_copy(update={"epochs": 1, "extra": SETTINGS.extra | {"plots": True}})
     done = train(tmp_path, settings, name="r", tracker="wandb")
     assert (done.epochs, about(tmp_path)["state"]) == (1, "finished")
-    for said in (
+    for message in (
         "a plot is left out: ValueError",
         "plots are turned off",
         "continues without",
         "validation images are left out",
     ):
-        assert said in caplog.text
+        assert message in caplog.text
 
 
 @pytest.mark.slow
@@ -303,11 +303,10 @@ def test_a_run_goes_on_elsewhere_and_says_what_is_different(
     (tmp_path / "runs/r/run.json").write_text(json.dumps(record))
     folder.rename(tmp_path / "moved")
     resume(tmp_path, "r", data=str(tmp_path / "moved"))
-    told = next(event for event in about(tmp_path)["events"] if event["event"] == "resumed elsewhere")["details"][
-        "changes"
-    ]
-    assert "device NVIDIA V100 -> cpu" in told
-    assert "ensemble data/ensembles/v5 -> moved" in told
+    (resumed,) = [event for event in about(tmp_path)["events"] if event["event"] == "resumed elsewhere"]
+    differences = resumed["details"]["changes"]
+    assert "device NVIDIA V100 -> cpu" in differences
+    assert "ensemble data/ensembles/v5 -> moved" in differences
     assert about(tmp_path)["plan"]["step"]["precision"] != "fp16"
     assert "device NVIDIA V100 -> cpu" in caplog.text
 

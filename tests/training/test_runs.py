@@ -339,12 +339,12 @@ def test_the_list_as_json_has_full_values(root: Path) -> None:
     assert runs["done"]["evaluations"] == [SCORED]
     assert runs["done"]["best"]["mAP50"] == 0.625
     before = fmask("runs", "--json", "show", "cut", cwd=root)  # options before the command count too
-    told = json.loads(before.stdout)
-    assert (len(told["rows"]), told["rows"][2]["metrics/mAP50(B)"]) == (3, None)
-    assert {key: told["record"][key] for key in RECORD if key != "version"} == {
+    printed = json.loads(before.stdout)
+    assert (len(printed["rows"]), printed["rows"][2]["metrics/mAP50(B)"]) == (3, None)
+    assert {key: printed["record"][key] for key in RECORD if key != "version"} == {
         key: value for key, value in RECORD.items() if key != "version"
     }
-    assert told["curves"] == "runs/cut/curves.png"
+    assert printed["curves"] == "runs/cut/curves.png"
     assert Image.open(root / "runs/cut/curves.png").size == (1600, 740)
 
 

@@ -439,7 +439,7 @@ def test_no_call_before_the_end_waits_for_wandb(broken: Callable[[str], Path]) -
 
 @pytest.mark.timeout(120)  # `finish` without a limit of its own would wait for ever
 @pytest.mark.parametrize(
-    ("fault", "sent", "told"),
+    ("fault", "sent", "lost"),
     [
         ("import raises", "none", "everything after this: RuntimeError: out of order"),
         ("import never returns", "none", "everything: W&B did not answer within 1 s"),
@@ -454,7 +454,7 @@ def test_no_call_before_the_end_waits_for_wandb(broken: Callable[[str], Path]) -
         ("finish dies", "offline", "the end of the run, and rows after 3 (of 3): the W&B process ended early"),
     ],
 )
-def test_a_wandb_that_fails(broken: Callable[[str], Path], tmp_path: Path, fault: str, sent: str, told: str) -> None:
+def test_a_wandb_that_fails(broken: Callable[[str], Path], tmp_path: Path, fault: str, sent: str, lost: str) -> None:
     tracker = start(broken(fault))
     log_rows(tracker, 1, 3)
     if fault == "log never returns":
@@ -463,7 +463,7 @@ def test_a_wandb_that_fails(broken: Callable[[str], Path], tmp_path: Path, fault
         wait_for(lambda: tracker._state._logged == 3)  # type: ignore[attr-defined]
     report = tracker.finish()
     assert report.sent == sent
-    assert any(text.startswith(told) for text in report.unsent), report.unsent
+    assert any(text.startswith(lost) for text in report.unsent), report.unsent
     assert bool(report.sync) == (sent == "offline")
 
 

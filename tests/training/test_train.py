@@ -245,9 +245,9 @@ def test_the_first_download_prints_its_digest_and_where_to_pin_it(
     for _ in range(2):
         assert Path(checkpoints.resolve_weights(tmp_path, "yolov5s.pt")).read_bytes() == b"weights"
     assert weights_server == ["/yolov5su.pt"]
-    (told,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
-    assert f"{tmp_path}/configs/checkpoints.yaml, under sha256: " in told
-    pin(tmp_path, f"sha256:\n  {told.rpartition('under sha256: ')[2]}\n")  # what it says, pasted
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert f"{tmp_path}/configs/checkpoints.yaml, under sha256: " in warning
+    pin(tmp_path, f"sha256:\n  {warning.rpartition('under sha256: ')[2]}\n")  # what it says, pasted
     caplog.set_level("INFO")
     checkpoints.resolve_weights(tmp_path, "yolov5s.pt")
     assert checkpoints.expected_digest(tmp_path, "yolov5su.pt")[1] == WEIGHTS_SHA256

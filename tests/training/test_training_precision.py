@@ -21,7 +21,7 @@ H100 = replace(V100, device="H100", bf16=True)
 
 
 @pytest.mark.parametrize(
-    ("machine", "asked", "precision", "why"),
+    ("machine", "setting", "precision", "why"),
     [
         (CPU, "auto", "fp32", "only emulates bfloat16"),
         (EPYC, "auto", "bf16", "computes in bfloat16"),
@@ -32,8 +32,8 @@ H100 = replace(V100, device="H100", bf16=True)
         (H100, "fp16", "fp16", "requested"),
     ],
 )
-def test_the_precision_is_what_the_device_is_fast_in(machine: Machine, asked: str, precision: str, why: str) -> None:
-    step = plan_step(TrainSettings(precision=asked), machine)  # type: ignore[arg-type]
+def test_the_precision_is_what_the_device_is_fast_in(machine: Machine, setting: str, precision: str, why: str) -> None:
+    step = plan_step(TrainSettings(precision=setting), machine)  # type: ignore[arg-type]
     assert step.precision == precision
     assert why in step.reasons["precision"]
 
