@@ -132,7 +132,7 @@ def test_boxes_lie_in_percent_of_the_image() -> None:
     assert demo_html.boxes((), (100, 80)) == ""
 
 
-def test_what_is_shown_is_escaped() -> None:
+def test_text_is_escaped() -> None:
     assert "<script>" not in demo_html.problem("<script>alert(1)</script>")
     assert "<b>" not in demo_html.image(np.zeros((4, 4, 3), np.uint8), '"><b>')
 
@@ -218,7 +218,7 @@ def test_a_deleted_result_gives_a_message() -> None:
         ("PNG", "1", {}),
     ],
 )
-def test_odd_modes_become_rgb(kind: str, mode: str, how: dict[str, Any]) -> None:
+def test_unusual_modes_become_rgb(kind: str, mode: str, how: dict[str, Any]) -> None:
     assert uploads.read_image(encoded(kind, mode=mode, **how), LIMITS).shape == (80, 100, 3)
 
 
@@ -228,7 +228,7 @@ def test_sixteen_bits_are_scaled_not_cut() -> None:
     assert abs(int(uploads.read_image(stream.getvalue(), LIMITS).mean()) - 128) <= 1
 
 
-def test_exif_turns_the_image_and_goes_no_further(tmp_path: Path) -> None:
+def test_exif_orientation_is_applied_and_metadata_dropped(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "SECRETCAMERA"
     content = encoded("JPEG", exif=exif)
@@ -256,7 +256,7 @@ def test_a_large_image_is_refused_before_it_is_decoded() -> None:
         uploads.read_image(encoded(size=(2000, 1500), mode="1"), LIMITS)
 
 
-def test_a_video_is_sampled_and_cut(tmp_path: Path) -> None:
+def test_a_video_is_sampled_and_limited(tmp_path: Path) -> None:
     path = tmp_path / "v.mp4"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
     for number in range(80):
@@ -373,7 +373,7 @@ def test_a_run_without_an_evaluation_has_only_its_training(tmp_path: Path) -> No
         ({"intervals": dict.fromkeys(class_metrics().intervals)}, "Accuracy", "mAP 0.5 80.0 %, mAP 0.5:0.95 50.0 %"),
     ],
 )
-def test_what_was_not_measured_is_not_made_up(
+def test_missing_measurements_are_reported_as_not_measured(
     change: dict[str, Any], question: str, answer: str, tmp_path: Path
 ) -> None:
     assert dict(model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, **change), None)).facts)[
@@ -389,14 +389,14 @@ def test_the_warning_names_the_split(tmp_path: Path) -> None:
     assert "correctly classifies 80 of 100 faces with a mask. Your" in facts_.warning
 
 
-def test_the_facts_of_unknown_weights_say_so() -> None:
+def test_facts_of_unknown_weights_are_not_known() -> None:
     facts_ = model_facts(None, Measurements(None, None), name="yolov5n-0123")
     assert {answer for _, answer in facts_.facts} == {"not known: these weights are not in the folder of a run"}
     assert "is not known" in facts_.warning
     assert facts_.model == "yolov5n-0123"
 
 
-def test_only_an_evaluation_of_these_weights_counts_and_the_test_split_first(tmp_path: Path) -> None:
+def test_the_evaluation_of_these_weights_is_used_and_the_test_split_first(tmp_path: Path) -> None:
     model = _model(tmp_path / "r")
     for name, split, weights, threshold in (
         ("v5-test", "test", "abc", 0.37), ("v5-val", "val", "abc", 0.9), ("old-test", "test", "other", 0.8),
@@ -453,7 +453,7 @@ def test_results_of_idle_and_closed_sessions_are_deleted() -> None:
     assert list(data) == list(times) == ["used"]
 
 
-def test_what_is_kept_of_an_image_is_small() -> None:
+def test_little_is_kept_of_an_image() -> None:
     import pickle
 
     kept = SessionResult((FrameFaces((4000, 3000), BOTH),))

@@ -156,7 +156,7 @@ def changed(page: Any, tab: Any, before: str) -> None:
 # ---- what a visitor does ----
 
 
-def test_the_page_greets_with_an_answer_and_with_how_the_model_errs(page: Any) -> None:
+def test_the_page_opens_with_an_example_and_the_error_rates(page: Any) -> None:
     body = page.inner_text("body")
     assert "Who wears a mask?" in body
     assert "How often this model errs is not known" in body
@@ -166,7 +166,7 @@ def test_the_page_greets_with_an_answer_and_with_how_the_model_errs(page: Any) -
     assert page.locator(".fm-examples button").count() == 4
 
 
-def test_an_upload_is_answered_and_the_threshold_counts_anew(page: Any, demo: Running) -> None:
+def test_an_upload_is_counted_and_the_threshold_updates_the_counts(page: Any, demo: Running) -> None:
     tab = page.locator(".tabitem:visible")
     before = source_of(tab)
     send(page, "street.jpg", image())
@@ -190,7 +190,7 @@ def test_an_upload_is_answered_and_the_threshold_counts_anew(page: Any, demo: Ru
     assert tab.locator(".fm-boxes li").count() == counted[0]
 
 
-def test_an_example_is_answered(page: Any) -> None:
+def test_an_example_is_counted(page: Any) -> None:
     tab = page.locator(".tabitem:visible")
     before = source_of(tab)
     tab.locator(".fm-examples button").nth(2).press("Enter")
@@ -198,7 +198,7 @@ def test_an_example_is_answered(page: Any) -> None:
     assert "The image shows" in tab.locator(".fm-counts").inner_text()
 
 
-def test_files_that_are_no_images_get_a_message_in_the_page(page: Any, demo: Running) -> None:
+def test_files_that_are_not_images_get_a_message_on_the_page(page: Any, demo: Running) -> None:
     files = {
         "text.jpg": b"hello\n" * 100,
         "empty.jpg": b"",
@@ -219,7 +219,7 @@ def test_files_that_are_no_images_get_a_message_in_the_page(page: Any, demo: Run
     assert demo.memory() < 1500  # 200 megapixels would be 600 MB more
 
 
-def test_too_many_megabytes_are_refused(page: Any, demo: Running) -> None:
+def test_a_large_upload_is_refused(page: Any, demo: Running) -> None:
     before = source_of(page.locator(".tabitem:visible"))
     tab = send(page, "big.jpg", np.random.default_rng(0).bytes(2_200_000))
     page.get_by_text("exceed the maximum allowed size").first.wait_for()
@@ -254,7 +254,7 @@ def test_a_video_is_counted_over_time(page: Any, demo: Running, tmp_path: Path) 
     assert demo.left() == []
 
 
-def test_ten_at_once_all_get_answers(demo: Running, browser: Any) -> None:
+def test_ten_simultaneous_visitors_all_get_answers(demo: Running, browser: Any) -> None:
     contexts = [browser.new_context() for _ in range(10)]  # ten browsers: one alone opens six connections to a host
     pages = [context.new_page() for context in contexts]
     for opened in pages:
@@ -302,7 +302,7 @@ def test_a_request_for_another_file_reads_and_removes_nothing(demo: Running, tmp
     assert outside.exists()
 
 
-def test_a_port_in_use_is_told_and_the_end_is_clean(demo: Running) -> None:
+def test_a_port_in_use_is_reported_and_shutdown_is_clean(demo: Running) -> None:
     port = demo.url.rstrip("/").rpartition(":")[2]
     second = start(demo.temporary.parent, demo.weights, "--port", port)
     out, err = second.communicate(timeout=60)

@@ -123,7 +123,7 @@ def test_boxes_are_those_of_the_detector_in_pixels_of_the_upright_image(
 
 
 @pytest.mark.parametrize("layout", ["yolo", "coco"])
-def test_labels_are_read_back_as_they_were(layout: str, ask: Callable[..., PredictResult], images: Path) -> None:
+def test_labels_survive_a_round_trip(layout: str, ask: Callable[..., PredictResult], images: Path) -> None:
     done = ask(images, options=PredictOptions((layout, "csv")))
     sizes = {"a/1.png": (120, 90), "b/1.png": (120, 90), "b/2.png": (90, 120)}
     for name in sizes:  # the labels beside the images that they are of
@@ -150,7 +150,7 @@ def test_coco_has_a_score_for_each_box(ask: Callable[..., PredictResult], images
     assert [one["score"] for one in printed["annotations"]] == [float(row["confidence"]) for row in rows(done.folder)]
 
 
-def test_tables_are_the_same_bytes_anywhere(ask: Callable[..., PredictResult], images: Path, tmp_path: Path) -> None:
+def test_tables_do_not_depend_on_the_folder(ask: Callable[..., PredictResult], images: Path, tmp_path: Path) -> None:
     clip(images / "clip.mp4")
     moved = tmp_path / "elsewhere"
     images_there = moved / "images"
@@ -211,7 +211,7 @@ def test_broken_links_are_reported(ask: Callable[..., PredictResult], images: Pa
     assert done.record.images == 3
 
 
-def test_nothing_is_written_where_nothing_can_be_read(
+def test_nothing_is_written_if_nothing_can_be_read(
     ask: Callable[..., PredictResult], images: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=r"found 1 file, none of them readable; .*broken\.jpg"):

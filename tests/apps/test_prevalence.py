@@ -254,7 +254,7 @@ def test_more_data_narrows_the_interval_and_clusters_widen_it() -> None:
     assert width(estimate_prevalence(reference(ERRING), together)) > 1.8 * usual
 
 
-def test_the_interval_has_a_width_where_no_masked_face_was_seen() -> None:
+def test_the_interval_has_a_width_even_if_no_masked_face_was_seen() -> None:
     found = estimate_prevalence(reference(PERFECT), sample(0, 60))
     assert found.rate == 0
     assert ends(found)[0] == 0
@@ -501,7 +501,7 @@ def rogan_gladen(called: float, sensitivity: float, specificity: float) -> float
 
 
 @pytest.mark.parametrize("called", [0.2, 0.4, 0.7])
-def test_where_all_are_found_it_is_rogan_and_gladens_estimator(called: float) -> None:
+def test_with_full_recall_it_is_rogan_and_gladens_estimator(called: float) -> None:
     counts = {(MASK, MASK): 900, (MASK, NO_MASK): 100, (NO_MASK, NO_MASK): 850, (NO_MASK, MASK): 150}
     found = estimate_prevalence(reference(counts), sample(round(1000 * called), round(1000 - 1000 * called)), draws=100)
     assert found.rate == pytest.approx(rogan_gladen(called, 0.9, 0.85))

@@ -122,7 +122,7 @@ def test_any_name_and_pattern_give_a_place_time_or_a_usage_error(text: str, name
     assert isinstance(pattern.read(name), PlaceTime)
 
 
-def test_a_table_goes_before_names_and_names_before_exif(tmp_path: Path) -> None:
+def test_a_table_overrides_names_and_names_override_exif(tmp_path: Path) -> None:
     path = tmp_path / "places.csv"
     path.write_text("file,place,time\n1.jpg,ward,\nclips/*,gate,2026-11-25 08:00\n", encoding="utf-8-sig")
     rules = BinningRules(table=time_bins.read_table(path), pattern=time_bins.parse_pattern("{place}-*"), start=NOON)
@@ -163,7 +163,7 @@ def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, 
         'file,place,time\n\n1.jpg,"ward, left",2026-11-25 12:00,,\n',
     ],
 )
-def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, content: str) -> None:
+def test_tables_of_spreadsheet_programs_are_read(tmp_path: Path, content: str) -> None:
     path = tmp_path / "places.csv"
     path.write_text(content, encoding="utf-8-sig", newline="")
     assert time_bins.read_table(path) == [("1.jpg", PlaceTime("ward, left", NOON.replace(second=0), True, True))]

@@ -138,7 +138,7 @@ def test_a_face_in_the_dark_stays_as_it_was() -> None:
     assert reasons <= {"unjudgeable", "not drawn"}
 
 
-def test_a_face_without_features_left_is_unjudgeable() -> None:
+def test_a_face_without_features_left_is_unrecognizable() -> None:
     image, label = person("no_mask")
     face = crop_face(image, label.box, (0.1, 0.1, 0.1), masked=False)
     painted = face.pixels.copy()
@@ -152,7 +152,7 @@ def test_a_face_without_features_left_is_unjudgeable() -> None:
     assert check_edit(face, lighter, "hand", over_the_eyes) == "unjudgeable"
 
 
-def test_a_spoiled_edit_is_not_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_that_removes_features_is_not_applied(monkeypatch: pytest.MonkeyPatch) -> None:
     def blank(face: faces.Face, rng: Random) -> ImageArray:
         return np.full_like(face.pixels, 140)
 
@@ -169,7 +169,7 @@ def test_a_mask_in_the_color_of_the_skin_needs_no_tint() -> None:
     assert edit_face(image, [Annotation("mask", Box(30, 30, 80, 90))], 0, "tint", Random(0)) == (None, "not drawn")
 
 
-def test_survival_tells_what_is_left() -> None:
+def test_survival_measures_the_remaining_detail() -> None:
     before = np.random.default_rng(0).integers(60, 190, (40, 40), dtype=np.uint8)
     assert survival(before, before, fine=5) == pytest.approx((1.0, 1.0))
     half = (before // 2 + 60).astype(np.uint8)

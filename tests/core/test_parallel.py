@@ -57,7 +57,7 @@ def test_results_come_in_the_order_of_the_jobs(count: int, processes: int) -> No
     assert [done for _, done, _ in steps] == [min(count, done) for done in range(32, count + 32, 32)]
 
 
-def test_jobs_are_taken_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_are_consumed_lazily(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = 0
 
     def jobs() -> object:

@@ -50,7 +50,7 @@ def test_all_sources_are_used_in_the_recipes_order(tmp_path: Path) -> None:
     assert sources["second"].classes == {"masked": "mask", "bare": "no_mask"}
 
 
-def test_a_class_map_goes_before_that_of_the_sources(tmp_path: Path) -> None:
+def test_a_class_map_overrides_that_of_the_source(tmp_path: Path) -> None:
     root = fetched(tmp_path, "first", "second")
     sources, _ = module._sources(root, recipe(), {"second": {"0": "no_mask"}}, allow_missing=False)
     assert sources["second"].classes == {"0": "no_mask"}

@@ -50,7 +50,7 @@ CARD = EnsembleCard(
 )
 
 
-def test_a_saved_card_is_loaded_as_it_was(tmp_path: Path) -> None:
+def test_a_card_survives_a_round_trip(tmp_path: Path) -> None:
     CARD.save(tmp_path)
     assert EnsembleCard.load(tmp_path) == CARD
     assert json.loads((tmp_path / "ensemble.json").read_text())["version"] == EnsembleCard.VERSION

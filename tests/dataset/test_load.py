@@ -247,7 +247,7 @@ def test_an_incomplete_class_map_stops_and_suggests_spellings(on_sheet: list[tup
     assert len(on_sheet) == 2
 
 
-def test_a_class_that_is_no_face_is_left_out_and_listed() -> None:
+def test_a_class_that_is_not_a_face_is_left_out_and_listed() -> None:
     rules = LabelRules("s", {"with": "mask", "cat": "ignore"}, "drop-image")
     found = validate.validate(reading("with", "cat"), {"a.png": facts("a.png")}, rules)
     assert [record.labels for record in found.records] == [(FACE,)]

@@ -87,7 +87,7 @@ def test_an_image_with_a_row_that_was_not_understood_is_refused(cause: str) -> N
     assert issues[0].detail == f"a.xml, row 1: {cause}: why"
 
 
-def test_how_a_row_was_read_is_listed_as_a_repair() -> None:
+def test_an_unusual_row_is_listed_as_repaired() -> None:
     labels, issues = one(row((-5, 5, 20, 20), repair="polygon"))
     assert labels == (Annotation("mask", Box(0, 5, 20, 20)),)
     assert listed(issues) == [("box", "repaired", "polygon+past-edge", 1)]

@@ -481,7 +481,7 @@ def _case(way: Way) -> Any:
 
 
 @pytest.mark.parametrize("way", [_case(way) for way in WAYS])
-def test_a_wrong_way_gets_one_message_and_the_next_step(way: Way, tmp_path: Path, world: Path) -> None:
+def test_a_mistake_gets_one_message_and_the_next_step(way: Way, tmp_path: Path, world: Path) -> None:
     result = take(way, tmp_path, world)
     assert result.code == way.code, result.text
     assert not COLOR.search(result.text)
@@ -493,11 +493,11 @@ def test_a_wrong_way_gets_one_message_and_the_next_step(way: Way, tmp_path: Path
     assert len(re.findall(r"^error: ", result.text, re.MULTILINE)) <= 1
 
 
-def test_there_are_forty_and_none_is_there_twice() -> None:
+def test_there_are_forty_different_mistakes() -> None:
     assert len({way.what for way in WAYS}) == len({(way.typed, way.says) for way in WAYS}) == len(WAYS) >= 40
 
 
-def test_a_name_taken_for_a_new_run_stays_free_on_a_full_disk(tmp_path: Path) -> None:
+def test_a_failed_run_does_not_occupy_its_name_on_a_full_disk(tmp_path: Path) -> None:
     from facemask_train.training.runs import RunRecord, create_run, named_run
 
     full = mock.patch("facemask_train.core.files.os.fsync", side_effect=OSError(28, "No space left on device"))
@@ -506,7 +506,7 @@ def test_a_name_taken_for_a_new_run_stays_free_on_a_full_disk(tmp_path: Path) ->
     assert not named_run(tmp_path, "mine").exists()
 
 
-def test_no_line_of_the_help_is_cut_off() -> None:
+def test_no_line_of_the_help_is_truncated() -> None:
     text = outside(Way("help", "fmask --help", 0, (), env={"COLUMNS": "80"})).text
     listed = text.partition("\nData:\n")[2].partition("Exit codes:")[0].splitlines()
     assert [line for line in listed if re.match(r"\S", line)] == ["Training:", "Evaluation:", "Use a model:"]

@@ -24,7 +24,7 @@ def cells() -> list[Any]:
     return list(notebook.cells)
 
 
-def test_it_holds_no_outputs_and_no_paths_of_a_machine() -> None:
+def test_it_has_no_outputs_and_no_local_paths() -> None:
     assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in cells())
     assert not re.search(r"/home/|/tmp/|/root", NOTEBOOK.read_text())
 

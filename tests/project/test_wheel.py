@@ -49,7 +49,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_all_that_is_in_the_checkout(wheel: Path) -> None:
+def test_the_wheel_contains_the_whole_package(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     package = {path for path in (REPO / "src").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     wanted = {path.relative_to(REPO / "src").as_posix() for path in package}
@@ -61,7 +61,7 @@ def test_the_wheel_holds_all_that_is_in_the_checkout(wheel: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_works_in_a_folder_that_holds_nothing(installed: Path, tmp_path: Path) -> None:
+def test_it_works_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     from facemask_train import __version__
 
     here = tmp_path / "my masks 😷"
@@ -105,6 +105,6 @@ def test_the_tab_key_completes_in_zsh() -> None:
     assert all(f'"{name}":' in offered for name in commands())
 
 
-def test_completion_is_installed_for_the_shell_that_asks(tmp_path: Path) -> None:
+def test_completion_is_installed_for_the_current_shell(tmp_path: Path) -> None:
     shell("fmask --install-completion; true", HOME=str(tmp_path))
     assert "fmask" in (tmp_path / ".bashrc").read_text()

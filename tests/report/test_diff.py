@@ -91,7 +91,7 @@ def test_moved_images_are_counted_by_direction(root: Path) -> None:
         (lambda labels: labels.reverse(), 0),
     ],
 )
-def test_relabeled_is_another_class_or_a_box_that_moved_more_than_a_hundredth(
+def test_relabeled_means_another_class_or_a_box_moved_by_more_than_a_hundredth(
     root: Path, change: object, relabeled: int
 ) -> None:
     folder = root / "data/ensembles/v2"

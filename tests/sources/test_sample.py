@@ -46,7 +46,7 @@ def test_an_archive_is_the_same_every_time(tmp_path: Path, root: Path) -> None:
     assert {name.rpartition(".")[2] for name in files.keys() - kept.keys()} == {"cache", "npy", "py"}
 
 
-def test_it_holds_enough_to_score(manifest: pd.DataFrame) -> None:
+def test_it_is_large_enough_to_score(manifest: pd.DataFrame) -> None:
     splits = manifest.split.value_counts()
     assert splits["test"] >= 60
     assert splits["train"] >= 200
@@ -55,7 +55,7 @@ def test_it_holds_enough_to_score(manifest: pd.DataFrame) -> None:
     assert abs(faces["mask"] - faces["no_mask"]) < 0.25 * sum(faces.values())
 
 
-def test_the_published_defects_are_in_it_and_met(root: Path) -> None:
+def test_the_published_defects_are_in_it(root: Path) -> None:
     issues = pd.read_parquet(root / "data/ensembles/sample/issues.parquet")
     met = set(issues.cause[issues.item == "image"].str.split("+").explode()) | set(issues.cause)
     assert {"alpha", "palette", "exif-orientation", "wrong-extension", "bytes-after-end", "truncated"} <= met
@@ -109,7 +109,7 @@ def lab(image: Image.Image) -> np.ndarray:
     return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2LAB)
 
 
-def test_color_statistics_of_perfect_boxes_do_not_do_the_task(root: Path, manifest: pd.DataFrame) -> None:
+def test_color_statistics_of_perfect_boxes_do_not_solve_the_task(root: Path, manifest: pd.DataFrame) -> None:
     known, answers = crops(root, manifest, "train")
     unknown, truth = crops(root, manifest, "test")
     middle, spread = known.mean(0), known.std(0) + 1e-9
