@@ -1,4 +1,4 @@
-"""What every test has: a home of its own, no keys, no network but 127.0.0.1, and the packages' own calls home off."""
+"""The environment of every test: an empty home folder, no keys, no network but 127.0.0.1, no telemetry."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def is_address(host: object) -> bool:
-    """Say if a host is given by number: nobody is asked for it then."""
+    """Return whether a host is an IP address, which needs no name server."""
     try:
         ipaddress.ip_address(str(host))
     except ValueError:

@@ -52,7 +52,7 @@ BOTH = (Detection("mask", 0.9, (10.0, 20.0, 30.0, 40.0)), Detection("no_mask", 0
 
 
 class Detector:
-    """Finds the same two faces in whatever it is shown, and remembers how often it was asked."""
+    """Finds the same two faces in any image, and counts its calls."""
 
     imgsz = 64
 
@@ -192,7 +192,7 @@ def test_an_unexpected_error_is_reported_without_its_text(tmp_path: Path, caplog
     update = handlers.image(upload(tmp_path, encoded()), 0.5)
     assert "Something went wrong on the server" in update.counts
     assert "secret" not in update.counts
-    assert "secret/path" in caplog.text  # whoever runs the page is told
+    assert "secret/path" in caplog.text  # the log of the server has it
 
 
 def test_an_example_has_its_true_counts(tmp_path: Path) -> None:
@@ -266,8 +266,8 @@ def test_a_video_is_sampled_and_limited(tmp_path: Path) -> None:
     assert [frame.time for frame in frames] == pytest.approx([0.0, 0.6, 1.2, 1.8, 2.4])
     assert frames[0].image.shape == (48, 64, 3)
     handlers, _ = handlers_of(tmp_path)
-    *facts_, last = handlers.video(str(path), 0.5)
-    assert len(facts_) == 5
+    *updates, last = handlers.video(str(path), 0.5)
+    assert len(updates) == 5
     assert isinstance(last, PageUpdate)
     assert sum(bool(last.slots[f"image{slot}"]) for slot in range(FRAMES)) == 5
     assert not path.exists()
@@ -328,11 +328,11 @@ METRICS = make_metrics(
 )
 
 
-def test_the_facts_are_what_was_measured(tmp_path: Path) -> None:
-    facts_ = model_facts(_model(tmp_path / "r"), Measurements(METRICS, None))
-    facts = dict(facts_.facts)
+def test_the_facts_are_as_measured(tmp_path: Path) -> None:
+    stated = model_facts(_model(tmp_path / "r"), Measurements(METRICS, None))
+    facts = dict(stated.facts)
     assert "1,200 training images at 320 px, 9 epochs from yolov5n.pt, finished 2026-03-01" in facts["Trained on"]
-    assert "/home" not in str(facts_)
+    assert "/home" not in str(stated)
     assert "too few to measure" in facts["Evaluated on"]
     assert facts["Accuracy"] == "mAP 0.5 80.0 (70.0 to 90.0) %, mAP 0.5:0.95 50.0 (40.0 to 60.0) %"
     assert (
@@ -341,18 +341,18 @@ def test_the_facts_are_what_was_measured(tmp_path: Path) -> None:
     )
     assert facts["Small faces"] == "recall by size: below 16 px 10.0 % of 10"
     assert facts["Shortcuts"] == "not measured (`fmask audit`)"
-    assert "80 of 100 faces with a mask and 40 of 100 faces without" in facts_.warning
-    assert "another ensemble" in facts_.limits[0]
+    assert "80 of 100 faces with a mask and 40 of 100 faces without" in stated.warning
+    assert "another ensemble" in stated.limits[0]
     assert "at 320 px, with confidence threshold 0.37" in facts["Evaluated on"]
 
 
 def test_a_run_without_an_evaluation_has_only_its_training(tmp_path: Path) -> None:
-    facts_ = model_facts(_model(tmp_path / "r"), Measurements(None, None))
-    assert facts_.facts[0][1].startswith("ensemble v5")
-    assert [question for question, _ in facts_.facts[1:]] == ["Errors", "Shortcuts"]
-    assert all(answer.startswith("not measured") for _, answer in facts_.facts[1:])
-    assert not any("numbers" in limit for limit in facts_.limits)
-    assert not any(sign.isdigit() for sign in facts_.warning)
+    stated = model_facts(_model(tmp_path / "r"), Measurements(None, None))
+    assert stated.facts[0][1].startswith("ensemble v5")
+    assert [question for question, _ in stated.facts[1:]] == ["Errors", "Shortcuts"]
+    assert all(answer.startswith("not measured") for _, answer in stated.facts[1:])
+    assert not any("numbers" in limit for limit in stated.limits)
+    assert not any(sign.isdigit() for sign in stated.warning)
 
 
 @pytest.mark.parametrize(
@@ -382,18 +382,18 @@ def test_missing_measurements_are_reported_as_not_measured(
 
 
 def test_the_warning_names_the_split(tmp_path: Path) -> None:
-    facts_ = model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, split="val"), None))
-    assert facts_.warning.startswith("On the images that its best epoch was selected on this model finds")
+    stated = model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, split="val"), None))
+    assert stated.warning.startswith("On the images that its best epoch was selected on this model finds")
     alone = operating_point(0.37, mask=_rates(0.8), no_mask=_rates(None))
-    facts_ = model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, operating_point=alone), None))
-    assert "correctly classifies 80 of 100 faces with a mask. Your" in facts_.warning
+    stated = model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, operating_point=alone), None))
+    assert "correctly classifies 80 of 100 faces with a mask. Your" in stated.warning
 
 
 def test_facts_of_unknown_weights_are_not_known() -> None:
-    facts_ = model_facts(None, Measurements(None, None), name="yolov5n-0123")
-    assert {answer for _, answer in facts_.facts} == {"not known: these weights are not in the folder of a run"}
-    assert "is not known" in facts_.warning
-    assert facts_.model == "yolov5n-0123"
+    stated = model_facts(None, Measurements(None, None), name="yolov5n-0123")
+    assert {answer for _, answer in stated.facts} == {"not known: these weights are not in the folder of a run"}
+    assert "is not known" in stated.warning
+    assert stated.model == "yolov5n-0123"
 
 
 def test_the_evaluation_of_these_weights_is_used_and_the_test_split_first(tmp_path: Path) -> None:

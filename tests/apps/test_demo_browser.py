@@ -1,4 +1,4 @@
-"""The demo as a visitor meets it: served by the command line, in a real Chromium without a screen."""
+"""The demo as a visitor sees it: served by the command line, in a headless Chromium."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(demo: Running, browser: Any) -> Iterator[Any]:
-    """A visitor's page on a phone; whatever it asks of another machine fails the test."""
+    """A visitor's page on a phone; a request to another machine fails the test."""
     context = browser.new_context(viewport={"width": 390, "height": 844}, permissions=["camera"])
     opened = context.new_page()
     requested: list[str] = []

@@ -1,4 +1,4 @@
-"""Exports: each equals PyTorch within the tolerance or is refused, in every reader; and the model card."""
+"""Exports: each equals PyTorch within the tolerance in every reader, or is refused; and the model card."""
 
 from __future__ import annotations
 

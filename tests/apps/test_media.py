@@ -1,4 +1,4 @@
-"""Tests of turning what a person has into frames: in order, upright, told apart, and nothing broken stops it."""
+"""Reading images and videos as frames: in order, upright, with unique names, and despite broken files."""
 
 from __future__ import annotations
 

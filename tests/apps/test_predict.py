@@ -1,4 +1,4 @@
-"""Tests of `fmask predict`: what is written can be read back, faces are covered, and nothing is lost on the way."""
+"""`fmask predict`: its output can be read back, faces are covered, and every input is accounted for."""
 
 from __future__ import annotations
 

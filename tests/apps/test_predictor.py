@@ -1,4 +1,4 @@
-"""Tests of the Python door's predictor: every kind of image and model, and the forms that results take."""
+"""The predictor of the Python interface: every kind of image and model, and the forms of its results."""
 
 from __future__ import annotations
 

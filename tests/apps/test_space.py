@@ -1,4 +1,4 @@
-"""A Space: a folder that runs as it is, in an environment made from its own requirements, without torch."""
+"""A Space: a self-contained folder that runs in an environment made from its own requirements, without torch."""
 
 from __future__ import annotations
 

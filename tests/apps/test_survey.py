@@ -1,4 +1,4 @@
-"""`fmask survey`: which faces are classified, where and when, how the detector erred, and what is written and said."""
+"""`fmask survey`: which faces are classified, places and times, the detector's errors, and the output."""
 
 from __future__ import annotations
 

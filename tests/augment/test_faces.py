@@ -1,4 +1,4 @@
-"""The edits of faces: which face may get which, what they may touch, and what they leave as it was."""
+"""The edits of faces: which faces can get which, which pixels they may change, and what they leave unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The transforms of a copy: geometry against what is found in the pixels, seeds, and what pixel steps leave alone."""
+"""The transforms of a copy: geometry compared with the pixels, seeds, and what pixel steps preserve."""
 
 from __future__ import annotations
 

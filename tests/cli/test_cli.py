@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in a process of its own, without this test's packages in it."""
+"""The command line as a user runs it: in a separate process, without the packages of this test."""
 
 from __future__ import annotations
 

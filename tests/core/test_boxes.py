@@ -1,4 +1,4 @@
-"""Boxes compared and moved: against rendered images, and whatever the numbers are."""
+"""Geometry of boxes: compared with rendered images, and for arbitrary numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: what ships is right, an unknown key names the known ones, and options become what they look like."""
+"""Settings: the shipped files are valid, an unknown key names the known ones, and options are parsed as yaml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contact sheets: where tiles and boxes are painted, worked out by hand."""
+"""Contact sheets: the positions of tiles and boxes, calculated by hand."""
 
 from __future__ import annotations
 

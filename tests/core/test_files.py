@@ -1,4 +1,4 @@
-"""Finished folders: whole or absent, after an error and after a crash; one command at a time."""
+"""Finished folders: complete or absent, even after an error or a crash; one command at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""build-dataset: totals against an independent count, equal bytes from anywhere, and what YOLO loaders read."""
+"""build-dataset: totals compared with an independent count, equal bytes in any folder, and what YOLO loaders read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The card of an ensemble: what is saved is what is loaded, and other versions are refused."""
+"""The card of an ensemble: it survives a round trip, and other versions are refused."""
 
 from __future__ import annotations
 

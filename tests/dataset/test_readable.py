@@ -1,4 +1,4 @@
-"""When a build stops because labels were not understood, and when it goes on."""
+"""When a build stops because labels were not understood, and when it continues."""
 
 from __future__ import annotations
 

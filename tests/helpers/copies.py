@@ -1,4 +1,4 @@
-"""Copies of an image as they turn up in datasets, and look-alikes that are not copies."""
+"""Copies of an image as they occur in datasets, and similar images that are not copies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finished runs as `train` leaves them, and their evaluation."""
+"""Finished runs as `train` writes them, and their evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A detector that nobody trained and that finds things all the same: seeded weights, made to answer for some places."""
+"""An untrained detector that still detects something: seeded weights, modified to detect objects in some places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint that loads as weights only, and still cannot be used: refused with its file and the reason."""
+"""Checkpoints that load as weights only but cannot be used: refused with the file and the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of asking a model: every backend answers alike, whatever the batch, and says clearly what it cannot use."""
+"""Inference: every backend predicts the same, for any batch size, and refuses unusable files with a clear message."""
 
 from __future__ import annotations
 

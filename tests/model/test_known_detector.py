@@ -1,4 +1,4 @@
-"""The detector with known answers: it answers as its formula says, on any of the ensembles that tests draw."""
+"""The detector with known detections: they follow its formula, on all ensembles that the tests draw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one door to `ultralytics`: which versions it opens for, and what of the package fmask overrides or relies on.
+"""The adapter to `ultralytics`: which versions it accepts, and which parts of the package fmask relies on.
 
 fmask overrides private methods, so an upgrade may break it without a single error. The digests in
 `ultralytics_bodies.txt` are of the source of each function that fmask replaces, calls through a private name, or

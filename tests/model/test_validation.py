@@ -1,4 +1,4 @@
-"""Inference and scoring: the numbers are the package's own, the boxes fit the images, foreign files do no harm."""
+"""Inference and scoring: the metrics equal those of the package, boxes fit the images, other files do no harm."""
 
 from __future__ import annotations
 

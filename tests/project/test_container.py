@@ -1,4 +1,4 @@
-"""The Dockerfile as far as it can be told without an engine; `make check-image` runs its steps in a chroot."""
+"""The Dockerfile, as far as it can be checked without Docker; `make check-image` runs its steps in a chroot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first minutes: wrong ways to start fmask, as a newcomer in a hurry finds them, and the message that each gets.
+"""The first minutes: typical mistakes of a new user, and the message for each.
 
 python tests/project/test_first_minutes.py       # prints them all as a table of Markdown
 """
@@ -465,7 +465,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def take(way: Way, folder: Path, world: Path) -> Result:
-    """Go a way in an empty folder, and return what was told; see that it lost nothing, and left nothing half made."""
+    """Make a mistake in an empty folder, return the result, and check that no file was lost or left incomplete."""
     prepare(way, folder, world)
     before = contents(folder)
     with chdir(folder):

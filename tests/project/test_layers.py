@@ -1,4 +1,4 @@
-"""Tests about ourselves: imports go down the floors only, nothing prints below the command line, help imports little,
+"""Tests of the code's structure: imports only go down, only the command line prints, help imports little,
 and nothing is longer than one reads at once.
 """
 

@@ -1,4 +1,4 @@
-"""The four stages in a row on a tiny world: the numbers are there, and what is up to date is not done again."""
+"""The whole pipeline on small sources: there are metrics, and steps that are up to date are skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel works outside the checkout, and the tab key completes what it installs."""
+"""The wheel works outside the checkout, and tab completion works for the installed command."""
 
 from __future__ import annotations
 

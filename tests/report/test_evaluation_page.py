@@ -1,4 +1,4 @@
-"""The report in a real browser, from disk, at phone and desktop width; and what the page may not do."""
+"""The report in a real browser, from disk, at phone and desktop width; and what the page must not do."""
 
 from __future__ import annotations
 

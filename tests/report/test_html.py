@@ -1,4 +1,4 @@
-"""The pages: one file that opens from disk, well nested, escaped, and equal for equal input."""
+"""The pages: each is one file that opens from disk, well nested, escaped, and equal for equal input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""fmask inspect: the summary against an independent count of the tables, and the content of the page."""
+"""fmask inspect: the summary compared with an independent count of the tables, and the content of the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fetch`: what comes from where, when it does nothing, and what a death at any moment leaves."""
+"""`fetch`: where files come from, when it does nothing, and what a kill at any moment leaves."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_rerun_does_nothing(root: Path, by_hand: Path) -> None:
     first = only(fetch(root, ["one"], origin=by_hand))
     stamp = (first.path / "source.json").stat()
     again = only(fetch(root, ["one"], origin=by_hand))
-    offline = only(fetch(root, ["one"]))  # the network is not asked: no Kaggle listens, and there is no token
+    offline = only(fetch(root, ["one"]))  # without a request: there is neither a server nor a token
     assert (first.state, again.state, offline.state) == ("fetched", "up-to-date", "up-to-date")
     assert first.digest == again.digest == offline.digest
     assert (first.path / "source.json").stat() == stamp

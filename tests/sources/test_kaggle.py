@@ -1,4 +1,4 @@
-"""Downloads: the real `kaggle` package against a Kaggle on 127.0.0.1, in fair weather and in foul."""
+"""Downloads: the real `kaggle` package with a fake Kaggle on 127.0.0.1 that works or fails."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_whole_file_is_not_downloaded_twice(fake: FakeKaggle, tmp_path: Path) 
 def test_a_broken_download_is_resumed(fake: FakeKaggle, tmp_path: Path) -> None:
     fake.cuts = [400_000]
     assert kaggle.download("owner/name", tmp_path).path.read_bytes() == CONTENT
-    (resumed,) = [received for received in fake.of("GET") if received]
+    (resumed,) = [span for span in fake.of("GET") if span]
     assert 300_000 < int(resumed.removeprefix("bytes=").rstrip("-")) <= 400_000
 
 
@@ -112,7 +112,7 @@ def test_the_next_run_resumes(fake: FakeKaggle, tmp_path: Path, monkeypatch: pyt
     assert isinstance(error, NetworkError)
     assert "continue where it stopped" in error.next_step
     assert kaggle.download("owner/name", tmp_path).path.read_bytes() == CONTENT
-    (resumed,) = [received for received in fake.of("GET") if received]
+    (resumed,) = [span for span in fake.of("GET") if span]
     assert 300_000 < int(resumed.removeprefix("bytes=").rstrip("-")) <= 400_000
 
 
@@ -239,7 +239,7 @@ def test_an_html_page_instead_of_json(fake: FakeKaggle, tmp_path: Path, monkeypa
     monkeypatch.setattr(_Handler, "_answer_json", lambda self, status, data: self._answer(200, b"<html>log in", {}))
     error = failure(tmp_path)
     assert isinstance(error, NetworkError)
-    assert "log-in page" in str(error)
+    assert "login page" in str(error)
 
 
 # The disk

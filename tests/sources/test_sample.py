@@ -1,4 +1,4 @@
-"""The built-in sample: the same bytes every time, the published layouts and defects, a task that color cannot do."""
+"""The built-in sample: equal bytes every time, the published layouts and defects, a task that color cannot solve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The device loader: boxes against painted pixels, images against the package's own, batches from seeds alone."""
+"""The device loader: boxes compared with painted pixels, images with those of the package, reproducible batches."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NOTHING = dict.fromkeys(("mosaic", "mixup", "scale", "translate", "fliplr", "hsv
 
 @dataclass(frozen=True)
 class Images:
-    """As much of the package's dataset as a loader asks for."""
+    """The part of the package's dataset that a loader uses."""
 
     labels: list[dict[str, Any]]
     imgsz: int = SIDE

@@ -1,4 +1,4 @@
-"""More than one device: who takes part and with what, and real trainings in two processes and on two "nodes"."""
+"""Several devices: their assignment to processes, and real training in two processes and on two "nodes"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No run is lost: killed, stopped, out of memory, out of disk, poisoned or damaged, it goes on or ends cleanly."""
+"""No run is lost: killed, out of memory or disk space, with NaN or a damaged checkpoint, it resumes or ends cleanly."""
 
 from __future__ import annotations
 

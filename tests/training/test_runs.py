@@ -1,4 +1,4 @@
-"""What training shows while it goes on, and what is told of runs afterwards: tables, charts, and the image."""
+"""What training shows while it runs, and what is shown of runs afterwards: tables, charts, and the image."""
 
 from __future__ import annotations
 

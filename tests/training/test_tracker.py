@@ -1,4 +1,4 @@
-"""W&B never stands in training's way: what is logged, and what becomes of it when W&B fails."""
+"""W&B never interferes with training: what is logged, and what happens if W&B fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: real runs of a small model, killed, resumed and read back; and what is refused before one starts."""
+"""Training: real runs of a small model, killed, resumed and read back; and what is refused before training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a step is chosen for a machine, and that the fast one computes what the plain one does."""
+"""How the training step is chosen for a machine, and that the fast one computes the same as the plain one."""
 
 from __future__ import annotations
 
