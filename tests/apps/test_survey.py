@@ -322,7 +322,7 @@ def test_the_page_states_its_assumptions_and_shows_no_faces(ask: Callable[..., S
     chart = (done.folder / "rates.svg").read_text()
     drawn = [one for one in done.record.bins if one.estimate.rate is not None]
     assert chart.count("<circle") == 2 * len(drawn) > 0
-    assert chart.count("judged faces") == 4
+    assert chart.count("classified faces") == 4
 
 
 def test_an_equal_survey_is_not_repeated_and_other_options_get_their_own_folder(

@@ -122,7 +122,7 @@ class ImageWriter:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def add(self, frame: Frame, pixels: NDArray[np.uint8], detections: Sequence[Detection]) -> None:
-        """Write one frame, with `pixels` instead of its own."""
+        """Write one frame with the given pixels."""
         if self._video is not None and (frame.time is None or self._video.source != frame.source):
             self._close()
         path = self._folder / self._names[frame.source]
