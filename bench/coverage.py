@@ -1,12 +1,12 @@
-"""How often the 95 % intervals hold the truth, on simulated detectors whose truth is known.
+"""How often the 95 % intervals contain the true value, on simulated detectors for which it is known.
 
     python bench/coverage.py [--repeats 500]
 
-Three detectors (good, medium, weak) on images that differ in how hard they are, in how many faces they hold, and in
-their mix of classes, so that faces of one image go wrong together. The truth is the same number on 400,000 images.
-Each repeat draws 50, 100, 500 or 2,000 images and computes all intervals as `fmask evaluate` does, on 300 resamples.
-Precision, recall and F1 are asked twice: at the confidence with the best F1 on the drawn images themselves (`best`;
-its truth is what this confidence gives on all images), and at a fixed one (`fixed`). Writes `coverage.json`.
+Three detectors (good, medium, weak) run on images that differ in difficulty, in their number of faces and in their mix
+of classes, so that errors in the same image are correlated. The true value is the metric on 400,000 images. Each repeat
+draws 50, 100, 500 or 2,000 images and computes all intervals as `fmask evaluate` does, with 300 resamples. Precision,
+recall and F1 are checked twice: at the confidence with the best F1 on the drawn images themselves (`best`; the true
+value is the one at this confidence on all images), and at a fixed one (`fixed`). Writes `coverage.json`.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from facemask_train.eval.measures.metrics import (
 
 SIZES = (50, 100, 500, 2000)
 POPULATION = 400_000
-RESAMPLES = 300  # an interval takes their spread, which so many give to 4 % of itself
+RESAMPLES = 300  # resamples: an interval uses their spread, which this many give within 4 %
 GRID = np.linspace(0.02, 0.98, 97)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A detector: how sure it is of what is right, how often it misses, swaps the class, and sees what is not there."""
+    """A detector: its confidence in correct detections, and its rates of misses, swapped classes and false positives."""
 
     sure: float
     miss: float
@@ -100,7 +100,7 @@ def at(sample: ScoredSplit, confidence: float) -> dict[str, tuple[float, float, 
 
 
 def truth(kind: Kind) -> dict[str, Any]:
-    """Return every number on the whole population, at each confidence of a grid."""
+    """Return every metric on the whole population, at each confidence of a grid."""
     sample = score_split(draw(POPULATION, kind, np.random.default_rng(12345)), np.ones((POPULATION, 1), np.float32))
     areas = average_precisions(sample)
     along = [at(sample, confidence) for confidence in GRID]
@@ -112,9 +112,9 @@ def truth(kind: Kind) -> dict[str, Any]:
     }
 
 
-def repeat(asked: tuple[str, int, int, dict[str, Any]]) -> dict[str, bool | None]:
-    """Draw one sample, and say of each interval if it holds the truth."""
-    name, images, seed, known = asked
+def repeat(job: tuple[str, int, int, dict[str, Any]]) -> dict[str, bool | None]:
+    """Draw one sample, and return for each interval whether it contains the true value."""
+    name, images, seed, known = job
     flat = draw(images, DETECTORS[name], np.random.default_rng([seed, images]))
     sample = score_split(flat, bootstrap_weights(images, RESAMPLES, seed=seed + 1))
     held: dict[str, bool | None] = {}
@@ -135,9 +135,9 @@ def _holds(interval: tuple[float, float] | None, value: float) -> bool | None:
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--repeats", type=int, default=500)
-    repeats = asked.parse_args().repeats
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=500)
+    repeats = parser.parse_args().repeats
     coverage: dict[str, dict[str, dict[str, float]]] = {}
     for name, kind in DETECTORS.items():
         known = truth(kind)

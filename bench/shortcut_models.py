@@ -1,11 +1,11 @@
-"""Does the audit tell a model that has the shortcut from one that has not?
+"""Does the audit distinguish a model with the shortcut from one without it?
 
     python bench/shortcut_models.py WORK [--images 420]
 
-Draws two worlds of the sample's kind, with generators of this file's own: in `two-toned` a face whose lower half
-differs in color from its upper half always means a mask, and nothing else does; in `balanced`, the sample's own,
-color says nothing of masks. Trains one model on each with the sample's settings, and a third on `balanced` for a few
-epochs only. All three are audited on the test images of `balanced`. Writes `results/shortcut_models.json`.
+Draws two datasets like the sample, with the generators of this file: in `two-toned`, a face whose lower half differs in
+color from its upper half always means a mask, and nothing else does; in `balanced`, which is like the sample, color
+says nothing about masks. Trains one model on each with the sample's settings, and a third one on `balanced` for only a
+few epochs. All three are audited on the test images of `balanced`. Writes `results/shortcut_models.json`.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ BRIGHT = ((124, 182, 216), (44, 46, 54), (146, 208, 176), (52, 74, 130), (192, 6
 
 
 def two_toned(pen: people.Pen, rng: Random, kind: people.Kind) -> Any:
-    """Draw a person of whom only two tones say that there is a mask.
+    """Draw a person whose mask can be recognized only by its two tones.
 
     The lower face of a masked one is a flat color, without hem, folds or loops; that of a bare one is skin. Nose and
-    mouth are drawn on either as often as not.
+    mouth are drawn on half of either.
     """
     looks = people._looks(rng)
     masked = kind != "no_mask"
@@ -118,10 +118,10 @@ def measured(root: Path, run: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("work", type=Path)
-    asked.add_argument("--images", type=int, default=420)
-    given = asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--images", type=int, default=420)
+    given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     root = given.work
     for name in WORLDS:
@@ -136,13 +136,13 @@ def main() -> None:
             train(root, read_train_settings(root, "train-sample", changes), data=data, name=run, tracker="none")
     found = {run: measured(root, run) for run, *_ in RUNS}
     pair = compare(root, ["balanced", "two-toned"], data="balanced").comparison.pairs[0]
-    told = None if pair.shortcut_rate is None else asdict(pair.shortcut_rate)
+    difference = None if pair.shortcut_rate is None else asdict(pair.shortcut_rate)
     result = {
         "command": f"python bench/shortcut_models.py WORK --images {given.images}",
         "device": f"{usable_cores()} cores, {platform.machine()}, no GPU",
         "date": datetime.now(UTC).date().isoformat(),
         "models": found,
-        "two_toned_less_balanced": told,
+        "two_toned_less_balanced": difference,
     }
     (Path(__file__).parent / "results" / f"{Path(__file__).stem}.json").write_text(json.dumps(result, indent=2) + "\n")
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
