@@ -44,7 +44,7 @@ GRID = np.linspace(0.02, 0.98, 97)
 
 @dataclass(frozen=True)
 class Kind:
-    """A detector: its confidence in correct detections, and its rates of misses, swapped classes and false positives."""
+    """A detector: its confidence in correct detections, and its rates of misses, wrong classes and false boxes."""
 
     sure: float
     miss: float

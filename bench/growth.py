@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def made_up(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return hashes (count, 4), and for each record the original that it copies (itself if none) and the orientation."""
+    """Return hashes (count, 4), and for each record the original that it copies (or itself) and the orientation."""
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 2**64, (count, 4), dtype=np.uint64)
     copies = np.arange(count - count // 10, count)
