@@ -49,7 +49,7 @@ class Image:
 
 
 def steps(text: str) -> list[tuple[str, str]]:
-    """Return a Dockerfile's instructions, in capitals, with the arguments of each; lines are joined, comments removed."""
+    """Return a Dockerfile's instructions, in capitals, with their arguments; lines are joined, comments removed."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n", "\n", "\n".join(lines))
     found: list[tuple[str, str]] = []

@@ -214,8 +214,8 @@ def _over_time(bins: Sequence[SurveyBin]) -> html.Section:
 
 def _table(bins: Sequence[SurveyBin], place: str) -> Markup:
     columns = (
-        "time", "rate", "95 % interval", "uncorrected", "classified faces", "unknown", "if none or all of them wear one",
-        "images",
+        "time", "rate", "95 % interval", "uncorrected", "classified faces", "unknown",
+        "if none or all of them wear one", "images",
     )  # fmt: skip
     rows = [
         (
