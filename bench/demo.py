@@ -107,13 +107,13 @@ def shots(url: str, folder: Path) -> None:
         for name, width, height in (("wide", 1280, 1040), ("phone", 390, 844)):
             page = browser.new_page(viewport={"width": width, "height": height})
             page.goto(url)
-            page.wait_for_selector(".fm-tally")
+            page.wait_for_selector(".fm-counts")
             page.locator(".fm-examples button").nth(2).click()
             page.get_by_text("Drawn are 3 with").or_(page.get_by_text("Drawn are")).first.wait_for()
             page.mouse.move(0, 0)
             page.evaluate("scrollTo(0, 0)")
             if name == "phone":
-                page.locator(".fm-tally").first.evaluate("it => it.scrollIntoView({block: 'end'})")
+                page.locator(".fm-counts").first.evaluate("it => it.scrollIntoView({block: 'end'})")
             page.wait_for_timeout(1000)
             page.screenshot(path=folder / f"demo-{name}.jpg", type="jpeg", quality=80)
         browser.close()

@@ -29,7 +29,7 @@ _UNSET = ("KAGGLE_", "WANDB_API_KEY", "WANDB_BASE_URL", "VERBOSE", "YOLO_", "CI"
 if not Path("/dev/nvidiactl").exists():
     _SET["TRITON_INTERPRET"] = "1"  # the GPU's kernels, run on a CPU
 
-# Each of several workers keeps to a core of its own: torch takes all that it sees, and two threads on one core wait.
+# Each of several workers uses one core: torch uses all that it sees, and two threads on one core would wait.
 _worker = os.environ.get("PYTEST_XDIST_WORKER", "")
 if _worker and hasattr(os, "sched_setaffinity"):
     _cores = sorted(os.sched_getaffinity(0))

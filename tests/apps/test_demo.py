@@ -47,7 +47,7 @@ from facemask_train.training.runs import RunRecord, TrainedOn
 from helpers.metrics import class_metrics, inputs, make_metrics, operating_point, rates, write_metrics
 
 LIMITS = uploads.Limits(megabytes=1, megapixels=2, seconds=3, frames=5)
-SAID = ModelFacts("model", "It errs.", (), ())
+FACTS = ModelFacts("model", "It errs.", (), ())
 BOTH = (Detection("mask", 0.9, (10.0, 20.0, 30.0, 40.0)), Detection("no_mask", 0.4, (50.0, 20.0, 70.0, 40.0)))
 
 
@@ -68,7 +68,7 @@ class Detector:
 
 def handlers_of(folder: Path, error: Exception | None = None) -> tuple[Handlers, Detector]:
     detector = Detector(error)
-    served = ServedModel(detector, SAID, Threshold(0.5, "val"))
+    served = ServedModel(detector, FACTS, Threshold(0.5, "val"))
     drawn = [(np.full((48, 64, 3), 90, np.uint8), FaceCounts(1, 1))]
     return Handlers(FaceFinder(served), LIMITS, folder, drawn), detector
 
@@ -80,7 +80,7 @@ def encoded(kind: str = "PNG", size: tuple[int, int] = (100, 80), mode: str = "R
 
 
 def upload(folder: Path, content: bytes, name: str = "a.png") -> str:
-    """Put a file where Gradio puts an upload: in a folder of its own."""
+    """Put a file where Gradio puts an upload: in a new folder."""
     path = folder / "0f3a" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)

@@ -53,7 +53,7 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ask(untrained_model: Path, tmp_path: Path) -> Callable[..., PredictResult]:
-    """`predict` with the small model, below a root of its own."""
+    """`predict` with the small model, in a new root."""
 
     def run_predict(*arguments: Path, **options: Any) -> PredictResult:
         return predict(tmp_path, [str(one) for one in arguments], **{"weights": untrained_model, **options})

@@ -86,7 +86,7 @@ COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 
 
 def colored(width: int, height: int, boxes: Sequence[Box], seed: int) -> ImageArray:
-    """Return gray noise with a rectangle of its own color in each box."""
+    """Return gray noise with a rectangle of a different color in each box."""
     gray = np.random.default_rng(seed).integers(90, 166, (height, width, 1), dtype=np.uint8)
     image = np.repeat(gray, 3, axis=2)
     for box, color in zip(boxes, COLORS, strict=False):

@@ -140,7 +140,7 @@ def test_another_shot_of_a_scene_is_at_most_a_near_duplicate() -> None:
     pairs = pairs_of(originals + moments)
     assert len(originals) >= 12
     assert not [pair for pair in pairs if pair.same]
-    assert len(pairs) >= len(originals) // 2  # and most are told to be of one scene
+    assert len(pairs) >= len(originals) // 2  # and most are recognized as one scene
 
 
 def test_near_uniform_images_are_duplicates_only_with_equal_bytes() -> None:

@@ -74,7 +74,7 @@ def _settle(model: object, images: object) -> None:
 
 
 def export(weights: Path, folder: Path, *, to: str, imgsz: int, dynamic: bool = False, nms: bool = False) -> Path:
-    """Write an export as the `ultralytics` package itself does, into a folder of its own."""
+    """Write an export as the `ultralytics` package itself does, into a separate folder."""
     from ultralytics import YOLO
 
     folder.mkdir()

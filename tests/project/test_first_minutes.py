@@ -32,7 +32,7 @@ from unittest import mock
 
 import pytest
 
-import conftest  # noqa: F401 - a home of its own, and no keys, also where this file is run by itself
+import conftest  # noqa: F401 - an empty home folder and no keys, also if this file is run as a script
 from facemask_train.cli.app import app
 from facemask_train.core.config import TrainSettings
 from facemask_train.core.parallel import WorkerPool
@@ -115,7 +115,7 @@ def environment(way: Way) -> dict[str, str]:
 
 
 def outside(way: Way) -> Result:
-    """Give the command in a process of its own."""
+    """Run the command in a separate process."""
     done = subprocess.run(
         command(way.typed), env=environment(way), capture_output=True, encoding="utf-8", check=False
     )  # fmt: skip
@@ -176,7 +176,7 @@ def _wait_for(glob: str, process: subprocess.Popen[str]) -> None:
 
 
 def on_a_disk(way: Way, *, options: str) -> Result:
-    """Give the command in a folder `disk` that is a file system of its own."""
+    """Run the command in a folder `disk` that is a separate file system."""
     disk = Path("disk").resolve()
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]

@@ -34,7 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the wheel into an environment of its own, that sees the packages of this one, and return its `fmask`."""
+    """Install the wheel into a new environment that also sees the packages of this one, and return its `fmask`."""
     venv = tmp_path_factory.mktemp("venv")
     output_of(sys.executable, "-m", "venv", "--without-pip", venv, cwd=REPO)
     python = venv / "bin" / "python"

@@ -437,7 +437,7 @@ def test_no_call_before_the_end_waits_for_wandb(broken: Callable[[str], Path]) -
     assert (report.sent, report.unsent) == ("offline", ())
 
 
-@pytest.mark.timeout(120)  # `finish` without a limit of its own would wait for ever
+@pytest.mark.timeout(120)  # without a time limit, `finish` would wait forever
 @pytest.mark.parametrize(
     ("fault", "sent", "lost"),
     [

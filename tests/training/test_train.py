@@ -91,7 +91,7 @@ def test_a_run_is_fully_described_and_its_rows_are_correct(tmp_path: Path) -> No
     assert epochs_of(log) == [1, 2, 3]
     scores = [float(row["metrics/mAP50-95(B)"]) for row in rows(tmp_path, "r")]
     assert min(scores) > 0, "a model that finds nothing proves nothing"
-    assert len(set(scores)) == 3, "each epoch has numbers of its own"
+    assert len(set(scores)) == 3, "each epoch has different metrics"
     for step, row in enumerate(rows(tmp_path, "r"), 1):
         again = validation.validate(
             tmp_path / f"runs/r/weights/epoch{step}.pt", folder / "data.yaml", "val", imgsz=64, batch=16, device="cpu"

@@ -1,4 +1,4 @@
-"""The Python door to a trained model: `load_model`, then `predict` on paths, arrays, PIL images, lists and folders.
+"""The Python interface to a model: `load_model`, then `predict` on paths, arrays, PIL images, lists and folders.
 
     model = load_model("runs/baseline/weights/best.pt")
     faces = model.predict("street.jpg")
