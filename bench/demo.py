@@ -109,7 +109,7 @@ def shots(url: str, folder: Path) -> None:
             page.goto(url)
             page.wait_for_selector(".fm-counts")
             page.locator(".fm-examples button").nth(2).click()
-            page.get_by_text("Drawn are 3 with").or_(page.get_by_text("Drawn are")).first.wait_for()
+            page.get_by_text("An example image.").first.wait_for()
             page.mouse.move(0, 0)
             page.evaluate("scrollTo(0, 0)")
             if name == "phone":

@@ -160,7 +160,7 @@ def test_the_page_opens_with_an_example_and_the_error_rates(page: Any) -> None:
     body = page.inner_text("body")
     assert "Who wears a mask?" in body
     assert "How often this model errs is not known" in body
-    assert "What this model was trained on, and how it errs" in body
+    assert "About this model: its training data and its errors" in body
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.locator("img:not([alt]), img[alt='']").count() == 0
     assert page.locator(".fm-examples button").count() == 4
@@ -307,7 +307,7 @@ def test_a_port_in_use_is_reported_and_shutdown_is_clean(demo: Running) -> None:
     second = start(demo.temporary.parent, demo.weights, "--port", port)
     out, err = second.communicate(timeout=60)
     assert second.returncode == 2
-    assert f"127.0.0.1:{port}: another program listens there" in err
+    assert f"127.0.0.1:{port}: already in use" in err
     assert json.loads(out)["error"]["next_step"].startswith("fmask demo --port ")
     for kind in (signal.SIGTERM, signal.SIGINT):
         third = start(demo.temporary.parent, demo.weights, "--port", "0")
