@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from facemask_train.augment import faces
 from facemask_train.augment.face_patch import BROWS, crop_face, step, to_lab, to_rgb
-from facemask_train.augment.faces import Edit, check_edit, check_face, edit_face, edit_faces, kinds_for, survival
+from facemask_train.augment.faces import (
+    Edit,
+    check_edit,
+    check_face,
+    edit_face,
+    edit_faces,
+    kinds_for,
+    remaining_detail,
+)
 from facemask_train.core.recipe import Faces
 from facemask_train.core.types import Annotation, Box
 from facemask_train.sources.sample.people import Pen, draw_person
@@ -169,15 +177,15 @@ def test_a_mask_in_the_color_of_the_skin_needs_no_tint() -> None:
     assert edit_face(image, [Annotation("mask", Box(30, 30, 80, 90))], 0, "tint", Random(0)) == (None, "not drawn")
 
 
-def test_survival_measures_the_remaining_detail() -> None:
+def test_remaining_detail_is_measured() -> None:
     before = np.random.default_rng(0).integers(60, 190, (40, 40), dtype=np.uint8)
-    assert survival(before, before, fine=5) == pytest.approx((1.0, 1.0))
+    assert remaining_detail(before, before, fine=5) == pytest.approx((1.0, 1.0))
     half = (before // 2 + 60).astype(np.uint8)
-    kept, likeness = survival(before, half, fine=5)
+    kept, correlation = remaining_detail(before, half, fine=5)
     assert kept == pytest.approx(0.5, abs=0.02)
-    assert likeness > 0.99
+    assert correlation > 0.99
     other = np.random.default_rng(1).integers(60, 190, (40, 40), dtype=np.uint8)
-    assert abs(survival(before, other, fine=5)[1]) < 0.2
+    assert abs(remaining_detail(before, other, fine=5)[1]) < 0.2
 
 
 # ------------------------------------------------------------------ what is drawn

@@ -24,7 +24,7 @@ from facemask_train.cli.progress import Live, epochs_table
 from facemask_train.cli.tables import Charts, Fitted, chart
 from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.files import held, locked
+from facemask_train.core.files import is_locked, locked
 from facemask_train.core.records import to_json
 from facemask_train.training.history import curves, summary
 from facemask_train.training.history.results import (
@@ -282,9 +282,9 @@ def test_the_list_at_80_and_200_columns(root: Path) -> None:
 
 def test_a_run_is_running_while_a_process_has_locked_it(root: Path) -> None:
     folder = root / "runs/cut"
-    assert not held(folder)
+    assert not is_locked(folder)
     with locked(folder):
-        assert held(folder)
+        assert is_locked(folder)
         assert summary.read_summary(folder).state == "running"
     assert summary.read_summary(folder).state == "interrupted"
     with locked(folder):  # having looked holds nothing

@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from facemask_train.augment.face_patch import MOUTH, Face, to_rgb
-from facemask_train.augment.relief import Drawn, Point, Relief, laid, lathe, limbs, over, plane, uneven
+from facemask_train.augment.relief import Drawn, Point, Relief, draw_relief, lathe, limbs, over, plane, uneven
 
 if TYPE_CHECKING:
     from facemask_train.augment.face_patch import Field
@@ -68,7 +68,7 @@ def hand(face: Face, rng: Random) -> Drawn | None:
     arm = limbs(x, y, [(*wrist, 0.24 * held.size, *elbow, 0.36 * held.size, -0.2)], skin)
     sleeve = limbs(x, y, [(*hem, 0.33 * held.size, *elbow, 0.5 * held.size, -0.16)], _clothes(face, rng))
     front = _creased(limbs(x, y, [*_fingers(rng, held), *_back(held)], skin))
-    return laid(face, uneven(over(over(arm, sleeve), front), rng), rng, ambient=0.62)
+    return draw_relief(face, uneven(over(over(arm, sleeve), front), rng), rng, ambient=0.62)
 
 
 def _creased(fingers: Relief) -> Relief:
@@ -137,7 +137,7 @@ def cup(face: Face, rng: Random) -> Drawn | None:
     thing, grip = rng.choice((_paper, _paper, _mug, _bottle))(face, rng, x, y)
     if rng.random() < 0.85:
         thing = over(thing, uneven(_grip(face, rng, x, y, grip), rng))
-    return laid(face, thing, rng, ambient=0.55)
+    return draw_relief(face, thing, rng, ambient=0.55)
 
 
 def _paper(face: Face, rng: Random, x: Field, y: Field) -> tuple[Relief, Profile]:
@@ -211,9 +211,9 @@ def cap(face: Face, rng: Random) -> Drawn | None:
     x, y = plane(face, face.turned * 0.3, face.brows * face.aspect, rng.gauss(0, 0.05), 1)
     crown = _crown(face, x, y, rng, color, knitted=not peak)
     if not peak:
-        return laid(face, over(crown, _fold(face, x, y, rng, color)), rng, ambient=0.5)
+        return draw_relief(face, over(crown, _fold(face, x, y, rng, color)), rng, ambient=0.5)
     worn = over(crown, _peak(face, x, y, rng, color))
-    return laid(face, worn, rng, ambient=0.45, drop=0.22)
+    return draw_relief(face, worn, rng, ambient=0.45, drop=0.22)
 
 
 def _crown(face: Face, x: Field, y: Field, rng: Random, color: Field, *, knitted: bool) -> Relief:

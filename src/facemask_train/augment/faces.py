@@ -42,16 +42,16 @@ CUT_RATIO = 1.6
 """The aspect ratio from which a box at the edge of the image counts as cut off: in the published boxes, whole faces are
 at most 1.5 times as high as wide, and none is that much wider than high."""
 
-LEAST_CHANGE = 2.5
+MIN_CHANGE = 2.5
 """The smallest mean change over the box, in levels: less would be invisible, but count as an edit."""
 
 MEAN_LEVELS = (28.0, 232.0)
 """The range of the mean level of an edited face: outside, an image file preserves too few of its features."""
 
-LEAST_KEPT = 0.4
+MIN_KEPT = 0.4
 """The smallest share of the contrast of the relevant features that must remain."""
 
-LEAST_LIKENESS = 0.55
+MIN_CORRELATION = 0.55
 """The lowest correlation of these features before and after: with less, they were drawn over."""
 
 MAX_COVERED = 0.6
@@ -239,7 +239,7 @@ def check_edit(face: Face, after: ImageArray, kind: FaceKind, covered: Field | N
 
     box = _band(face, -1, 1)
     old, new = (cv2.cvtColor(pixels[box], cv2.COLOR_RGB2GRAY) for pixels in (face.pixels, after))
-    if float(cv2.absdiff(face.pixels[box], after[box]).mean()) < LEAST_CHANGE:
+    if float(cv2.absdiff(face.pixels[box], after[box]).mean()) < MIN_CHANGE:
         return NOT_DRAWN
     if not MEAN_LEVELS[0] <= float(new.mean()) <= MEAN_LEVELS[1]:
         return UNJUDGEABLE
@@ -249,8 +249,8 @@ def check_edit(face: Face, after: ImageArray, kind: FaceKind, covered: Field | N
         return UNJUDGEABLE
     rows = _band(face, *FEATURES[kind])[0]
     features = slice(rows.start - box[0].start, rows.stop - box[0].start)
-    kept, likeness = survival(old[features], new[features], fine=0.25 * face.half_width)
-    return UNJUDGEABLE if kept < LEAST_KEPT or likeness < LEAST_LIKENESS else ""
+    kept, correlation = remaining_detail(old[features], new[features], fine=0.25 * face.half_width)
+    return UNJUDGEABLE if kept < MIN_KEPT or correlation < MIN_CORRELATION else ""
 
 
 def _band(face: Face, low: float, high: float) -> tuple[slice, slice]:
@@ -261,7 +261,7 @@ def _band(face: Face, low: float, high: float) -> tuple[slice, slice]:
     return slice(top, bottom), slice(max(0, round(face.x - face.half_width)), round(face.x + face.half_width))
 
 
-def survival(before: ImageArray, after: ImageArray, *, fine: float) -> tuple[float, float]:
+def remaining_detail(before: ImageArray, after: ImageArray, *, fine: float) -> tuple[float, float]:
     """Return how much detail finer than `fine` pixels is left of a gray image: its share, and its correlation."""
     import cv2
     import numpy as np

@@ -122,7 +122,7 @@ def lit(face: Face, relief: Relief, *, ambient: float) -> Field:
     return found
 
 
-def laid(face: Face, relief: Relief, rng: Random, *, ambient: float = 0.5, drop: float = 0.1) -> Drawn | None:
+def draw_relief(face: Face, relief: Relief, rng: Random, *, ambient: float = 0.5, drop: float = 0.1) -> Drawn | None:
     """Draw a relief onto the image, as sharp and as grainy as the image; it casts a soft shadow on the face.
 
     `drop` is how far the shadow reaches, in half face widths.

@@ -34,7 +34,7 @@ MIN_SIDE = 10
 MIN_RECOGNIZABLE = 8
 """Pixels; a smaller face has no features that a step could remove."""
 
-LEAST_KEPT, LEAST_LIKENESS = 0.25, 0.6
+MIN_KEPT, MIN_CORRELATION = 0.25, 0.6
 """How much of the contrast of a face must remain after a step that changes the whole image, and its lowest correlation
 with the original: thick fog, or noise in a dark image, leaves less."""
 
@@ -194,8 +194,8 @@ def _recognizable(before: ImageArray, after: ImageArray, box: Box) -> bool:
         return True
     part = slice(int(box.y_min), int(box.y_max) + 1), slice(int(box.x_min), int(box.x_max) + 1)
     old, new = (cv2.cvtColor(image[part], cv2.COLOR_RGB2GRAY) for image in (before, after))
-    kept, likeness = faces.survival(old, new, fine=box.width / 4)
-    return kept >= LEAST_KEPT and likeness >= LEAST_LIKENESS
+    kept, correlation = faces.remaining_detail(old, new, fine=box.width / 4)
+    return kept >= MIN_KEPT and correlation >= MIN_CORRELATION
 
 
 # ------------------------------------------------------------------ pixel steps, by albumentations

@@ -187,7 +187,7 @@ def locked(target: Path) -> Iterator[None]:
         lock.release()
 
 
-def held(target: Path) -> bool:
+def is_locked(target: Path) -> bool:
     """Return whether a command on this machine has locked `target`."""
     from filelock import FileLock, Timeout
 
