@@ -373,7 +373,7 @@ def test_a_name_with_brackets_is_not_markup() -> None:
 
 def test_there_are_no_runs(tmp_path: Path) -> None:
     shown = fmask("runs", cwd=tmp_path)
-    assert (shown.returncode, "fmask train makes one" in shown.stdout) == (0, True)
+    assert (shown.returncode, "start one with fmask train" in shown.stdout) == (0, True)
     assert json.loads(fmask("runs", "--json", cwd=tmp_path).stdout) == {"runs": []}
     with pytest.raises(MissingError):
         summary.find_run(tmp_path, "")
