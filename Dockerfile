@@ -1,13 +1,13 @@
-# fmask in a container, for CPUs or for NVIDIA's GPUs.
+# fmask in a container, for CPUs or NVIDIA GPUs.
 #
 #   docker build -t fmask .                              # torch without CUDA
-#   docker build -t fmask --build-arg DEVICE=cuda .      # torch as requirements.lock has it, with CUDA (some 5 GB more)
+#   docker build -t fmask --build-arg DEVICE=cuda .      # torch as in requirements.lock, with CUDA (some 5 GB more)
 #   docker run --rm -v "$PWD/data:/fmask/data" -v "$PWD/runs:/fmask/runs" fmask pipeline --sample
 #   docker run --rm -v "$PWD/runs:/fmask/runs" -p 127.0.0.1:7860:7860 fmask demo --host 0.0.0.0
 #   docker run --rm --gpus all --shm-size 2g -v ... fmask train --data v8
 #
-# `make check-image` runs these steps without a Docker engine. It runs as user 1000: give that user the two folders, or
-# name another (`docker run --user "$(id -u)"`).
+# `make check-image` runs these steps without a Docker engine. The container runs as user 1000: make the two
+# folders writable for that user, or choose another one (`docker run --user "$(id -u)"`).
 ARG PYTHON=3.11
 FROM python:${PYTHON}-slim-bookworm
 
@@ -23,7 +23,7 @@ ENV PATH=/opt/fmask/bin:$PATH \
 WORKDIR /build
 COPY requirements.lock pyproject.toml ./
 
-# uv comes from the lock, like all the rest; what the lock pins with hashes, it checks.
+# uv is installed from the lock file, like everything else, and verifies the hashes in it.
 RUN python3 -m venv /opt/fmask \
  && awk '/^[a-z]/ {keep = /^uv==/} keep' requirements.lock > uv.txt \
  && /opt/fmask/bin/python -m pip install --quiet --no-cache-dir --no-deps --require-hashes -r uv.txt

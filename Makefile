@@ -1,5 +1,5 @@
-# Two commands set everything up: `make quickstart` walks the built-in sample, `make test` passes the tests.
-# Both need make and Python 3.11 or newer, and put all that they bring into .venv/, from requirements.lock.
+# Two commands set everything up: `make quickstart` runs the pipeline on the built-in sample, `make test` runs the tests.
+# Both need make and Python 3.11 or newer, and install everything into .venv/, from requirements.lock.
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,7 +18,7 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --timeout 1200
 
-# Breaks the modules that numbers rest on, a line at a time: does a test notice? Half an hour on one core.
+# Mutation tests of the modules that compute the results. Half an hour on one core.
 mutants: $(READY)
 	$(BIN)/python bench/mutants.py
 
@@ -29,14 +29,14 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# not --quiet: with it, mkdocs counts no warnings, and --strict lets them pass
+# not --quiet: with it, mkdocs does not count warnings, and --strict ignores them
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 reference: $(READY)
 	$(BIN)/python docs/make_reference.py
 
-# The lock is universal and holds hashes; uv itself comes from it too, and the project is installed without an index.
+# The lock file is universal and contains hashes; uv itself is installed from it too. The project is installed without an index.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fmask needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
@@ -49,8 +49,8 @@ $(READY): requirements.lock pyproject.toml
 lock:
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras --group dev pyproject.toml -o requirements.lock
 
-# The Dockerfile's steps in a chroot, without a Docker engine. It takes root, debootstrap, the network and 15 GB, and some
-# 4 minutes. IMAGE is for more of `.ci/check_image.py --help`.
+# The Dockerfile's steps in a chroot, without a Docker engine. Needs root, debootstrap, the network and 15 GB, and takes some
+# 4 minutes. IMAGE passes options to `.ci/check_image.py` (see its --help).
 IMAGE := --build-arg DEVICE=cuda
 check-image:
 	base=$$(mktemp -d) && trap 'rm -rf "$$base"' EXIT && \

@@ -1,10 +1,10 @@
-"""Run the Dockerfile's steps without a Docker engine: in a chroot, as root and as the users that it names.
+"""Run the Dockerfile's steps without a Docker engine: in a chroot, as root and as the users in it.
 
     debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm BASE
     python .ci/check_image.py BASE --build-arg DEVICE=cuda
 
-BASE stands for the image that FROM names, and is left as it is. It takes root, the network, and 15 GB for cuda. At the
-end the container's own command, its healthcheck and what it has to be able to do are run as its user.
+BASE replaces the image of FROM, and is not modified. Needs root, the network, and 15 GB for cuda. At the end, the
+container's command, its healthcheck and some trials are run as its user.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TRIALS = (
 
 @dataclass
 class Image:
-    """What has become of the container so far."""
+    """The state of the container so far."""
 
     root: Path
     arguments: dict[str, str]
@@ -49,7 +49,7 @@ class Image:
 
 
 def steps(text: str) -> list[tuple[str, str]]:
-    """Return a Dockerfile's instructions, in capitals, with what follows each; lines are joined, comments gone."""
+    """Return a Dockerfile's instructions, in capitals, with their arguments; lines are joined, comments removed."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n", "\n", "\n".join(lines))
     found: list[tuple[str, str]] = []

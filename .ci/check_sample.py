@@ -1,4 +1,4 @@
-"""Hold the sample walk to what the README says of it: enough test images, and a detector that has learnt."""
+"""Check the result of the sample pipeline: enough test images, and a detector that has learned."""
 
 import json
 import sys

@@ -1,10 +1,11 @@
-"""Average precision against pycocotools, and how long it takes against faster-coco-eval.
+"""Average precision compared with pycocotools, and its speed compared with faster-coco-eval.
 
     python bench/average_precision.py
 
-Equality on 1,000 random scenes of 1 to 12 images: with no label, no detection, ties, crowds and duplicates. Speed on
-10,000 images with some 50,000 labels and 100,000 detections: matching and average precision alone, beside
-faster-coco-eval on the same detections; then with all that an evaluation computes. Writes `average_precision.json`.
+Equality is checked on 1,000 random scenes of 1 to 12 images: without labels, without detections, with ties, crowds and
+duplicates. Speed is measured on 10,000 images with some 50,000 labels and 100,000 detections: matching and average
+precision alone, faster-coco-eval on the same detections, and everything that an evaluation computes. Writes
+`average_precision.json`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How often the 95 % intervals hold the truth, on simulated detectors whose truth is known.
+"""How often the 95 % intervals contain the true value, on simulated detectors for which it is known.
 
     python bench/coverage.py [--repeats 500] [--sizes 50 100 300] [--workers 2]
 
@@ -51,7 +51,7 @@ GRID = np.linspace(0.02, 0.98, 97)
 
 @dataclass(frozen=True)
 class Kind:
-    """A detector: how sure it is of what is right, how often it misses, swaps the class, and sees what is not there."""
+    """A detector: its confidence in correct detections, and its rates of misses, wrong classes and false boxes."""
 
     sure: float
     miss: float
@@ -144,7 +144,7 @@ def in_slices(sample: ScoredSplit, kinds: list[ImageTraits], confidence: float) 
 
 
 def truth(kind: Kind) -> dict[str, Any]:
-    """Return every number on the whole population, at each confidence of a grid."""
+    """Return every metric on the whole population, at each confidence of a grid."""
     sample = score_split(draw(POPULATION, kind, np.random.default_rng(12345)), np.ones((POPULATION, 1), np.float32))
     areas = average_precisions(sample)
     along = [at(sample, confidence) for confidence in GRID]

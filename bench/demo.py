@@ -1,11 +1,11 @@
-"""How fast the page of `fmask demo` answers, alone and ten at once, what it holds in memory, and how it looks.
+"""How fast the page of `fmask demo` responds, to one and to ten visitors, its memory use, and its appearance.
 
     python bench/demo.py ROOT [--run NAME | --weights FILE] [--visitors 10] [--rounds 5] [--shots FOLDER]
 
 Starts the demo of a run under ROOT as a user would, on the CPU. Visitors are HTTP clients that do what the page does:
-send an image (1280 x 960, a drawn one), wait in the queue, read the answer. Writes bench/results/demo.json, and
-prints it. --shots takes images of the page in Chromium as well, on a phone and on a wide screen: docs/demo-phone.jpg
-and docs/demo-wide.jpg were made so, with a run that was trained on the built-in sample.
+send an image (1280 x 960, a drawn one), wait in the queue, read the response. Writes bench/results/demo.json, and
+prints it. --shots also takes screenshots of the page in Chromium, on a phone and on a wide screen: docs/demo-phone.jpg
+and docs/demo-wide.jpg were made in this way, with a run that was trained on the built-in sample.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ def drawn(number: int) -> bytes:
 
 
 class Visitor:
-    """Sends images to the page, as its own script does."""
+    """Sends images to the page, like its own script."""
 
     def __init__(self, url: str) -> None:
         self.url, self.session = url, secrets.token_hex(5)
         config = json.loads(self._get("config"))
         events = [one for one in config["dependencies"] if any(target[1] == "upload" for target in one["targets"])]
-        self.event = events[0]["id"]  # the first tab's
+        self.event = events[0]["id"]  # of the first tab
 
     def ask(self, content: bytes) -> float:
-        """Return how many seconds an answer takes, from the first byte sent to the last received."""
+        """Return the seconds of a response, from the first byte sent to the last received."""
         began = time.perf_counter()
         path = json.loads(self._post("upload", *self._form(content)))[0]
         data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, 0.25]
@@ -107,13 +107,13 @@ def shots(url: str, folder: Path) -> None:
         for name, width, height in (("wide", 1280, 1040), ("phone", 390, 844)):
             page = browser.new_page(viewport={"width": width, "height": height})
             page.goto(url)
-            page.wait_for_selector(".fm-tally")
+            page.wait_for_selector(".fm-counts")
             page.locator(".fm-examples button").nth(2).click()
-            page.get_by_text("Drawn are 3 with").or_(page.get_by_text("Drawn are")).first.wait_for()
+            page.get_by_text("An example image.").first.wait_for()
             page.mouse.move(0, 0)
             page.evaluate("scrollTo(0, 0)")
             if name == "phone":
-                page.locator(".fm-tally").first.evaluate("it => it.scrollIntoView({block: 'end'})")
+                page.locator(".fm-counts").first.evaluate("it => it.scrollIntoView({block: 'end'})")
             page.wait_for_timeout(1000)
             page.screenshot(path=folder / f"demo-{name}.jpg", type="jpeg", quality=80)
         browser.close()
@@ -127,17 +127,17 @@ def main() -> None:
     parser.add_argument("--visitors", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--shots", type=Path)
-    asked = parser.parse_args()
-    command = [sys.executable, "-m", "facemask_train", "demo", "--root", str(asked.root), "--port", "0", "--json"]
-    command += ["--device", "cpu", *(["--run", asked.run] if asked.run else [])]
-    command += ["--weights", asked.weights] if asked.weights else []
+    arguments = parser.parse_args()
+    command = [sys.executable, "-m", "facemask_train", "demo", "--root", str(arguments.root), "--port", "0", "--json"]
+    command += ["--device", "cpu", *(["--run", arguments.run] if arguments.run else [])]
+    command += ["--weights", arguments.weights] if arguments.weights else []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served:
         assert served.stdout is not None
         site = json.loads(served.stdout.readline())
         try:
-            if asked.shots:
-                shots(site["url"], asked.shots)
-            found = measured(site["url"], served.pid, asked.visitors, asked.rounds)
+            if arguments.shots:
+                shots(site["url"], arguments.shots)
+            found = measured(site["url"], served.pid, arguments.visitors, arguments.rounds)
         finally:
             served.terminate()
     about = {"model": site["model"], "imgsz": site["imgsz"], "cores": usable_cores()}

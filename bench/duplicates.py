@@ -1,16 +1,16 @@
-"""How well copies are found, look-alikes left alone, and splits kept apart, on real archives.
+"""How well copies are found, similar images are kept, and splits are separated, on real archives.
 
-    python bench/duplicates.py --archives FOLDER      # that holds the archives of andrewmvd and aditya276
+    python bench/duplicates.py --archives FOLDER      # with the archives of andrewmvd and aditya276
 
-Writes bench/results/duplicates.json, and prints it. What is measured:
+Writes bench/results/duplicates.json, and prints it. It measures:
 
-    splits     v5 as built against a plain random split of the same records, by a hash that the build does not use: a
-               difference hash of 256 bits, compared in 8 orientations, near at 16 bits or less
+    splits     v5 as built compared with plain random splits of the same records, with a hash that the build does not
+               use: a difference hash of 256 bits, compared in 8 orientations; near means 16 bits or less
     excluded   images of v5 that are near (by the same measure) an image with a mask worn incorrectly
-    copies     recall of planted copies of real images at each severity, in a random orientation each
-    moments    how often another moment of a scene (one labelled face moved and mirrored) is taken for the same image,
+    copies     recall of planted copies of real images at each severity, each in a random orientation
+    moments    how often another moment of a scene (one labeled face moved and mirrored) is mistaken for the same image,
                by the share of the image that the face covers
-    walls      how often plain walls, uneven in light and noisy, are taken for the same image
+    walls      how often plain walls with uneven lighting and noise are mistaken for the same image
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ SEVERITIES = {
     "cropped by 2 % a side": {"crop": 0.02},
     "cropped by 2 %, rescaled by 0.25, quality 30": {"crop": 0.02, "scale": 0.25, "quality": 30},
     "cropped by 2 %, rescaled by 2, quality 50": {"crop": 0.02, "scale": 2.0, "quality": 50},
-    "cropped by 3 % a side (beyond what is asked)": {"crop": 0.03},
-    "cropped by 5 % a side (beyond what is asked)": {"crop": 0.05},
+    "cropped by 3 % a side (beyond the requirement)": {"crop": 0.03},
+    "cropped by 5 % a side (beyond the requirement)": {"crop": 0.05},
 }
 PLAIN = {"crop": 0.0, "scale": 1.0, "quality": 85}
 AREAS = (0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3)
@@ -65,10 +65,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archives", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "duplicates.json")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        fetch(root, ["andrewmvd", "aditya276"], origin=asked.archives)
+        fetch(root, ["andrewmvd", "aditya276"], origin=arguments.archives)
         card = build(root, "5").card
         ensemble = pd.read_parquet(root / "data/ensembles/v5/manifest.parquet")
         issues = pd.read_parquet(root / "data/ensembles/v5/issues.parquet")
@@ -83,7 +83,7 @@ def main() -> None:
         images = [np.asarray(open_upright(_file(root, row))) for _, row in chosen.iterrows()]
         found |= {"copies": copies(images), "moments": moments(images, chosen), "walls": walls()}
     text = json.dumps(found, indent=1)
-    asked.out.write_text(text + "\n")
+    arguments.out.write_text(text + "\n")
     print(text)
 
 
@@ -96,9 +96,9 @@ def _file(root: Path, row: Any) -> Path:
 
 def difference_hash(path: Path) -> np.ndarray:
     """Return an image's hash in 8 orientations, (8, 32) bytes: is each of 16 x 16 cells brighter than the next?"""
-    grey = np.asarray(open_upright(path).convert("L"))
+    gray = np.asarray(open_upright(path).convert("L"))
     small = [
-        cv2.resize(np.ascontiguousarray(orient_image(grey, way)), (17, 16), interpolation=cv2.INTER_AREA)
+        cv2.resize(np.ascontiguousarray(orient_image(gray, way)), (17, 16), interpolation=cv2.INTER_AREA)
         for way in ORIENTATIONS
     ]
     return np.array([np.packbits(one[:, 1:] > one[:, :-1]) for one in small])
@@ -114,7 +114,7 @@ def near(some: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def splits(root: Path, ensemble: pd.DataFrame, issues: pd.DataFrame) -> dict[str, Any]:
-    """Compare how much of val and test is near something in train: as built, and in plain random splits."""
+    """Compare the share of val and test that is near an image of train: as built, and in plain random splits."""
     gone = issues[(issues["item"] == "image") & (issues["cause"] == "copy")]
     merged = gone.rename(columns={"image": "source_image"})[["source", "source_image"]]
     records = pd.concat([ensemble[["source", "source_image", "split"]], merged.assign(split="")], ignore_index=True)
@@ -191,7 +191,7 @@ def copies(images: list[np.ndarray]) -> dict[str, Any]:
             "planted": len(images),
             "same": len(same),
             "recall": round(len(same) / len(images), 4),
-            "kin alone (one split, both kept)": sum(pair is not None and not pair.same for pair in mine),
+            "near-duplicates only (one split, both kept)": sum(pair is not None and not pair.same for pair in mine),
             "orientation right": sum(pair.orientation == inverse(ways[pair.first]) for pair in same),
             "wrong pairs": len(wrong),
         }
@@ -199,7 +199,7 @@ def copies(images: list[np.ndarray]) -> dict[str, Any]:
 
 
 def moments(images: list[np.ndarray], rows: pd.DataFrame) -> dict[str, Any]:
-    """Move one face of each image, three times over, and count what is taken for the same image."""
+    """Move one face of each image, three times, and count what is mistaken for the same image."""
     made = list(_moments(images, rows))
     found = {}
     for low, high in pairwise(AREAS):
@@ -208,7 +208,7 @@ def moments(images: list[np.ndarray], rows: pd.DataFrame) -> dict[str, Any]:
         found[f"{low:.1%} to {high:.1%} of the image"] = {
             "moments": len(these),
             "taken for the same": sum(bool(pair) and pair[0].same for pair in pairs),
-            "kin (one split, both kept)": sum(bool(pair) and not pair[0].same for pair in pairs),
+            "near-duplicates (one split, both kept)": sum(bool(pair) and not pair[0].same for pair in pairs),
         }
     return found
 

@@ -1,8 +1,8 @@
-"""What exporting a run costs in accuracy and gains in speed: each format, suppression inside and outside, each size.
+"""The accuracy and speed of the exports of a run: each format, NMS inside and outside, each size.
 
-python bench/exports.py ROOT RUN [RUN ...] --sizes 320 640
+    python bench/exports.py ROOT RUN [RUN ...] --sizes 320 640
 
-Prints a Markdown table, and writes bench/results/exports.json. Run it on a machine that does nothing else.
+Prints a Markdown table, and writes bench/results/exports.json. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEADER = ("model", "size, px", "NMS", "format", "MB", "ms an image (10th to 90th
 
 
 def measure(root: Path, run: str, size: int, nms: bool) -> dict[str, Any]:
-    """Return what `export.json` says of one run at one size, and what bfloat16 does to OpenVINO's answers."""
+    """Return the `export.json` of one run at one size, and the effect of bfloat16 on OpenVINO."""
     with tempfile.TemporaryDirectory(prefix="fmask-bench-") as scratch:
         done = export(root, run=run, imgsz=size, nms=nms, target=Path(scratch) / "export")
         file = next(Path(scratch, "export").glob("*_openvino_model"))
@@ -33,19 +33,19 @@ def measure(root: Path, run: str, size: int, nms: bool) -> dict[str, Any]:
 
 
 def in_bfloat16(root: Path, run: str, size: int, file: Path) -> dict[str, float]:
-    """Return mAP 0.5:0.95 with OpenVINO in bfloat16, how far that is from PyTorch's in float32, and milliseconds."""
+    """Return mAP 0.5:0.95 with OpenVINO in bfloat16, its difference from PyTorch in float32, and milliseconds."""
     model = find_model(root, run, None)
     exam = find_check_split(root, model, None, None)
     backends = {
         PYTORCH: load_detector(model.weights, imgsz=size, device="cpu"),
         "bfloat16": load_detector(file, imgsz=size, device="cpu", precision="bfloat16"),
     }
-    said = parity.run_backends(backends, exam.folder, split_labels(exam))
-    apart = parity.compare(said[PYTORCH].images, said["bfloat16"].images, imgsz=size)
+    results = parity.run_backends(backends, exam.folder, split_labels(exam))
+    apart = parity.compare(results[PYTORCH].images, results["bfloat16"].images, imgsz=size)
     return {
-        "map50_95": parity.map50_95(said["bfloat16"].images),
+        "map50_95": parity.map50_95(results["bfloat16"].images),
         "difference": apart.map_difference,
-        "milliseconds": parity.latency(said["bfloat16"].seconds).median,
+        "milliseconds": parity.latency(results["bfloat16"].seconds).median,
     }
 
 
@@ -73,8 +73,13 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--sizes", nargs="+", type=int, default=[320, 640])
-    asked = parser.parse_args()
-    found = [measure(asked.root, run, size, nms) for run in asked.runs for size in asked.sizes for nms in (True, False)]
+    arguments = parser.parse_args()
+    found = [
+        measure(arguments.root, run, size, nms)
+        for run in arguments.runs
+        for size in arguments.sizes
+        for nms in (True, False)
+    ]
     print(table(HEADER, [row for one in found for row in rows(one)]))
     print(f"\n{found[0]['images']} images of {found[0]['inputs']['ensemble']['name']}; {found[0]['machine']}")
     target = Path(__file__).parent / "results" / "exports.json"

@@ -1,15 +1,15 @@
-"""What can only be measured on a GPU, in one call: the step's choices, whether it waits for images, and a table.
+"""Everything that can only be measured on a GPU: the step's settings, whether it waits for images, a table of models.
 
     python bench/gpu.py ARCHIVES OUT [--stages check steps feed table] [--weights yolov5n-face.pt]
 
-    check   the kernels against torch's operations, and a short training by the command line
-    profile where the time of a step goes, by kernel and by call
-    steps   the step of YOLOv5s, fed with one resident batch, with each choice turned on and off
-    feed    27,000 resident entries: the device loader against that limit, and the package's loader on all cores
+    check   compares the kernels with torch's operations, and trains briefly with the command line
+    profile the time of a step by kernel and by call
+    steps   the step of YOLOv5s with one resident batch, with each setting turned on and off
+    feed    27,000 resident images: the device loader compared with that limit, and the package's loader on all cores
     table   YOLOv5s from scratch and the checkpoint of --weights, each with its seeds side by side, scored on test
 
-ARCHIVES holds the archives of the first two sources; OUT gets `gpu.json`, rewritten after each figure, and the logs.
-Needs no more than torch, ultralytics, pydantic and albumentations beside fmask's sources (PYTHONPATH=src).
+ARCHIVES contains the archives of the first two sources. `gpu.json` in OUT is rewritten after each figure; the logs are
+next to it. Needs only torch, ultralytics, pydantic and albumentations besides fmask's sources (PYTHONPATH=src).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "float32": ("precision=fp32",),
     "float16": ("precision=fp16", "fused=false"),
     "channels first": ("channels_last=false",),
-    "plain optimiser": ("fused=false",),
+    "plain optimizer": ("fused=false",),
     "not deterministic": ("deterministic=false",),
     "not deterministic, convolutions tried out": ("deterministic=false", "benchmark"),
     "not deterministic, channels first": ("deterministic=false", "channels_last=false"),
@@ -53,7 +53,7 @@ STEPS: dict[str, tuple[str, ...]] = {
 
 
 class Figures(dict[str, Any]):
-    """What was measured, written as soon as it is."""
+    """The figures, written to a file after each measurement."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -84,21 +84,21 @@ def main() -> None:
 
 
 def options() -> argparse.Namespace:
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("archives", type=Path)
-    asked.add_argument("out", type=Path)
-    asked.add_argument("--stages", nargs="+", default=["check", "steps", "feed", "table"])
-    asked.add_argument("--root", type=Path, default=Path(tempfile.gettempdir(), "fmask-gpu"))
-    asked.add_argument("--weights", type=Path, default=Path("yolov5n-face.pt"))
-    asked.add_argument("--device", default="0")
-    asked.add_argument("--sizes", type=int, nargs="+", default=[640, 416])
-    asked.add_argument("--entries", type=int, default=27000)
-    asked.add_argument("--short", type=int, default=3840, help="entries where no whole epoch is asked for")
-    asked.add_argument("--variants", nargs="+", default=list(STEPS), choices=list(STEPS))
-    asked.add_argument("--seeds", type=int, default=3)
-    asked.add_argument("--epochs", type=int, nargs=2, default=[40, 30], help="from scratch, and from the checkpoint")
-    asked.add_argument("--imgsz", type=int, default=416, help="of the table")
-    return asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archives", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--stages", nargs="+", default=["check", "steps", "feed", "table"])
+    parser.add_argument("--root", type=Path, default=Path(tempfile.gettempdir(), "fmask-gpu"))
+    parser.add_argument("--weights", type=Path, default=Path("yolov5n-face.pt"))
+    parser.add_argument("--device", default="0")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[640, 416])
+    parser.add_argument("--entries", type=int, default=27000)
+    parser.add_argument("--short", type=int, default=3840, help="images if no full epoch is needed")
+    parser.add_argument("--variants", nargs="+", default=list(STEPS), choices=list(STEPS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, nargs=2, default=[40, 30], help="from scratch, and from the checkpoint")
+    parser.add_argument("--imgsz", type=int, default=416, help="of the table")
+    return parser.parse_args()
 
 
 def about() -> dict[str, Any]:
@@ -115,7 +115,7 @@ def about() -> dict[str, Any]:
 
 
 def done(given: argparse.Namespace, *words: str, log: str) -> float:
-    """Run a command of fmask's, what it says going to a file; return its seconds."""
+    """Run an fmask command with its output in a file; return its seconds."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "facemask_train", *words, "--root", str(given.root)]
     with (given.out / log).open("ab") as target:
@@ -156,8 +156,8 @@ def bench_loader(given: argparse.Namespace, data: Path, **changes: Any) -> dict[
 
     cores = len(os.sched_getaffinity(0))
     fixed = {"data": data, "workers": cores, "batch": 64, "weights": "yolov5s.yaml", "epochs": 2, "sets": []}
-    asked = SimpleNamespace(**{**fixed, "device": given.device, **changes})
-    found: dict[str, Any] = loader.feed(asked)
+    parser = SimpleNamespace(**{**fixed, "device": given.device, **changes})
+    found: dict[str, Any] = loader.feed(parser)
     return found
 
 
@@ -182,7 +182,7 @@ def steps(given: argparse.Namespace, data: Path, figures: Figures) -> None:
 
 
 def profile(given: argparse.Namespace, data: Path, figures: Figures) -> None:
-    """Write which kernels, and which calls on the host, a step's time goes to."""
+    """Write the time of a step by kernel, and by call on the host."""
     import loader
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
@@ -224,7 +224,7 @@ def feed(given: argparse.Namespace, data: Path, figures: Figures) -> None:
 
 
 def table(given: argparse.Namespace, data: Path, figures: Figures) -> None:
-    """Train and score every model with every seed, all side by side."""
+    """Train and score every model with every seed, all in parallel."""
     models = {"YOLOv5s from scratch": "yolov5s.yaml", "YOLOv5n face": str(given.weights.resolve())}
     same = ("--data", data.name, "--tracker", "none", "--device", given.device)
 

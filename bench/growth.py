@@ -1,12 +1,13 @@
-"""How plan, groups and split grow with the number of images: made-up hashes of 10,000 to 1,000,000 records.
+"""How the time for plan, groups and split grows with the number of images: 10,000 to 1,000,000 synthetic hashes.
 
     python bench/growth.py [--records 10000 100000 1000000]
 
 Writes bench/results/growth.json, and prints it. A tenth of the records are copies of another one, in a random
-orientation and up to 8 of the lowest 64 signs away; each has two labels. Everything runs that a build runs between
-examining files and writing them: candidates (faiss), the comparison of thumbnails (a copy has its original's),
-groups, families, decisions, and the plan with two augmented copies of each training image. Each size runs in its own
-process, so that its peak memory is its own. Times are of the processor, all threads added up: the machine may be busy.
+orientation and with up to 8 of the lowest 64 bits changed; each has two labels. All steps of a build between examining
+files and writing them are run: candidates (faiss), the comparison of thumbnails (a copy has that of its original),
+groups, split groups, decisions, and the plan with two augmented copies of each training image. Each size runs in a
+separate process, so that its peak memory can be measured. Times are CPU times summed over all threads, because the
+machine may be busy.
 """
 
 from __future__ import annotations
@@ -48,22 +49,22 @@ def main() -> None:
     parser.add_argument("--records", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "growth.json")
-    asked = parser.parse_args()
-    if asked.one:
-        print(json.dumps(measure(asked.one)))
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(arguments.one)))
         return
     found = []
-    for count in asked.records:
+    for count in arguments.records:
         done = subprocess.run(
             [sys.executable, __file__, "--one", str(count)], capture_output=True, text=True, check=True
         )
         found.append(json.loads(done.stdout))
         print(found[-1], flush=True)
-    asked.out.write_text(json.dumps(found, indent=1) + "\n")
+    arguments.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def made_up(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return hashes (count, 4), and for each record the one that it is a copy of (itself: none) and the orientation."""
+    """Return hashes (count, 4), and for each record the original that it copies (or itself) and the orientation."""
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 2**64, (count, 4), dtype=np.uint64)
     copies = np.arange(count - count // 10, count)
@@ -124,7 +125,7 @@ def measure(count: int) -> dict[str, Any]:
 
 
 class _Facts(dict[str, ImageFacts]):
-    """ImageFacts of any image, made when asked for."""
+    """The ImageFacts of any image, created on demand."""
 
     def __missing__(self, path: str) -> ImageFacts:
         return ImageFacts(path, "", 100, 60, (100, 60), 1, ".jpg")

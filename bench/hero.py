@@ -1,4 +1,4 @@
-"""Draws a caped, cowled figure at night, chin and mouth bare: no mask, whatever a model says (the seed's figure 1).
+"""Draws a caped, cowled figure at night with a bare chin and mouth, so it wears no mask, whatever a model predicts.
 
 python bench/hero.py OUT.jpg
 """
@@ -33,7 +33,7 @@ class Hero:
 
 
 def draw_hero(seed: int = 0) -> Hero:
-    """Draw the figure before a city at night."""
+    """Draw the figure in front of a city at night."""
     rng = Random(seed)
     width, height = (2 * side for side in SIZE)
     canvas = np.zeros((height, width, 3), np.uint8)
@@ -73,7 +73,7 @@ def _sky(canvas: Any, rng: Random) -> None:
 
 
 def _body(pen: Pen) -> None:
-    """Draw the cape behind, the suit with its sign, and the cape over the shoulders."""
+    """Draw the cape behind, the suit with its emblem, and the cape over the shoulders."""
     pen.fill([(-0.7, 1.2), (0.7, 1.2), (2.7, 2.3), (3.5, 8), (-3.5, 8), (-2.7, 2.3)], CAPE)
     pen.fill([(-0.5, 0.7), (0.5, 0.7), (0.6, 1.9), (-0.6, 1.9)], shade(SUIT, 0.7))
     pen.fill([(-1.0, 1.8), (1.0, 1.8), (1.9, 2.3), (1.55, 4.4), (1.35, 8), (-1.35, 8), (-1.55, 4.4), (-1.9, 2.3)], SUIT)

@@ -1,10 +1,10 @@
-"""The code in figures: rooms, modules, functions, types, tests, comments and dependencies.
+"""Figures about the code: folders, modules, functions, types, tests, comments and dependencies.
 
     python bench/house.py NAME [CHECKOUT]    # adds them to bench/results/house.json under NAME
 
-A function is a `def`, a method too; its lines go from its `def` to its last, blank ones and docstring included. A
-module's are those that are not blank. A comment is a `#` that no tool reads; docstrings are counted apart. A room is a
-folder; `__init__` and `__main__` are not counted in it. A public name has no leading underscore.
+A function is a `def` or a method; its lines include its docstring and blank lines. The lines of a module are those that
+are not blank. A comment is a `#` that is not for a tool; docstrings are counted separately. `__init__` and `__main__`
+are not counted among the modules of a folder. A public name has no leading underscore.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def importers(trees: dict[str, ast.Module]) -> Counter[str]:
 
 
 def types(texts: dict[str, str], trees: dict[str, ast.Module]) -> dict[str, int]:
-    """Return how often a type says nothing: `Any` as a name in annotations and elsewhere, and `dict[str, Any]`."""
+    """Count the types without information: `Any` as a name in annotations and elsewhere, and `dict[str, Any]`."""
     names = [node.id for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Name)]
     untyped = re.compile(r"(?:dict|Mapping)\[str, Any\]")
     return {"Any": names.count("Any"), "dict[str, Any]": sum(len(untyped.findall(text)) for text in texts.values())}

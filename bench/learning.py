@@ -1,13 +1,13 @@
-"""How well `fmask pipeline --sample` learns: its test scores over seeds and the processor's instruction sets.
+"""How well `fmask pipeline --sample` learns: its test scores over seeds and CPU instruction sets.
 
     python bench/learning.py WORK [--seeds 5] [--sets native avx2]
 
-Runs the sample pipeline once for each seed and instruction set, one after the other, each in a folder of its own below
-WORK (minutes each on two cores). A run whose scores are already in WORK is not repeated, so a stopped bench goes on
-where it was. Writes the mAP 0.5 of each run, overall and by class, to bench/results/learning.json, and prints it.
+Runs the sample pipeline once for each seed and instruction set, one after the other, each in a separate folder in WORK
+(minutes each on two cores). A run whose scores are already in WORK is not repeated, so an interrupted bench continues.
+Writes the mAP 0.5 of each run, overall and by class, to bench/results/learning.json, and prints it.
 
-`bar` is the lowest score of all runs less 10 points, to two digits: what `.ci/check_sample.py` and the slow test ask
-of one run.
+`bar` is the lowest score of all runs minus 10 points, rounded down to two digits: the score that
+`.ci/check_sample.py` and the slow test require of a run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SETS = {
     "native": {},
     "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "default"},
 }
-"""The environment that holds torch to an instruction set: the processor's own, or AVX2 in oneDNN alone."""
+"""The environment that limits torch to an instruction set: that of the processor, or AVX2 in oneDNN alone."""
 
 MARGIN = 0.1
 

@@ -1,18 +1,18 @@
-"""The device loader beside the package's own: how fast, whether it trains as well, and whether a GPU waits for it.
+"""The device loader compared with the package's own: speed, training results, and whether a GPU waits for it.
 
     python bench/loader.py alone DATA [--imgsz 640] [--device cpu]
     python bench/loader.py equal WORK [--seeds 5] [--one KEY=VALUE ...] [--other KEY=VALUE ...]
     python bench/loader.py feed DATA [--entries 27000] [--epochs 2] [--imgsz 640] [--batch 64] [--device 0]
 
-    alone   milliseconds an image, the loader alone, with and without mosaic; DATA is an ensemble's folder
-    equal   trains on the built-in sample in WORK, so many seeds with the settings of each side, and gives the
-            difference of mAP 0.5 on its test images with its 95 % interval (Welch's); runs that are there are kept
-    feed    the trainer's own loop over a list of so many entries (DATA's training images, repeated): fed with one
-            resident batch again and again (the limit), with the device loader, and with the package's loader on all
-            cores; images a second, whole epochs, and 100 epochs as computed. Validation is not in it
+    alone   milliseconds per image of the loader alone, with and without mosaic; DATA is the folder of an ensemble
+    equal   trains on the built-in sample in WORK, with several seeds for the settings of each side, and prints the
+            difference of mAP 0.5 on its test images with its 95 % interval (Welch's); finished runs are reused
+    feed    the training loop over a list of this many images (DATA's training images, repeated): with one resident
+            batch that is reused (the limit), with the device loader, and with the package's loader on all cores;
+            images per second, full epochs, and the calculated time of 100 epochs, all without validation
 
-Writes bench/results/loader-PART.json, and prints it. `alone` and `feed` need torch and ultralytics, and of fmask no
-more than its sources (PYTHONPATH=src): they run on a bare GPU machine. `--set KEY=VALUE` is a trainer's setting there.
+Writes bench/results/loader-PART.json, and prints it. `alone` and `feed` need only torch, ultralytics and fmask's
+sources (PYTHONPATH=src), so they run on a bare GPU machine. `--set KEY=VALUE` is a setting of the trainer there.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     given = options()
     open_ultralytics()
     found = {"alone": alone, "equal": equal, "feed": feed}[given.part](given)
-    about = {"machine": machine(given), "date": datetime.now(UTC).date().isoformat(), "asked": asked_for(given)}
+    about = {"machine": machine(given), "date": datetime.now(UTC).date().isoformat(), "arguments": arguments_of(given)}
     text = json.dumps(about | found, indent=1)
     target = HERE / "results" / f"loader-{given.part}.json"
     target.parent.mkdir(exist_ok=True)
@@ -52,8 +52,8 @@ def main() -> None:
 
 
 def options() -> argparse.Namespace:
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = asked.add_subparsers(dest="part", required=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
     loaders, trainings, fed = (parts.add_parser(name) for name in ("alone", "equal", "feed"))
     for part in (loaders, fed):
         part.add_argument("data", type=Path, help="an ensemble's folder: data.yaml, images/, labels/")
@@ -75,10 +75,10 @@ def options() -> argparse.Namespace:
     trainings.add_argument("--both", nargs="*", default=[], metavar="KEY=VALUE")
     for part in (loaders, trainings, fed):
         part.add_argument("--device", default="cpu" if part is not fed else "0")
-    return asked.parse_args()
+    return parser.parse_args()
 
 
-def asked_for(given: argparse.Namespace) -> dict[str, Any]:
+def arguments_of(given: argparse.Namespace) -> dict[str, Any]:
     return {key: value for key, value in vars(given).items() if not isinstance(value, Path)}
 
 
@@ -121,7 +121,7 @@ def both_loaders(given: argparse.Namespace, changes: dict[str, Any]) -> dict[str
     args.workers, data = given.workers, check_det_dataset(file)
     one, other = (build_yolo_dataset(args, data["train"], given.batch, data, stride=32) for _ in range(2))
     use_all_cores()
-    workers = 0 if given.device == "cpu" else given.workers  # as the trainer has it
+    workers = 0 if given.device == "cpu" else given.workers  # as in the trainer
     return {
         DEVICE: open_loader(one, args, device, batch_size=given.batch, epochs=1 << 30),
         STOCK: build_dataloader(other, given.batch, workers, True, -1, device=device),
@@ -129,7 +129,7 @@ def both_loaders(given: argparse.Namespace, changes: dict[str, Any]) -> dict[str
 
 
 def seconds(loader: Any, given: argparse.Namespace) -> float:
-    """Return the seconds an image takes, after an epoch (or half as many images) that is not timed."""
+    """Return the seconds per image, after an epoch (or half as many images) that is not timed."""
     stream = endless(loader)
     for wanted in (given.images // 2, given.images):
         began, done = time.perf_counter(), 0
@@ -176,7 +176,7 @@ def equal(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def trained(given: argparse.Namespace, folder: Path, changes: dict[str, Any]) -> float:
-    """Train one model, unless it is there already, and return its mAP 0.5 on the test images in percent."""
+    """Train one model, unless that was done before, and return its mAP 0.5 on the test images in percent."""
     from facemask_train.core.config import read_train_settings
     from facemask_train.core.files import digest_data
     from facemask_train.model.validation import validate
@@ -198,7 +198,7 @@ def trained(given: argparse.Namespace, folder: Path, changes: dict[str, Any]) ->
 
 
 def difference(one: list[float], other: list[float]) -> dict[str, Any]:
-    """Return the other's mean less the one's, with Welch's 95 % interval, in points."""
+    """Return the difference of the means (other minus one), with Welch's 95 % interval, in points."""
     import numpy as np
     from scipy.stats import ttest_ind
 
@@ -231,7 +231,7 @@ def feed(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def repeated(ensemble: Path, folder: Path, entries: int) -> Path:
-    """Write a data.yaml whose training list repeats the ensemble's images until there are so many."""
+    """Write a data.yaml whose training list repeats the ensemble's images to reach this number."""
     about = yaml.safe_load((ensemble / "data.yaml").read_text())
     images = sorted(str(path) for path in (ensemble / about["train"]).iterdir())
     listed = folder / "train.txt"
@@ -244,7 +244,7 @@ def repeated(ensemble: Path, folder: Path, entries: int) -> Path:
 
 
 def fed(given: argparse.Namespace, data: Path, folder: Path, kind: str) -> dict[str, Any]:
-    """Run the trainer's loop on one kind of loader, and return how fast it was."""
+    """Run the training loop with one kind of loader, and return its speed."""
     import torch
 
     given_settings = {
@@ -276,7 +276,7 @@ def fed(given: argparse.Namespace, data: Path, folder: Path, kind: str) -> dict[
 
 
 def looped(kind: str, settings: dict[str, Any], tick: Callable[[], Any]) -> Any:
-    """Return a trainer that does nothing but train, and ticks as each epoch begins and ends."""
+    """Return a trainer that only trains, and records the time of each epoch's start and end."""
     from facemask_train.core.config import TrainSettings
     from facemask_train.training.plan import LoaderPlan, ProcessPlan, plan_training
     from facemask_train.training.precision import read_machine
@@ -302,10 +302,10 @@ def looped(kind: str, settings: dict[str, Any], tick: Callable[[], Any]) -> Any:
             return False
 
     own = {key: settings.pop(key) for key in CHOICES if key in settings}
-    asked = TrainSettings(device=settings["device"], optimizer=settings["optimizer"], **own)
+    chosen = TrainSettings(device=settings["device"], optimizer=settings["optimizer"], **own)
     process = ProcessPlan(0, "here", settings["device"], settings["batch"])
     machine = read_machine(settings["device"], "here")
-    plan = plan_training(asked, settings["model"], machine=machine, processes=[process], defaults={})
+    plan = plan_training(chosen, settings["model"], machine=machine, processes=[process], defaults={})
     plan = replace(plan, loader=LoaderPlan("stock" if kind == "stock" else "device", "measured"))
     trainer = Loop(overrides=settings, plan=plan, note=lambda _: None)
     trainer.add_callback("on_train_epoch_start", lambda _: tick())
@@ -314,7 +314,7 @@ def looped(kind: str, settings: dict[str, Any], tick: Callable[[], Any]) -> Any:
 
 
 class SameBatch:
-    """A loader that gives its first batch, which lies on the device, again and again."""
+    """A loader that keeps its first batch on the device and yields it again and again."""
 
     def __init__(self, loader: Any) -> None:
         self.loader, self.first = loader, loader.batch(0, 0)

@@ -1,19 +1,19 @@
-"""Mutation testing: break the modules that numbers rest on, one small change at a time, and see if a test notices.
+"""Mutation testing: modify the modules that compute the results, one small change at a time, and run their tests.
 
     python bench/mutants.py                 # every group of modules, or: make mutants
     python bench/mutants.py boxes archive   # some of them; the figures of the others are kept
-    python bench/mutants.py --survivors     # those that survived the last time alone, after more was tested
+    python bench/mutants.py --survivors     # only those that survived the last time, after tests were added
 
-The mutants are those of cosmic-ray's operators that need no settings: another operator or comparison, a number one off,
-`not` added, `and` for `or`, a loop that never runs, a decorator removed, and so on. Of each group 150 are drawn, or all
-where there are fewer. The draw depends on the seed and on the changed line alone: an edit elsewhere keeps the sample.
+The mutants are those of cosmic-ray's operators that need no settings: another operator or comparison, a number off by
+one, `not` added, `and` for `or`, a loop that never runs, a decorator removed, and so on. From each group, 150 are
+sampled, or all if there are fewer. The sample depends only on the seed and on the changed line, not on edits elsewhere.
 
 Not counted: a change inside an annotation or of `if TYPE_CHECKING` (neither is evaluated), code that does not compile,
-and the mutants of `equivalent_mutants.toml`, each with the reason why no test can tell it from the original.
+and the mutants of `equivalent_mutants.toml`, each with the reason why no test can distinguish it from the original.
 
-Each mutant is written into a scratch copy of `src` and tested there, in a process forked from one that has the heavy
-packages loaded already. A mutant is killed when a test fails, the module cannot be imported, or the tests take ten
-times as long as they do without it. Results are written to `bench/results/mutants.json`.
+Each mutant is written into a temporary copy of `src` and tested there, in a process forked from one that has already
+loaded the heavy packages. A mutant is killed if a test fails, if the module cannot be imported, or if the tests take
+ten times as long as without it. Results are written to `bench/results/mutants.json`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ LOADED_ONCE = (
     *("pyarrow.parquet", "faiss", "joblib", "pycocotools.cocoeval", "filelock", "requests", "psutil"),
     *("pytest", "_hypothesis_pytestplugin", "pytest_timeout", "xdist.plugin"),
 )
-"""What the tests below need, without what starts threads or takes seconds."""
+"""The conftest of the tests below, without what starts threads or takes seconds."""
 
 PYTEST = (
     *("-q", "-x", "--no-header", "--hypothesis-profile=mutants", f"--hypothesis-seed={SEED}"),
@@ -73,7 +73,7 @@ PYTEST = (
 
 @dataclass(frozen=True)
 class Group:
-    """Modules (below the package) and the fast tests (below `tests`) that guard them; `without` are left out."""
+    """Modules (below the package) and the fast tests (below `tests`) that cover them; `without` are left out."""
 
     modules: tuple[str, ...]
     tests: tuple[str, ...]
@@ -126,12 +126,12 @@ GROUPS = {
         (*("dataset/test_load.py", "dataset/test_validate.py", "dataset/test_build_decisions.py"),),
     ),
 }
-"""`without`: what imports torch, or takes as long as all others together."""
+"""`without`: tests that import torch, or take as long as all others together."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: `before` and `after` are the changed lines, stripped; `function` is where they stand."""
+    """One change: `before` and `after` are the changed lines, stripped; `function` contains them."""
 
     module: str
     function: str
@@ -210,7 +210,7 @@ def functions_by_line(text: str) -> dict[int, str]:
 
 
 def applied(mutant: Mutant, text: str) -> tuple[Mutant, str] | None:
-    """Return the mutant with its changed lines, and the module's `text` with it; None where that does not compile."""
+    """Return the mutant with its changed lines, and the module's `text` with it; None if that does not compile."""
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator
 
@@ -228,7 +228,7 @@ def applied(mutant: Mutant, text: str) -> tuple[Mutant, str] | None:
 
 
 def scratch_copy(folder: Path) -> Path:
-    """Copy what the tests need of the checkout, so that it may be edited meanwhile."""
+    """Copy what the tests need from the checkout, so that it can be edited meanwhile."""
     for name in ("src", "tests", "configs"):
         shutil.copytree(REPO / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPO / "pyproject.toml", folder)
@@ -239,7 +239,7 @@ def run_tests(group: Group, root: Path, *, limit: float, module: str = "") -> tu
     """Run a group's tests in the copy at `root`, those named after `module` first.
 
     Returns:
-        (pytest's exit code, None where it took too long; seconds)
+        (pytest's exit code, None if it took too long; seconds)
     """
     begun = time.monotonic()
     child = os.fork()
@@ -256,7 +256,7 @@ def run_tests(group: Group, root: Path, *, limit: float, module: str = "") -> tu
 
 
 def _test_and_exit(group: Group, root: Path, module: str) -> None:
-    """In the forked process: run the tests, and end."""
+    """In the forked process: run the tests, and exit."""
     code = 99
     try:
         os.setsid()
@@ -270,7 +270,7 @@ def _test_and_exit(group: Group, root: Path, module: str) -> None:
         import hypothesis
         import pytest
 
-        # a counterexample is enough: it need not be made small, or kept
+        # any counterexample will do: it need not be minimized or saved
         phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
         hypothesis.settings.register_profile("mutants", deadline=None, database=None, phases=phases, max_examples=20)
         without = [f"--deselect=tests/{name}" for name in group.without]
@@ -282,7 +282,7 @@ def _test_and_exit(group: Group, root: Path, module: str) -> None:
 
 
 def without_bytecode(path: Path) -> None:
-    """Delete what Python compiled of a module: two mutants of one second and one length look alike to it."""
+    """Delete the compiled module: Python cannot distinguish two mutants with the same second and the same length."""
     for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
         compiled.unlink()
 
@@ -290,12 +290,12 @@ def without_bytecode(path: Path) -> None:
 def tested(
     group: Group, root: Path, equivalent: set[tuple[str, str, str]], size: int, earlier: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Test a group's sample, or of it those that survived in `earlier` figures, and return the figures."""
+    """Test the sample of a group, or those of it that survived in the `earlier` figures, and return the figures."""
     sys.dont_write_bytecode = False
     code, _ = run_tests(group, root, limit=600)
     if code != 0:
         sys.exit(f"the tests fail without any mutant:\n{(root / 'log').read_text()}")
-    sys.dont_write_bytecode = True  # but keep what the first run has compiled
+    sys.dont_write_bytecode = True  # but keep what the first run compiled
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     _, seconds = run_tests(group, root, limit=600)
     drawn = sorted((one for module in group.modules for one in mutants_of(root, module)), key=lambda one: one.order)
@@ -337,7 +337,7 @@ def tested(
 
 
 def sample(root: Path, drawn: list[Mutant], size: int) -> Iterator[tuple[Mutant, str, str]]:
-    """Give the first mutants that compile, with their modules' texts before and after."""
+    """Yield the first mutants that compile, with the texts of their modules before and after."""
     given = 0
     for mutant in drawn:
         text = (root / PACKAGE / mutant.module).read_text()
@@ -350,7 +350,7 @@ def sample(root: Path, drawn: list[Mutant], size: int) -> Iterator[tuple[Mutant,
 
 
 def read_equivalent() -> set[tuple[str, str, str]]:
-    """Return (module, before, after) of each mutant that no test can tell from the original; warn of stale ones."""
+    """Return (module, before, after) of each mutant that is equivalent to the original; warn about stale ones."""
     listed = tomllib.loads(EQUIVALENT.read_text())["mutant"] if EQUIVALENT.exists() else []
     for one in listed:
         lines = {line.strip() for line in (REPO / PACKAGE / one["module"]).read_text().splitlines()}
@@ -360,7 +360,7 @@ def read_equivalent() -> set[tuple[str, str, str]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Mutation testing of the modules that numbers rest on")
+    parser = argparse.ArgumentParser(description="Mutation testing of the modules that compute the results")
     parser.add_argument("groups", nargs="*", default=list(GROUPS), help=f"of {', '.join(GROUPS)} (default: all)")
     parser.add_argument("--survivors", action="store_true", help="only those that survived the last time")
     parser.add_argument("--sample", type=int, default=SAMPLE, help=f"how many of each group (default: {SAMPLE})")
@@ -368,7 +368,7 @@ def main() -> int:
     wanted = given.groups
     for name in LOADED_ONCE:
         importlib.import_module(name)
-    gc.freeze()  # what is loaded stays: no collection in a forked process has to look at it
+    gc.freeze()  # loaded objects stay: garbage collection in a forked process can ignore them
     kept = json.loads(RESULT.read_text())["groups"] if RESULT.exists() else {}
     equivalent = read_equivalent()
     print(f"seed {SEED}, {given.sample} mutants of each group", flush=True)

@@ -1,17 +1,17 @@
-"""How fast `fmask predict` answers, beside `yolo predict` as it comes: YOLOv5s, 640 px, the same weights and images.
+"""The speed of `fmask predict` and of `yolo predict` with default settings: YOLOv5s, 640 px, same weights and images.
 
     python bench/predict.py --images FOLDER [--rounds 3] [--many 150] [--weights FILE]
 
-Writes bench/results/predict.json, and prints it. All in turn, in one run, on the CPU. Like is compared with like:
-either both write annotated images (what `yolo predict` does by default), or neither does.
+Writes bench/results/predict.json, and prints it. All run alternately in one session, on the CPU. The comparison is
+fair: either both write annotated images (the default of `yolo predict`), or neither does.
 
-    command     the whole process, from the shell: images per second of wall time, start included
-    process     in a process that has its packages imported and has answered before: loading the model, all images
+    command     the whole process, from the shell: images per second of wall time, startup included
+    process     in a process that has imported its packages and run once before: loading the model, all images
 
-Without --weights they are seeded weights of a fresh YOLOv5s, whose confidences are set so that an image has a few
-boxes: as fast as trained ones, and nobody's data. Exports are made by the `ultralytics` package, of any shape, with
-suppression outside. The boxes that each says to have found are in the results: the same number for fmask's backends
-in float32. yolo counts a face that has an answer of each class twice.
+Without --weights, seeded weights of a new YOLOv5s are used, whose confidences are set so that an image has a few boxes:
+as fast as trained ones, and free of anyone's data. Exports are made by the `ultralytics` package, for any shape, with
+NMS outside. The results include the number of boxes that each one found: the same for fmask's backends in float32.
+yolo counts a face twice if it has a detection of each class.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def take(folder: Path, target: Path, many: int) -> int:
-    """Copy up to so many images, evenly from all, and return how many."""
+    """Copy up to this many images, evenly sampled, and return their number."""
     from facemask_train.formats import list_images
 
     names = list_images(folder)
@@ -129,7 +129,7 @@ def write_weights(scratch: Path, weights: Path | None) -> None:
 
 
 def one_round(scratch: Path, many: int, backends: list[str]) -> dict[str, dict[str, Any]]:
-    """Measure each once: {what: {rate, boxes}}."""
+    """Measure each one once: {what: {rate, boxes}}."""
     found: dict[str, dict[str, Any]] = {}
     for saved in (True, False):
         ending = "saved" if saved else "bare"
@@ -191,7 +191,7 @@ def run(command: list[str], scratch: Path) -> str:
 
 
 def summary(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    """Return the median rates, and how many times yolo's they are: the median of the rounds' own ratios."""
+    """Return the median rates, and their ratios to yolo's: the median of the ratios of all rounds."""
     rates = {key: round(median(one[key]["rate"] for one in rounds), 2) for key in rounds[0]}
     times = {}
     for key in rates:

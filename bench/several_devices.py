@@ -1,12 +1,12 @@
-"""One process, two processes and two "nodes" on the same data: are the parameters the same, and is the loss curve?
+"""One process, two processes and two "nodes" on the same data: are the parameters and the loss curves equal?
 
     python bench/several_devices.py WORK [--seeds 3] [--epochs 8]
 
-For each seed, draws a tiny ensemble, and trains YOLOv5n at 64 px on it, from a checkpoint that finds a little: in one
-process, in two (`--device cpu,cpu`), and by two `torchrun` on this machine. A step is of the whole training split, and
-images are not changed at random, so that what differs is that two processes normalise by the statistics of their
-halves. Prints, and writes to WORK/several_devices.json, by how much the summed training losses of an epoch differ from
-one process'.
+For each seed, draws a small ensemble and trains YOLOv5n at 64 px on it, from a checkpoint that already detects a
+little: in one process, in two (`--device cpu,cpu`), and with two `torchrun` on this machine. Each step uses the whole
+training split, and images are not augmented, so the only difference is that two processes normalize by the statistics
+of their halves. Prints, and writes to WORK/several_devices.json, the difference of the summed training loss of each
+epoch from that of one process.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from helpers.known_detector import known_weights
 
 
 def train(root: Path, arguments: list[str], *, nodes: bool = False) -> None:
-    """Train by one command, or by two torchrun."""
+    """Train with one command, or with two torchrun."""
     if not nodes:
         done = run(fmask(root, *arguments))
         assert done.returncode == 0, done.stderr
         return
     started = start_nodes(root, arguments)
-    told = [node.communicate() for node in started]
-    assert not any(node.returncode for node in started), told
+    output = [node.communicate() for node in started]
+    assert not any(node.returncode for node in started), output
 
 
 def curve(root: Path, name: str, device: str, epochs: int) -> np.ndarray:
     """Train and return the summed training losses of each epoch (epochs,)."""
     train(root, [*options(name, str(known_weights()), epochs), "--device", device], nodes=name == "nodes")
-    parameters = about(root, name)["chosen"]["devices"].get("parameters", [])
+    parameters = about(root, name)["parameters"]
     assert len(set(parameters)) == (0 if name == "one" else 1), parameters
     return np.array(losses(root, name))
 
 
 def measure(root: Path, seed: int, epochs: int) -> dict[str, list[float]]:
-    """Return how far two processes and two nodes lie from one, epoch by epoch, as shares of its losses."""
+    """Return the differences of two processes and two nodes from one, by epoch, relative to its losses."""
     shapes.draw_ensemble(root, counts=(32, 6, 0), seed=seed)
     shutil.rmtree(root / "runs", ignore_errors=True)
     one = curve(root, "one", "cpu", epochs)

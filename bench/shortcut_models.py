@@ -51,10 +51,10 @@ BRIGHT = ((124, 182, 216), (44, 46, 54), (146, 208, 176), (52, 74, 130), (192, 6
 
 
 def two_toned(pen: people.Pen, rng: Random, kind: people.Kind) -> Any:
-    """Draw a person of whom only two tones say that there is a mask.
+    """Draw a person whose mask can be recognized only by its two tones.
 
-    The lower face of a masked one is a flat colour, without hem, folds or loops; that of a bare one is skin. Nose and
-    mouth are drawn on either as often as not.
+    The lower face of a masked one is a flat color, without hem, folds or loops; that of a bare one is skin. Nose and
+    mouth are drawn on half of either.
     """
     looks = people._looks(rng)
     masked = kind != "no_mask"
@@ -169,10 +169,10 @@ def measured(root: Path, run: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("work", type=Path)
-    asked.add_argument("--images", type=int, default=420)
-    given = asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--images", type=int, default=420)
+    given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     root = given.work
     for name in WORLDS:

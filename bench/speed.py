@@ -1,19 +1,19 @@
-"""How fast ensembles are built, side by side with what people use today, each a whole process, in turn, in one run.
+"""How fast ensembles are built, compared with common alternatives, as whole processes that run alternately.
 
     python bench/speed.py --archives FOLDER --datumaro PYTHON [--rounds 3]
 
-PYTHON is the interpreter of an environment of its own that has datumaro (pip install datumaro). Writes
-bench/results/speed.json, and prints it. Images and outputs per second of wall time, start of the process included;
-medians over the rounds, and the ratio round by round.
+PYTHON is the interpreter of a separate environment with datumaro (pip install datumaro). Writes
+bench/results/speed.json, and prints it. Images and outputs per second of wall time, startup included; medians over the
+rounds, and the ratio of each round.
 
     v5         build-dataset --version 5 from fetched archives, nothing cached: read, check, repair, hash, group,
                decide, split, write
     datumaro   import of the first source as Pascal VOC, remap_labels, random_split, export as YOLO with its images
-    one        build-dataset of the first source alone: the very images that datumaro gets
+    one        build-dataset of the first source alone: the same images that datumaro gets
     v8         build-dataset --version 8 --allow-missing, nothing cached
-    plain      a plain script: one process, cv2 and albumentations, that writes the same originals and turned copies,
-               and calls fmask's own face-aware transform, since no library has one; it checks and groups nothing
-    again      build-dataset --version 8 --allow-missing when nothing has changed
+    plain      a plain script: one process, cv2 and albumentations, that writes the same originals and rotated copies,
+               and calls fmask's face-aware transform, since no library has one; without checks and groups
+    again      build-dataset --version 8 --allow-missing with nothing changed
 """
 
 from __future__ import annotations
@@ -92,11 +92,11 @@ def main() -> None:
     parser.add_argument("--datumaro", required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "speed.json")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), asked.archives.resolve(), asked.datumaro, asked.rounds)
+        found = measure(Path(folder), arguments.archives.resolve(), arguments.datumaro, arguments.rounds)
     text = json.dumps(found, indent=1)
-    asked.out.write_text(text + "\n")
+    arguments.out.write_text(text + "\n")
     print(text)
 
 
@@ -170,7 +170,7 @@ def timed(run: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def lay_out_voc(files: Path, target: Path) -> None:
-    """Lay a source's files out as Pascal VOC has them, so that datumaro finds them."""
+    """Arrange the files of a source in the Pascal VOC layout, so that datumaro finds them."""
     for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (target / part).mkdir(parents=True)
     stems = sorted(path.stem for path in (files / "annotations").glob("*.xml"))

@@ -1,17 +1,17 @@
-"""How fast a training step is on the CPU, beside the package's own trainer as it comes, and where the time goes.
+"""How fast a training step is on the CPU, compared with the package's own trainer, and where the time goes.
 
     python bench/step.py [--model yolov5s.yaml] [--sizes 640 416] [--batch 8] [--steps 8] [--rounds 3]
-    python bench/step.py --model yolov5n.yaml --sizes 96 --batch 4 --steps 4 --rounds 1 --out /dev/null     # to try it
+    python bench/step.py --model yolov5n.yaml --sizes 96 --batch 4 --steps 4 --rounds 1 --out /dev/null     # quick try
 
-Draws images of 1000 x 750 pixels. Each measurement is a process of its own; the three take turns, round by round:
+Draws images of 1000 x 750 pixels. Each measurement is a separate process; the three kinds alternate:
 
-    auto       fmask's trainer as it comes: bfloat16 where the processor has it
+    auto       fmask's trainer with default settings: bfloat16 if the processor supports it
     fp32       the same with --precision fp32
-    package    the package's DetectionTrainer as it comes (its threads, its precision, its loop)
+    package    the package's DetectionTrainer with default settings (its threads, precision and loop)
 
-All have the package's own loader. Images per second of training proper, loader included, validation left out, over
-the steps after the first two. What other programs took of the machine meanwhile stands beside it: threads wait for one
-another, so half a core taken halves the speed of two. Writes bench/results/step.json, and prints the tables.
+All use the package's own loader. Images per second of training, with the loader and without validation, over the steps
+after the first two. The share of the machine that other programs used meanwhile is recorded too: threads wait for each
+other, so losing half a core halves the speed of two. Writes bench/results/step.json, and prints the tables.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import Any
 HERE = Path(__file__).parent
 KINDS = ("auto", "fp32", "package")
 WARM = 2
-PARTS = ("loader", "forward", "loss", "backward", "optimiser", "average", "rest")
+PARTS = ("loader", "forward", "loss", "backward", "optimizer", "average", "rest")
 
 
 class Enough(Exception):  # noqa: N818 - ends a measurement from inside a callback
@@ -49,24 +49,29 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "step.json")
     parser.add_argument("--one", nargs=3, metavar=("KIND", "SIZE", "FOLDER"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.one:
-        kind, size, folder = asked.one
-        print(json.dumps(measure(kind, int(size), Path(folder), asked)))
+    arguments = parser.parse_args()
+    if arguments.one:
+        kind, size, folder = arguments.one
+        print(json.dumps(measure(kind, int(size), Path(folder), arguments)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        draw(Path(folder), asked.batch * (asked.steps + WARM))
-        found = {str(size): rounds(size, Path(folder), asked) for size in asked.sizes}
-    about = {"model": asked.model, "batch": asked.batch, "steps": asked.steps, "cores": len(os.sched_getaffinity(0))}
-    asked.out.write_text(json.dumps(about | {"sizes": found}, indent=1) + "\n")
+        draw(Path(folder), arguments.batch * (arguments.steps + WARM))
+        found = {str(size): rounds(size, Path(folder), arguments) for size in arguments.sizes}
+    about = {
+        "model": arguments.model,
+        "batch": arguments.batch,
+        "steps": arguments.steps,
+        "cores": len(os.sched_getaffinity(0)),
+    }
+    arguments.out.write_text(json.dumps(about | {"sizes": found}, indent=1) + "\n")
     print(tables(found))
 
 
-def rounds(size: int, folder: Path, asked: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
-    """Return what each kind measured, round by round, the kinds taking turns."""
+def rounds(size: int, folder: Path, arguments: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+    """Return the measurements of each kind by round; the kinds alternate."""
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
-    given = ["--model", asked.model, "--batch", str(asked.batch), "--steps", str(asked.steps)]
-    for _ in range(asked.rounds):
+    given = ["--model", arguments.model, "--batch", str(arguments.batch), "--steps", str(arguments.steps)]
+    for _ in range(arguments.rounds):
         for kind in KINDS:
             command = [sys.executable, __file__, *given, "--one", kind, str(size), str(folder)]
             began, busy, own = time.monotonic(), busy_seconds(), own_seconds()
@@ -79,7 +84,7 @@ def rounds(size: int, folder: Path, asked: argparse.Namespace) -> dict[str, list
 
 
 def busy_seconds() -> float:
-    """Return how long all cores together have been busy (Linux; 0 elsewhere)."""
+    """Return the busy time of all cores together (Linux; 0 elsewhere)."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return 0.0
@@ -109,18 +114,18 @@ def draw(folder: Path, count: int) -> None:
     (folder / "data.yaml").write_text("train: images/train\nval: images/val\nnames: {0: mask, 1: no_mask}\n")
 
 
-def measure(kind: str, size: int, folder: Path, asked: argparse.Namespace) -> dict[str, float]:
+def measure(kind: str, size: int, folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Train for some steps, and return images per second and the milliseconds an image of each part."""
     from facemask_train.model.ultralytics_compat import open_ultralytics
 
     open_ultralytics()
     from ultralytics.utils.callbacks import get_default_callbacks
 
-    clock, callbacks = Clock(asked.steps, asked.batch), get_default_callbacks()
+    clock, callbacks = Clock(arguments.steps, arguments.batch), get_default_callbacks()
     callbacks["on_train_batch_start"].append(lambda _: clock.fetched())
     callbacks["on_train_batch_end"].append(lambda _: clock.done())
     with tempfile.TemporaryDirectory() as run:
-        trainer = made(kind, size, folder, asked, Path(run) / "run", callbacks)
+        trainer = made(kind, size, folder, arguments, Path(run) / "run", callbacks)
         clock.watch(trainer)
         try:
             trainer.train()
@@ -129,8 +134,8 @@ def measure(kind: str, size: int, folder: Path, asked: argparse.Namespace) -> di
     raise AssertionError("training ended before it was measured")
 
 
-def made(kind: str, size: int, folder: Path, asked: argparse.Namespace, run: Path, callbacks: Any) -> Any:
-    """Return the trainer of a kind, with the same settings where the kinds share them."""
+def made(kind: str, size: int, folder: Path, arguments: argparse.Namespace, run: Path, callbacks: Any) -> Any:
+    """Return the trainer of a kind, with the same settings for all kinds if possible."""
     from ultralytics.models.yolo.detect import DetectionTrainer
 
     from facemask_train.core.config import TrainSettings
@@ -138,14 +143,14 @@ def made(kind: str, size: int, folder: Path, asked: argparse.Namespace, run: Pat
     from facemask_train.training.precision import read_machine
     from facemask_train.training.trainer import Trainer
 
-    overrides = {"model": asked.model, "data": str(folder / "data.yaml"), "imgsz": size, "batch": asked.batch}
+    overrides = {"model": arguments.model, "data": str(folder / "data.yaml"), "imgsz": size, "batch": arguments.batch}
     overrides |= {"epochs": 1, "device": "cpu", "optimizer": "SGD", "plots": False, "augmentations": []}
     overrides |= {"save_dir": str(run)}
     if kind == "package":
         return DetectionTrainer(overrides=overrides, _callbacks=callbacks)
     settings = TrainSettings(precision="fp32" if kind == "fp32" else "auto", device="cpu")
-    process, machine = ProcessPlan(0, "here", "cpu", asked.batch), read_machine("cpu", "cpu")
-    plan = plan_training(settings, asked.model, machine=machine, processes=[process], defaults={})
+    process, machine = ProcessPlan(0, "here", "cpu", arguments.batch), read_machine("cpu", "cpu")
+    plan = plan_training(settings, arguments.model, machine=machine, processes=[process], defaults={})
     print(plan.step.describe(), file=sys.stderr)
     return Trainer(overrides=overrides, _callbacks=callbacks, plan=plan, note=lambda _event: None)
 
@@ -159,7 +164,7 @@ class Clock:
         self.began = self.last = time.perf_counter()
 
     def watch(self, trainer: Any) -> None:
-        """Time what both trainers call, at the same places."""
+        """Time the functions that both trainers call."""
         import torch
         from ultralytics.nn.tasks import DetectionModel
         from ultralytics.utils.loss import v8DetectionLoss
@@ -169,7 +174,7 @@ class Clock:
             (DetectionModel, "predict", "forward"),
             (v8DetectionLoss, "__call__", "loss"),
             (torch.Tensor, "backward", "backward"),
-            (type(trainer), "optimizer_step", "optimiser"),
+            (type(trainer), "optimizer_step", "optimizer"),
             (ModelEMA, "update", "average"),
         ):
             setattr(owner, name, self._timed(getattr(owner, name), part))
@@ -199,7 +204,7 @@ class Clock:
     def report(self) -> dict[str, float]:
         images, seconds = self.steps * self.batch, self.last - self.began
         spent = {**dict.fromkeys(PARTS, 0.0), **self.spent}
-        spent["optimiser"] -= spent["average"]  # which is called by the other
+        spent["optimizer"] -= spent["average"]  # included in it
         spent["rest"] = seconds - sum(spent[part] for part in PARTS if part != "rest")
         parts = {part: round(spent[part] / images * 1000, 2) for part in PARTS}
         return {"per_second": round(images / seconds, 3), **parts}
@@ -214,9 +219,11 @@ def tables(found: dict[str, dict[str, list[dict[str, float]]]]) -> str:
         for kind in KINDS:
             speeds = [one["per_second"] for one in kinds[kind]]
             ratios = [mine / one["per_second"] for mine, one in zip(speeds, kinds["package"], strict=True)]
-            said = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+            by_round = ", ".join(f"{ratio:.2f}" for ratio in ratios)
             others = max(one["others"] for one in kinds[kind])
-            lines.append(f"| {size} | {kind} | {median(speeds):.2f} | {median(ratios):.2f} | {said} | {others:.2f} |")
+            lines.append(
+                f"| {size} | {kind} | {median(speeds):.2f} | {median(ratios):.2f} | {by_round} | {others:.2f} |"
+            )
             middle = [f"{median(one[part] for one in kinds[kind]):.1f}" for part in PARTS]
             parts.append(f"| {size} | {kind} | {' | '.join(middle)} |")
     return "\n".join([*lines, "", *parts])

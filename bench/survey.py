@@ -1,20 +1,21 @@
-"""How often the survey's 95 % interval holds the true share of masks, on simulated streams whose truth is known.
+"""How often the survey's 95 % interval contains the true share of masks, on simulated streams for which it is known.
 
     python bench/survey.py [--repeats 500]
 
-The streams are not made by the estimator's model. People come in groups that tend to dress alike (a rate of its own for
-each group), images hold few or many groups, near or far; each image is more or less hard. Whether a face is found
-and named right depends on its class, on its size (without steps) and on how hard its image is; small faces and unsure
-ones are unknown; false boxes come in bursts and are small. Masked faces are found more often than bare ones, and bare
-faces are named wrongly less often than masked ones. A detector of q % finds q % of the test set's faces, and names q %
-of all faces rightly. Its test set has half its faces masked, in 80 images (some 230 faces, as the sample's) or 400.
+The streams are not generated from the estimator's own model. People come in groups that tend to dress alike (each group
+has its own rate); images contain few or many groups, near or far; each image is more or less difficult. Whether a face
+is found and classified correctly depends on its class, on its size (continuously) and on the difficulty of its image;
+small and uncertain faces are unknown; false boxes come in bursts and are small. Masked faces are found more often than
+bare ones, and bare faces are misclassified less often than masked ones. A detector of q % finds q % of the faces of the
+test set, and classifies q % of all faces correctly. Half the faces of its test set are masked, in 80 images (some 230
+faces, as in the sample) or 400.
 
-Beside it: the share as counted, with Wilson's interval over faces and over independent faces, and Rogan and Gladen's
-correction for confusion alone, with Lang and Reiczigel's interval. Told apart are stresses that break what the
-estimator rests on, or make it hard: faces of another size than the test set's, people who come in groups of six and
-dress alike, a test set in which nine of ten faces wear masks.
+For comparison: the uncorrected share, with Wilson's interval over faces and over independent faces, and Rogan and
+Gladen's correction for confusion alone, with Lang and Reiczigel's interval. Stress cases, which break the assumptions
+of the estimator or make its task hard, are reported separately: faces of another size than in the test set, people in
+groups of six that dress alike, a test set in which nine of ten faces wear masks.
 
-Writes `survey.json` (remove it to begin anew) and prints the tables of `README.md`.
+Writes `survey.json` (remove it to start over) and prints the tables of `README.md`.
 """
 
 from __future__ import annotations
@@ -54,13 +55,13 @@ FACES = (50, 300, 1500)
 TESTS = (80, 400)
 DRAWS = 1000
 LEAST_COVERAGE = 0.93
-SIDE, LEAST = 30.0, 10.0  # pixels: the middle size of a face, and the least that is judged
+SIDE, LEAST = 30.0, 10.0  # pixels: the median size of a face, and the smallest that is classified
 Z = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
 class Way:
-    """How people come: groups an image, faces a group, how alike a group dresses, how far sizes are off (log)."""
+    """How people appear: groups per image, faces per group, how alike a group dresses, the shift of sizes (log)."""
 
     groups: float = 1.7
     group: float = 1 / 0.6
@@ -84,7 +85,7 @@ STRESS_RATES = (0.05, 0.30, 0.70, 0.95)
 
 @dataclass(frozen=True)
 class World:
-    """Faces as they are: the image of each, if it is bare, its size; and how hard each image is."""
+    """The true faces: the image of each, whether it is bare, its size; and the difficulty of each image."""
 
     image: np.ndarray
     bare: np.ndarray
@@ -94,7 +95,7 @@ class World:
 
 @dataclass(frozen=True)
 class Detector:
-    """By class (masked, bare): how easily a face of middle size is found, and named rightly; false boxes an image."""
+    """By class (masked, bare): how easily a median face is found and classified correctly; false boxes per image."""
 
     find: np.ndarray
     name: np.ndarray
@@ -102,7 +103,7 @@ class Detector:
 
 
 def people(images: int, rate: float, way: Way, rng: np.random.Generator) -> World:
-    """Draw images of people; `rate` is the share of masked faces that they come from."""
+    """Draw images of people; `rate` is the expected share of masked faces."""
     group_of = np.repeat(np.arange(images), rng.poisson(way.groups - 1, images) + 1)
     members = rng.geometric(1 / way.group, len(group_of))
     certain = 1 / way.alike - 1
@@ -120,7 +121,7 @@ def _easy(world: World, slope: float) -> np.ndarray:
 
 
 def detector(quality: float) -> Detector:
-    """Return the detector that finds, and names, this share of faces, masked and bare ones together."""
+    """Return the detector that finds, and classifies correctly, this share of masked and bare faces together."""
     world = people(60_000, 0.5, USUAL, np.random.default_rng(9))
     miss = 1 - quality
 
@@ -133,7 +134,7 @@ def detector(quality: float) -> Detector:
 
 
 def answers(world: World, seen_by: Detector, rng: np.random.Generator) -> tuple[np.ndarray, DetectedBoxes]:
-    """Return what becomes of each face, and the false boxes."""
+    """Return the outcome of each face, and the false boxes."""
     count, bare = len(world.image), world.bare
     found = rng.random(count) < expit(seen_by.find[bare] + _easy(world, 1.2))
     sure = expit(seen_by.name[bare] + _easy(world, 0.6))
@@ -158,46 +159,46 @@ def stream(images: int, rate: float, way: Way, seen_by: Detector, rng: np.random
     found = answer < MISSED
     pairs = (
         (world.image[found], false.cluster),
-        (answer[found], false.answer),
+        (answer[found], false.outcome),
         (world.size[found], false.size),
     )
     return SurveySample(np.ones(images), DetectedBoxes(*(np.concatenate(pair) for pair in pairs)))
 
 
-# ---- what others would say ----
+# ---- other methods ----
 
 
 def as_counted(_: ReferenceFaces, seen: SurveySample) -> tuple[float, float]:
-    judged = seen.boxes.answer[seen.boxes.answer < UNKNOWN]
-    return wilson_interval(float((judged == MASK).mean()), len(judged))
+    classified = seen.boxes.outcome[seen.boxes.outcome < UNKNOWN]
+    return wilson_interval(float((classified == MASK).mean()), len(classified))
 
 
 def for_confusion(test: ReferenceFaces, seen: SurveySample) -> tuple[float, float]:
     """Return Lang and Reiczigel's interval (2014) of Rogan and Gladen's rate, over faces."""
-    judged = seen.boxes.answer[seen.boxes.answer < UNKNOWN]
-    n, hits = len(judged), float((judged == MASK).sum())
+    classified = seen.boxes.outcome[seen.boxes.outcome < UNKNOWN]
+    n, hits = len(classified), float((classified == MASK).sum())
     share, size = (hits + Z * Z / 2) / (n + Z * Z), n + Z * Z
-    right, asked = [], []
+    right, counts = [], []
     for name in (MASK, NO_MASK):
-        own = test.answer[(test.name == name) & (test.answer < UNKNOWN)]
+        own = test.outcome[(test.label == name) & (test.outcome < UNKNOWN)]
         right.append((float((own == name).sum()) + 1) / (len(own) + 2))
-        asked.append(len(own) + 2)
+        counts.append(len(own) + 2)
     youden = right[MASK] + right[NO_MASK] - 1
     if youden <= 0:
         return 0.0, 1.0
     rate = (share + right[NO_MASK] - 1) / youden
     spread = np.sqrt(
         share * (1 - share) / size
-        + rate**2 * right[MASK] * (1 - right[MASK]) / asked[MASK]
-        + (1 - rate) ** 2 * right[NO_MASK] * (1 - right[NO_MASK]) / asked[NO_MASK]
+        + rate**2 * right[MASK] * (1 - right[MASK]) / counts[MASK]
+        + (1 - rate) ** 2 * right[NO_MASK] * (1 - right[NO_MASK]) / counts[NO_MASK]
     ) / abs(youden)
     shift = (
         2
         * Z
         * Z
         * (
-            rate * right[MASK] * (1 - right[MASK]) / asked[MASK]
-            - (1 - rate) * right[NO_MASK] * (1 - right[NO_MASK]) / asked[NO_MASK]
+            rate * right[MASK] * (1 - right[MASK]) / counts[MASK]
+            - (1 - rate) * right[NO_MASK] * (1 - right[NO_MASK]) / counts[NO_MASK]
         )
     )
     low, high = rate + shift - Z * spread, rate + shift + Z * spread
@@ -220,7 +221,7 @@ def one(test: ReferenceFaces, seen: SurveySample) -> dict[str, tuple[float, floa
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of the tables. `under` is the stress, if any."""
+    """One cell of the tables. `under` is the stress case, if any."""
 
     detector: float
     test: int
@@ -229,9 +230,9 @@ class Cell:
     under: str = ""
 
 
-def run(asked: tuple[Cell, int]) -> dict[str, Any]:
+def run(job: tuple[Cell, int]) -> dict[str, Any]:
     """Return the coverage and mean width of each method in one cell."""
-    cell, repeats = asked
+    cell, repeats = job
     seen_by, way = detector(cell.detector), STRESSES.get(cell.under, USUAL)
     masked = 0.9 if "test set" in cell.under else 0.5
     held, width, low_side = dict.fromkeys(METHODS, 0), dict.fromkeys(METHODS, 0.0), 0
@@ -253,7 +254,7 @@ def run(asked: tuple[Cell, int]) -> dict[str, Any]:
 
 
 KEYS = ("detector", "test", "faces", "rate", "under")
-LOT = 16  # cells between two looks at the clock
+LOT = 16  # cells between two checks of the time
 
 
 def cells() -> list[Cell]:
@@ -299,10 +300,10 @@ def _by(rows: list[dict[str, Any]], key: str) -> str:
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--repeats", type=int, default=500)
-    asked.add_argument("--minutes", type=float, default=60, help="Stop after so many; the next call goes on.")
-    given = asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=500)
+    parser.add_argument("--minutes", type=float, default=60, help="Stop after this many; the next call continues.")
+    given = parser.parse_args()
     path = Path(__file__).parent / "results" / f"{Path(__file__).stem}.json"
     rows = _kept(path, given.repeats)
     done = {tuple(row[key] for key in KEYS) for row in rows}
@@ -334,7 +335,7 @@ def main() -> None:
 
 
 def _kept(path: Path, repeats: int) -> list[dict[str, Any]]:
-    """Return what an earlier call has measured, if it repeated as often."""
+    """Return the results of an earlier call with the same number of repeats."""
     found = json.loads(path.read_text()) if path.is_file() else {}
     return list(found["rows"]) if found.get("repeats") == repeats and found.get("cells") else []
 

@@ -1,13 +1,13 @@
-"""`fmask survey` end to end, with the sample's trained model, where the truth is known.
+"""`fmask survey` end to end, with the sample's trained model, on scenes with known rates.
 
     python bench/survey_sample.py WORK [--repeats 8] [--scenes 40]
 
-WORK is a folder; the sample is built, trained and evaluated in it if it is not yet (`fmask pipeline --sample`).
+WORK is a folder; the sample is built, trained and evaluated in it if necessary (`fmask pipeline --sample`).
 
-First the sample's own test scenes, in four groups by the share of masked faces in their labels; the detector's errors
-are those of the val split, so that no scene tells on itself. Then new scenes of the same drawer, `--scenes` to a bin,
-whose people wear masks at a known rate; errors as measured on the test split. Each is one call of `fmask survey` over
-files, with the bins as places. Writes `survey_sample.json` and prints the tables of `README.md`.
+First, the sample's own test scenes, in four groups by the share of masked faces in their labels; the detector's errors
+are those on the val split, so that no scene is used to correct itself. Then new scenes of the same kind, `--scenes` in
+each bin, in which people wear masks at a known rate, with errors as measured on the test split. Each is one call of
+`fmask survey` on files, with the bins as places. Writes `survey_sample.json` and prints the tables of `README.md`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KINDS = ("mask", "no_mask")
 
 
 class Loaded(Random):
-    """A generator whose coin for masks falls on one side with a known rate."""
+    """A generator that draws masks at a known rate."""
 
     def __init__(self, seed: int, rate: float) -> None:
         super().__init__(seed)
@@ -49,21 +49,21 @@ class Loaded(Random):
 
 
 def fmask(*words: str) -> dict[str, Any]:
-    """Run a command, and return what it says."""
+    """Run a command, and return its result."""
     command = [sys.executable, "-m", "facemask_train", *words, "--json", "--quiet"]
-    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return dict(json.loads(said.splitlines()[-1]))
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return dict(json.loads(printed.splitlines()[-1]))
 
 
 def prepared(work: Path) -> None:
-    """Build, train and evaluate the sample where that is not done."""
+    """Build, train and evaluate the sample if necessary."""
     if not (work / "runs" / RUN / "evaluation" / "sample-test" / "metrics.json").is_file():
         fmask("pipeline", "--sample", "--root", str(work), "--tracker", "none")
     fmask("evaluate", RUN, "--split", "val", "--no-audit", "--root", str(work), "--tracker", "none")
 
 
 def own_scenes(work: Path) -> list[dict[str, Any]]:
-    """Survey the test scenes, in groups by what their labels say."""
+    """Survey the test scenes, in groups by their labels."""
     images = detections_table.read_images(work / "runs" / RUN / "evaluation" / "sample-test")
     counted = {one.image: [sum(face.name == name for face in one.labels) for name in KINDS] for one in images}
     with_faces = sorted((image for image in counted if sum(counted[image])), key=lambda image: _share(counted[image]))
@@ -75,12 +75,12 @@ def own_scenes(work: Path) -> list[dict[str, Any]]:
             [("file", "place"), *((Path(image).name, place) for image, place in groups.items())]
         )
     folder = work / "data" / "ensembles" / "sample" / "images" / "test"
-    said = fmask(
+    printed = fmask(
         "survey", str(folder), "--run", RUN, "--split", "val", "--by", "all",
         "--places", str(places), "--root", str(work),
     )  # fmt: skip
     rows = []
-    for one in (one for one in said["bins"] if one["place"]):
+    for one in (one for one in printed["bins"] if one["place"]):
         faces = [counted[image] for image, place in groups.items() if place == one["place"]]
         truth = sum(face[0] for face in faces) / sum(map(sum, faces))
         rows.append(_row(one, truth, truth) | {"faces": sum(map(sum, faces))})
@@ -92,7 +92,7 @@ def _share(counts: Sequence[int]) -> float:
 
 
 def new_scenes(work: Path, repeats: int, scenes: int) -> list[dict[str, Any]]:
-    """Survey new scenes whose people wear masks at known rates."""
+    """Survey new scenes in which people wear masks at known rates."""
     home, truth = work / "scenes", {}
     for rate in RATES:
         for repeat in range(repeats):
@@ -106,27 +106,27 @@ def new_scenes(work: Path, repeats: int, scenes: int) -> list[dict[str, Any]]:
                 Image.fromarray(scene.image).save(folder / f"{number:04d}.jpg", quality=90)
                 drawn += [face.kind == "mask" for face in scene.faces]
             truth[place] = (rate, sum(drawn) / len(drawn), len(drawn))
-    said = fmask(
+    printed = fmask(
         "survey", str(home), "--run", RUN, "--by", "all", "--pattern", "{place}/*", "--root", str(work),
     )  # fmt: skip
     return [
         _row(one, truth[one["place"]][0], truth[one["place"]][1]) | {"faces": truth[one["place"]][2]}
-        for one in said["bins"]
+        for one in printed["bins"]
     ]
 
 
 def _row(one: Mapping[str, Any], rate: float, share: float) -> dict[str, Any]:
-    """Return a bin beside its truth: the rate that its faces come from, and the share among them."""
+    """Return a bin with its true values: the rate with which its faces were drawn, and their share."""
     keys = ("place", "rate", "interval", "uncorrected", "uncorrected_interval", "n", "images")
     held = {name: bool(one[name][0] <= rate <= one[name][1]) for name in ("interval", "uncorrected_interval")}
     return {**{key: one[key] for key in keys}, "true_rate": rate, "true_share": round(share, 6), "held": held}
 
 
 def table(rows: Sequence[Mapping[str, Any]], by: str) -> str:
-    """Return rows as Markdown, those of one truth together."""
+    """Return rows as Markdown, grouped by their true rate."""
     lines = [
-        "| truth | bins | faces a bin | error of the share as counted, points | of the rate | its interval holds | "
-        "mean width | the counted share's interval holds |",
+        "| truth | bins | faces a bin | error uncorrected, points | error corrected | interval contains it | "
+        "mean width | uncorrected interval contains it |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for value in dict.fromkeys(row[by] for row in rows):
@@ -144,11 +144,11 @@ def table(rows: Sequence[Mapping[str, Any]], by: str) -> str:
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("work", type=Path)
-    asked.add_argument("--repeats", type=int, default=8)
-    asked.add_argument("--scenes", type=int, default=40)
-    given = asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--scenes", type=int, default=40)
+    given = parser.parse_args()
     prepared(given.work)
     own, new = own_scenes(given.work), new_scenes(given.work, given.repeats, given.scenes)
     result = {

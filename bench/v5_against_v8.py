@@ -1,11 +1,11 @@
-"""v5-like against v8-like data: the same checkpoint, the same number of images seen, the same test images.
+"""v5-like and v8-like data compared: the same checkpoint, the same number of images seen, the same test images.
 
     python bench/v5_against_v8.py WORK --archives DIR --weights yolov5n-face.pt
 
-Builds both ensembles from the sources that are there, split 60 / 20 / 20; trains a model on each until it has seen
-`--seen` images; evaluates and audits both on the test images of the v5-like one; compares them; and asks both about
-a caped, cowled figure (`hero.py`), side by side. Writes `results/v5_against_v8.json` and `.md`, and
-`docs/figure-1.jpg`. Stages that are finished are not repeated.
+Builds both ensembles from the available sources, split 60 / 20 / 20; trains a model on each until it has seen `--seen`
+images; evaluates and audits both on the test images of the v5-like one; compares them; and runs both on a caped, cowled
+figure (`hero.py`), side by side. Writes `results/v5_against_v8.json` and `.md`, and `docs/figure-1.jpg`. Finished
+stages are not repeated.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from facemask_train.core.config import config_file, read_train_settings, read_yaml
-from facemask_train.core.drawing import DETECTED, GREY, INK, font, outline
+from facemask_train.core.drawing import DETECTED, GRAY, INK, font, outline
 from facemask_train.core.parallel import usable_cores
 from facemask_train.dataset.build import build
 from facemask_train.eval.compare import compare
@@ -50,20 +50,20 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 def options() -> argparse.Namespace:
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("work", type=Path)
-    asked.add_argument("--archives", type=Path, required=True, help="where the Kaggle archives are")
-    asked.add_argument("--weights", type=Path, required=True, help="the checkpoint that both start from")
-    asked.add_argument("--sources", nargs="+", default=["andrewmvd", "aditya276"])
-    asked.add_argument("--seen", type=int, default=9000, help="how many images each model sees in training")
-    asked.add_argument("--imgsz", type=int, default=320)
-    asked.add_argument("--batch", type=int, default=16)
-    asked.add_argument("--device", default="cpu")
-    return asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--archives", type=Path, required=True, help="the folder with the Kaggle archives")
+    parser.add_argument("--weights", type=Path, required=True, help="the initial checkpoint of both")
+    parser.add_argument("--sources", nargs="+", default=["andrewmvd", "aditya276"])
+    parser.add_argument("--seen", type=int, default=9000, help="how many images each model sees in training")
+    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--device", default="cpu")
+    return parser.parse_args()
 
 
 def write_recipe(root: Path, side: str, sources: list[str]) -> str:
-    """Write the shipped recipe with another split, and without the sources that are not here."""
+    """Write the shipped recipe with another split, and without the sources that are not available."""
     name = f"bench-{side}"
     own = read_yaml(config_file(root, f"ensembles/{side}.yaml"))
     wanted = [source for source in own["sources"] if source in sources]
@@ -75,25 +75,25 @@ def write_recipe(root: Path, side: str, sources: list[str]) -> str:
 
 
 def train_side(given: argparse.Namespace, name: str, images: int) -> str:
-    """Train until so many images have been seen, unless this run is finished already."""
+    """Train until this many images have been seen, unless the run is finished."""
     epochs = max(1, round(given.seen / images))
     run = f"{name}-{given.imgsz}-{epochs}"
     if not (given.work / "runs" / run / "weights" / "best.pt").is_file():
         changes = {"weights": str(given.weights.resolve()), "epochs": epochs, "patience": epochs, "imgsz": given.imgsz}
-        # of whatever length, a sixth of the epochs warms up, and the last third goes without mosaic
+        # for any length: a sixth of the epochs is warm-up, and the last third has no mosaic
         changes |= {"batch": given.batch, "device": given.device, "workers": 0}
         changes |= {"warmup_epochs": max(1, round(epochs / 6)), "close_mosaic": max(1, round(epochs / 3))}
         train(given.work, read_train_settings(given.work, "train", changes), data=name, name=run, tracker="none")
     return run
 
 
-def ask_about_the_hero(given: argparse.Namespace, found: dict[str, Evaluation]) -> dict[str, dict[str, Any]]:
-    """Draw what each model says of the figure, side by side, and return it."""
+def draw_figure(given: argparse.Namespace, found: dict[str, Evaluation]) -> dict[str, dict[str, Any]]:
+    """Draw the figure with the detection of each model, side by side, and return the detections."""
     hero = draw_hero()
     image = reencode(hero.image)
     height, width = image.shape[:2]
     page = Image.new("RGB", (len(found) * (width + 20) + 20, height + 130), "white")
-    draw, told = ImageDraw.Draw(page), {}
+    draw, shown = ImageDraw.Draw(page), {}
     for index, (side, one) in enumerate(found.items()):
         threshold = one.metrics.operating_point.threshold
         weights = given.work / "runs" / one.metrics.run / "weights" / "best.pt"
@@ -101,25 +101,25 @@ def ask_about_the_hero(given: argparse.Namespace, found: dict[str, Evaluation]) 
         (answers,) = detector.predict([image], confidence=0.05)
         best = best_detection(hero.face, answers)
         sure = best is not None and best.confidence > threshold
-        said = "no face found" if best is None else f"{best.name} {best.confidence:.2f}"
+        text = "no face found" if best is None else f"{best.name} {best.confidence:.2f}"
         if best is not None and not sure:
-            said = f"nothing above {threshold:.2f} ({said})"
+            text = f"nothing above {threshold:.2f} ({text})"
         left = 20 + index * (width + 20)
         page.paste(Image.fromarray(image), (left, 70))
         if best is not None:
             box = tuple(value + shift for value, shift in zip(best.corners, (left, 70) * 2, strict=True))
             outline(draw, box, DETECTED, 4)  # type: ignore[arg-type]
-        draw.text((left, 16), f"trained on {side}-like data: {said}", fill=INK, font=font(22, bold=True))
+        draw.text((left, 16), f"trained on {side}-like data: {text}", fill=INK, font=font(22, bold=True))
         assert one.metrics.audit is not None
         bare = one.metrics.audit.bare
         note = f"bare faces flipped or lost, beyond controls: {format_excess(bare)}; n = {bare.faces}"
-        draw.text((left, height + 82), note, fill=GREY, font=font(18))
+        draw.text((left, height + 82), note, fill=GRAY, font=font(18))
         told[side] = {"answer": None if best is None else asdict(best), "above_the_threshold": sure}
     DOCS.mkdir(exist_ok=True)
     page.resize((page.width * 2 // 3, page.height * 2 // 3), Image.Resampling.LANCZOS).save(
         DOCS / "figure-1.jpg", quality=86
     )
-    return told
+    return shown
 
 
 def as_markdown(result: dict[str, Any]) -> str:
@@ -132,8 +132,8 @@ def as_markdown(result: dict[str, Any]) -> str:
         rates = [f"{format_excess(rate)} ({rate.faces})" for rate in bare]
         rows.append((f"{side}-like", f"{one['seen']:,}", *numbers, *rates))
     few = f"On {result['images']} test images with {result['boxes']} faces, in percent, with 95 % intervals."
-    said = [f"{side}: {one['audit']}" for side, one in result["models"].items()]
-    return "\n\n".join([table(header, rows), few, result["verdict"], *said]) + "\n"
+    audits = [f"{side}: {one['audit']}" for side, one in result["models"].items()]
+    return "\n\n".join([table(header, rows), few, result["verdict"], *audits]) + "\n"
 
 
 def main() -> None:
@@ -149,7 +149,7 @@ def main() -> None:
     scored = {
         side: evaluate(root, run=run, data=exam, device=given.device, tracker="none") for side, run in trained.items()
     }
-    told = ask_about_the_hero(given, scored)
+    found = draw_figure(given, scored)
     compared = compare(root, [trained[side] for side in SIDES], data=exam).comparison
     models = {}
     for side, one in scored.items():
@@ -166,7 +166,7 @@ def main() -> None:
             "seen": epochs * images[side],
             **{key: audit.to_json()[key] for key in ("excess", "excess_seen", "found", "response", "training_edits")},
             "audit": audit_summary(audit),
-            "hero": told[side],
+            "hero": found[side],
         }
     first = next(iter(scored.values()))
     result = {

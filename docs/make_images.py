@@ -1,6 +1,6 @@
-"""Take the images of the pages that fmask writes, report.jpg and survey.jpg, in docs/.
+"""Take screenshots of fmask's pages, report.jpg and survey.jpg, for docs/.
 
-python docs/make_images.py ROOT        # ROOT: where `fmask pipeline --sample --root ROOT` was done
+python docs/make_images.py ROOT        # after `fmask pipeline --sample --root ROOT`
 python bench/demo.py ROOT --shots docs   # demo-wide.jpg and demo-phone.jpg
 """
 
@@ -18,7 +18,7 @@ PLACES, FIRST_DAY, DAYS = ("market", "train", "ward"), 23, 3
 
 
 def survey(root: Path, folder: Path) -> Path:
-    """Survey the sample's val images as if three places had shown them on three days, and return the page."""
+    """Survey the sample's val images as if taken in three places on three days, and return the page."""
     images = sorted((root / "data/ensembles/sample/images/val").iterdir())
     rows = [
         f"{path.name},{PLACES[i % len(PLACES)]},2026-11-{FIRST_DAY + i // len(PLACES) % DAYS}"

@@ -1,6 +1,6 @@
-"""Write the reference pages: every command from its `--help`, every yaml key from the typed settings.
+"""Generate the reference pages: every command from its `--help`, every yaml key from the typed settings.
 
-python docs/make_reference.py            # `make docs` calls it; a test fails when the pages have drifted
+python docs/make_reference.py            # or: make reference; a test fails if the pages are out of date
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ WIDTH = 80
 
 
 def commands() -> str:
-    """Return the page of every command: its help, as a terminal of `WIDTH` columns shows it."""
+    """Return the page of every command: its help, as on a terminal of `WIDTH` columns."""
     from facemask_train.cli.app import app
 
-    parts = ["# Every command", "", "Made from `--help`; what `fmask COMMAND --help` prints is this.", ""]
+    parts = ["# Every command", "", "Generated from `--help`: this is what `fmask COMMAND --help` prints.", ""]
     fmask = typer.main.get_command(app)
     for path, command in _commands("fmask", fmask):
         text = click.unstyle(command.get_help(_context(path, command, fmask.context_settings)))
@@ -44,7 +44,7 @@ def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _context(path: str, command: Any, settings: Mapping[str, Any]) -> Any:
-    """Return a context as a terminal of `WIDTH` columns gives it; a command has the settings of the one above it."""
+    """Return the context of a command on a terminal of `WIDTH` columns, with the settings of its parent."""
     return command.context_class(command, info_name=path, terminal_width=WIDTH, max_content_width=WIDTH, **settings)
 
 
@@ -56,7 +56,7 @@ def settings() -> str:
     parts = [
         "# Every key of configs/",
         "",
-        "Made from the typed settings. A key that stands in no table is an error.",
+        "Generated from the typed settings. A key that is not in these tables is an error.",
         "",
     ]
     files = {"configs/sources.yaml": Source, "configs/ensembles/NAME.yaml": Recipe, "configs/train.yaml": TrainSettings}
@@ -68,7 +68,7 @@ def settings() -> str:
 
 
 def _models(model: Any) -> list[Any]:
-    """Return a model and those that its keys hold, each once, in the order in which a reader meets them."""
+    """Return a model and those of its keys, each once, in reading order."""
     found = [model]
     for field in model.model_fields.values():
         found += [one for inner in _inside(field.annotation) for one in _models(inner)]

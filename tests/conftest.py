@@ -1,4 +1,4 @@
-"""What every test has: a home of its own, no keys, no network but 127.0.0.1, and the packages' own calls home off."""
+"""The environment of every test: an empty home folder, no keys, no network but 127.0.0.1, no telemetry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _UNSET = ("KAGGLE_", "WANDB_API_KEY", "WANDB_BASE_URL", "VERBOSE", "YOLO_", "CI"
 if not Path("/dev/nvidiactl").exists():
     _SET["TRITON_INTERPRET"] = "1"  # the GPU's kernels, run on a CPU
 
-# Each of several workers keeps to a core of its own: torch takes all that it sees, and two threads on one core wait.
+# Each of several workers uses one core: torch uses all that it sees, and two threads on one core would wait.
 _worker = os.environ.get("PYTEST_XDIST_WORKER", "")
 if _worker and hasattr(os, "sched_setaffinity"):
     _cores = sorted(os.sched_getaffinity(0))
@@ -59,7 +59,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def is_address(host: object) -> bool:
-    """Say if a host is given by number: nobody is asked for it then."""
+    """Return whether a host is an IP address, which needs no name server."""
     try:
         ipaddress.ip_address(str(host))
     except ValueError:

@@ -151,7 +151,7 @@ def evaluate(
     Args:
         run: the run that finished last if neither a run nor weights are given.
         data: the ensemble; the one that the run was trained on if it is None.
-        options: `imgsz`, `batch`, `device`, `confidence`, `audit`, as `fmask evaluate` has them.
+        options: `imgsz`, `batch`, `device`, `confidence`, `audit`, as in `fmask evaluate`.
 
     Returns:
         The evaluation; its `table` is a DataFrame with value, low, high and n by class.
@@ -177,11 +177,11 @@ def audit(
     root: str | Path = ".",
     **options: Any,
 ) -> AuditResult:
-    """Measure the shortcuts that a model takes: edit faces, and see whether its answer changes as it should.
+    """Measure the shortcuts that a model takes: edit faces, and check whether the predicted class changes as it should.
 
     Args:
         run, weights, data: as in `evaluate`.
-        options: `imgsz`, `batch`, `device`, `threshold`, `faces`, as `fmask audit` has them.
+        options: `imgsz`, `batch`, `device`, `threshold`, `faces`, as in `fmask audit`.
 
     Raises:
         MissingError, UsageError, DataError: there is no such run or ensemble, or it cannot be used.
@@ -232,7 +232,7 @@ def survey(
         sources: images, videos, folders or glob patterns.
         run: the run that finished last if neither a run nor weights are given.
         by: the length of a time bin.
-        places, pattern, start: where and when an image was taken, as `fmask survey` has them.
+        places, pattern, start: where and when an image was taken, as in `fmask survey`.
         split: the split on which the detector's error rates were measured, by `evaluate`.
         output: the folder to write; one below the run's if it is None.
 
@@ -260,7 +260,7 @@ def survey(
         )
 
 
-# ---- from what a caller has to what a stage takes ----
+# ---- arguments of the interface as arguments of the steps ----
 
 
 def _run(run: str | Trained | None) -> str | None:

@@ -1,4 +1,4 @@
-"""The four stages in a row: fetch, build-dataset, train, evaluate; what is up to date is not done again."""
+"""The four steps in one go: fetch, build-dataset, train, evaluate. Steps that are up to date are skipped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAMPLE = "sample"
 
 @dataclass(frozen=True, slots=True)
 class PipelineResult:
-    """What the four stages gave."""
+    """The results of the four steps."""
 
     fetched: list[Fetched]
     built: BuildResult
@@ -44,15 +44,15 @@ def run_pipeline(
 ) -> PipelineResult:
     """Go from a recipe's sources to a scored model.
 
-    A finished run with these settings on this ensemble is taken as it is; one that was cut is gone on with.
+    A finished run with these settings on this ensemble is reused; an interrupted one is resumed.
 
     Raises:
-        UsageError: torchrun has started more than one of these.
+        UsageError: torchrun has started several of these.
     """
     if dist_env().is_distributed:
         raise UsageError(
-            "torchrun has started several fmask pipeline, which would do the same work in each",
-            next_step="start one (--device 0,1 trains on several GPUs), or torchrun ... -m facemask_train train",
+            "torchrun has started several processes of fmask pipeline, which would all do the same work",
+            next_step="start only one (--device 0,1 trains on several GPUs), or torchrun ... -m facemask_train train",
         )
     recipe = read_recipe(root, version)
     fetched = fetch(root, list(recipe.sources), origin=origin, progress=progress)

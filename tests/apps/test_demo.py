@@ -47,20 +47,20 @@ from facemask_train.training.runs import RunRecord, TrainedOn
 from helpers.metrics import class_metrics, inputs, make_metrics, operating_point, rates, write_metrics
 
 LIMITS = uploads.Limits(megabytes=1, megapixels=2, seconds=3, frames=5)
-SAID = ModelFacts("model", "It errs.", (), ())
+FACTS = ModelFacts("model", "It errs.", (), ())
 BOTH = (Detection("mask", 0.9, (10.0, 20.0, 30.0, 40.0)), Detection("no_mask", 0.4, (50.0, 20.0, 70.0, 40.0)))
 
 
 class Detector:
-    """Finds the same two faces in whatever it is shown, and remembers how often it was asked."""
+    """Finds the same two faces in any image, and counts its calls."""
 
     imgsz = 64
 
     def __init__(self, error: Exception | None = None) -> None:
-        self.asked, self.error = 0, error
+        self.calls, self.error = 0, error
 
     def predict(self, images: Any, *, confidence: float) -> Any:
-        self.asked += 1
+        self.calls += 1
         if self.error:
             raise self.error
         return iter([tuple(one for one in BOTH if one.confidence >= confidence) for _ in images])
@@ -68,7 +68,7 @@ class Detector:
 
 def handlers_of(folder: Path, error: Exception | None = None) -> tuple[Handlers, Detector]:
     detector = Detector(error)
-    served = ServedModel(detector, SAID, Threshold(0.5, "val"))
+    served = ServedModel(detector, FACTS, Threshold(0.5, "val"))
     drawn = [(np.full((48, 64, 3), 90, np.uint8), FaceCounts(1, 1))]
     return Handlers(FaceFinder(served), LIMITS, folder, drawn), detector
 
@@ -80,7 +80,7 @@ def encoded(kind: str = "PNG", size: tuple[int, int] = (100, 80), mode: str = "R
 
 
 def upload(folder: Path, content: bytes, name: str = "a.png") -> str:
-    """Put a file where Gradio puts an upload: in a folder of its own."""
+    """Put a file where Gradio puts an upload: in a new folder."""
     path = folder / "0f3a" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
@@ -132,7 +132,7 @@ def test_boxes_lie_in_percent_of_the_image() -> None:
     assert demo_html.boxes((), (100, 80)) == ""
 
 
-def test_what_is_shown_is_escaped() -> None:
+def test_text_is_escaped() -> None:
     assert "<script>" not in demo_html.problem("<script>alert(1)</script>")
     assert "<b>" not in demo_html.image(np.zeros((4, 4, 3), np.uint8), '"><b>')
 
@@ -156,10 +156,10 @@ def test_the_chart_has_its_numbers_in_a_table() -> None:
 def test_the_model_runs_once_per_image(tmp_path: Path) -> None:
     handlers, detector = handlers_of(tmp_path)
     update = handlers.image(upload(tmp_path, encoded()), 0.5)
-    assert (update.slots["boxes0"].count("<li"), detector.asked) == (1, 1)
+    assert (update.slots["boxes0"].count("<li"), detector.calls) == (1, 1)
     assert "data:image/jpeg" in update.slots["image0"]
     again = recount(update.result, 0.3)
-    assert (again.slots["boxes0"].count("<li"), detector.asked) == (2, 1)
+    assert (again.slots["boxes0"].count("<li"), detector.calls) == (2, 1)
     assert "image0" not in again.slots  # the pixels do not move
 
 
@@ -179,7 +179,7 @@ def test_nothing_outside_the_uploads_is_read_or_removed(path: str | None, tmp_pa
     given = str(tmp_path / "uploads" / path) if path and path[0] != "/" else path
     assert "Choose one" in handlers.image(given, 0.5).counts
     assert [type(one) for one in handlers.video(given, 0.5)] == [PageUpdate]
-    assert (outside.exists(), detector.asked) == (True, 0)
+    assert (outside.exists(), detector.calls) == (True, 0)
 
 
 def test_an_upload_that_is_gone_gives_a_message(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_an_unexpected_error_is_reported_without_its_text(tmp_path: Path, caplog
     update = handlers.image(upload(tmp_path, encoded()), 0.5)
     assert "Something went wrong on the server" in update.counts
     assert "secret" not in update.counts
-    assert "secret/path" in caplog.text  # whoever runs the page is told
+    assert "secret/path" in caplog.text  # the log of the server has it
 
 
 def test_an_example_has_its_true_counts(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_deleted_result_gives_a_message() -> None:
         ("PNG", "1", {}),
     ],
 )
-def test_odd_modes_become_rgb(kind: str, mode: str, how: dict[str, Any]) -> None:
+def test_unusual_modes_become_rgb(kind: str, mode: str, how: dict[str, Any]) -> None:
     assert uploads.read_image(encoded(kind, mode=mode, **how), LIMITS).shape == (80, 100, 3)
 
 
@@ -228,7 +228,7 @@ def test_sixteen_bits_are_scaled_not_cut() -> None:
     assert abs(int(uploads.read_image(stream.getvalue(), LIMITS).mean()) - 128) <= 1
 
 
-def test_exif_turns_the_image_and_goes_no_further(tmp_path: Path) -> None:
+def test_exif_orientation_is_applied_and_metadata_dropped(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "SECRETCAMERA"
     content = encoded("JPEG", exif=exif)
@@ -256,7 +256,7 @@ def test_a_large_image_is_refused_before_it_is_decoded() -> None:
         uploads.read_image(encoded(size=(2000, 1500), mode="1"), LIMITS)
 
 
-def test_a_video_is_sampled_and_cut(tmp_path: Path) -> None:
+def test_a_video_is_sampled_and_limited(tmp_path: Path) -> None:
     path = tmp_path / "v.mp4"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
     for number in range(80):
@@ -266,8 +266,8 @@ def test_a_video_is_sampled_and_cut(tmp_path: Path) -> None:
     assert [frame.time for frame in frames] == pytest.approx([0.0, 0.6, 1.2, 1.8, 2.4])
     assert frames[0].image.shape == (48, 64, 3)
     handlers, _ = handlers_of(tmp_path)
-    *said, last = handlers.video(str(path), 0.5)
-    assert len(said) == 5
+    *updates, last = handlers.video(str(path), 0.5)
+    assert len(updates) == 5
     assert isinstance(last, PageUpdate)
     assert sum(bool(last.slots[f"image{slot}"]) for slot in range(FRAMES)) == 5
     assert not path.exists()
@@ -328,11 +328,11 @@ METRICS = make_metrics(
 )
 
 
-def test_the_facts_are_what_was_measured(tmp_path: Path) -> None:
-    said = model_facts(_model(tmp_path / "r"), Measurements(METRICS, None))
-    facts = dict(said.facts)
+def test_the_facts_are_as_measured(tmp_path: Path) -> None:
+    stated = model_facts(_model(tmp_path / "r"), Measurements(METRICS, None))
+    facts = dict(stated.facts)
     assert "1,200 training images at 320 px, 9 epochs from yolov5n.pt, finished 2026-03-01" in facts["Trained on"]
-    assert "/home" not in str(said)
+    assert "/home" not in str(stated)
     assert "too few to measure" in facts["Evaluated on"]
     assert facts["Accuracy"] == "mAP 0.5 80.0 (70.0 to 90.0) %, mAP 0.5:0.95 50.0 (40.0 to 60.0) %"
     assert (
@@ -341,18 +341,18 @@ def test_the_facts_are_what_was_measured(tmp_path: Path) -> None:
     )
     assert facts["Small faces"] == "recall by size: below 16 px 10.0 % of 10"
     assert facts["Shortcuts"] == "not measured (`fmask audit`)"
-    assert "80 of 100 faces with a mask and 40 of 100 faces without" in said.warning
-    assert "another ensemble" in said.limits[0]
+    assert "80 of 100 faces with a mask and 40 of 100 faces without" in stated.warning
+    assert "another ensemble" in stated.limits[0]
     assert "at 320 px, with confidence threshold 0.37" in facts["Evaluated on"]
 
 
 def test_a_run_without_an_evaluation_has_only_its_training(tmp_path: Path) -> None:
-    said = model_facts(_model(tmp_path / "r"), Measurements(None, None))
-    assert said.facts[0][1].startswith("ensemble v5")
-    assert [question for question, _ in said.facts[1:]] == ["Errors", "Shortcuts"]
-    assert all(answer.startswith("not measured") for _, answer in said.facts[1:])
-    assert not any("numbers" in limit for limit in said.limits)
-    assert not any(sign.isdigit() for sign in said.warning)
+    stated = model_facts(_model(tmp_path / "r"), Measurements(None, None))
+    assert stated.facts[0][1].startswith("ensemble v5")
+    assert [question for question, _ in stated.facts[1:]] == ["Errors", "Shortcuts"]
+    assert all(answer.startswith("not measured") for _, answer in stated.facts[1:])
+    assert not any("numbers" in limit for limit in stated.limits)
+    assert not any(sign.isdigit() for sign in stated.warning)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ def test_a_run_without_an_evaluation_has_only_its_training(tmp_path: Path) -> No
         ({"intervals": dict.fromkeys(class_metrics().intervals)}, "Accuracy", "mAP 0.5 80.0 %, mAP 0.5:0.95 50.0 %"),
     ],
 )
-def test_what_was_not_measured_is_not_made_up(
+def test_missing_measurements_are_reported_as_not_measured(
     change: dict[str, Any], question: str, answer: str, tmp_path: Path
 ) -> None:
     assert dict(model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, **change), None)).facts)[
@@ -382,21 +382,21 @@ def test_what_was_not_measured_is_not_made_up(
 
 
 def test_the_warning_names_the_split(tmp_path: Path) -> None:
-    said = model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, split="val"), None))
-    assert said.warning.startswith("On the images that its best epoch was selected on this model finds")
+    stated = model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, split="val"), None))
+    assert stated.warning.startswith("On the images that its best epoch was selected on this model finds")
     alone = operating_point(0.37, mask=_rates(0.8), no_mask=_rates(None))
-    said = model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, operating_point=alone), None))
-    assert "correctly classifies 80 of 100 faces with a mask. Your" in said.warning
+    stated = model_facts(_model(tmp_path / "r"), Measurements(replace(METRICS, operating_point=alone), None))
+    assert "correctly classifies 80 of 100 faces with a mask. Your" in stated.warning
 
 
-def test_the_facts_of_unknown_weights_say_so() -> None:
-    said = model_facts(None, Measurements(None, None), name="yolov5n-0123")
-    assert {answer for _, answer in said.facts} == {"not known: these weights are not in the folder of a run"}
-    assert "is not known" in said.warning
-    assert said.model == "yolov5n-0123"
+def test_facts_of_unknown_weights_are_not_known() -> None:
+    stated = model_facts(None, Measurements(None, None), name="yolov5n-0123")
+    assert {answer for _, answer in stated.facts} == {"not known: these weights are not in the folder of a run"}
+    assert "is not known" in stated.warning
+    assert stated.model == "yolov5n-0123"
 
 
-def test_only_an_evaluation_of_these_weights_counts_and_the_test_split_first(tmp_path: Path) -> None:
+def test_the_evaluation_of_these_weights_is_used_and_the_test_split_first(tmp_path: Path) -> None:
     model = _model(tmp_path / "r")
     for name, split, weights, threshold in (
         ("v5-test", "test", "abc", 0.37), ("v5-val", "val", "abc", 0.9), ("old-test", "test", "other", 0.8),
@@ -453,7 +453,7 @@ def test_results_of_idle_and_closed_sessions_are_deleted() -> None:
     assert list(data) == list(times) == ["used"]
 
 
-def test_what_is_kept_of_an_image_is_small() -> None:
+def test_little_is_kept_of_an_image() -> None:
     import pickle
 
     kept = SessionResult((FrameFaces((4000, 3000), BOTH),))

@@ -1,4 +1,4 @@
-"""The demo as a visitor meets it: served by the command line, in a real Chromium without a screen."""
+"""The demo as a visitor sees it: served by the command line, in a headless Chromium."""
 
 from __future__ import annotations
 
@@ -95,17 +95,17 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(demo: Running, browser: Any) -> Iterator[Any]:
-    """A visitor's page on a phone; whatever it asks of another machine fails the test."""
+    """A visitor's page on a phone; a request to another machine fails the test."""
     context = browser.new_context(viewport={"width": 390, "height": 844}, permissions=["camera"])
     opened = context.new_page()
-    asked: list[str] = []
-    opened.on("request", lambda request: asked.append(request.url))
+    requested: list[str] = []
+    opened.on("request", lambda request: requested.append(request.url))
     opened.set_default_timeout(PATIENCE)
     opened.goto(demo.url)
     opened.wait_for_selector(".fm-counts")
     yield opened
     context.close()
-    assert [url for url in asked if not url.startswith((demo.url, "data:", "blob:"))] == []
+    assert [url for url in requested if not url.startswith((demo.url, "data:", "blob:"))] == []
 
 
 def image(seed: int = 5, size: tuple[int, int] = (240, 320)) -> bytes:
@@ -156,17 +156,17 @@ def changed(page: Any, tab: Any, before: str) -> None:
 # ---- what a visitor does ----
 
 
-def test_the_page_greets_with_an_answer_and_with_how_the_model_errs(page: Any) -> None:
-    said = page.inner_text("body")
-    assert "Who wears a mask?" in said
-    assert "How often this model errs is not known" in said
-    assert "What this model was trained on, and how it errs" in said
+def test_the_page_opens_with_an_example_and_the_error_rates(page: Any) -> None:
+    body = page.inner_text("body")
+    assert "Who wears a mask?" in body
+    assert "How often this model errs is not known" in body
+    assert "About this model: its training data and its errors" in body
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.locator("img:not([alt]), img[alt='']").count() == 0
     assert page.locator(".fm-examples button").count() == 4
 
 
-def test_an_upload_is_answered_and_the_threshold_counts_anew(page: Any, demo: Running) -> None:
+def test_an_upload_is_counted_and_the_threshold_updates_the_counts(page: Any, demo: Running) -> None:
     tab = page.locator(".tabitem:visible")
     before = source_of(tab)
     send(page, "street.jpg", image())
@@ -190,7 +190,7 @@ def test_an_upload_is_answered_and_the_threshold_counts_anew(page: Any, demo: Ru
     assert tab.locator(".fm-boxes li").count() == counted[0]
 
 
-def test_an_example_is_answered(page: Any) -> None:
+def test_an_example_is_counted(page: Any) -> None:
     tab = page.locator(".tabitem:visible")
     before = source_of(tab)
     tab.locator(".fm-examples button").nth(2).press("Enter")
@@ -198,7 +198,7 @@ def test_an_example_is_answered(page: Any) -> None:
     assert "The image shows" in tab.locator(".fm-counts").inner_text()
 
 
-def test_files_that_are_no_images_get_a_message_in_the_page(page: Any, demo: Running) -> None:
+def test_files_that_are_not_images_get_a_message_on_the_page(page: Any, demo: Running) -> None:
     files = {
         "text.jpg": b"hello\n" * 100,
         "empty.jpg": b"",
@@ -209,17 +209,17 @@ def test_files_that_are_no_images_get_a_message_in_the_page(page: Any, demo: Run
         tab = send(page, name, image())
         tab.locator(".fm-counts").wait_for()
         send(page, name, content)
-        told = tab.locator("[role=alert].fm-problem")
-        told.wait_for()
-        assert "This image was not accepted" in told.inner_text(), name
+        message = tab.locator("[role=alert].fm-problem")
+        message.wait_for()
+        assert "This image was not accepted" in message.inner_text(), name
         assert "Traceback" not in page.inner_text("body")
         assert tab.locator(".fm-stage img").count() == 0
-    assert "too large" in told.inner_text()
+    assert "too large" in message.inner_text()
     assert demo.left() == []
     assert demo.memory() < 1500  # 200 megapixels would be 600 MB more
 
 
-def test_too_many_megabytes_are_refused(page: Any, demo: Running) -> None:
+def test_a_large_upload_is_refused(page: Any, demo: Running) -> None:
     before = source_of(page.locator(".tabitem:visible"))
     tab = send(page, "big.jpg", np.random.default_rng(0).bytes(2_200_000))
     page.get_by_text("exceed the maximum allowed size").first.wait_for()
@@ -254,7 +254,7 @@ def test_a_video_is_counted_over_time(page: Any, demo: Running, tmp_path: Path) 
     assert demo.left() == []
 
 
-def test_ten_at_once_all_get_answers(demo: Running, browser: Any) -> None:
+def test_ten_simultaneous_visitors_all_get_answers(demo: Running, browser: Any) -> None:
     contexts = [browser.new_context() for _ in range(10)]  # ten browsers: one alone opens six connections to a host
     pages = [context.new_page() for context in contexts]
     for opened in pages:
@@ -283,7 +283,7 @@ def test_ten_at_once_all_get_answers(demo: Running, browser: Any) -> None:
 def test_a_request_for_another_file_reads_and_removes_nothing(demo: Running, tmp_path: Path) -> None:
     outside = tmp_path / "private.jpg"
     outside.write_bytes(image())
-    asked = 0
+    requested = 0
     config = json.loads(urllib.request.urlopen(f"{demo.url}config").read())
     for number, one in enumerate(config["dependencies"]):
         if not any(target[1] == "upload" for target in one["targets"]):
@@ -295,19 +295,19 @@ def test_a_request_for_another_file_reads_and_removes_nothing(demo: Running, tmp
         )
         urllib.request.urlopen(request).read()
         stream = urllib.request.urlopen(f"{demo.url}gradio_api/queue/data?session_hash=s{number}", timeout=30)
-        told = next(line for line in stream if b"process_completed" in line)
-        assert b"data:image" not in told
-        asked += 1
-    assert asked == 2
+        message = next(line for line in stream if b"process_completed" in line)
+        assert b"data:image" not in message
+        requested += 1
+    assert requested == 2
     assert outside.exists()
 
 
-def test_a_port_in_use_is_told_and_the_end_is_clean(demo: Running) -> None:
+def test_a_port_in_use_is_reported_and_shutdown_is_clean(demo: Running) -> None:
     port = demo.url.rstrip("/").rpartition(":")[2]
     second = start(demo.temporary.parent, demo.weights, "--port", port)
     out, err = second.communicate(timeout=60)
     assert second.returncode == 2
-    assert f"127.0.0.1:{port}: another program listens there" in err
+    assert f"127.0.0.1:{port}: already in use" in err
     assert json.loads(out)["error"]["next_step"].startswith("fmask demo --port ")
     for kind in (signal.SIGTERM, signal.SIGINT):
         third = start(demo.temporary.parent, demo.weights, "--port", "0")

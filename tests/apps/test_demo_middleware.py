@@ -1,4 +1,4 @@
-"""Which requests the demo answers: its own hosts and its own page, and uploads that fit."""
+"""Which requests the demo accepts: for its own hosts, from its own page, and with uploads within the limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports: each equals PyTorch within the tolerance or is refused, in every reader; and the model card."""
+"""Exports: each equals PyTorch within the tolerance in every reader, or is refused; and the model card."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def crowd(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return image.transpose(2, 0, 1)
 
 
-def test_nothing_found_is_no_rows(tmp_path: Path) -> None:
+def test_no_detections_give_no_rows(tmp_path: Path) -> None:
     import onnx
     from onnx import numpy_helper
 
@@ -158,9 +158,9 @@ def test_a_file_has_metadata(world: World) -> None:
     assert (props["run"], props["license"], props["imgsz"]) == ("r", "AGPL-3.0", "[64, 64]")
     assert props["weights"] == world.made.record.inputs.weights
     assert props["checked_on"].startswith("v5 ")
-    said = yaml.safe_load((world.made.folder / "r_openvino_model/metadata.yaml").read_text())
-    assert said["names"] == {0: "mask", 1: "no_mask"}
-    assert said["args"] == {"nms": True, "dynamic": True, "conf": 0.001, "iou": 0.7}
+    parsed = yaml.safe_load((world.made.folder / "r_openvino_model/metadata.yaml").read_text())
+    assert parsed["names"] == {0: "mask", 1: "no_mask"}
+    assert parsed["args"] == {"nms": True, "dynamic": True, "conf": 0.001, "iou": 0.7}
 
 
 def test_an_export_without_its_run_uses_its_stored_threshold(world: World, tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_an_image_is_letterboxed_as_the_package_does(height: int, width: int, im
 
 
 @pytest.mark.parametrize("content", [b"", b"no model"])
-def test_a_file_that_is_no_model_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.onnx: expected an ONNX model"):
         load_onnx_detector(tmp_path / "a.onnx", imgsz=64)
@@ -348,7 +348,7 @@ def test_another_format_is_added_to_the_earlier_ones(world: World, tmp_path: Pat
     assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in world.made.folder.iterdir())
 
 
-def test_an_export_without_one_of_its_files_is_made_again(world: World, tmp_path: Path) -> None:
+def test_an_incomplete_export_is_repeated(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.made.folder, tmp_path / "e")
     shutil.rmtree(tmp_path / "e/r_openvino_model")
     assert not export(world.root, formats=["onnx"], target=tmp_path / "e").up_to_date
@@ -422,7 +422,7 @@ MODELS, SPACE = "stage.export(root, imgsz={})", "space.write(root, imgsz={})"
 @pytest.mark.parametrize(
     ("command", "folder", "marker"), [(MODELS, "export", Export.FILE), (SPACE, "space", SpaceRecord.FILE)]
 )
-def test_a_death_at_any_point(
+def test_a_kill_at_any_point(
     world: World, command: str, folder: str, marker: str, replaced: bool, tmp_path: Path
 ) -> None:
     shutil.copytree(world.made.folder, tmp_path / "made")
@@ -449,7 +449,7 @@ def test_a_death_at_any_point(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("writes", ["torch.onnx.export", "onnx.save", "openvino.save_model", "yaml.safe_dump"])
-def test_a_death_while_a_model_is_converted(world: World, writes: str, tmp_path: Path) -> None:
+def test_a_kill_while_a_model_is_converted(world: World, writes: str, tmp_path: Path) -> None:
     """Times are measured anew, and OpenVINO numbers its layers on within a process: nothing else may differ."""
     root = shutil.copytree(world.root, tmp_path / "root")
     target = tmp_path / "e"
@@ -483,7 +483,7 @@ def head_of(text: str) -> Any:
     return ModelCard(text).data
 
 
-def test_the_card_holds_the_evaluations_numbers(world: World) -> None:
+def test_the_card_has_the_metrics_of_the_evaluation(world: World) -> None:
     text = (world.made.folder / "README.md").read_text()
     metrics = Metrics.load(world.root / "runs/r/evaluation/v5-test")
     head = head_of(text)
@@ -499,7 +499,7 @@ def test_the_card_holds_the_evaluations_numbers(world: World) -> None:
     assert "somewhere/" not in text
 
 
-def test_the_card_of_unknown_weights_says_so() -> None:
+def test_the_card_of_unknown_weights_states_it() -> None:
     run = RunRecord("w", "weights", "finished", weights=GivenWeights("w.pt", "0" * 64, 64))
     text = card_report.model_card(card_report.CardContents(run, "0" * 64, 64))
     assert head_of(text).eval_results is None

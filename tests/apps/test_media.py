@@ -1,4 +1,4 @@
-"""Tests of turning what a person has into frames: in order, upright, told apart, and nothing broken stops it."""
+"""Reading images and videos as frames: in order, upright, with unique names, and despite broken files."""
 
 from __future__ import annotations
 
@@ -54,20 +54,20 @@ def test_files_folders_and_globs_are_found_once_and_in_order(tmp_path: Path) -> 
         (tmp_path / name).touch()
     names = ["a/1.jpg", "b/10.PNG", "b/2.jpg", "c/clip.MP4"]
     assert [one.name for one in find_sources([tmp_path])] == names
-    asked = [str(tmp_path / "c"), tmp_path / "b", str(tmp_path / "?" / "*.jpg"), tmp_path / "a/1.jpg"]
-    assert [one.name for one in find_sources(asked)] == names
-    assert [one.is_video for one in find_sources(asked)] == [False, False, False, True]
+    arguments = [str(tmp_path / "c"), tmp_path / "b", str(tmp_path / "?" / "*.jpg"), tmp_path / "a/1.jpg"]
+    assert [one.name for one in find_sources(arguments)] == names
+    assert [one.is_video for one in find_sources(arguments)] == [False, False, False, True]
 
 
-def test_links_that_lead_nowhere_are_told_and_links_back_are_not_followed(tmp_path: Path) -> None:
+def test_broken_links_are_reported_and_loops_are_not_followed(tmp_path: Path) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
     Image.new("RGB", (2, 2)).save(folder / "a.png")
     for name, target in (("b.png", "b.png"), ("c.mp4", "gone.mp4"), ("again", "."), ("d.txt", "gone"), ("e", "e")):
         (folder / name).symlink_to(target)
     (folder / "f.jpg").mkdir()
-    for asked in (folder, folder / "*"):
-        sources = find_sources([asked])
+    for arguments in (folder, folder / "*"):
+        sources = find_sources([arguments])
         assert [one.name for one in sources] == ["a.png", "b.png", "c.mp4"]
         shown = list(frames(sources))
         assert [type(one) for one in shown] == [Frame, Problem, Problem]
@@ -75,7 +75,7 @@ def test_links_that_lead_nowhere_are_told_and_links_back_are_not_followed(tmp_pa
 
 
 @pytest.mark.parametrize("argument", ["", " "])
-def test_nothing_is_not_the_current_folder(argument: str) -> None:
+def test_an_empty_path_is_not_the_current_folder(argument: str) -> None:
     with pytest.raises(MissingError, match="is not a file name"):
         find_sources([argument])
 
@@ -86,14 +86,14 @@ def test_one_file_is_called_by_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("argument", ["absent.jpg", "*.jpg", "empty", "rtsp:"])
-def test_an_argument_that_names_nothing_is_an_error(argument: str, tmp_path: Path) -> None:
+def test_an_argument_that_matches_nothing_is_an_error(argument: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
     with pytest.raises(MissingError, match=argument.replace("*", r"\*")):
         find_sources([tmp_path / argument])
 
 
-def test_equal_stems_get_names_of_their_own() -> None:
+def test_equal_stems_get_different_names() -> None:
     names = ["a/1.jpg", "a/1.png", "a/1-png.jpg", "b/1.jpg", "B/1.jpg"]
     made = output_names([Source(Path(name), name) for name in names])
     assert made == {
@@ -142,7 +142,7 @@ def test_the_largest_image_that_is_read_can_be_set(tmp_path: Path, limit: int, k
 
 
 @given(st.sets(st.from_regex(r"[aA]/[1-]{1,3}\.(jpg|png|mp4)", fullmatch=True)))
-def test_no_two_sources_are_written_to_one_name(names: set[str]) -> None:
+def test_no_two_sources_get_the_same_name(names: set[str]) -> None:
     made = output_names([Source(Path(name), name) for name in sorted(names)])
     assert len({name.lower() for name in made.values()}) == len(names)
 
@@ -150,7 +150,7 @@ def test_no_two_sources_are_written_to_one_name(names: set[str]) -> None:
 # ---- images ----
 
 
-def test_exif_turns_an_image_and_says_when_it_was_taken(tmp_path: Path) -> None:
+def test_exif_gives_orientation_and_time(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright: what is stored as left is the top
     exif.get_ifd(0x8769)[0x9003] = "2021:03:04 05:06:07"
@@ -162,7 +162,7 @@ def test_exif_turns_an_image_and_says_when_it_was_taken(tmp_path: Path) -> None:
     assert (one.taken, one.time, one.index) == (datetime(2021, 3, 4, 5, 6, 7), None, 0)
 
 
-def test_a_clock_that_was_never_set_says_nothing(tmp_path: Path) -> None:
+def test_the_time_of_an_unset_clock_is_ignored(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0132] = "0000:00:00 00:00:00"
     image().save(tmp_path / "a.png", exif=exif)
@@ -177,19 +177,19 @@ def test_every_mode_becomes_rgb(mode: str, tmp_path: Path) -> None:
     assert one.pixels[0, 0].tolist() != one.pixels[0, -1].tolist()
 
 
-def test_sixteen_bits_keep_their_upper_eight_and_what_is_clear_is_white(tmp_path: Path) -> None:
+def test_sixteen_bits_keep_their_upper_eight_and_transparent_pixels_become_white(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 32768, 65535]], np.uint16)).save(tmp_path / "deep.png")
     assert read(tmp_path / "deep.png").pixels[0, :, 0].tolist() == [0, 128, 255]
     Image.new("RGBA", (2, 2), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     assert read(tmp_path / "clear.png").pixels.min() == 255
 
 
-def test_of_an_animation_the_first_image_is_taken(tmp_path: Path) -> None:
+def test_an_animation_gives_its_first_image(tmp_path: Path) -> None:
     image().save(tmp_path / "a.gif", save_all=True, append_images=[Image.new("RGB", (8, 6), "green")])
     assert read(tmp_path / "a.gif").pixels[0, 0].tolist() == [255, 0, 0]
 
 
-def test_what_cannot_be_read_is_told_in_its_place_and_passed_over(tmp_path: Path) -> None:
+def test_unreadable_files_are_reported_in_order_and_skipped(tmp_path: Path) -> None:
     image(80, 60).save(tmp_path / "a.jpg")
     (tmp_path / "b-cut.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:600])
     (tmp_path / "c-empty.jpg").touch()
@@ -216,7 +216,7 @@ def test_what_cannot_be_read_is_told_in_its_place_and_passed_over(tmp_path: Path
     assert "too large" in found[6].reason
 
 
-def test_a_file_that_is_gone_by_then_is_a_problem_without_this_machines_paths(tmp_path: Path) -> None:
+def test_a_file_deleted_meanwhile_is_reported_by_its_relative_path(tmp_path: Path) -> None:
     image().save(tmp_path / "a.png")
     sources = find_sources([tmp_path])
     (tmp_path / "a.png").unlink()
@@ -224,16 +224,14 @@ def test_a_file_that_is_gone_by_then_is_a_problem_without_this_machines_paths(tm
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_order_is_that_of_the_sources_whatever_the_threads(workers: int, tmp_path: Path) -> None:
+def test_the_order_does_not_depend_on_threads(workers: int, tmp_path: Path) -> None:
     for index in range(30):
         image(8 if index % 2 else 800, 6 if index % 2 else 600).save(tmp_path / f"{index:02d}.png")
     found = list(frames(find_sources([tmp_path]), workers=workers))
     assert [one.name for one in found if isinstance(one, Frame)] == [f"{index:02d}.png" for index in range(30)]
 
 
-def test_little_is_read_ahead_and_nothing_goes_on_after_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_files_are_read_ahead_and_reading_stops_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began: list[str] = []
     stock = media._read_image
     monkeypatch.setattr(
@@ -261,12 +259,12 @@ def test_a_video_gives_each_frame_with_its_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("every", "taken"), [(0.5, [0, 5, 10]), (0.4, [0, 4, 8, 12]), (0.05, [*range(15)]), (9, [0])])
-def test_a_video_is_sampled_every_so_many_seconds(every: float, taken: list[int], tmp_path: Path) -> None:
+def test_a_video_is_sampled_at_intervals(every: float, taken: list[int], tmp_path: Path) -> None:
     found = frames(find_sources([video(tmp_path / "a.mp4", seconds=1.5)]), frame_interval=every)
     assert [one.index for one in found if isinstance(one, Frame)] == taken
 
 
-def test_a_cut_video_keeps_what_was_read(tmp_path: Path) -> None:
+def test_a_truncated_video_keeps_its_readable_frames(tmp_path: Path) -> None:
     whole = video(tmp_path / "a.avi", seconds=3, codec="MJPG").read_bytes()
     (tmp_path / "a.avi").write_bytes(whole[: len(whole) // 2])
     *shown, last = frames(find_sources([tmp_path / "a.avi"]))
@@ -276,7 +274,7 @@ def test_a_cut_video_keeps_what_was_read(tmp_path: Path) -> None:
     assert last.reason == f"ends after {len(shown)} of 30 frames; the frames before that are used"
 
 
-def test_a_video_among_images_has_its_place(tmp_path: Path) -> None:
+def test_a_video_among_images_keeps_its_order(tmp_path: Path) -> None:
     image().save(tmp_path / "a.png")
     video(tmp_path / "b.mp4", seconds=0.2)
     image().save(tmp_path / "c.png")

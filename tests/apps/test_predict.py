@@ -1,4 +1,4 @@
-"""Tests of `fmask predict`: what is written can be read back, faces are covered, and nothing is lost on the way."""
+"""`fmask predict`: its output can be read back, faces are covered, and every input is accounted for."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ask(untrained_model: Path, tmp_path: Path) -> Callable[..., PredictResult]:
-    """`predict` with the small model, below a root of its own."""
+    """`predict` with the small model, in a new root."""
 
-    def asked(*arguments: Path, **options: Any) -> PredictResult:
+    def run_predict(*arguments: Path, **options: Any) -> PredictResult:
         return predict(tmp_path, [str(one) for one in arguments], **{"weights": untrained_model, **options})
 
-    return asked
+    return run_predict
 
 
 def clip(path: Path, *, frames: int = 6, rate: int = 10) -> Path:
@@ -123,7 +123,7 @@ def test_boxes_are_those_of_the_detector_in_pixels_of_the_upright_image(
 
 
 @pytest.mark.parametrize("layout", ["yolo", "coco"])
-def test_labels_are_read_back_as_they_were(layout: str, ask: Callable[..., PredictResult], images: Path) -> None:
+def test_labels_survive_a_round_trip(layout: str, ask: Callable[..., PredictResult], images: Path) -> None:
     done = ask(images, options=PredictOptions((layout, "csv")))
     sizes = {"a/1.png": (120, 90), "b/1.png": (120, 90), "b/2.png": (90, 120)}
     for name in sizes:  # the labels beside the images that they are of
@@ -146,11 +146,11 @@ def test_labels_are_read_back_as_they_were(layout: str, ask: Callable[..., Predi
 
 def test_coco_has_a_score_for_each_box(ask: Callable[..., PredictResult], images: Path) -> None:
     done = ask(images, options=PredictOptions(("coco", "csv")))
-    said = json.loads((done.folder / "coco.json").read_text())
-    assert [one["score"] for one in said["annotations"]] == [float(row["confidence"]) for row in rows(done.folder)]
+    printed = json.loads((done.folder / "coco.json").read_text())
+    assert [one["score"] for one in printed["annotations"]] == [float(row["confidence"]) for row in rows(done.folder)]
 
 
-def test_tables_are_the_same_bytes_anywhere(ask: Callable[..., PredictResult], images: Path, tmp_path: Path) -> None:
+def test_tables_do_not_depend_on_the_folder(ask: Callable[..., PredictResult], images: Path, tmp_path: Path) -> None:
     clip(images / "clip.mp4")
     moved = tmp_path / "elsewhere"
     images_there = moved / "images"
@@ -211,7 +211,7 @@ def test_broken_links_are_reported(ask: Callable[..., PredictResult], images: Pa
     assert done.record.images == 3
 
 
-def test_nothing_is_written_where_nothing_can_be_read(
+def test_nothing_is_written_if_nothing_can_be_read(
     ask: Callable[..., PredictResult], images: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=r"found 1 file, none of them readable; .*broken\.jpg"):
@@ -309,7 +309,7 @@ corner = st.floats(-20, 80)
 
 @given(st.lists(st.tuples(corner, corner, corner, corner), max_size=4))
 def test_a_cover_is_one_color_and_fills_the_whole_box(boxes: list[tuple[float, float, float, float]]) -> None:
-    pixels = np.random.default_rng(0).integers(0, 100, (40, 60, 3), dtype=np.uint8)  # no pixel is of the cover's colour
+    pixels = np.random.default_rng(0).integers(0, 100, (40, 60, 3), dtype=np.uint8)  # no pixel is of the cover's color
     ordered = [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in boxes]
     covered = anonymize.cover_boxes(pixels, ordered)
     changed = np.any(covered != pixels, axis=2)
@@ -405,11 +405,11 @@ def test_the_command_prints_json_and_skips_broken_files(images: Path, untrained_
     done = subprocess.run(
         [*command, "--save", "csv", "--json"], cwd=tmp_path, capture_output=True, text=True, check=True, env=os.environ
     )
-    said = json.loads(done.stdout)
-    assert (said["images"], said["faces"]) == (3, sum(said["faces_by_class"].values()))
-    assert said["problems"] == [{"file": "b/broken.jpg", "reason": said["problems"][0]["reason"]}]
-    assert (said["confidence"], said["confidence_chosen"], said["up_to_date"]) == (0.25, "default", False)
-    assert files(tmp_path / said["path"]) == ["detections.csv", "predictions.json"]
+    printed = json.loads(done.stdout)
+    assert (printed["images"], printed["faces"]) == (3, sum(printed["faces_by_class"].values()))
+    assert printed["problems"] == [{"file": "b/broken.jpg", "reason": printed["problems"][0]["reason"]}]
+    assert (printed["confidence"], printed["confidence_chosen"], printed["up_to_date"]) == (0.25, "default", False)
+    assert files(tmp_path / printed["path"]) == ["detections.csv", "predictions.json"]
 
 
 def test_one_detection_per_face_is_counted() -> None:

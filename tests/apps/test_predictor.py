@@ -1,4 +1,4 @@
-"""Tests of the Python door's predictor: every kind of image and model, and the forms that results take."""
+"""The predictor of the Python interface: every kind of image and model, and the forms of its results."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_video_gives_one_result_per_frame(model: Model, tmp_path: Path) -> Non
         ([], "an empty list"),
     ],
 )
-def test_what_is_not_an_image_names_expected_and_found(model: Model, image: object, found: str) -> None:
+def test_an_error_for_something_else_names_expected_and_found(model: Model, image: object, found: str) -> None:
     with pytest.raises(
         UsageError, match=f"(?s)expected a path, an .h, w, 3. uint8 RGB array.*{found}|{found}.*expected"
     ):
@@ -224,7 +224,7 @@ def test_a_run_is_found_by_name_by_folder_by_record_and_as_the_last(untrained_mo
         assert repr(model).startswith("Model('mine', PyTorch, imgsz=96")
 
 
-def test_what_is_no_model_is_an_error(tmp_path: Path) -> None:
+def test_something_that_is_not_a_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"absent\.pt: no such file"):
         load_model(tmp_path / "absent.pt")
     with pytest.raises(MissingError, match="absent"):

@@ -170,15 +170,15 @@ def test_one_image_gives_no_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "said"),
+    ("counts", "message"),
     [
         ({(MASK, MASK): 50}, "no face without a mask"),
         ({(NO_MASK, NO_MASK): 50}, "no face with a mask"),
         ({(NO_MASK, NO_MASK): 50, (MASK, MISSED): 7}, "classified none of the 7 faces with a mask"),
     ],
 )
-def test_a_reference_set_that_lacks_a_class_is_refused(counts: Counts, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_a_reference_set_that_lacks_a_class_is_refused(counts: Counts, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         estimate_prevalence(reference(counts), sample(10, 10))
 
 
@@ -190,8 +190,8 @@ def test_shifted_sizes_few_faces_and_small_reference_sets_give_warnings() -> Non
     assert [one for one in reference_caveats(test) if "71 faces without" in one]
     assert reference_caveats(reference(PERFECT)) == []
     assert size_caveats(test, np.full(100, SIDE)) == []
-    (said,) = size_caveats(test, np.r_[np.full(30, 5.0), np.full(70, SIDE)])
-    assert "30 % of the faces are smaller" in said
+    (message,) = size_caveats(test, np.r_[np.full(30, 5.0), np.full(70, SIDE)])
+    assert "30 % of the faces are smaller" in message
     assert any(one.startswith(FEW) for one in estimate_prevalence(test, sample(5, 5)).warnings)
     assert any("too uncertain" in one for one in estimate_prevalence(test, sample(50, 50, 90)).warnings)
 
@@ -254,7 +254,7 @@ def test_more_data_narrows_the_interval_and_clusters_widen_it() -> None:
     assert width(estimate_prevalence(reference(ERRING), together)) > 1.8 * usual
 
 
-def test_the_interval_has_a_width_where_no_masked_face_was_seen() -> None:
+def test_the_interval_has_a_width_even_if_no_masked_face_was_seen() -> None:
     found = estimate_prevalence(reference(PERFECT), sample(0, 60))
     assert found.rate == 0
     assert ends(found)[0] == 0
@@ -432,21 +432,21 @@ def test_an_unstable_correction_gives_a_warning() -> None:
     assert wrong(10) == []
 
 
-@pytest.mark.parametrize(("odd", "said"), [(20, True), (19, False)])
-def test_a_fifth_of_shifted_sizes_gives_a_warning(odd: int, said: bool) -> None:
+@pytest.mark.parametrize(("odd", "message"), [(20, True), (19, False)])
+def test_a_fifth_of_shifted_sizes_gives_a_warning(odd: int, message: bool) -> None:
     test = reference({(MASK, MASK): 300, (NO_MASK, NO_MASK): 300})
     (larger,) = size_caveats(test, np.r_[np.full(odd, 90.0), np.full(100 - odd, SIDE)]) or [""]
-    assert ("20 % of the faces are larger" in larger) is said
+    assert ("20 % of the faces are larger" in larger) is message
     (smaller,) = size_caveats(test, np.r_[np.full(odd, 9.0), np.full(100 - odd, SIDE)]) or [""]
-    assert ("20 % of the faces are smaller" in smaller) is said
+    assert ("20 % of the faces are smaller" in smaller) is message
 
 
 def test_smaller_and_larger_sizes_add_up() -> None:
     test = reference({(MASK, MASK): 300, (NO_MASK, NO_MASK): 300, (NO_MASK, MISSED): 30})
     test = replace(test, size=np.where(test.outcome == MISSED, 9.0, SIDE))  # a size that was always missed is odd
-    (said,) = size_caveats(test, np.r_[np.full(11, 9.0), np.full(9, 90.0), np.full(80, SIDE)])
-    assert "11 % of the faces are smaller" in said
-    assert "(40 to 40 pixels at the detector's input size)" in said
+    (message,) = size_caveats(test, np.r_[np.full(11, 9.0), np.full(9, 90.0), np.full(80, SIDE)])
+    assert "11 % of the faces are smaller" in message
+    assert "(40 to 40 pixels at the detector's input size)" in message
 
 
 def test_a_reference_set_is_small_below_72_faces_of_a_class() -> None:
@@ -501,7 +501,7 @@ def rogan_gladen(called: float, sensitivity: float, specificity: float) -> float
 
 
 @pytest.mark.parametrize("called", [0.2, 0.4, 0.7])
-def test_where_all_are_found_it_is_rogan_and_gladens_estimator(called: float) -> None:
+def test_with_full_recall_it_is_rogan_and_gladens_estimator(called: float) -> None:
     counts = {(MASK, MASK): 900, (MASK, NO_MASK): 100, (NO_MASK, NO_MASK): 850, (NO_MASK, MASK): 150}
     found = estimate_prevalence(reference(counts), sample(round(1000 * called), round(1000 - 1000 * called)), draws=100)
     assert found.rate == pytest.approx(rogan_gladen(called, 0.9, 0.85))

@@ -28,7 +28,7 @@ def test_the_bounds_of_a_proportion_are_clopper_and_pearsons(hits: int, n: int) 
     assert Proportion(hits / n, n).bounds() == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
-def test_a_proportion_without_data_may_be_anything() -> None:
+def test_a_proportion_without_data_has_the_full_interval() -> None:
     assert Proportion(0.4, 0.0).bounds() == (0.0, 1.0)
 
 

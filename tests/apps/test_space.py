@@ -1,4 +1,4 @@
-"""A Space: a folder that runs as it is, in an environment made from its own requirements, without torch."""
+"""A Space: a self-contained folder that runs in an environment made from its own requirements, without torch."""
 
 from __future__ import annotations
 
@@ -148,10 +148,10 @@ def ask(url: str, image: Path, threshold: float) -> str:
     with image.open("rb") as stream:
         (path,) = requests.post(f"{url}/gradio_api/upload", files={"files": stream}, timeout=30).json()
     file = {"path": path, "orig_name": image.name, "meta": {"_type": "gradio.FileData"}}
-    asked: dict[str, Any] = {"data": [file, threshold], "fn_index": number, "session_hash": "one"}
-    requests.post(f"{url}/gradio_api/queue/join", json=asked, timeout=30).raise_for_status()
-    told = requests.get(f"{url}/gradio_api/queue/data", params={"session_hash": "one"}, stream=True, timeout=60)
-    for line in told.iter_lines():
+    request: dict[str, Any] = {"data": [file, threshold], "fn_index": number, "session_hash": "one"}
+    requests.post(f"{url}/gradio_api/queue/join", json=request, timeout=30).raise_for_status()
+    events = requests.get(f"{url}/gradio_api/queue/data", params={"session_hash": "one"}, stream=True, timeout=60)
+    for line in events.iter_lines():
         message = json.loads(line[6:]) if line else {}
         if message.get("msg") == "process_completed":
             assert message["success"], message

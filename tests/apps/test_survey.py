@@ -1,4 +1,4 @@
-"""`fmask survey`: which faces are classified, where and when, how the detector erred, and what is written and said."""
+"""`fmask survey`: which faces are classified, places and times, the detector's errors, and the output."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_any_name_and_pattern_give_a_place_time_or_a_usage_error(text: str, name
     assert isinstance(pattern.read(name), PlaceTime)
 
 
-def test_a_table_goes_before_names_and_names_before_exif(tmp_path: Path) -> None:
+def test_a_table_overrides_names_and_names_override_exif(tmp_path: Path) -> None:
     path = tmp_path / "places.csv"
     path.write_text("file,place,time\n1.jpg,ward,\nclips/*,gate,2026-11-25 08:00\n", encoding="utf-8-sig")
     rules = BinningRules(table=time_bins.read_table(path), pattern=time_bins.parse_pattern("{place}-*"), start=NOON)
@@ -135,7 +135,7 @@ def test_a_table_goes_before_names_and_names_before_exif(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"name,place\na,b\n", "expected the columns"),
         (b"file\na\n", "expected the columns"),
@@ -147,10 +147,10 @@ def test_a_table_goes_before_names_and_names_before_exif(tmp_path: Path) -> None
         (b"file,place,file\na,b,c\n", "expected the columns"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "places.csv"
     path.write_bytes(content)
-    with pytest.raises((DataError, UsageError), match=said):
+    with pytest.raises((DataError, UsageError), match=message):
         time_bins.read_table(path)
 
 
@@ -163,7 +163,7 @@ def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, 
         'file,place,time\n\n1.jpg,"ward, left",2026-11-25 12:00,,\n',
     ],
 )
-def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, content: str) -> None:
+def test_tables_of_spreadsheet_programs_are_read(tmp_path: Path, content: str) -> None:
     path = tmp_path / "places.csv"
     path.write_text(content, encoding="utf-8-sig", newline="")
     assert time_bins.read_table(path) == [("1.jpg", PlaceTime("ward, left", NOON.replace(second=0), True, True))]
@@ -261,10 +261,10 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, untrained_model: Path) -
     scenes = [scene(seed, 96, 96) for seed in range(30)]
     images = []
     for seed, answers in enumerate(load_detector(untrained_model).predict(scenes, confidence=0.1)):
-        judged = classify_faces(answers, FaceRules(0.25, 96), 96, 96)
+        found_classes = classify_faces(answers, FaceRules(0.25, 96), 96, 96)
         labels = tuple(
             Annotation(CLASSES[one.outcome if (seed + i) % 9 else 1 - one.outcome], Box(*one.detection.corners))
-            for i, one in enumerate(judged)
+            for i, one in enumerate(found_classes)
             if one.outcome < UNKNOWN and (seed + i) % 10
         )
         images.append(ImageResult(f"{seed}.png", 96, 96, labels, answers))
@@ -300,10 +300,10 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ask(untrained_model: Path, root: Path) -> Callable[..., SurveyResult]:
-    def asked(*arguments: Path, **options: Any) -> SurveyResult:
+    def run_survey(*arguments: Path, **options: Any) -> SurveyResult:
         return survey(root, [str(one) for one in arguments], **{"weights": untrained_model, **options})
 
-    return asked
+    return run_survey
 
 
 PATTERN = "{place}_{time:%Y-%m-%d}*"
@@ -354,7 +354,7 @@ def test_the_page_states_its_assumptions_and_shows_no_faces(ask: Callable[..., S
     chart = (done.folder / "rates.svg").read_text()
     drawn = [one for one in done.record.bins if one.estimate.rate is not None]
     assert chart.count("<circle") == 2 * len(drawn) > 0
-    assert chart.count("judged faces") == 4
+    assert chart.count("classified faces") == 4
 
 
 def test_an_equal_survey_is_not_repeated_and_other_options_get_their_own_folder(
@@ -429,8 +429,8 @@ def test_a_reference_set_of_one_class_is_refused(root: Path, ask: Callable[..., 
 def test_shifted_brightness_gives_a_warning() -> None:
     tested = np.linspace(80, 160, 200).tolist()
     assert brightness_caveats(tested, [100.0] * 10) == []
-    (said,) = brightness_caveats(tested, [20.0] * 3 + [100.0] * 7)
-    assert "30 % of the images are darker" in said
+    (message,) = brightness_caveats(tested, [20.0] * 3 + [100.0] * 7)
+    assert "30 % of the images are darker" in message
 
 
 def survey_bin(place: str, time: str, rate: float | None, interval: tuple[float, float] | None, *why: str) -> SurveyBin:
@@ -474,7 +474,7 @@ def test_the_command_prints_one_object(root: Path, images: Path, untrained_model
         [sys.executable, "-m", "facemask_train", *command, "--pattern", "{place}_{time:%Y-%m-%d}*", "--by", "week"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    said = json.loads(ran.stdout)
-    assert {"overall", "bins", "reference", "problems"} <= set(said)
-    assert [one["time"] for one in said["bins"]] == ["week of 2026-11-23"] * 2
-    assert Path(said["path"]).is_dir()
+    message = json.loads(ran.stdout)
+    assert {"overall", "bins", "reference", "problems"} <= set(message)
+    assert [one["time"] for one in message["bins"]] == ["week of 2026-11-23"] * 2
+    assert Path(message["path"]).is_dir()

@@ -1,4 +1,4 @@
-"""The edits of faces: which face may get which, what they may touch, and what they leave as it was."""
+"""The edits of faces: which faces can get which, which pixels they may change, and what they leave unchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from facemask_train.augment import faces
 from facemask_train.augment.face_patch import BROWS, crop_face, step, to_lab, to_rgb
-from facemask_train.augment.faces import Edit, edit_face, edit_faces, kinds_for, spoilt, survival, unfit
+from facemask_train.augment.faces import (
+    Edit,
+    check_edit,
+    check_face,
+    edit_face,
+    edit_faces,
+    kinds_for,
+    remaining_detail,
+)
 from facemask_train.core.recipe import Faces
 from facemask_train.core.types import Annotation, Box
 from facemask_train.sources.sample.people import Pen, draw_person
@@ -117,7 +125,7 @@ def test_a_face_behind_another_is_left_as_it_was(kind: str) -> None:
     ],
 )
 def test_faces_that_no_edit_fits(box: Box, others: list[Box], reason: str) -> None:
-    assert unfit(box, others, 200, 100) == reason
+    assert check_face(box, others, 200, 100) == reason
 
 
 def test_a_hand_that_another_face_would_cut_is_not_drawn() -> None:
@@ -138,21 +146,21 @@ def test_a_face_in_the_dark_stays_as_it_was() -> None:
     assert reasons <= {"unjudgeable", "not drawn"}
 
 
-def test_a_face_without_features_left_is_unjudgeable() -> None:
+def test_a_face_without_features_left_is_unrecognizable() -> None:
     image, label = person("no_mask")
     face = crop_face(image, label.box, (0.1, 0.1, 0.1), masked=False)
     painted = face.pixels.copy()
     painted[:] = 150
-    assert spoilt(face, painted, "recolor", None) == "unjudgeable"
-    assert spoilt(face, face.pixels, "recolor", None) == "not drawn"
+    assert check_edit(face, painted, "recolor", None) == "unjudgeable"
+    assert check_edit(face, face.pixels, "recolor", None) == "not drawn"
     lighter = np.clip(face.pixels.astype(int) + 12, 0, 255).astype(np.uint8)
-    assert spoilt(face, lighter, "recolor", None) == ""
+    assert check_edit(face, lighter, "recolor", None) == ""
     over_the_eyes = np.ones(lighter.shape[:2], np.float32)
     over_the_eyes[face.pixels.shape[0] // 2 :] = 0
-    assert spoilt(face, lighter, "hand", over_the_eyes) == "unjudgeable"
+    assert check_edit(face, lighter, "hand", over_the_eyes) == "unjudgeable"
 
 
-def test_a_spoilt_edit_is_not_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_that_removes_features_is_not_applied(monkeypatch: pytest.MonkeyPatch) -> None:
     def blank(face: faces.Face, rng: Random) -> ImageArray:
         return np.full_like(face.pixels, 140)
 
@@ -163,21 +171,21 @@ def test_a_spoilt_edit_is_not_applied(monkeypatch: pytest.MonkeyPatch) -> None:
     assert edits == (Edit(0, "relight", "unjudgeable"),)
 
 
-def test_a_mask_in_the_colour_of_the_skin_needs_no_tint() -> None:
+def test_a_mask_in_the_color_of_the_skin_needs_no_tint() -> None:
     rng = np.random.default_rng(0)
     image = np.clip(rng.normal(SKIN, 3, (120, 120, 3)), 0, 255).astype(np.uint8)
     assert edit_face(image, [Annotation("mask", Box(30, 30, 80, 90))], 0, "tint", Random(0)) == (None, "not drawn")
 
 
-def test_survival_tells_what_is_left() -> None:
+def test_remaining_detail_is_measured() -> None:
     before = np.random.default_rng(0).integers(60, 190, (40, 40), dtype=np.uint8)
-    assert survival(before, before, fine=5) == pytest.approx((1.0, 1.0))
+    assert remaining_detail(before, before, fine=5) == pytest.approx((1.0, 1.0))
     half = (before // 2 + 60).astype(np.uint8)
-    kept, likeness = survival(before, half, fine=5)
+    kept, correlation = remaining_detail(before, half, fine=5)
     assert kept == pytest.approx(0.5, abs=0.02)
-    assert likeness > 0.99
+    assert correlation > 0.99
     other = np.random.default_rng(1).integers(60, 190, (40, 40), dtype=np.uint8)
-    assert abs(survival(before, other, fine=5)[1]) < 0.2
+    assert abs(remaining_detail(before, other, fine=5)[1]) < 0.2
 
 
 # ------------------------------------------------------------------ what is drawn
@@ -219,7 +227,7 @@ def test_kinds_of_the_upper_face_leave_the_lower(kind: str) -> None:
 
 
 def test_tint_brings_the_mask_nearer_to_the_skin() -> None:
-    """A flat face with a blue mask: the mask's colour moves to the skin's, its folds stay."""
+    """A flat face with a blue mask: the mask's color moves to the skin's, its folds stay."""
     image = np.full((160, 160, 3), 90, np.uint8)
     box = Box(50, 40, 110, 115)
     image[40:115, 50:110] = SKIN
@@ -239,12 +247,12 @@ def test_tint_brings_the_mask_nearer_to_the_skin() -> None:
     assert after[91, 80].sum() < after[100, 80].sum() - 40
 
 
-def test_grey_images_stay_grey() -> None:
+def test_gray_images_stay_gray() -> None:
     for kind in KINDS:
         image, label, _ = drawn(kind)
-        grey = np.repeat(image.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
+        gray = np.repeat(image.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
         for seed in range(6):
-            change, _ = edit_face(grey, [label], 0, kind, Random(seed))
+            change, _ = edit_face(gray, [label], 0, kind, Random(seed))
             if change is not None:
                 assert np.ptp(change.pixels.astype(int), axis=2).mean() < 4, kind
 
@@ -298,7 +306,7 @@ def test_nothing_beyond_the_reach_and_nobody_else_is_touched(
 
 
 @pytest.mark.parametrize("kind", ["recolor", "relight"])
-def test_a_neighbour_that_touches_the_face_keeps_its_pixels(kind: str) -> None:
+def test_a_neighbor_that_touches_the_face_keeps_its_pixels(kind: str) -> None:
     image, label, change = drawn(kind)
     box = label.box
     low, high = box.y_max - 0.06 * box.height, box.y_max + 40

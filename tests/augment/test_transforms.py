@@ -1,4 +1,4 @@
-"""The transforms of a copy: geometry against what is found in the pixels, seeds, and what pixel steps leave alone."""
+"""The transforms of a copy: geometry compared with the pixels, seeds, and what pixel steps preserve."""
 
 from __future__ import annotations
 
@@ -82,21 +82,21 @@ def test_boxes_follow_the_size_that_a_scale_really_gives() -> None:
     assert label.box == Box(0, 0, 34, 22)
 
 
-COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 
 
-def coloured(width: int, height: int, boxes: Sequence[Box], seed: int) -> ImageArray:
-    """Return grey noise with a rectangle of its own colour in each box."""
-    grey = np.random.default_rng(seed).integers(90, 166, (height, width, 1), dtype=np.uint8)
-    image = np.repeat(grey, 3, axis=2)
-    for box, colour in zip(boxes, COLOURS, strict=False):
-        image[int(box.y_min) : int(box.y_max), int(box.x_min) : int(box.x_max)] = colour
+def colored(width: int, height: int, boxes: Sequence[Box], seed: int) -> ImageArray:
+    """Return gray noise with a rectangle of a different color in each box."""
+    gray = np.random.default_rng(seed).integers(90, 166, (height, width, 1), dtype=np.uint8)
+    image = np.repeat(gray, 3, axis=2)
+    for box, color in zip(boxes, COLORS, strict=False):
+        image[int(box.y_min) : int(box.y_max), int(box.x_min) : int(box.x_max)] = color
     return image
 
 
-def extent(image: ImageArray, colour: tuple[int, int, int]) -> tuple[float, float, float, float]:
-    """Return the corners of what has this colour, from the first to the last row and column that hold it."""
-    wanted = int(np.argmax(colour))
+def extent(image: ImageArray, color: tuple[int, int, int]) -> tuple[float, float, float, float]:
+    """Return the corners of what has this color, from the first to the last row and column that hold it."""
+    wanted = int(np.argmax(color))
     levels = image.astype(np.float32)
     pure = np.clip((levels[..., wanted] - np.delete(levels, wanted, axis=2).max(axis=2)) / 255, 0, 1)
     rows, columns = (np.flatnonzero(pure.max(axis=axis) > 0.5) for axis in (1, 0))
@@ -129,7 +129,7 @@ def test_every_box_is_where_its_pixels_are(
         top = draw.draw(st.integers(0, height - 24))
         boxes.append(Box(left, top, left + draw.draw(st.integers(9, 18)), top + draw.draw(st.integers(9, 24))))
     labels = [Annotation("mask", box) for box in boxes]
-    image = coloured(width, height, boxes, 1)
+    image = colored(width, height, boxes, 1)
     kept = image.copy()
     copy_steps = steps(*chosen)
     result, shape = render(image, labels, copy_steps, seed), shape_of(copy_steps, labels, seed)
@@ -138,8 +138,8 @@ def test_every_box_is_where_its_pixels_are(
     assert result.image.shape[:2] == shape.size(width, height)[::-1]
     assert result.labels == shape.labels(labels, width, height)
     scaled = any("scale" in step for step in chosen)
-    for label, colour in zip(result.labels, COLOURS, strict=True):
-        found = extent(result.image, colour)
+    for label, color in zip(result.labels, COLORS, strict=True):
+        found = extent(result.image, color)
         assert found == pytest.approx(label.box.corners, abs=1.0 if scaled else 0.0)
 
 
@@ -242,11 +242,11 @@ print(json.dumps([seed, hashlib.sha256(copy.image.tobytes()).hexdigest(), repr(c
 def test_another_process_gives_the_same_copy_and_imports_albumentations_only_for_pixel_steps() -> None:
     command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent)]
     environment = {**os.environ, "PYTHONHASHSEED": "4321"}
-    said = json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    printed = json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
     seed = seed_of(7, "copy", everything(), SHA)
     copy = render(*scene(), everything(), seed)
     digest = hashlib.sha256(copy.image.tobytes()).hexdigest()
-    assert said == [seed, digest, repr(copy.labels), repr(copy.edits)]
+    assert printed == [seed, digest, repr(copy.labels), repr(copy.edits)]
 
 
 # ------------------------------------------------------------------ pixel steps and faces
@@ -269,7 +269,7 @@ def test_pixel_steps_move_no_label_and_never_change_their_argument(step: dict[st
 
 
 def test_blur_moves_nothing() -> None:
-    """A motion blur that is not centred would move the faces out of their boxes."""
+    """A motion blur that is not centerd would move the faces out of their boxes."""
     image = np.zeros((61, 61, 3), np.uint8)
     image[26:35, 26:35] = 255
     for seed in range(30):

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in a process of its own, without this test's packages in it."""
+"""The command line as a user runs it: in a separate process, without the packages of this test."""
 
 from __future__ import annotations
 
@@ -59,9 +59,7 @@ def every_option() -> list[tuple[str, object, object]]:
 
 
 @pytest.mark.parametrize(("command", "parameter", "record"), every_option(), ids=lambda one: getattr(one, "name", ""))
-def test_every_option_says_what_it_does_in_a_sentence_and_has_a_plain_type(
-    command: str, parameter: object, record: tuple[str, str]
-) -> None:
+def test_every_option_has_a_sentence_and_a_plain_type(command: str, parameter: object, record: tuple[str, str]) -> None:
     names, text = record
     assert re.match(r"[A-Zac].*?\.( |$)", text), f"{command} {names}: {text}"
     assert not re.search(r"<(str|int|float|path|list|int range|float range)\b", names), names
@@ -98,7 +96,7 @@ def test_list_names_sources_ensembles_and_runs_with_their_state(tmp_path: Path) 
     assert found["runs"] == []
 
 
-def test_fetch_and_build_speak_json_alone_on_standard_output(tmp_path: Path) -> None:
+def test_fetch_and_build_print_only_json_on_standard_output(tmp_path: Path) -> None:
     make_root(tmp_path)
     fetched = fmask("fetch", "first", "second", "--json", cwd=tmp_path)
     assert fetched.returncode == 0, fetched.stderr
@@ -117,7 +115,7 @@ def test_fetch_and_build_speak_json_alone_on_standard_output(tmp_path: Path) -> 
     assert (again["up_to_date"], again["hash"]) == (True, card["hash"])
 
 
-def test_quiet_says_nothing_but_errors(tmp_path: Path) -> None:
+def test_quiet_prints_only_errors(tmp_path: Path) -> None:
     make_root(tmp_path)
     done = fmask("fetch", "first", "--quiet", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -155,16 +153,14 @@ def test_quiet_says_nothing_but_errors(tmp_path: Path) -> None:
         (["tarin"], 2, "tarin"),
     ],
 )
-def test_a_wrong_start_gets_a_message_and_the_next_step(
-    arguments: list[str], code: int, says: str, tmp_path: Path
-) -> None:
+def test_an_error_has_a_message_and_the_next_step(arguments: list[str], code: int, says: str, tmp_path: Path) -> None:
     done = fmask(*arguments, cwd=tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
     assert says in done.stderr
     assert done.stdout == ""
 
 
-def test_an_error_is_json_too_where_json_was_asked_for(tmp_path: Path) -> None:
+def test_an_error_is_json_with_the_option_json(tmp_path: Path) -> None:
     done = fmask("train", "--json", cwd=tmp_path)
     error = json.loads(done.stdout)["error"]
     assert (done.returncode, error["exit_code"]) == (4, 4)
@@ -186,7 +182,7 @@ def test_foreign_class_names_in_ten_lines_of_yaml(tmp_path: Path) -> None:
     assert json.loads(built.stdout)["boxes"]["kept"] == 16
 
 
-def test_debug_shows_where_it_went_wrong(tmp_path: Path) -> None:
+def test_debug_shows_a_traceback(tmp_path: Path) -> None:
     assert "Traceback" in fmask("train", "--debug", cwd=tmp_path).stderr
 
 

@@ -1,4 +1,4 @@
-"""Boxes compared and moved: against rendered images, and whatever the numbers are."""
+"""Geometry of boxes: compared with rendered images, and for arbitrary numbers."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def extent(image: np.ndarray) -> tuple[int, int, int, int]:
 
 
 @given(boxes(), st.sampled_from(ORIENTATIONS))
-def test_a_box_turns_as_its_image_does(box: Box, orientation: int) -> None:
+def test_a_box_is_oriented_like_its_image(box: Box, orientation: int) -> None:
     image = np.zeros((HEIGHT, WIDTH), np.uint8)
     image[int(box.y_min) : int(box.y_max), int(box.x_min) : int(box.x_max)] = 1
     assert oriented(box.corners, WIDTH, HEIGHT, orientation) == extent(orient_image(image, orientation))
 
 
 @given(boxes(), st.sampled_from(ORIENTATIONS))
-def test_an_orientation_and_its_inverse_leave_a_box_where_it_was(box: Box, orientation: int) -> None:
+def test_an_orientation_and_its_inverse_restore_a_box(box: Box, orientation: int) -> None:
     label = Annotation("mask", box)
     ways = (orientation, inverse(orientation))
     assert laid_over([label], (WIDTH, HEIGHT), (WIDTH, HEIGHT), ways) == (label,)
@@ -49,7 +49,7 @@ def test_iou_is_that_of_counted_pixels(one: Box, other: Box) -> None:
 
 
 @given(st.lists(boxes(), max_size=8), st.lists(boxes(), max_size=8))
-def test_a_match_takes_each_box_once_and_leaves_no_free_pair(some: list[Box], others: list[Box]) -> None:
+def test_each_box_is_matched_once_and_no_pair_is_left(some: list[Box], others: list[Box]) -> None:
     mine, theirs = ([Annotation("mask", box) for box in found] for found in (some, others))
     pairs = match(mine, theirs)
     taken, given_away = {i for i, _, _ in pairs}, {j for _, j, _ in pairs}
@@ -87,7 +87,7 @@ def test_boxes_on_a_copy_by_hand(
     assert found == Annotation("no_mask", Box(*expected))
 
 
-def test_rounding_takes_no_corner_out_of_the_image() -> None:
+def test_rounding_moves_no_corner_out_of_the_image() -> None:
     """7 * (29 / 7) is a rounding error above 29."""
     assert 7 * (29 / 7) > 29
     (found,) = laid_over([Annotation("mask", Box(0, 0, 7, 7))], (7, 7), (29, 29), ())
@@ -118,7 +118,9 @@ def test_two_empty_boxes_do_not_overlap() -> None:
 
 
 @given(boxes(), boxes(), st.integers(-50, 50), st.integers(-50, 50))
-def test_iou_is_symmetric_within_0_and_1_and_the_same_anywhere(one: Box, other: Box, across: int, down: int) -> None:
+def test_iou_is_symmetric_within_0_and_1_and_translation_invariant(
+    one: Box, other: Box, across: int, down: int
+) -> None:
     found = iou(one.corners, other.corners)
     assert 0 <= found <= 1
     assert iou(other.corners, one.corners) == found
@@ -127,13 +129,13 @@ def test_iou_is_symmetric_within_0_and_1_and_the_same_anywhere(one: Box, other: 
     assert iou(*moved) == found
 
 
-def test_a_pair_counts_from_the_least_overlap_on() -> None:
+def test_a_pair_needs_the_least_overlap() -> None:
     mine, theirs = [Annotation("mask", Box(0, 0, 10, 10))], [Annotation("mask", Box(0, 0, 10, 5))]
     assert match(mine, theirs) == match(mine, theirs, least=0.5) == [(0, 0, 0.5)]
     assert match(mine, theirs, least=0.51) == []
 
 
-def test_of_equal_overlaps_the_first_is_taken_and_pairs_come_in_order() -> None:
+def test_the_first_of_equal_overlaps_is_matched_and_pairs_are_ordered() -> None:
     box, apart = Box(0, 0, 10, 10), Box(20, 0, 30, 10)
     twice = [Annotation("mask", box), Annotation("no_mask", box)]
     assert match(twice, twice) == [(0, 0, 1.0), (1, 1, 1.0)]
@@ -144,7 +146,7 @@ def test_of_equal_overlaps_the_first_is_taken_and_pairs_come_in_order() -> None:
     ]
 
 
-def test_what_the_best_overlap_takes_is_not_free_for_the_next() -> None:
+def test_a_matched_box_is_not_matched_again() -> None:
     """Both of mine overlap the first of theirs most; the one that overlaps it less has to take the second."""
     mine = [Annotation("mask", Box(0, 0, 10, 8)), Annotation("mask", Box(0, 0, 10, 10))]
     theirs = [Annotation("mask", Box(0, 0, 10, 10)), Annotation("mask", Box(0, 0, 10, 6))]

@@ -1,4 +1,4 @@
-"""Settings: what ships is right, an unknown key names the known ones, and options become what they look like."""
+"""Settings: the shipped files are valid, an unknown key names the known ones, and options are parsed as yaml."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from facemask_train.core.errors import MissingError, UsageError
 from facemask_train.core.recipe import Recipe, read_recipe
 
 
-def test_what_ships_is_right(tmp_path: Path) -> None:
+def test_the_shipped_settings_are_valid(tmp_path: Path) -> None:
     sources = read_sources(tmp_path)
     assert [name for name, source in sources.items() if not source.optional] == ["andrewmvd", "aditya276", "karm1a"]
     assert sources["andrewmvd"].archive_name == "face-mask-detection.zip"
@@ -34,7 +34,7 @@ def test_what_ships_is_right(tmp_path: Path) -> None:
     read_train_settings(tmp_path, "train-sample", {})
 
 
-def test_a_users_file_goes_before_the_shipped_one(tmp_path: Path) -> None:
+def test_a_users_file_overrides_the_shipped_one(tmp_path: Path) -> None:
     mine = tmp_path / "configs" / "ensembles" / "v5.yaml"
     mine.parent.mkdir(parents=True)
     mine.write_text("sources: [karm1a]")
@@ -77,7 +77,7 @@ def test_a_wrong_key_or_value_is_named(data: dict, says: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", "a/b", "a\\b", ".hidden", "", "-option", "x" * 101])
-def test_a_source_that_no_folder_can_be_called_after_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_source_name_that_is_not_a_folder_name_is_refused(tmp_path: Path, name: str) -> None:
     """It names a folder of data/raw/, and nothing outside of it."""
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/sources.yaml").write_text(json.dumps({"sources": {name: {"path": "x"}}}))
@@ -92,7 +92,7 @@ def test_a_typo_in_a_version_names_the_nearest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["sources: [", "just words", "- a list"])
-def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_mapping_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(text)
     with pytest.raises(UsageError, match=r"r\.yaml"):
@@ -103,11 +103,11 @@ def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
     ("text", "pair"),
     [("lr0=0.005", ("lr0", 0.005)), ("cos_lr=true", ("cos_lr", True)), ("freeze=[0, 1]", ("freeze", [0, 1]))],
 )
-def test_an_option_is_what_it_looks_like(text: str, pair: tuple[str, object]) -> None:
+def test_option_values_are_parsed_as_yaml(text: str, pair: tuple[str, object]) -> None:
     assert set_option(text) == pair
 
 
-def test_other_trainer_settings_go_to_extra_and_own_ones_do_not(tmp_path: Path) -> None:
+def test_only_unknown_trainer_settings_go_to_extra(tmp_path: Path) -> None:
     settings = read_train_settings(tmp_path, "train", {"lr0": 0.1, "mosaic": 0.5, "epochs": None})
     assert (settings.lr0, settings.epochs, settings.extra) == (0.1, 300, {"mosaic": 0.5})
     with pytest.raises(UsageError, match="epochs"):
@@ -137,7 +137,7 @@ def test_a_class_map_is_by_source() -> None:
         ("name: !!python/object/apply:os.system [id]", "could not determine a constructor"),
     ],
 )
-def test_a_value_that_no_yaml_file_can_hold_is_named_with_its_line(tmp_path: Path, line: str, says: str) -> None:
+def test_an_invalid_value_is_named_with_its_line(tmp_path: Path, line: str, says: str) -> None:
     (tmp_path / "r.yaml").write_text(f"# a comment\n{line}\n")
     with pytest.raises(UsageError, match=r"r\.yaml: not valid yaml: line 2, column \d+: " + says) as caught:
         read_recipe(tmp_path, str(tmp_path / "r.yaml"))

@@ -1,4 +1,4 @@
-"""Contact sheets: where tiles and boxes are painted, worked out by hand."""
+"""Contact sheets: the positions of tiles and boxes, calculated by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def painted(path: Path) -> np.ndarray:
         return np.asarray(sheet.convert("RGB")).astype(int)
 
 
-def test_tiles_stand_in_rows_below_their_heading(tmp_path: Path) -> None:
+def test_tiles_are_in_rows_below_their_heading(tmp_path: Path) -> None:
     colors = ("red", "lime", "blue")
     tiles = [Tile(Image.new("RGB", (40, 40), color), "caption") for color in colors]
     path = tmp_path / "new" / "sheet.jpg"

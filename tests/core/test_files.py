@@ -1,4 +1,4 @@
-"""Finished folders: whole or absent, after an error and after a crash; one command at a time."""
+"""Finished folders: complete or absent, even after an error or a crash; one command at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from facemask_train.core.errors import DataError, StorageError
 from facemask_train.core.files import latest, locked, read_json, recover, replacing, storage_errors, write_json
 
 
-def test_a_folder_takes_its_place_when_the_block_ends_well(tmp_path: Path) -> None:
+def test_a_folder_is_moved_into_place_when_the_block_ends(tmp_path: Path) -> None:
     target = tmp_path / "v"
     for content in ("old", "new"):
         with replacing(target) as folder:
@@ -31,7 +31,7 @@ def test_an_error_leaves_the_old_folder(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["v"]
 
 
-def test_recover_brings_back_a_folder_that_lost_its_place(tmp_path: Path) -> None:
+def test_recover_restores_a_folder_that_was_being_replaced(tmp_path: Path) -> None:
     old, partial = tmp_path / ".v.old", tmp_path / ".v.partial-0123abcd"
     for folder in (old, partial):
         folder.mkdir()
@@ -49,12 +49,12 @@ def test_a_second_command_on_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "says"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "cannot be written")])
-def test_what_the_system_says_becomes_ours(number: int, says: str, tmp_path: Path) -> None:
+def test_system_errors_become_storage_errors(number: int, says: str, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=says), storage_errors(tmp_path):
         raise OSError(number, "x", str(tmp_path))
 
 
-def test_a_marker_that_is_no_json_names_the_file(tmp_path: Path) -> None:
+def test_a_marker_that_is_not_json_names_the_file(tmp_path: Path) -> None:
     assert read_json(tmp_path / "m.json") is None
     (tmp_path / "m.json").write_text("{")
     with pytest.raises(DataError, match=r"m\.json: expected JSON"):
@@ -70,7 +70,7 @@ def test_the_latest_is_the_one_finished_last(tmp_path: Path) -> None:
     assert latest(tmp_path / "none", "m.json") is None
 
 
-def test_each_try_has_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_each_attempt_has_its_own_folder(tmp_path: Path) -> None:
     """A process that outlives a killed command writes into nobody's new folder."""
     seen = []
     for _ in range(2):

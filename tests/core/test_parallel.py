@@ -48,16 +48,16 @@ def squares(batch: Sequence[int]) -> list[int]:
 @pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 100])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_results_come_in_the_order_of_the_jobs(count: int, processes: int) -> None:
-    told: list[tuple[str, int, int]] = []
+    steps: list[tuple[str, int, int]] = []
     jobs = iter(range(count))
     found = WorkerPool(workers=processes).map(
-        squares, jobs, count, what="square", progress=lambda *said: told.append(said)
+        squares, jobs, count, what="square", progress=lambda *step: steps.append(step)
     )
     assert list(found) == [number * number for number in range(count)]
-    assert [done for _, done, _ in told] == [min(count, done) for done in range(32, count + 32, 32)]
+    assert [done for _, done, _ in steps] == [min(count, done) for done in range(32, count + 32, 32)]
 
 
-def test_jobs_are_taken_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_are_consumed_lazily(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = 0
 
     def jobs() -> object:

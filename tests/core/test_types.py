@@ -1,4 +1,4 @@
-"""Boxes and annotations: what they measure, and what is refused."""
+"""Boxes and annotations: their sizes, and invalid values."""
 
 from __future__ import annotations
 

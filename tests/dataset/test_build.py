@@ -1,4 +1,4 @@
-"""build-dataset: totals against an independent count, equal bytes from anywhere, and what YOLO loaders read."""
+"""build-dataset: totals compared with an independent count, equal bytes in any folder, and what YOLO loaders read."""
 
 from __future__ import annotations
 
@@ -169,10 +169,10 @@ def test_a_missing_source_names_the_command(tmp_path: Path) -> None:
     assert "fmask fetch first" in caught.value.next_step
 
 
-@pytest.mark.parametrize("asked", [{"groups": "duplicates"}, {"augmentation": ["turn"]}])
-def test_a_recipe_with_an_unknown_source_is_an_error(tmp_path: Path, asked: dict) -> None:
-    make_root(tmp_path, recipe=asked)
-    with pytest.raises(UsageError, match=f"unknown key '{next(iter(asked))}'"):
+@pytest.mark.parametrize("keys", [{"groups": "duplicates"}, {"augmentation": ["turn"]}])
+def test_a_recipe_with_an_unknown_source_is_an_error(tmp_path: Path, keys: dict) -> None:
+    make_root(tmp_path, recipe=keys)
+    with pytest.raises(UsageError, match=f"unknown key '{next(iter(keys))}'"):
         build(tmp_path, "tiny")
 
 

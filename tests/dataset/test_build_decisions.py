@@ -50,7 +50,7 @@ def test_all_sources_are_used_in_the_recipes_order(tmp_path: Path) -> None:
     assert sources["second"].classes == {"masked": "mask", "bare": "no_mask"}
 
 
-def test_a_class_map_goes_before_that_of_the_sources(tmp_path: Path) -> None:
+def test_a_class_map_overrides_that_of_the_source(tmp_path: Path) -> None:
     root = fetched(tmp_path, "first", "second")
     sources, _ = module._sources(root, recipe(), {"second": {"0": "no_mask"}}, allow_missing=False)
     assert sources["second"].classes == {"0": "no_mask"}
@@ -213,7 +213,7 @@ def test_what_can_be_built(changes: dict[str, object], given: Decisions) -> None
 
 
 @pytest.mark.parametrize(
-    ("changes", "given", "said"),
+    ("changes", "given", "message"),
     [
         ({}, decided("train", "val"), "expected images for test, found none (2 of 5 images can be used)"),
         ({}, decided("val"), "expected images for train, test, found none (1 of 5"),
@@ -227,7 +227,7 @@ def test_what_can_be_built(changes: dict[str, object], given: Decisions) -> None
         ),
     ],
 )
-def test_an_empty_split_is_refused(changes: dict[str, object], given: Decisions, said: str) -> None:
+def test_an_empty_split_is_refused(changes: dict[str, object], given: Decisions, message: str) -> None:
     sources = {
         "first": replace(
             loaded(facts("1.png"), facts("2.png"), facts("3.png")), splits=dict(zip(FOLDERS, SPLITS, strict=True))
@@ -236,7 +236,7 @@ def test_an_empty_split_is_refused(changes: dict[str, object], given: Decisions,
     }
     with pytest.raises(DataError) as caught:
         module._check(recipe(**changes), sources, given)
-    assert f"ensemble tiny: {said}" in str(caught.value)
+    assert f"ensemble tiny: {message}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -304,8 +304,8 @@ def test_a_second_build_reuses_images(tmp_path: Path) -> None:
     seen: list[str] = []
 
     def build(**changes: object) -> module.BuildResult:
-        asked = {"allow_missing": True, "pool": ALONE, "progress": lambda what, *_: seen.append(what)}
-        return module.build(tmp_path, "tiny", **asked | changes)  # type: ignore[arg-type]
+        options = {"allow_missing": True, "pool": ALONE, "progress": lambda what, *_: seen.append(what)}
+        return module.build(tmp_path, "tiny", **options | changes)  # type: ignore[arg-type]
 
     first = build()
     assert first.path.name == "tiny-without-second"

@@ -1,4 +1,4 @@
-"""The card of an ensemble: what is saved is what is loaded, and other versions are refused."""
+"""The card of an ensemble: it survives a round trip, and other versions are refused."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ CARD = EnsembleCard(
 )
 
 
-def test_a_saved_card_is_loaded_as_it_was(tmp_path: Path) -> None:
+def test_a_card_survives_a_round_trip(tmp_path: Path) -> None:
     CARD.save(tmp_path)
     assert EnsembleCard.load(tmp_path) == CARD
     assert json.loads((tmp_path / "ensemble.json").read_text())["version"] == EnsembleCard.VERSION

@@ -37,12 +37,12 @@ def scenes() -> tuple[Scene, ...]:
     return tuple(draw_scene(Random(f"duplicates {number}")) for number in range(24))
 
 
-def grey(image: np.ndarray) -> np.ndarray:
+def gray(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
 
 
 def pairs_of(images: list[np.ndarray], **changes: float) -> list[Pair]:
-    prints = [hash_image(grey(image)) for image in images]
+    prints = [hash_image(gray(image)) for image in images]
     thumbnails = [np.frombuffer(one.thumbnail, np.uint8).reshape(SIDE, SIDE) for one in prints]
     digests = [hashlib.sha256(encoded(image, kind=".png")).hexdigest() for image in images]
     hashes = stack_hashes([one.hash for one in prints])
@@ -55,8 +55,8 @@ def pairs_of(images: list[np.ndarray], **changes: float) -> list[Pair]:
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_the_hash_of_an_oriented_image_follows_from_one(orientation: int) -> None:
     for scene in scenes()[:6]:
-        plain = stack_hashes([hash_image(grey(scene.image)).hash])
-        there = stack_hashes([hash_image(grey(orient_image(scene.image, orientation))).hash])
+        plain = stack_hashes([hash_image(gray(scene.image)).hash])
+        there = stack_hashes([hash_image(gray(orient_image(scene.image, orientation))).hash])
         assert (
             np.bitwise_count(orient_hashes(plain, orientation) ^ there).sum() <= 2
         )  # a sign of almost nothing may flip
@@ -140,7 +140,7 @@ def test_another_shot_of_a_scene_is_at_most_a_near_duplicate() -> None:
     pairs = pairs_of(originals + moments)
     assert len(originals) >= 12
     assert not [pair for pair in pairs if pair.same]
-    assert len(pairs) >= len(originals) // 2  # and most are told to be of one scene
+    assert len(pairs) >= len(originals) // 2  # and most are recognized as one scene
 
 
 def test_near_uniform_images_are_duplicates_only_with_equal_bytes() -> None:
@@ -151,8 +151,8 @@ def test_near_uniform_images_are_duplicates_only_with_equal_bytes() -> None:
 
 
 def test_images_without_structure_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not any(hash_image(grey(wall(seed))).hash.strip(b"\0") for seed in range(6))
-    assert all(has_structure(cv2.resize(grey(scene.image), (SIDE, SIDE))) for scene in scenes())
+    assert not any(hash_image(gray(wall(seed))).hash.strip(b"\0") for seed in range(6))
+    assert all(has_structure(cv2.resize(gray(scene.image), (SIDE, SIDE))) for scene in scenes())
     searched: list[int] = []
     monkeypatch.setattr(duplicates, "find_candidates", lambda hashes, distance: searched.append(len(hashes)) or [])
     pairs_of([wall(1), scenes()[0].image, wall(2), scenes()[1].image])

@@ -128,7 +128,7 @@ def test_workers_and_folders_make_no_difference(tmp_path: Path) -> None:
     assert trees[0] == trees[1]
 
 
-def test_a_source_that_is_not_fetched_or_held_by_another_command_is_named(tmp_path: Path) -> None:
+def test_a_source_that_is_missing_or_locked_is_named(tmp_path: Path) -> None:
     root = make_root(tmp_path, images=1)
     with pytest.raises(MissingError, match="first"):
         index_images(root, "first", pool=ALONE)

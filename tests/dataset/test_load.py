@@ -203,7 +203,7 @@ def test_a_class_map_is_of_names_or_of_ids() -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, PublishedRow]]:
+def on_sheet(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, PublishedRow]]:
     """Collect what the sheet of classes would show."""
     shown: list[tuple[str, PublishedRow]] = []
     name = next(one for one in vars(class_map) if one.endswith("class_sheet"))
@@ -212,7 +212,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, PublishedRow]]:
 
 
 @pytest.mark.parametrize(
-    ("found", "given", "said"),
+    ("found", "given", "message"),
     [
         (
             reading("0", "1", "1", published=None),
@@ -228,39 +228,39 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, PublishedRow]]:
     ],
 )
 def test_rows_without_a_class_map_stop_with_counts(
-    asked: list[tuple[str, PublishedRow]], found: SourceReading, given: dict[str, str], said: str
+    on_sheet: list[tuple[str, PublishedRow]], found: SourceReading, given: dict[str, str], message: str
 ) -> None:
     with pytest.raises(ClassMapError) as caught:
         classes(found, given)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).endswith("(0: 1 boxes, 1: 2 boxes)")
     assert str(Path("root/data/class-maps/s.jpg")) in caught.value.next_step
     assert "--class-map 's=0:?,1:?'" in caught.value.next_step
-    assert [(path, one.name) for path, one in asked] == [("a.png", "0"), ("a.png", "1"), ("a.png", "1")]
+    assert [(path, one.name) for path, one in on_sheet] == [("a.png", "0"), ("a.png", "1"), ("a.png", "1")]
 
 
-def test_a_class_map_that_covers_part_stops_and_offers_other_spellings(asked: list[tuple[str, PublishedRow]]) -> None:
+def test_an_incomplete_class_map_stops_and_suggests_spellings(on_sheet: list[tuple[str, PublishedRow]]) -> None:
     given = {"Mask": "mask", "No_Mask": "no_mask"}
     with pytest.raises(ClassMapError, match=r"No-Mask: 1 boxes \(did you mean 'No_Mask'\?\)") as caught:
         classes(reading("Mask", "No-Mask"), given)
     assert "'s=Mask:mask,No-Mask:?'" in caught.value.next_step
-    assert len(asked) == 2
+    assert len(on_sheet) == 2
 
 
-def test_a_class_that_is_no_face_is_left_out_and_listed() -> None:
+def test_a_class_that_is_not_a_face_is_left_out_and_listed() -> None:
     rules = LabelRules("s", {"with": "mask", "cat": "ignore"}, "drop-image")
     found = validate.validate(reading("with", "cat"), {"a.png": facts("a.png")}, rules)
     assert [record.labels for record in found.records] == [(FACE,)]
     assert [(one.action, one.cause, one.published) for one in found.issues] == [("refused", "ignored-class", "cat")]
 
 
-def test_rows_without_a_box_need_no_class(asked: list[tuple[str, PublishedRow]]) -> None:
+def test_rows_without_a_box_need_no_class(on_sheet: list[tuple[str, PublishedRow]]) -> None:
     broken = PublishedRow("a.txt", 1, "7", cause="wrong-columns")
     found = SourceReading((PublishedImage("a.png", (broken,)),), names=())
     assert classes(found, {"with": "mask"}) == {"with": "mask"}
     with pytest.raises(ClassMapError):
         classes(SourceReading(found.images, names=None), {"with": "mask"})
-    assert asked == []
+    assert on_sheet == []
 
 
 # ---- a source as it is fetched ----

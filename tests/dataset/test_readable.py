@@ -1,4 +1,4 @@
-"""When a build stops because labels were not understood, and when it goes on."""
+"""When a build stops because labels were not understood, and when it continues."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def reading(*rows: tuple[PublishedRow, ...], orphans: int = 0) -> SourceReading:
         reading((GOOD,), (), (GOOD,), orphans=1),
     ],
 )
-def test_what_is_understood_well_enough_goes_on(found: SourceReading) -> None:
+def test_a_readable_source_passes(found: SourceReading) -> None:
     check_readable(Path("files"), found, 0.05)
 
 

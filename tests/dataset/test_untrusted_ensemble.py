@@ -93,7 +93,7 @@ def test_a_script_in_data_yaml_is_never_run(root: Path, door: str) -> None:
 @pytest.mark.parametrize(
     "name", ["../../../x", "/tmp/x", "..", "a/b", "a\\b", "", ".hidden", None, 5, "x\n", "x" * 200]
 )
-def test_an_ensembles_name_leads_nowhere(root: Path, door: str, name: object) -> None:
+def test_an_ensembles_name_cannot_be_a_path(root: Path, door: str, name: object) -> None:
     ensemble = root / "data/ensembles/v5"
     card = json.loads((ensemble / "ensemble.json").read_text())
     (ensemble / "ensemble.json").write_text(json.dumps(card | {"name": name}))
@@ -106,7 +106,7 @@ def test_an_ensembles_name_leads_nowhere(root: Path, door: str, name: object) ->
 
 
 @pytest.mark.parametrize("entry", ["../../..", "/etc", "images", ["images/train"], "https://example.org/x.zip", 3])
-def test_images_lie_where_fmask_writes_them(root: Path, entry: object) -> None:
+def test_images_are_where_fmask_writes_them(root: Path, entry: object) -> None:
     ensemble = root / "data/ensembles/v5"
     data = yaml.safe_load((ensemble / "data.yaml").read_text())
     (ensemble / "data.yaml").write_text(yaml.safe_dump(data | {"train": entry}))
@@ -126,7 +126,7 @@ def test_a_folder_of_images_that_links_elsewhere_is_refused(root: Path) -> None:
 @pytest.mark.parametrize(
     "reader", [lambda root: read_contents(root, "v5"), lambda root: audit_on(root, root / "data/ensembles/v5")]
 )
-def test_an_image_of_the_manifest_lies_in_the_ensemble(
+def test_images_of_the_manifest_are_inside_the_ensemble(
     root: Path, image: str, reader: Callable[[Path], object]
 ) -> None:
     manifest = root / "data/ensembles/v5/manifest.parquet"
@@ -138,7 +138,7 @@ def test_an_image_of_the_manifest_lies_in_the_ensemble(
         reader(root)
 
 
-def test_the_package_is_shown_a_yaml_of_ours(root: Path, tmp_path: Path) -> None:
+def test_the_package_reads_only_fmasks_yaml(root: Path, tmp_path: Path) -> None:
     ensemble = root / "data/ensembles/v5"
     path = write_trusted_yaml(ensemble, tmp_path / "data.yaml", ("train", "val"))
     assert yaml.safe_load(path.read_text()) == {
@@ -149,10 +149,10 @@ def test_the_package_is_shown_a_yaml_of_ours(root: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["v5", "sample", "my-set_2.1", "8", "a+b", "Ä1"])
-def test_names_that_people_give_are_taken(name: str) -> None:
+def test_usual_names_are_accepted(name: str) -> None:
     assert check_name(name, "here") == name
 
 
-def test_a_path_inside_is_given_as_one(tmp_path: Path) -> None:
+def test_a_path_inside_is_returned(tmp_path: Path) -> None:
     assert inside(tmp_path, "images/train/a.jpg", "here") == tmp_path / "images/train/a.jpg"
     assert inside(tmp_path, "a/../b", "here") == tmp_path / "a/../b"

@@ -87,7 +87,7 @@ def test_an_image_with_a_row_that_was_not_understood_is_refused(cause: str) -> N
     assert issues[0].detail == f"a.xml, row 1: {cause}: why"
 
 
-def test_how_a_row_was_read_is_listed_as_a_repair() -> None:
+def test_an_unusual_row_is_listed_as_repaired() -> None:
     labels, issues = one(row((-5, 5, 20, 20), repair="polygon"))
     assert labels == (Annotation("mask", Box(0, 5, 20, 20)),)
     assert listed(issues) == [("box", "repaired", "polygon+past-edge", 1)]
@@ -223,8 +223,8 @@ def test_a_box_at_the_edge_is_kept(corners: Corners, kept: Corners, cause: str) 
     labels, issues = one(row(corners))
     assert labels == (Annotation("mask", Box(*kept)),)
     shown = "({:g}, {:g}, {:g}, {:g})".format(*corners)
-    said = [("repaired", cause, f"found {shown} in 200 x 100 px")] if cause else []
-    assert [(issue.action, issue.cause, issue.detail) for issue in issues] == said
+    expected = [("repaired", cause, f"found {shown} in 200 x 100 px")] if cause else []
+    assert [(issue.action, issue.cause, issue.detail) for issue in issues] == expected
 
 
 def test_boxes_are_the_same_to_a_thousandth_of_a_pixel() -> None:

@@ -216,9 +216,9 @@ def test_only_training_images_are_augmented_and_boxes_follow_the_pixels(tmp_path
         assert image.shape == (row["height"], row["width"], 3)
         text = (tmp_path / "data/ensembles/x" / row["image"].replace("images/", "labels/")).with_suffix(".txt")
         for label in yolo.labels_from(text.read_text(), row["width"], row["height"]):
-            colour = image[..., 0] - image[..., 1] if label.name == "mask" else image[..., 1] - image[..., 0]
-            across, down = np.nonzero((colour > 120).any(axis=0))[0], np.nonzero((colour > 120).any(axis=1))[0]
-            # within a pixel and a half: JPEG keeps colour at half the resolution
+            color = image[..., 0] - image[..., 1] if label.name == "mask" else image[..., 1] - image[..., 0]
+            across, down = np.nonzero((color > 120).any(axis=0))[0], np.nonzero((color > 120).any(axis=1))[0]
+            # within a pixel and a half: JPEG keeps color at half the resolution
             extent = (across.min(), down.min(), across.max() + 1, down.max() + 1)
             assert np.abs(np.array(extent) - np.array(label.box.corners)).max() <= 1.5, (row["operation"], label)
         turns.add(row["operation"])

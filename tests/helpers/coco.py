@@ -1,4 +1,4 @@
-"""pycocotools on this project's arrays: the yardstick of average precision."""
+"""pycocotools on this project's arrays: the reference for average precision."""
 
 from __future__ import annotations
 

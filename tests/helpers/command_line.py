@@ -1,4 +1,4 @@
-"""Runs `fmask` as a user does: in a process of its own, without the test's packages in it."""
+"""Runs `fmask` as a user does: in a separate process, without the packages of the test."""
 
 from __future__ import annotations
 

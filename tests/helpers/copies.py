@@ -1,4 +1,4 @@
-"""Copies of an image as they turn up in datasets, and look-alikes that are not copies."""
+"""Copies of an image as they occur in datasets, and similar images that are not copies."""
 
 from __future__ import annotations
 
@@ -67,5 +67,5 @@ def wall(seed: int, size: tuple[int, int] = (320, 240)) -> ImageArray:
     rng = np.random.default_rng(seed)
     width, height = size
     slope = np.linspace(0, rng.uniform(-30, 30), width)[None] + np.linspace(0, rng.uniform(-30, 30), height)[:, None]
-    grey = rng.uniform(90, 180) + slope + rng.normal(0, 3, (height, width))
-    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    gray = rng.uniform(90, 180) + slope + rng.normal(0, 3, (height, width))
+    return np.repeat(np.clip(gray, 0, 255).astype(np.uint8)[..., None], 3, axis=2)

@@ -1,4 +1,4 @@
-"""Deaths at the worst moments: run a script in a fresh process that dies at a chosen point, and compare the trees.
+"""Crash tests: run a script in a new process that is killed at a chosen point, and compare the folders.
 
 A point is the moment before, and the one after: each rename (`os.replace`, which `Path.replace` calls, and
 `os.rename`), each marker (`folders.write_json`), and each removal of a folder (`shutil.rmtree`). Points are numbered

@@ -1,4 +1,4 @@
-"""A Kaggle on 127.0.0.1 for the real `kaggle` package: it signs in, describes a dataset, hands out its archive."""
+"""A fake Kaggle on 127.0.0.1 for the real `kaggle` package: sign-in, dataset metadata, and the archive."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LAST_MODIFIED = "Fri, 22 May 2020 01:11:47 GMT"
 
 
 def point(port: int) -> None:
-    """Send the package to a port of this machine. It asks its table of addresses, and no setting moves it."""
+    """Redirect the package to a port of this machine. Its address is in a table, and no setting changes it."""
     from kagglesdk import kaggle_env
 
     kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.PROD] = f"http://127.0.0.1:{port}"
@@ -23,11 +23,11 @@ def point(port: int) -> None:
 
 @dataclass
 class FakeKaggle:
-    """Serves `content` as `owner/name`; what tests set is how it fails, what they read is what it was asked.
+    """Serves `content` as `owner/name`. Tests choose how it fails, and read the requests that it received.
 
-    `cuts` holds, for each download in turn, the number of bytes after which its connection breaks. `status` gives a
-    method (`GetDataset`, `DownloadDataset`, `IntrospectToken`, or `GET` for the archive) an HTTP status to answer
-    with. `silent` holds the methods that are never answered. `asked` lists (method, body or Range header).
+    `cuts` are the numbers of bytes after which the connections of successive downloads break. `status` is the HTTP
+    status for a method (`GetDataset`, `DownloadDataset`, `IntrospectToken`, or `GET` for the archive). `silent` are
+    the methods that are never answered. `received` lists (method, body or Range header).
     """
 
     content: bytes
@@ -37,7 +37,7 @@ class FakeKaggle:
     cuts: list[int] = field(default_factory=list)
     status: dict[str, int] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
-    asked: list[tuple[str, Any]] = field(default_factory=list)
+    received: list[tuple[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -58,8 +58,8 @@ class FakeKaggle:
         self._server.server_close()
 
     def of(self, method: str) -> list[Any]:
-        """Return what was asked of one method."""
-        return [what for asked, what in self.asked if asked == method]
+        """Return the requests of one method."""
+        return [content for kind, content in self.received if kind == method]
 
     def hang(self) -> None:
         self._over.wait()
@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         method = self.path.rpartition("/")[2]
         key = self.headers.get("Authorization", "")
-        self.kaggle.asked.append((method, body))
+        self.kaggle.received.append((method, body))
         self.kaggle.keys.append(key)
         if self._fails(method):
             return
@@ -94,16 +94,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(302, b"", {"Location": f"http://127.0.0.1:{self.server.server_address[1]}/archive?sig=x"})
 
     def do_GET(self) -> None:
-        content, asked = self.kaggle.content, self.headers.get("Range")
-        self.kaggle.asked.append(("GET", asked))
+        content, wanted = self.kaggle.content, self.headers.get("Range")
+        self.kaggle.received.append(("GET", wanted))
         if self._fails("GET"):
             return
         tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.headers.get("If-Range") == tag else 0
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.headers.get("If-Range") == tag else 0
         headers = {"ETag": tag, "Accept-Ranges": "bytes", "Last-Modified": LAST_MODIFIED}
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        # The package opens a whole download before it asks for the rest: only the one it reads is cut.
+        # The package opens a full download before it requests the rest: only the one that it reads is cut.
         cut = self.kaggle.cuts.pop(0) if self.kaggle.cuts else None
         self._answer(206 if start else 200, content[start:], headers, cut=cut)
 

@@ -1,4 +1,4 @@
-"""A W&B backend on 127.0.0.1 that remembers what it is sent, and can refuse, hang or die. Knows no wandb code."""
+"""A fake W&B backend on 127.0.0.1 that records requests, and can refuse, hang or stop. Does not import wandb."""
 
 from __future__ import annotations
 

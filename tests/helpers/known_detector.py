@@ -1,4 +1,4 @@
-"""A YOLOv5n checkpoint whose weights are set by hand, so that its answers are known before it runs.
+"""A YOLOv5n checkpoint whose weights are set by hand, so that its detections are known in advance.
 
 It finds upright rectangles of one color on a gray background, at 64 px. No training is involved, and every decision
 has a wide margin, so it answers the same on any processor and in any backend.

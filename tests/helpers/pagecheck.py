@@ -1,4 +1,4 @@
-"""Reads a page as a browser would, strictly: every tag is closed in its turn, and nothing comes from elsewhere."""
+"""Checks an HTML page strictly: every tag is closed in order, and nothing is loaded from elsewhere."""
 
 from __future__ import annotations
 

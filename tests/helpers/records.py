@@ -1,4 +1,4 @@
-"""What every record of a module is held to: nobody changes one, and a misspelled field is an error."""
+"""What every record of a module has to satisfy: it is immutable, and a misspelled field is an error."""
 
 from __future__ import annotations
 

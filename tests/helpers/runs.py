@@ -1,4 +1,4 @@
-"""Finished runs as `train` leaves them, and their evaluation."""
+"""Finished runs as `train` writes them, and their evaluation."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ def make_run(root: Path, ensemble: Path, name: str = "r", *, finished: str = "20
     return folder
 
 
-def score(root: Path, **asked: Any) -> Evaluation:
-    return evaluate(root, **{"device": "cpu", "tracker": "none", "audit": False, **asked})
+def score(root: Path, **options: Any) -> Evaluation:
+    return evaluate(root, **{"device": "cpu", "tracker": "none", "audit": False, **options})

@@ -1,4 +1,4 @@
-"""A tiny ensemble of colored squares, laid out as `build-dataset` leaves one, for the known detector to answer on."""
+"""A tiny ensemble of colored squares, in the layout of `build-dataset`, for the known detector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tiny world with copies: one re-encoded, one mirrored, one that contradicts, one of a mask worn incorrectly."""
+"""Small sources with copies: re-encoded, mirrored, with contradicting labels, and with a mask worn incorrectly."""
 
 from __future__ import annotations
 

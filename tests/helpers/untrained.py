@@ -1,4 +1,4 @@
-"""A detector that nobody trained and that finds things all the same: seeded weights, made to answer for some places."""
+"""An untrained detector that still detects something: seeded weights, modified to detect objects in some places."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def write_model(
 
 
 def _settle(model: object, images: object) -> None:
-    """Let the normalisations take on what they see: without it, all answers of fresh weights are one."""
+    """Let the normalizations take on what they see: without it, all answers of fresh weights are one."""
     import torch
 
     norms = [part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d)]  # type: ignore[attr-defined]
@@ -74,7 +74,7 @@ def _settle(model: object, images: object) -> None:
 
 
 def export(weights: Path, folder: Path, *, to: str, imgsz: int, dynamic: bool = False, nms: bool = False) -> Path:
-    """Write an export as the `ultralytics` package itself does, into a folder of its own."""
+    """Write an export as the `ultralytics` package itself does, into a separate folder."""
     from ultralytics import YOLO
 
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Reads a run's `.wandb` file back (LevelDB's log framing around W&B's own records). Knows no server and no fmask."""
+"""Reads a run's `.wandb` file back (LevelDB's log framing around W&B's own records). Independent of fmask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small folders to build on: two sources of a user's own, in two layouts, with one defect of each kind."""
+"""Small project folders: a user's two sources in two layouts, with one defect of each kind."""
 
 from __future__ import annotations
 

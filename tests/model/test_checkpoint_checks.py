@@ -1,4 +1,4 @@
-"""A checkpoint that loads as weights only, and still cannot be used: refused with its file and the reason."""
+"""Checkpoints that load as weights only but cannot be used: refused with the file and the reason."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ def test_an_image_size_that_no_image_has_is_refused(tmp_path: Path, imgsz: int) 
     assert f"its image size is {imgsz} px, not one of 32 to 8192" in refused(path)
 
 
-def test_usual_image_sizes_are_taken() -> None:
+def test_usual_image_sizes_are_accepted() -> None:
     assert [imgsz_defect(imgsz) for imgsz in (32, 640, 8192, None, "640")] == [""] * 5
 
 
-def test_what_an_export_says_of_itself_is_checked_alike() -> None:
+def test_the_metadata_of_an_export_are_checked_in_the_same_way() -> None:
     def exported(imgsz: Any, names: Any = CLASSES) -> int:
         metadata = {"names": names, "imgsz": imgsz}
         return _export_backend("x", Path("a.onnx"), lambda _: None, metadata, _GraphInput(1, None, None)).imgsz  # type: ignore[arg-type,return-value]

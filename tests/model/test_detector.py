@@ -1,4 +1,4 @@
-"""Tests of asking a model: every backend answers alike, whatever the batch, and says clearly what it cannot use."""
+"""Inference: every backend predicts the same, for any batch size, and refuses unusable files with a clear message."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _unlike(
 
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
-def test_an_export_answers_as_the_checkpoint_does(kind: str, untrained_model: Path, exports: dict[str, Path]) -> None:
+def test_an_export_predicts_like_its_checkpoint(kind: str, untrained_model: Path, exports: dict[str, Path]) -> None:
     expected = ask(untrained_model)
     assert {one.name for found in expected for one in found} == {"mask", "no_mask"}
     assert all(expected)
@@ -101,7 +101,7 @@ def test_suppression_inside_the_graph_gives_boxes_of_the_same_places(exports: di
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
-def test_the_batch_changes_no_answer(batch: int, untrained_model: Path) -> None:
+def test_the_batch_size_does_not_change_predictions(batch: int, untrained_model: Path) -> None:
     same(ask(untrained_model), ask(untrained_model, batch=batch))
 
 
@@ -113,7 +113,7 @@ def test_boxes_lie_inside_their_images(untrained_model: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pytorch", "onnx", "openvino"])
-def test_threads_may_ask_at_once(kind: str, untrained_model: Path, exports: dict[str, Path]) -> None:
+def test_several_threads_can_predict(kind: str, untrained_model: Path, exports: dict[str, Path]) -> None:
     detector = load_detector(exports.get(kind, untrained_model))
     expected = list(detector.predict(IMAGES))
     with ThreadPoolExecutor(4) as pool:
@@ -122,14 +122,14 @@ def test_threads_may_ask_at_once(kind: str, untrained_model: Path, exports: dict
 
 
 @pytest.mark.parametrize("kind", ["pytorch", "onnx", "openvino"])
-def test_several_streams_answer_as_one_does_and_in_order(
+def test_several_streams_predict_like_one_and_in_order(
     kind: str, untrained_model: Path, exports: dict[str, Path]
 ) -> None:
     weights = exports.get(kind, untrained_model)
     same(ask(weights), ask(weights, streams=3, batch=1))
 
 
-def test_streams_ask_little_ahead(untrained_model: Path) -> None:
+def test_streams_read_few_images_ahead(untrained_model: Path) -> None:
     given_out = []
 
     def images() -> Any:
@@ -143,14 +143,14 @@ def test_streams_ask_little_ahead(untrained_model: Path) -> None:
     answers.close()  # type: ignore[attr-defined]
 
 
-def test_the_size_is_the_models_own_unless_asked(untrained_model: Path, exports: dict[str, Path]) -> None:
+def test_the_default_size_is_that_of_the_model(untrained_model: Path, exports: dict[str, Path]) -> None:
     assert load_detector(untrained_model).imgsz == load_detector(exports["openvino"]).imgsz == 96
     assert load_detector(exports["onnx"], imgsz=128).imgsz == 128
     with pytest.raises(UsageError, match="accepts 96 x 96 px images only, not 128 px"):
         load_detector(exports["onnx-fixed"], imgsz=128)
 
 
-def test_a_size_between_two_strides_is_the_larger(untrained_model: Path) -> None:
+def test_a_size_is_rounded_up_to_the_stride(untrained_model: Path) -> None:
     assert ask(untrained_model, imgsz=100) == ask(untrained_model, imgsz=128) != ask(untrained_model, imgsz=96)
 
 
@@ -164,7 +164,7 @@ def test_a_size_between_two_strides_is_the_larger(untrained_model: Path) -> None
         ("cuda:2", 2, "torch finds 2"),
     ],
 )
-def test_a_device_that_is_not_there_is_refused(
+def test_a_missing_device_is_refused(
     device: str, gpus: int, says: str, untrained_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
@@ -182,7 +182,7 @@ def test_a_device_has_a_name(device: str, gpus: int, name: str, monkeypatch: pyt
     assert device_name(device) == name
 
 
-def test_bfloat16_has_to_be_asked_for_and_is_near(untrained_model: Path) -> None:
+def test_bfloat16_is_optional_and_close(untrained_model: Path) -> None:
     exact, near = ask(untrained_model), ask(untrained_model, precision="bfloat16")
     assert exact != near
     best = [
@@ -209,7 +209,7 @@ def test_other_classes_are_refused(exports: dict[str, Path], tmp_path: Path) -> 
         load_detector(tmp_path / "bare_openvino_model")
 
 
-def test_what_is_no_export_is_refused(exports: dict[str, Path], tmp_path: Path) -> None:
+def test_something_that_is_not_an_export_is_refused(exports: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "cut.onnx").write_bytes(exports["onnx"].read_bytes()[:5000])
     (tmp_path / "empty.onnx").touch()
     (tmp_path / "empty_openvino_model").mkdir()
@@ -223,7 +223,7 @@ def test_what_is_no_export_is_refused(exports: dict[str, Path], tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_signal_is_heard_after_a_model_was_let_go_in_a_thread(exports: dict[str, Path]) -> None:
+def test_signals_are_handled_after_a_model_was_freed_in_a_thread(exports: dict[str, Path]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LET_GO, str(exports["openvino"])], capture_output=True, text=True, check=False
     )
@@ -231,7 +231,7 @@ def test_a_signal_is_heard_after_a_model_was_let_go_in_a_thread(exports: dict[st
 
 
 @pytest.mark.parametrize(("kind", "module"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
-def test_a_missing_runtime_says_what_to_install(
+def test_a_missing_runtime_names_the_package_to_install(
     kind: str, module: str, exports: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
@@ -240,7 +240,7 @@ def test_a_missing_runtime_says_what_to_install(
     assert "pip install 'facemask-train[export]'" in caught.value.next_step
 
 
-def test_a_face_has_one_answer_the_surest() -> None:
+def test_a_face_has_one_detection_the_most_confident() -> None:
     sure = Detection("mask", 0.9, (0, 0, 10, 10))
     doubtful = Detection("no_mask", 0.4, (1, 0, 11, 10))
     beside = Detection("no_mask", 0.3, (9, 0, 19, 10))

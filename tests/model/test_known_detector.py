@@ -1,4 +1,4 @@
-"""The detector with known answers: it answers as its formula says, on any of the ensembles that tests draw."""
+"""The detector with known detections: they follow its formula, on all ensembles that the tests draw."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def drawn(*faces: tuple[float, float, tuple[int, int, int, int]], gray: int = 12
     return np.asarray(Image.open(stream).convert("RGB"))
 
 
-def test_answers_follow_the_formula() -> None:
+def test_detections_follow_the_formula() -> None:
     rng = np.random.default_rng(1)
     cases = []
     for mask in (0.0, 0.45, 0.5, 0.55, 1.0) * 8:
@@ -43,7 +43,7 @@ def test_answers_follow_the_formula() -> None:
             assert most - 1.15 < logit < most + 0.1
 
 
-def test_two_faces_are_two_answers_and_gray_and_green_are_none() -> None:
+def test_two_faces_give_two_detections_and_gray_and_green_none() -> None:
     image = drawn((1.0, 0.2, (2, 3, 30, 31)), (0.0, 0.2, (80, 50, 116, 86)))
     plain, green = np.full((90, 120, 3), 90, np.uint8), np.full((90, 120, 3), shapes.GREEN, np.uint8)
     found, *others = load_detector(known_weights(), imgsz=64, device="cpu").predict([image, plain, green])
@@ -51,7 +51,7 @@ def test_two_faces_are_two_answers_and_gray_and_green_are_none() -> None:
     assert others == [(), ()]
 
 
-def test_no_answer_hangs_on_a_close_call() -> None:
+def test_no_detection_is_near_a_threshold() -> None:
     """Before suppression: anchors that answer differ in confidence, and overlap well more or well less than 0.7."""
     import torch
 

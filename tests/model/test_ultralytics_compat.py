@@ -1,4 +1,4 @@
-"""The one door to `ultralytics`: which versions it opens for, and what of the package fmask overrides or relies on.
+"""The adapter to `ultralytics`: which versions it accepts, and which parts of the package fmask relies on.
 
 fmask overrides private methods, so an upgrade may break it without a single error. The digests in
 `ultralytics_bodies.txt` are of the source of each function that fmask replaces, calls through a private name, or
@@ -93,7 +93,7 @@ def test_nothing_that_fmask_relies_on_has_changed() -> None:
     assert not changed, f"ultralytics changed what fmask overrides or relies on: {', '.join(changed)}"
 
 
-def test_every_method_that_fmask_overrides_or_calls_is_watched() -> None:
+def test_every_method_that_fmask_overrides_or_calls_is_checked() -> None:
     trainer, validator = methods(TRAINER), methods(VALIDATOR)
     names = used()
     assert {"_do_train", "save_model", "_setup_ddp"} <= trainer & names
@@ -121,7 +121,7 @@ def test_a_range_is_named_with_both_ends(monkeypatch: pytest.MonkeyPatch) -> Non
     assert caught.value.next_step == "pip install 'ultralytics-opencv-headless==8.5.2'"
 
 
-def test_the_door_checks_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_the_package_checks_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     import ultralytics
 
     monkeypatch.setattr(ultralytics, "__version__", "9.9.9")
@@ -129,7 +129,7 @@ def test_the_door_checks_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
         open_ultralytics()
 
 
-def test_the_installer_and_the_door_agree() -> None:
+def test_the_dependency_and_the_check_have_the_same_range() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (bounds,) = [
         one.specifier for one in map(Requirement, project["dependencies"]) if one.name == "ultralytics-opencv-headless"

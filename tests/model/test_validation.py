@@ -1,4 +1,4 @@
-"""Inference and scoring: the numbers are the package's own, the boxes fit the images, foreign files do no harm."""
+"""Inference and scoring: the metrics equal those of the package, boxes fit the images, other files do no harm."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def scored(ensemble: Path) -> Validation:
     return validate(known_weights(), ensemble / "data.yaml", "test", imgsz=64, batch=4, device="cpu")
 
 
-def test_numbers_are_those_of_the_package(ensemble: Path, scored: Validation) -> None:
+def test_metrics_equal_those_of_the_package(ensemble: Path, scored: Validation) -> None:
     from ultralytics import YOLO
 
     plain = YOLO(str(known_weights())).val(
@@ -55,7 +55,7 @@ def test_the_limits_are_the_packages_own_defaults(ensemble: Path) -> None:
     assert (limits.rect, limits.augment, limits.single_cls, limits.agnostic_nms) == (True, False, False, False)
 
 
-def test_confidence_is_where_precision_and_recall_stand(scored: Validation) -> None:
+def test_precision_and_recall_are_those_at_the_confidence(scored: Validation) -> None:
     row = round(scored.confidence * 999)
     names = scored.curves.names
     assert names == CLASSES
@@ -118,7 +118,7 @@ def answers(image: str) -> list[str]:
     }[Path(image).stem]
 
 
-def test_a_face_at_the_border_and_near_ties_are_among_the_answers(scored: Validation) -> None:
+def test_a_face_at_the_border_and_near_ties_are_detected(scored: Validation) -> None:
     """What the tests that compare detections rest on."""
     images = {Path(image.image).stem: image for image in scored.images}
     assert min(one.corners[0] for one in images["p002"].detections) == 0
@@ -127,7 +127,7 @@ def test_a_face_at_the_border_and_near_ties_are_among_the_answers(scored: Valida
     assert 0 < first.confidence - second.confidence < 0.1
 
 
-def test_class_without_labels_has_no_numbers(tmp_path: Path) -> None:
+def test_a_class_without_labels_has_no_metrics(tmp_path: Path) -> None:
     ensemble = draw_ensemble(tmp_path, counts=(1, 1, 4))
     for path in (ensemble / "labels" / "test").iterdir():
         lines = path.read_text().splitlines(keepends=True)
@@ -142,17 +142,17 @@ def test_class_without_labels_has_no_numbers(tmp_path: Path) -> None:
 
 
 def test_progress_reaches_the_number_of_images(ensemble: Path) -> None:
-    told: list[tuple[str, int, int]] = []
+    steps: list[tuple[str, int, int]] = []
     validate(
-        known_weights(), ensemble / "data.yaml", "test", imgsz=64, batch=5, progress=lambda *step: told.append(step)
+        known_weights(), ensemble / "data.yaml", "test", imgsz=64, batch=5, progress=lambda *step: steps.append(step)
     )
-    assert told == [("scoring", 0, 8), ("scoring", 5, 8), ("scoring", 8, 8)]
+    assert steps == [("scoring", 0, 8), ("scoring", 5, 8), ("scoring", 8, 8)]
 
 
 # ---- foreign files ----
 
 
-def test_nothing_is_written_beside_the_images_and_no_cache_is_trusted(tmp_path: Path) -> None:
+def test_no_cache_is_written_or_trusted(tmp_path: Path) -> None:
     """A label cache is a pickle: one that lies in an ensemble must be neither run nor replaced."""
     import numpy as np
 
@@ -168,7 +168,7 @@ def test_nothing_is_written_beside_the_images_and_no_cache_is_trusted(tmp_path: 
     assert not (tmp_path / "sprung").exists()
 
 
-def test_script_in_a_data_yaml_is_not_run(tmp_path: Path) -> None:
+def test_a_script_in_a_data_yaml_is_not_run(tmp_path: Path) -> None:
     ensemble = draw_ensemble(tmp_path, counts=(1, 1, 0))
     sprung = tmp_path / "sprung"
     (ensemble / "images" / "test").rmdir()
@@ -218,7 +218,7 @@ def _write_checkpoint(kind: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         ("runs code", "cannot be loaded as weights only"),
         ("truncated", "empty, truncated or damaged"),
@@ -230,22 +230,22 @@ def _write_checkpoint(kind: str, path: Path) -> None:
         ("yolov5 repository", "comes from the original YOLOv5 repository"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(kind: str, said: str, tmp_path: Path) -> None:
+def test_something_that_is_not_a_checkpoint_is_refused(kind: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "odd.pt"
     _write_checkpoint(kind, path)
-    with pytest.raises(DataError, match=said) as raised:
+    with pytest.raises(DataError, match=message) as raised:
         load_model(path)
     assert str(path) in str(raised.value)
     assert "fmask train" in raised.value.next_step
     assert not (tmp_path / "sprung").exists()
 
 
-def test_absent_checkpoint_is_missing(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_a_missing_error(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"best\.pt: no such checkpoint"):
         load_model(tmp_path / "best.pt")
 
 
-def test_file_is_taken_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_file_is_used_under_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The package would look for `yolov5su.pt`, and then download it."""
     monkeypatch.chdir(tmp_path)
     Path("yolov5s.pt").write_bytes(known_weights().read_bytes())

@@ -55,7 +55,7 @@ def test_from_weights_to_a_table_of_faces(tmp_path: Path, untrained_model: Path)
 
 
 @pytest.mark.slow
-def test_the_readmes_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = README.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
     assert "fmask.train" in code and "predict" in code
     (tmp_path / "configs").mkdir()

@@ -1,4 +1,4 @@
-"""The Dockerfile as far as it can be told without an engine; `make check-image` runs its steps in a chroot."""
+"""The Dockerfile, as far as it can be checked without Docker; `make check-image` runs its steps in a chroot."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_lines_are_joined_and_comments_are_gone() -> None:
     ]
 
 
-def test_it_ends_as_a_user_who_is_not_root() -> None:
+def test_the_container_does_not_run_as_root() -> None:
     assert last("USER") == "fmask"
     assert "--uid 1000 fmask" in TEXT
     assert STEPS.index(("USER", "fmask")) > max(i for i, (step, _) in enumerate(STEPS) if step in ("RUN", "COPY"))
@@ -52,7 +52,7 @@ def test_it_ends_as_a_user_who_is_not_root() -> None:
     assert "7860" in last("HEALTHCHECK")
 
 
-def test_what_is_copied_is_there_and_gets_into_the_build() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     copied = [name for step, rest in STEPS if step == "COPY" for name in rest.split()[:-1]]
     assert copied == ["requirements.lock", "pyproject.toml", "README.md", "LICENSE", "configs", "src"]
     for name in copied:
@@ -63,7 +63,7 @@ def test_what_is_copied_is_there_and_gets_into_the_build() -> None:
 
 
 @pytest.mark.parametrize("command", [rest for step, rest in STEPS if step == "RUN"] + [last("HEALTHCHECK")])
-def test_a_shell_can_read_every_step(command: str) -> None:
+def test_every_step_is_valid_shell(command: str) -> None:
     shell = command.partition("CMD ")[2] if "CMD " in command else command
     assert subprocess.run(["sh", "-n", "-c", shell], capture_output=True, text=True, check=False).stderr == ""
 
@@ -71,7 +71,7 @@ def test_a_shell_can_read_every_step(command: str) -> None:
 @pytest.mark.parametrize(
     ("device", "torch"), [("cuda", r"torch==[\d.]+ \\\n    --hash=sha256:"), ("cpu", r"torch==[\d.]+\n[a-z]")]
 )
-def test_pins_keep_their_hashes_but_for_torch_without_cuda(device: str, torch: str, tmp_path: Path) -> None:
+def test_pins_keep_their_hashes_except_torch_without_cuda(device: str, torch: str, tmp_path: Path) -> None:
     (choice,) = (rest for step, rest in STEPS if step == "RUN" and "case" in rest)
     lock = (HERE / "requirements.lock").read_text()
     (tmp_path / "requirements.lock").write_text(lock)

@@ -1,4 +1,4 @@
-"""The site: the reference is what the code says, every page is built, and every tutorial runs as it stands."""
+"""The site: the reference pages match the code, every page is built, and the commands of every tutorial run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REPO = Path(__file__).parents[2]
 DOCS = REPO / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 LAYOUTS = {"andrewmvd": "voc", "aditya276": "yolo-beside", "karm1a": "darknet"}
-"""The published sets, and the layout of the built-in sample that stands in for each."""
+"""The published datasets, and the layout of the built-in sample that replaces each."""
 
 SMALL = """
 weights: yolov5n.yaml
@@ -47,12 +47,12 @@ def reference() -> ModuleType:
 
 
 @pytest.mark.parametrize("name", ["commands.md", "settings.md"])
-def test_the_reference_is_what_the_code_says(name: str) -> None:
+def test_the_reference_pages_match_the_code(name: str) -> None:
     made = reference().PAGES[name]()
     assert (DOCS / "reference" / name).read_text(encoding="utf-8") == made, "the page has drifted: make reference"
 
 
-def test_every_key_says_what_it_does() -> None:
+def test_every_key_has_a_description() -> None:
     assert "| None |" not in reference().settings()
 
 
@@ -66,7 +66,7 @@ def site(project: Path, target: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("link", ["nowhere.md", "numbers.md#nowhere"])
-def test_a_link_that_leads_nowhere_stops_the_site(tmp_path: Path, link: str) -> None:
+def test_a_broken_link_fails_the_build(tmp_path: Path, link: str) -> None:
     shutil.copy(REPO / "mkdocs.yml", tmp_path)
     shutil.copytree(DOCS, tmp_path / "docs")
     with (tmp_path / "docs" / "limits.md").open("a", encoding="utf-8") as page:
@@ -74,7 +74,7 @@ def test_a_link_that_leads_nowhere_stops_the_site(tmp_path: Path, link: str) -> 
     assert site(tmp_path, tmp_path / "site").returncode != 0
 
 
-def test_every_page_is_built_and_no_link_leads_nowhere(tmp_path: Path) -> None:
+def test_every_page_is_built_and_no_link_is_broken(tmp_path: Path) -> None:
     done = site(REPO, tmp_path / "site")
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
@@ -84,7 +84,7 @@ def test_every_page_is_built_and_no_link_leads_nowhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "bench/README.md"])
-def test_no_link_outside_the_site_leads_nowhere(name: str) -> None:
+def test_no_link_outside_the_site_is_broken(name: str) -> None:
     page = (REPO / name).read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", page)
     for link in (found for pair in links for found in pair if found and "://" not in found):
@@ -99,7 +99,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def result(name: str) -> Any:
+def bench_result(name: str) -> Any:
     return json.loads((REPO / "bench" / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
@@ -111,8 +111,8 @@ def prose(name: str) -> str:
     return " ".join((REPO / name).read_text(encoding="utf-8").split())
 
 
-def test_the_leaks_of_random_splits_are_those_that_were_measured() -> None:
-    splits = result("duplicates")["splits"]
+def test_the_leaks_of_random_splits_are_as_measured() -> None:
+    splits = bench_result("duplicates")["splits"]
     val, test = (splits["20 random splits of the same records, copies included"][part] for part in ("val", "test"))
     built = splits["as built"]
     assert (
@@ -128,7 +128,7 @@ def test_the_leaks_of_random_splits_are_those_that_were_measured() -> None:
         for part in (val, test)
     )
     assert row in prose("bench/README.md")
-    crop = result("duplicates")["copies"]["cropped by 5 % a side (beyond what is asked)"]
+    crop = bench_result("duplicates")["copies"]["cropped by 5 % a side (beyond the requirement)"]
     found = f"of {crop['planted']} planted copies cropped by up to 5 % a side, the groups found {crop['same']}"
     assert found in prose("docs/versions.md")
 
@@ -141,7 +141,7 @@ def test_the_shortcut_rates_are_given_by_class(recipe: str) -> None:
         low, high = map(percent, rate["interval"])
         return f"{percent(rate['rate'])} % ({low} to {high}), n = {rate['n']}"
 
-    by_class = result("v5_against_v8")["models"][recipe]["shortcut_rate_by_class"]
+    by_class = bench_result("v5_against_v8")["models"][recipe]["shortcut_rate_by_class"]
     (row,) = [
         line for line in (REPO / "README.md").read_text().splitlines() if line.startswith(f"| {recipe}-like data")
     ]
@@ -149,7 +149,7 @@ def test_the_shortcut_rates_are_given_by_class(recipe: str) -> None:
 
 
 def test_the_excesses_of_drawn_faces_are_those_that_were_measured() -> None:
-    found = result("shortcut_models")
+    found = bench_result("shortcut_models")
     planted = [found["bare_excess_less_balanced"][name] for name in ("two-toned", "cap", "close-up")]
     low, high = (percent(choose(one["difference"] for one in planted)) for choose in (min, max))
     assert f"exceed one without by {low} to {high} points" in prose("README.md")
@@ -164,17 +164,17 @@ def test_the_excesses_of_drawn_faces_are_those_that_were_measured() -> None:
 
 
 def test_the_coverage_of_intervals_is_that_which_was_measured() -> None:
-    page, summary = prose("docs/numbers.md"), result("coverage")["summary"]
+    page, summary = prose("docs/numbers.md"), bench_result("coverage")["summary"]
     for by_size in summary.values():
         for one in by_size.values():
             for part in ("headline", "slices"):
                 assert f"{percent(one[f'{part}, mean'])} ({percent(one[f'{part}, lowest'])})" in page
-    for one in result("comparisons")["differences_found"].values():
+    for one in bench_result("comparisons")["differences_found"].values():
         assert f"{percent(one['100']['any'])} %" in page
 
 
-def test_the_coverage_of_surveys_is_given_with_and_without_shift() -> None:
-    found = result("survey")
+def test_the_coverage_of_surveys_is_as_measured() -> None:
+    found = bench_result("survey")
     lowest: dict[str, float] = {}
     for row in found["rows"]:
         held = row["coverage"]["corrected"]
@@ -186,7 +186,7 @@ def test_the_coverage_of_surveys_is_given_with_and_without_shift() -> None:
     assert f"the lowest cell had {percent(min(lowest.values()))} %" in text
 
 
-def test_the_citation_is_of_this_version() -> None:
+def test_the_citation_has_this_version() -> None:
     import yaml
 
     from facemask_train import __version__
@@ -219,7 +219,7 @@ def spans(page: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", ["README.md", *PAGES])
-def test_a_command_in_a_plain_block_is_none_of_fmask(page: str) -> None:
+def test_plain_blocks_have_no_fmask_commands(page: str) -> None:
     plain = "".join(blocks(page, kind=""))
     assert not re.search(r"^(?:\w+=\S+ )?fmask |facemask_train", plain, flags=re.MULTILINE), (
         "write ```sh: a test runs it"
@@ -227,20 +227,20 @@ def test_a_command_in_a_plain_block_is_none_of_fmask(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", *PAGES])
-def test_a_command_in_the_text_is_one_that_there_is(page: str) -> None:
+def test_commands_in_the_text_exist(page: str) -> None:
     import typer
 
     from facemask_train.cli.app import app
 
     known = typer.main.get_command(app)
-    for said in spans(page):
-        name, *rest = shlex.split(said)[1:]
+    for command_line in spans(page):
+        name, *rest = shlex.split(command_line)[1:]
         command = known if name.startswith("-") else known.commands[name]  # type: ignore[attr-defined]
         options = {"--help", *(option for one in command.params for option in one.opts)}
-        assert not [one for one in (name, *rest) if one.startswith("--") and one not in options], said
+        assert not [one for one in (name, *rest) if one.startswith("--") and one not in options], command_line
 
 
-def test_the_first_page_tells_no_command_that_no_tutorial_runs() -> None:
+def test_every_command_of_the_readme_is_run_by_a_tutorial() -> None:
     def lines(page: str) -> set[str]:
         typed = "".join(blocks(page)).replace("\\\n", "").splitlines()
         return {shlex.join(shlex.split(line, comments=True)) for line in typed}
@@ -249,16 +249,16 @@ def test_the_first_page_tells_no_command_that_no_tutorial_runs() -> None:
 
 
 def run(page: str, root: Path, section: str = "", instead: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Type a page's blocks into a shell, one after the other, in a home that is empty, and return what was said.
+    """Run the blocks of a page in a shell, one after the other, with an empty home folder, and return the output.
 
     Args:
-        instead: what stands in for what this machine has not: an account, GPUs, a cluster.
+        instead: replacements for what this machine does not have: an account, GPUs, a cluster.
     """
     script = "".join(blocks(page, section=section))
     assert script
-    for told, typed in instead.items():
-        assert told in script, told
-        script = script.replace(told, typed)
+    for documented, typed in instead.items():
+        assert documented in script, documented
+        script = script.replace(documented, typed)
     return in_shell(root, script)
 
 
@@ -268,7 +268,7 @@ def in_shell(root: Path, script: str) -> str:
     keep = {key: value for key, value in os.environ.items() if not key.startswith(("KAGGLE", "WANDB_API"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{keep['PATH']}"
     env = {**keep, "HOME": str(home), "WANDB_MODE": "offline", "PATH": path}
-    script += "true\n"  # or else the shell gives its place to the last command, which then knows of no shell
+    script += "true\n"  # otherwise the last command replaces the shell, and then detects none
     done = subprocess.run(
         ["bash", "-euxo", "pipefail", "-c", script], cwd=root, env=env, capture_output=True, text=True, check=False
     )
@@ -277,7 +277,7 @@ def in_shell(root: Path, script: str) -> str:
 
 
 def small(root: Path) -> Path:
-    """Make a folder to work in whose training is a small machine's: one epoch, 64 pixels."""
+    """Create a project folder whose training settings suit a small machine: one epoch, 64 pixels."""
     (root / "configs" / "ensembles").mkdir(parents=True)
     for name in ("train", "train-sample"):
         (root / "configs" / f"{name}.yaml").write_text(SMALL)
@@ -306,7 +306,7 @@ def thin(whole: Path, part: Path) -> None:
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the first steps were done."""
+    """A project in which the first steps were run."""
     root = small(tmp_path_factory.mktemp("first"))
     run("first-steps.md", root)
     return root
@@ -314,7 +314,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def kaggle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the four commands were done, on stand-ins for the three sets."""
+    """A project in which the four commands were run, on replacements for the three datasets."""
     root = small(tmp_path_factory.mktemp("kaggle"))
     download(root, *LAYOUTS)
     run("kaggle.md", root, "The four commands", instead={"fmask fetch\n": "fmask fetch --from Downloads\n"})
@@ -322,22 +322,22 @@ def kaggle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_first_steps_run_as_they_stand(walked: Path) -> None:
+def test_the_first_steps_run(walked: Path) -> None:
     assert (walked / "runs/first/evaluation/sample-test/report.html").is_file()
 
 
 @pytest.mark.slow
-def test_the_kaggle_tutorial_runs_as_it_stands(kaggle: Path) -> None:
+def test_the_kaggle_tutorial_runs(kaggle: Path) -> None:
     assert (kaggle / "runs/taste/run.json").is_file()
-    told = run("kaggle.md", kaggle, "Compare two versions")
-    assert "on-v5" in told
+    output = run("kaggle.md", kaggle, "Compare two versions")
+    assert "on-v5" in output
     assert (kaggle / "runs/on-v8/evaluation/v5-test/metrics.json").is_file()
 
 
 @pytest.mark.slow
-def test_the_page_on_training_runs_as_it_stands(kaggle: Path) -> None:
-    told = run("training.md", kaggle, instead={"v8-yolov5s": "v8-yolov5n", "fmask train --resume\n": CUT})
-    assert "run cut: 3 epochs" in told
+def test_the_page_on_training_runs(kaggle: Path) -> None:
+    output = run("training.md", kaggle, instead={"v8-yolov5s": "v8-yolov5n", "fmask train --resume\n": CUT})
+    assert "run cut: 3 epochs" in output
 
 
 CUT = """
@@ -351,7 +351,7 @@ fmask train --resume
 
 
 @pytest.mark.slow
-def test_a_source_that_cannot_be_had_is_left_out(tmp_path: Path) -> None:
+def test_an_unavailable_source_is_left_out(tmp_path: Path) -> None:
     download(tmp_path, "andrewmvd", "aditya276")
     run(
         "kaggle.md",
@@ -363,13 +363,13 @@ def test_a_source_that_cannot_be_had_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_on_versions_runs_as_it_stands(kaggle: Path) -> None:
+def test_the_page_on_versions_runs(kaggle: Path) -> None:
     run("versions.md", kaggle)
     assert len(list((kaggle / "data/inspect").iterdir())) >= 2
 
 
 @pytest.mark.slow
-def test_the_page_on_many_devices_runs_as_it_stands(kaggle: Path) -> None:
+def test_the_page_on_many_devices_runs(kaggle: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -380,7 +380,7 @@ def test_the_page_on_many_devices_runs_as_it_stands(kaggle: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_on_clusters_runs_as_it_stands(kaggle: Path) -> None:
+def test_the_page_on_clusters_runs(kaggle: Path) -> None:
     pytest.importorskip("ray")
     started = subprocess.Popen([sys.executable, "-c", CLUSTER], stdin=-1, stdout=-1, text=True)
     try:
@@ -400,7 +400,7 @@ input()
 
 
 @pytest.mark.slow
-def test_the_page_on_numbers_runs_as_it_stands(walked: Path) -> None:
+def test_the_page_on_numbers_runs(walked: Path) -> None:
     batmans = walked / "batmans"
     batmans.mkdir()
     first = min((walked / "data/ensembles/sample/images/test").iterdir())
@@ -412,14 +412,14 @@ def test_the_page_on_numbers_runs_as_it_stands(walked: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_on_use_runs_as_it_stands(tmp_path: Path) -> None:
+def test_the_page_on_use_runs(tmp_path: Path) -> None:
     from helpers import shapes
     from helpers.runs import make_run
 
     root = small(tmp_path)
     ensemble = shapes.draw_ensemble(root, counts=(2, 16, 40))
     images = sorted((ensemble / "images/test").iterdir())
-    make_run(root, ensemble, "first")  # as `fmask train --name first` leaves one that has learned
+    make_run(root, ensemble, "first")  # like a run of `fmask train --name first` that has learned
     for folder in ("home/images", "market", "clips"):
         (root / folder).mkdir()
     for number, image in enumerate(images):
@@ -442,7 +442,7 @@ until [ -s site.json ]; do sleep 0.2; kill -0 $!; done
 kill -TERM $!
 wait $!
 """
-"""The demo as a person would end it; any free port, in case another one is served here."""
+"""Stops the demo as a user would; any free port, in case another demo is running."""
 
 
 def video(path: Path, images: list[Path]) -> None:
@@ -456,7 +456,7 @@ def video(path: Path, images: list[Path]) -> None:
 
 
 @pytest.mark.slow
-def test_the_tutorial_on_own_data_runs_as_it_stands(tmp_path: Path) -> None:
+def test_the_tutorial_on_own_data_runs(tmp_path: Path) -> None:
     from facemask_train.sources.sample.archives import write_archive
 
     root = small(tmp_path)

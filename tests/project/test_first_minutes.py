@@ -1,4 +1,4 @@
-"""The first minutes: wrong ways to start fmask, as a newcomer in a hurry finds them, and the message that each gets.
+"""The first minutes: typical mistakes of a new user, and the message for each.
 
 python tests/project/test_first_minutes.py       # prints them all as a table of Markdown
 """
@@ -32,7 +32,7 @@ from unittest import mock
 
 import pytest
 
-import conftest  # noqa: F401 - a home of its own, and no keys, also where this file is run by itself
+import conftest  # noqa: F401 - an empty home folder and no keys, also if this file is run as a script
 from facemask_train.cli.app import app
 from facemask_train.core.config import TrainSettings
 from facemask_train.core.parallel import WorkerPool
@@ -45,12 +45,12 @@ from helpers.worlds import image, make_root, write
 REPO = Path(__file__).parents[2]
 TOKEN = {"KAGGLE_USERNAME": "nobody", "KAGGLE_KEY": "none"}
 SHARES = "split: {train: 0.5, val: 0.25, test: 0.25}"
-COLOUR = re.compile(r"\x1b\[[\d;]*(?<!\d)(?:[349]\d|10\d)[\d;]*m")
+COLOR = re.compile(r"\x1b\[[\d;]*(?<!\d)(?:[349]\d|10\d)[\d;]*m")
 CODE = re.compile(r"[^\n]*\x1b\[2K|\x1b\[[?\d;]*[A-Za-z]|\r")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Result:
     """How a command ended, and what it wrote on standard error (and, outside of this process, on standard output)."""
 
     code: int
@@ -75,7 +75,7 @@ class Told:
 # ---- how a command is given ----
 
 
-def inside(way: Way) -> Told:
+def inside(way: Way) -> Result:
     """Give the command in this process, as if some packages were not installed."""
     version = importlib.metadata.version
 
@@ -84,22 +84,22 @@ def inside(way: Way) -> Told:
             raise PackageNotFoundError(name)
         return version(name)
 
-    said = io.StringIO()
+    captured = io.StringIO()
     with ExitStack() as stack:
         stack.callback(os.dup2, kept := os.dup(1), 1)  # a command sends descriptor 1 to standard error
         stack.enter_context(mock.patch.dict(os.environ, way.env))
         stack.enter_context(mock.patch.dict(sys.modules, dict.fromkeys(way.absent)))
         stack.enter_context(mock.patch("importlib.metadata.version", installed))
-        stack.enter_context(redirect_stderr(said))
-        stack.enter_context(redirect_stdout(said))
+        stack.enter_context(redirect_stderr(captured))
+        stack.enter_context(redirect_stdout(captured))
         ended = stack.enter_context(pytest.raises(SystemExit))
         app(shlex.split(way.typed)[1:], prog_name="fmask")
     os.close(kept)
     code = ended.value.code
-    return Told(code if isinstance(code, int) else 0, said.getvalue())
+    return Result(code if isinstance(code, int) else 0, captured.getvalue())
 
 
-def offline(way: Way) -> Told:
+def offline(way: Way) -> Result:
     """Give the command where no name is known."""
     unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     with mock.patch("socket.getaddrinfo", side_effect=unknown):
@@ -114,15 +114,15 @@ def environment(way: Way) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **way.env}
 
 
-def outside(way: Way) -> Told:
-    """Give the command in a process of its own."""
+def outside(way: Way) -> Result:
+    """Run the command in a separate process."""
     done = subprocess.run(
         command(way.typed), env=environment(way), capture_output=True, encoding="utf-8", check=False
     )  # fmt: skip
-    return Told(done.returncode, done.stderr + done.stdout)
+    return Result(done.returncode, done.stderr + done.stdout)
 
 
-def on_a_terminal(way: Way) -> Told:
+def on_a_terminal(way: Way) -> Result:
     """Give the command on a terminal."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
@@ -139,10 +139,10 @@ def on_a_terminal(way: Way) -> Told:
         if not part:
             break
     os.close(leader)
-    return Told(process.wait(), found.getvalue().decode().replace("\r\n", "\n"))
+    return Result(process.wait(), found.getvalue().decode().replace("\r\n", "\n"))
 
 
-def interrupted(way: Way, *, at: str) -> Told:
+def interrupted(way: Way, *, at: str) -> Result:
     """Give the command, press Ctrl-C as soon as a file or folder is there, and see that the next try goes through."""
     with subprocess.Popen(command(way.typed), env=environment(way), stderr=subprocess.PIPE, text=True) as process:
         _wait_for(at, process)
@@ -150,10 +150,10 @@ def interrupted(way: Way, *, at: str) -> Told:
         _, text = process.communicate()
     again = outside(way)
     assert again.code == 0, again.text
-    return Told(process.returncode, text)
+    return Result(process.returncode, text)
 
 
-def twice_at_once(way: Way, *, at: str) -> Told:
+def twice_at_once(way: Way, *, at: str) -> Result:
     """Give the command, and again while it is at work (stopped, so that it cannot end before); the first goes on."""
     with subprocess.Popen(
         command(way.typed), env=environment(way), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -175,8 +175,8 @@ def _wait_for(glob: str, process: subprocess.Popen[str]) -> None:
         time.sleep(0.002)
 
 
-def on_a_disk(way: Way, *, options: str) -> Told:
-    """Give the command in a folder `disk` that is a file system of its own."""
+def on_a_disk(way: Way, *, options: str) -> Result:
+    """Run the command in a folder `disk` that is a separate file system."""
     disk = Path("disk").resolve()
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
@@ -188,13 +188,13 @@ def on_a_disk(way: Way, *, options: str) -> Told:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def with_the_port_in_use(way: Way) -> Told:
+def with_the_port_in_use(way: Way) -> Result:
     """Give the command while another program listens where it wants to."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return inside(Way(way.what, way.typed.format(port=server.getsockname()[1]), way.code, way.says))
 
 
-def with_an_old_python(way: Way) -> Told:
+def with_an_old_python(way: Way) -> Result:
     """Give `make quickstart` with a Python that says it is 3.9, in a copy of what `make` reads."""
     if not shutil.which("make"):
         pytest.skip("needs make")
@@ -207,7 +207,7 @@ def with_an_old_python(way: Way) -> Told:
     old.chmod(0o755)
     done = subprocess.run(shlex.split(way.typed), capture_output=True, text=True, check=False)
     assert not Path(".venv").exists()
-    return Told(done.returncode, done.stderr)
+    return Result(done.returncode, done.stderr)
 
 
 # ---- the ways ----
@@ -240,7 +240,7 @@ class Way:
     files: Mapping[str, str | bytes] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
-    given: Callable[[Way], Told] = inside
+    given: Callable[[Way], Result] = inside
     slow: bool = False
 
 
@@ -272,7 +272,7 @@ FIRST = (
 )  # fmt: skip
 SOURCES = (
     Way("a typo in a source", "fmask fetch andrewmwd", 2, ("'andrewmwd' (did you mean 'andrewmvd'?)",), "sources.yaml"),
-    Way("no token", "fmask fetch andrewmvd", 5, ("no usable token",), "kaggle.json"),
+    Way("no token", "fmask fetch andrewmvd", 5, ("no usable Kaggle token",), "kaggle.json"),
     Way("no network", "fmask fetch andrewmvd", 6, ("cannot be reached",), GIVE_IT, env=TOKEN, given=offline),
     Way("a wrong folder", "fmask fetch --from Downlods", 4, ("Downlods: no such file or folder",), "check the path"),
     Way("an empty folder", "fmask fetch --from Downloads", 4,
@@ -393,7 +393,7 @@ MACHINES = (
     Way("a file where a folder belongs", "fmask fetch sample-voc", 7, ("data/raw: expected a folder here or above",),
         "move the file away", files={"data": "?"}),
     Way("the same command twice at once", "fmask fetch sample-voc", 7,
-        ("data/raw/sample-voc: another fmask command is at work",), "wait until it has ended",
+        ("data/raw/sample-voc: another fmask command is using this folder",), "wait until it has finished",
         given=functools.partial(twice_at_once, at="data/raw/.downloads/sample-voc/*"), slow=True),
     Way("Ctrl-C in the first fetch", "fmask fetch sample-voc", 130, ("interrupted",), "run the same command again",
         given=functools.partial(interrupted, at="data/raw/.downloads/sample-voc/*"), slow=True),
@@ -405,7 +405,7 @@ MACHINES = (
     Way("a terminal of 40 columns", "fmask build-dataset --version tiny", 0,
         ("first, images; total: 8; kept: 8;", "all boxes; total: 32;"), "",
         world=True, given=outside, env={"COLUMNS": "40"}),
-    Way("a terminal without colour", "fmask build-dataset --version other --workers 1", 0, ("all boxes",), "",
+    Way("a terminal without color", "fmask build-dataset --version other --workers 1", 0, ("all boxes",), "",
         world=True, given=on_a_terminal, env={"NO_COLOR": "1", "TERM": "xterm"}, files=OTHER, slow=True),
     Way("a terminal without Unicode", "fmask fetch --from 'Bücher 😷'", 4, (r"B\xfccher \U0001f637: no such file",),
         "check the path", given=outside, env={"PYTHONIOENCODING": "ascii"}),
@@ -464,16 +464,16 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def take(way: Way, folder: Path, world: Path) -> Told:
-    """Go a way in an empty folder, and return what was told; see that it lost nothing, and left nothing half made."""
+def take(way: Way, folder: Path, world: Path) -> Result:
+    """Make a mistake in an empty folder, return the result, and check that no file was lost or left incomplete."""
     prepare(way, folder, world)
     before = contents(folder)
     with chdir(folder):
-        told = way.given(way)
+        result = way.given(way)
     after = contents(folder)
     assert {name: after.get(name) for name in before} == before
     assert not [name for name in after if ".partial" in name or ".old" in name]
-    return told
+    return result
 
 
 def _case(way: Way) -> Any:
@@ -481,23 +481,23 @@ def _case(way: Way) -> Any:
 
 
 @pytest.mark.parametrize("way", [_case(way) for way in WAYS])
-def test_a_wrong_way_gets_one_message_and_the_next_step(way: Way, tmp_path: Path, world: Path) -> None:
-    told = take(way, tmp_path, world)
-    assert told.code == way.code, told.text
-    assert not COLOUR.search(told.text)
-    assert "Traceback" not in told.text
-    assert "unexpected" not in told.message.removeprefix("Error: Got unexpected extra argument")
+def test_a_mistake_gets_one_message_and_the_next_step(way: Way, tmp_path: Path, world: Path) -> None:
+    result = take(way, tmp_path, world)
+    assert result.code == way.code, result.text
+    assert not COLOR.search(result.text)
+    assert "Traceback" not in result.text
+    assert "unexpected" not in result.message.removeprefix("Error: Got unexpected extra argument")
     for words in way.says:
-        assert words in told.text
-    assert way.then in told.next_step
-    assert len(re.findall(r"^error: ", told.text, re.MULTILINE)) <= 1
+        assert words in result.text
+    assert way.then in result.next_step
+    assert len(re.findall(r"^error: ", result.text, re.MULTILINE)) <= 1
 
 
-def test_there_are_forty_and_none_is_there_twice() -> None:
+def test_there_are_forty_different_mistakes() -> None:
     assert len({way.what for way in WAYS}) == len({(way.typed, way.says) for way in WAYS}) == len(WAYS) >= 40
 
 
-def test_a_name_taken_for_a_new_run_stays_free_on_a_full_disk(tmp_path: Path) -> None:
+def test_a_failed_run_does_not_occupy_its_name_on_a_full_disk(tmp_path: Path) -> None:
     from facemask_train.training.runs import RunRecord, create_run, named_run
 
     full = mock.patch("facemask_train.core.files.os.fsync", side_effect=OSError(28, "No space left on device"))
@@ -506,7 +506,7 @@ def test_a_name_taken_for_a_new_run_stays_free_on_a_full_disk(tmp_path: Path) ->
     assert not named_run(tmp_path, "mine").exists()
 
 
-def test_no_line_of_the_help_is_cut_off() -> None:
+def test_no_line_of_the_help_is_truncated() -> None:
     text = outside(Way("help", "fmask --help", 0, (), env={"COLUMNS": "80"})).text
     listed = text.partition("\nData:\n")[2].partition("Exit codes:")[0].splitlines()
     assert [line for line in listed if re.match(r"\S", line)] == ["Training:", "Evaluation:", "Use a model:"]
@@ -523,10 +523,10 @@ def table() -> str:
         world = make_world(home / "world", home / "best.pt")
         for number, way in enumerate(WAYS, start=1):
             folder = stack.enter_context(tempfile.TemporaryDirectory())
-            told = take(way, Path(folder), world)
-            said = told.message.removeprefix("error: ").removeprefix("Error: ").replace(f"{folder}/", "")
-            after = told.next_step.removeprefix("next: ")
-            cells = (str(number), way.what, f"`{way.typed}`", str(told.code), said, after)
+            result = take(way, Path(folder), world)
+            captured = result.message.removeprefix("error: ").removeprefix("Error: ").replace(f"{folder}/", "")
+            after = result.next_step.removeprefix("next: ")
+            cells = (str(number), way.what, f"`{way.typed}`", str(result.code), captured, after)
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
 

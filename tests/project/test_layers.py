@@ -1,4 +1,4 @@
-"""Tests about ourselves: imports go down the floors only, nothing prints below the command line, help imports little,
+"""Tests of the code's structure: imports only go down, only the command line prints, help imports little,
 and nothing is longer than one reads at once.
 """
 
@@ -83,7 +83,7 @@ def own(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_down_the_floors(path: Path) -> None:
+def test_imports_only_go_down(path: Path) -> None:
     if own(path) == "__init__":
         return
     for name in imports(path):
@@ -91,13 +91,13 @@ def test_imports_go_down_the_floors(path: Path) -> None:
             assert floor(room(name)) < floor(own(path)), f"{path.name} imports {name}"
 
 
-def test_no_room_holds_more_than_one_takes_in() -> None:
+def test_no_folder_has_too_many_modules() -> None:
     for folder in {path.parent for path in MODULES}:
         modules = [path for path in folder.glob("*.py") if not path.name.startswith("__")]
         assert len(modules) <= ROOM_MODULES, f"{folder.relative_to(PACKAGE)}: open a room inside"
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_there_are_no_circular_imports() -> None:
     names = {".".join(("facemask_train", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in MODULES}
 
     def taken(path: Path) -> set[str]:
@@ -115,7 +115,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert list(order.static_order()), "a CycleError names the circle"
 
 
-def test_nothing_is_longer_than_one_reads_at_once() -> None:
+def test_functions_and_modules_are_short() -> None:
     for path in MODULES:
         text = path.read_text(encoding="utf-8")
         assert text.count("\n") <= MODULE_LINES, path
@@ -125,14 +125,14 @@ def test_nothing_is_longer_than_one_reads_at_once() -> None:
                 assert (node.end_lineno or 0) - first.lineno < FUNCTION_LINES, f"{path.name}: {node.name}"
 
 
-def test_who_touches_the_environment_is_known() -> None:
+def test_only_listed_modules_read_the_environment() -> None:
     who = {str(path.relative_to(PACKAGE)) for path in MODULES if "os.environ" in path.read_text(encoding="utf-8")}
     assert who == ENVIRONMENT
     assert not [path.name for path in MODULES if "getenv" in path.read_text(encoding="utf-8")]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_torch_stays_on_its_floor_and_nothing_below_the_command_line_prints(path: Path) -> None:
+def test_torch_stays_on_its_layer_and_only_the_command_line_prints(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     if own(path) not in ABOVE:
         assert not [name for name in imports(path) if name.split(".")[0] in HEAVY]
@@ -147,15 +147,15 @@ def test_torch_stays_on_its_floor_and_nothing_below_the_command_line_prints(path
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_each_module_opens_with_what_it_is(path: Path) -> None:
+def test_each_module_has_a_docstring(path: Path) -> None:
     assert (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").strip()
 
 
 def imported(*arguments: str) -> set[str]:
     """Return the names of the modules that Python imports to run something."""
     command = [sys.executable, "-X", "importtime", *arguments]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    rows = [line.rpartition("|") for line in told.splitlines() if line.startswith("import time:")]
+    timings = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    rows = [line.rpartition("|") for line in timings.splitlines() if line.startswith("import time:")]
     return {name.strip() for _, _, name in rows[1:]}  # the first row is the heading
 
 

@@ -24,7 +24,7 @@ def cells() -> list[Any]:
     return list(notebook.cells)
 
 
-def test_it_holds_no_outputs_and_no_paths_of_a_machine() -> None:
+def test_it_has_no_outputs_and_no_local_paths() -> None:
     assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in cells())
     assert not re.search(r"/home/|/tmp/|/root", NOTEBOOK.read_text())
 
@@ -47,11 +47,11 @@ def test_it_runs_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("MPLBACKEND")  # images are to be drawn into the notebook
     notebook = nbformat.read(tmp_path / NOTEBOOK.name, as_version=4)
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
-    told = "".join(
+    output = "".join(
         out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", ()) if out.output_type == "stream"
     )
     for words in ("sample: 399 images", "first: 8 epochs", "mAP 0.5:", "first on sample"):
-        assert words in told, told
+        assert words in output, output
     shown = [set(out.data) for cell in notebook.cells for out in cell.get("outputs", ()) if "data" in out]
     assert sum("text/html" in kinds for kinds in shown) >= 5, "tables, and an image with its faces"
     assert sum("image/png" in kinds or "image/jpeg" in kinds for kinds in shown) == 3

@@ -1,4 +1,4 @@
-"""The four stages in a row on a tiny world: the numbers are there, and what is up to date is not done again."""
+"""The whole pipeline on small sources: there are metrics, and steps that are up to date are skipped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRAINING = {
 
 
 @pytest.mark.slow
-def test_a_walk_and_the_same_walk_again(tmp_path: Path) -> None:
+def test_a_pipeline_and_its_rerun(tmp_path: Path) -> None:
     make_root(tmp_path, images=12)
     write(tmp_path / "configs", {"small.yaml": yaml.safe_dump(TRAINING)})
     command = ("pipeline", "--version", "tiny", "--config", "small", "--tracker", "none", "--workers", "1", "--json")

@@ -1,4 +1,4 @@
-"""fmask diff: images added, removed, moved and relabelled between small ensembles."""
+"""fmask diff: images added, removed, moved and relabeled between small ensembles."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def test_moved_images_are_counted_by_direction(root: Path) -> None:
     found = diff(root, "v1", "v2")
     assert sorted(names(found.moved)) == sorted(f"{row['source']}/{row['source_image']}" for row in moved)
     assert found.moves() == {"train to test": 2}
-    assert (len(found.added), len(found.removed), len(found.relabelled), found.same) == (0, 0, 0, 13)
+    assert (len(found.added), len(found.removed), len(found.relabeled), found.same) == (0, 0, 0, 13)
     assert "train → test" in read_page(found.path.read_bytes()).texts
 
 
 @pytest.mark.parametrize(
-    ("change", "relabelled"),
+    ("change", "relabeled"),
     [
         (lambda labels: labels[0].update(name="no_mask"), 1),
         (lambda labels: labels[0].update(x_max=labels[0]["x_max"] + 0.02), 1),
@@ -91,8 +91,8 @@ def test_moved_images_are_counted_by_direction(root: Path) -> None:
         (lambda labels: labels.reverse(), 0),
     ],
 )
-def test_relabelled_is_another_class_or_a_box_that_moved_more_than_a_hundredth(
-    root: Path, change: object, relabelled: int
+def test_relabeled_means_another_class_or_a_box_moved_by_more_than_a_hundredth(
+    root: Path, change: object, relabeled: int
 ) -> None:
     folder = root / "data/ensembles/v2"
     rows = table(folder, "manifest")
@@ -100,10 +100,10 @@ def test_relabelled_is_another_class_or_a_box_that_moved_more_than_a_hundredth(
     change(row["labels"])  # type: ignore[operator]
     rewrite(folder, rows)
     found = diff(root, "v1", "v2")
-    assert names(found.relabelled) == ["first/images/a5.png"] * relabelled
-    assert found.equal is not bool(relabelled)
+    assert names(found.relabeled) == ["first/images/a5.png"] * relabeled
+    assert found.equal is not bool(relabeled)
     page = read_page(found.path.read_bytes())
-    assert page.tags.count("img") == 2 * relabelled  # before and after, side by side
+    assert page.tags.count("img") == 2 * relabeled  # before and after, side by side
 
 
 def test_another_file_with_the_same_labels_is_redrawn(root: Path) -> None:
@@ -146,13 +146,13 @@ def test_wrong_names_and_broken_tables(root: Path) -> None:
 
 
 def test_the_command_prints_json_or_a_table(built: Path) -> None:
-    told = fmask("diff", "v1", "reversed", cwd=built, COLUMNS="80")
-    assert told.returncode == 0, told.stderr
-    assert "now, merged: copy" in told.stdout
-    assert told.stdout.splitlines()[-1] == "page: data/inspect/v1-reversed.html"
+    ran = fmask("diff", "v1", "reversed", cwd=built, COLUMNS="80")
+    assert ran.returncode == 0, ran.stderr
+    assert "now, merged: copy" in ran.stdout
+    assert ran.stdout.splitlines()[-1] == "page: data/inspect/v1-reversed.html"
     data = json.loads(fmask("diff", "1", "reversed", "--json", cwd=built).stdout)
-    assert {key: data[key] for key in ("added", "removed", "relabelled", "equal", "path")} == {
-        "added": 2, "removed": 2, "relabelled": 0, "equal": False, "path": "data/inspect/v1-reversed.html",
+    assert {key: data[key] for key in ("added", "removed", "relabeled", "equal", "path")} == {
+        "added": 2, "removed": 2, "relabeled": 0, "equal": False, "path": "data/inspect/v1-reversed.html",
     }  # fmt: skip
     assert isinstance(data["moved"], int)
     assert "v1 and v1 are equal: 15 images" in fmask("diff", "v1", "v1", cwd=built).stdout

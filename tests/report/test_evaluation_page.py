@@ -1,4 +1,4 @@
-"""The report in a real browser, from disk, at phone and desktop width; and what the page may not do."""
+"""The report in a real browser, from disk, at phone and desktop width; and what the page must not do."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     return found
 
 
-def test_everything_is_in_the_page_and_nothing_is_loaded(evaluated: Evaluation) -> None:
+def test_the_page_is_self_contained(evaluated: Evaluation) -> None:
     page = Page(evaluated.page.read_text(encoding="utf-8"))
     assert all(source.startswith("data:image/") for source in page.loads)
     assert len(page.loads) == 3, "the perturbed faces, the worst errors, the suspected labels"

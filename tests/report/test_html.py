@@ -1,4 +1,4 @@
-"""The pages: one file that opens from disk, well nested, escaped, and equal for equal input."""
+"""The pages: each is one file that opens from disk, well nested, escaped, and equal for equal input."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def everything(text: str = "plain") -> bytes:
     return html_report.page(text, sections, kicker=text, lede=text, opening=opening, footer=text)
 
 
-def test_a_page_is_whole_well_nested_and_asks_for_nothing() -> None:
+def test_a_page_is_well_nested_and_loads_nothing() -> None:
     page = read_page(everything())
     assert page.values("a", "href") == ["#plain", "#another-one"]
     assert page.tags.count("img") == 3
@@ -47,7 +47,7 @@ def test_a_page_is_whole_well_nested_and_asks_for_nothing() -> None:
 
 
 @pytest.mark.parametrize("text", [HOSTILE, "", "{{ 1 }}", "ж ö 口罩"])
-def test_any_text_is_shown_as_it_is(text: str) -> None:
+def test_any_text_is_escaped(text: str) -> None:
     page = read_page(everything(text))
     assert ("<script" in page.html, "alert(1)</" in page.html) == (False, False)
     assert page.values("img", "alt") == [text] * 3
@@ -55,7 +55,7 @@ def test_any_text_is_shown_as_it_is(text: str) -> None:
         assert page.texts.count(" ".join(text.split())) > 20
 
 
-def test_a_file_name_that_is_no_text_at_all_does_not_stop_a_page() -> None:
+def test_an_undecodable_file_name_does_not_stop_a_page() -> None:
     assert read_page(everything("\udcff name"))
 
 
@@ -83,11 +83,13 @@ def test_a_histogram_has_its_numbers_in_a_table() -> None:
 @pytest.mark.parametrize(
     "block", [html_report.bars([], ["mask"]), html_report.histogram([], [], axis="px"), html_report.grid([])]
 )
-def test_a_block_of_nothing_is_drawn_too(block: str) -> None:
+def test_an_empty_chart_is_drawn(block: str) -> None:
     assert read_page(html_report.page("x", [html_report.Section("y", (block,))]))  # type: ignore[arg-type]
 
 
-def test_a_page_is_written_whole_and_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_is_written_atomically_and_a_full_disk_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     html_report.write(tmp_path / "new/page.html", b"x")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["page.html"]
 

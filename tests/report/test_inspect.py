@@ -1,4 +1,4 @@
-"""fmask inspect: the summary against an independent count of the tables, and the content of the page."""
+"""fmask inspect: the summary compared with an independent count of the tables, and the content of the page."""
 
 from __future__ import annotations
 
@@ -143,9 +143,9 @@ def test_a_mirrored_duplicate_is_mapped_to_the_kept_image(built: Path) -> None:
 
 
 def decoded(uri: str) -> list[list[int]]:
-    grey = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("L")
-    values = list(grey.tobytes())
-    return [values[row * grey.width : (row + 1) * grey.width] for row in range(grey.height)]
+    gray = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("L")
+    values = list(gray.tobytes())
+    return [values[row * gray.width : (row + 1) * gray.width] for row in range(gray.height)]
 
 
 def apart(one: list[list[int]], other: list[list[int]]) -> float:
@@ -230,12 +230,12 @@ def test_a_box_is_drawn_in_place_on_a_reduced_image(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_json_or_a_table(built: Path) -> None:
-    told = fmask("inspect", "v1", cwd=built, COLUMNS="80")
-    assert told.returncode == 0, told.stderr
+    ran = fmask("inspect", "v1", cwd=built, COLUMNS="80")
+    assert ran.returncode == 0, ran.stderr
     assert "2 of 21 images are copies of another: merged; 1 group excluded; 1 conflict between copies; 0 leaks" in (
-        told.stdout
+        ran.stdout
     )
-    assert told.stdout.splitlines()[-1] == "page: data/inspect/v1.html"
+    assert ran.stdout.splitlines()[-1] == "page: data/inspect/v1.html"
     spoken = fmask("inspect", "1", "--duplicates", "--json", cwd=built)
     data = json.loads(spoken.stdout)
     assert data["path"] == "data/inspect/v1-duplicates.html"

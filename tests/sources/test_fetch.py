@@ -1,4 +1,4 @@
-"""`fetch`: what comes from where, when it does nothing, and what a death at any moment leaves."""
+"""`fetch`: where files come from, when it does nothing, and what a kill at any moment leaves."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def by_hand(tmp_path: Path) -> Path:
 # Archives that a person downloaded
 
 
-def test_a_folder_of_archives(root: Path, by_hand: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_of_archives_is_fetched(root: Path, by_hand: Path, caplog: pytest.LogCaptureFixture) -> None:
     one, two, three = fetch(root, [], origin=by_hand)
     assert (one.name, one.path, one.state) == ("one", root / "data/raw/one", "fetched")
     assert (two.state, two.digest, two.pin) == (three.state, three.digest, three.pin) == ("absent", "", "")
@@ -103,7 +103,7 @@ def test_a_folder_of_archives(root: Path, by_hand: Path, caplog: pytest.LogCaptu
     assert not source_folder(root, "two").exists()
 
 
-def test_what_is_written(root: Path, by_hand: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_written_files(root: Path, by_hand: Path, caplog: pytest.LogCaptureFixture) -> None:
     one = fetch(root, ["one"], origin=by_hand)[0]
     assert sorted(crash.tree(one.path)) == [
         *("files", "files/images", "files/images/a.jpg", "files/labels", "files/labels/a.txt", "source.json")
@@ -133,7 +133,7 @@ def test_a_rerun_does_nothing(root: Path, by_hand: Path) -> None:
     first = only(fetch(root, ["one"], origin=by_hand))
     stamp = (first.path / "source.json").stat()
     again = only(fetch(root, ["one"], origin=by_hand))
-    offline = only(fetch(root, ["one"]))  # the network is not asked: no Kaggle listens, and there is no token
+    offline = only(fetch(root, ["one"]))  # without a request: there is neither a server nor a token
     assert (first.state, again.state, offline.state) == ("fetched", "up-to-date", "up-to-date")
     assert first.digest == again.digest == offline.digest
     assert (first.path / "source.json").stat() == stamp
@@ -157,14 +157,14 @@ def test_another_archive_replaces_the_first(root: Path, by_hand: Path) -> None:
     assert [path.name for path in (second.path / "files").iterdir()] == ["new.jpg"]
 
 
-def test_an_archive_whose_files_are_gone_is_brought_again(root: Path, by_hand: Path) -> None:
+def test_a_source_whose_files_are_missing_is_fetched_again(root: Path, by_hand: Path) -> None:
     first = only(fetch(root, ["one"], origin=by_hand))
     shutil.rmtree(first.path / "files")
     assert only(fetch(root, ["one"], origin=by_hand)).state == "fetched"
 
 
 @pytest.mark.parametrize("name", ["name (1).zip", "name(2).zip", "name 2.zip", "Name.ZIP"])
-def test_the_names_that_browsers_give(root: Path, tmp_path: Path, name: str) -> None:
+def test_names_of_browser_downloads_are_recognized(root: Path, tmp_path: Path, name: str) -> None:
     zip_of(tmp_path / "hand" / name)
     for other in ("name-1.zip", "names.zip", "my name.zip", "name.zip.part"):
         (tmp_path / "hand" / other).write_bytes(b"another dataset")
@@ -173,7 +173,7 @@ def test_the_names_that_browsers_give(root: Path, tmp_path: Path, name: str) -> 
     assert read_source(root, "one").origin == name
 
 
-def test_the_plain_name_goes_before_copies_and_new_copies_before_old(
+def test_the_plain_name_is_preferred_to_copies_and_new_copies_to_old(
     root: Path, by_hand: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in (9, 10):
@@ -186,14 +186,14 @@ def test_the_plain_name_goes_before_copies_and_new_copies_before_old(
     assert read_source(root, "one").origin == "name (10).zip"
 
 
-def test_one_archive(root: Path, by_hand: Path, tmp_path: Path) -> None:
+def test_a_single_archive(root: Path, by_hand: Path, tmp_path: Path) -> None:
     assert only(fetch(root, [], origin=by_hand / "name.zip")).name == "one"
     zip_of(tmp_path / "archive.zip")
     assert only(fetch(root, ["two"], origin=tmp_path / "archive.zip")).name == "two"
     assert only(fetch(root, [], origin=zip_of(by_hand / "extra (1).zip"))).name == "extra"
 
 
-def test_what_cannot_be_told_or_found(root: Path, by_hand: Path, tmp_path: Path) -> None:
+def test_ambiguous_and_missing_archives_are_errors(root: Path, by_hand: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected one of Kaggle's file names"):
         fetch(root, [], origin=zip_of(tmp_path / "archive.zip"))
     with pytest.raises(UsageError, match="one archive for 2 sources"):
@@ -235,7 +235,7 @@ def test_a_pinned_digest(root: Path, by_hand: Path) -> None:
     assert crash.tree(root) == before
 
 
-def test_a_pin_that_what_is_there_does_not_have(root: Path, by_hand: Path) -> None:
+def test_a_pin_that_differs_from_the_fetched_files(root: Path, by_hand: Path) -> None:
     fetch(root, ["one"], origin=by_hand)
     edit(root, "license: CC0-1.0}\n  two", f"license: CC0-1.0, digest: 'sha256:{'0' * 64}'}}\n  two")
     with pytest.raises(DigestError):
@@ -280,13 +280,13 @@ def test_a_path_in_the_home_folder(root: Path) -> None:
     assert only(fetch(root, ["packed"])).state == "fetched"
 
 
-def test_a_path_that_is_not_there(root: Path) -> None:
+def test_a_missing_path(root: Path) -> None:
     with pytest.raises(MissingError, match="mine: no such file or folder"):
         fetch(root, ["mine"])
 
 
 @pytest.mark.parametrize("path", [".", "data", "data/raw/mine", "data/raw/mine/files"])
-def test_a_path_that_holds_our_copy_or_lies_in_it(root: Path, path: str) -> None:
+def test_a_path_that_contains_the_copy_or_is_inside_it(root: Path, path: str) -> None:
     (root / path).mkdir(parents=True, exist_ok=True)
     edit(root, "{path: mine", f"{{path: {path}")
     with pytest.raises(UsageError, match="or lies inside it"):
@@ -317,7 +317,7 @@ def test_a_sample(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not (root / "data/raw/.downloads/drawn").exists()
 
 
-def test_reading_what_is_not_fetched(root: Path) -> None:
+def test_a_source_that_is_not_fetched(root: Path) -> None:
     with pytest.raises(MissingError) as caught:
         read_source(root, "one")
     assert caught.value.next_step == "fmask fetch one"
@@ -373,12 +373,12 @@ def test_a_download(
     assert one.digest == only(fetch(new_root(tmp_path / "other"), ["one"], origin=by_hand)).digest
 
 
-def test_a_download_is_made_once(root: Path, online: FakeKaggle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_is_downloaded_once(root: Path, online: FakeKaggle, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch(root, ["one"])
-    online.asked.clear()
+    online.received.clear()
     refuse_to_read(monkeypatch)
     assert only(fetch(root, ["one"])).state == "up-to-date"
-    assert online.asked == []
+    assert online.received == []
 
 
 def test_another_version_or_handle_is_downloaded(root: Path, online: FakeKaggle) -> None:
@@ -394,7 +394,7 @@ def test_another_version_or_handle_is_downloaded(root: Path, online: FakeKaggle)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
-def test_a_damaged_download_is_made_again(root: Path, online: FakeKaggle, damage: str) -> None:
+def test_a_damaged_download_is_repeated(root: Path, online: FakeKaggle, damage: str) -> None:
     whole = online.content
     flipped = bytearray(whole)
     flipped[100] ^= 4
@@ -420,7 +420,7 @@ def test_a_download_that_is_not_the_pinned_one_is_kept_for_a_new_pin(root: Path,
     assert not list((root / "data/raw/.downloads").iterdir())
 
 
-def test_what_a_broken_download_left_goes_when_the_source_is_there(
+def test_the_remains_of_a_broken_download_are_removed(
     root: Path, online: FakeKaggle, by_hand: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kaggle, "ATTEMPTS", 1)
@@ -432,7 +432,7 @@ def test_what_a_broken_download_left_goes_when_the_source_is_there(
     assert not list((root / "data/raw/.downloads").iterdir())
 
 
-def test_a_source_that_fails_leaves_those_before_it(root: Path, online: FakeKaggle) -> None:
+def test_a_failing_source_does_not_undo_earlier_ones(root: Path, online: FakeKaggle) -> None:
     with pytest.raises(NetworkError, match="owner/second"):
         fetch(root, [])
     assert read_source(root, "one").kaggle_version == 3
@@ -456,7 +456,7 @@ fetch(root, ["one"])
 """
 
 
-def test_a_death_at_any_point_of_a_first_fetch(tmp_path: Path, by_hand: Path) -> None:
+def test_a_kill_at_any_point_of_a_first_fetch(tmp_path: Path, by_hand: Path) -> None:
     fetch(new_root(tmp_path / "undisturbed"), [], origin=by_hand)
     expected = crash.tree(tmp_path / "undisturbed")
     deaths = 0
@@ -468,7 +468,7 @@ def test_a_death_at_any_point_of_a_first_fetch(tmp_path: Path, by_hand: Path) ->
 
 
 @pytest.mark.slow
-def test_a_death_at_any_point_of_a_replacement(tmp_path: Path, by_hand: Path) -> None:
+def test_a_kill_at_any_point_of_a_replacement(tmp_path: Path, by_hand: Path) -> None:
     """The rerun may have the new archive, the old one, or none: what is there is whole and needs neither."""
     old = zip_of(tmp_path / "old/name.zip", {"old.jpg": b"old"}).parent
 
@@ -493,7 +493,7 @@ def test_a_death_at_any_point_of_a_replacement(tmp_path: Path, by_hand: Path) ->
 
 
 @pytest.mark.slow
-def test_a_death_at_any_point_of_a_download(tmp_path: Path, online: FakeKaggle) -> None:
+def test_a_kill_at_any_point_of_a_download(tmp_path: Path, online: FakeKaggle) -> None:
     (tmp_path / "port").write_text(str(online.port))
     fetch(new_root(tmp_path / "undisturbed"), ["one"])
     expected = crash.tree(tmp_path / "undisturbed")
@@ -506,7 +506,7 @@ def test_a_death_at_any_point_of_a_download(tmp_path: Path, online: FakeKaggle) 
 
 
 @pytest.mark.parametrize("moment", ["one: downloading", "one: unpacking"])
-def test_a_death_in_the_middle(tmp_path: Path, online: FakeKaggle, moment: str) -> None:
+def test_a_kill_in_the_middle(tmp_path: Path, online: FakeKaggle, moment: str) -> None:
     (tmp_path / "port").write_text(str(online.port))
     fetch(new_root(tmp_path / "undisturbed"), ["one"])
     left = new_root(tmp_path / "left")
@@ -538,7 +538,7 @@ def test_the_real_archives(root: Path, shared: Path, tmp_path: Path) -> None:
     assert module.archive.digest_folder(found["aditya276"].path / "files") == found["aditya276"].digest
 
 
-def test_a_source_of_another_version_is_named_by_readers_and_fetched_again(root: Path, by_hand: Path) -> None:
+def test_a_source_of_another_version_is_reported_and_fetched_again(root: Path, by_hand: Path) -> None:
     one = fetch(root, ["one"], origin=by_hand)[0]
     path = one.path / "source.json"
     record = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Downloads: the real `kaggle` package against a Kaggle on 127.0.0.1, in fair weather and in foul."""
+"""Downloads: the real `kaggle` package with a fake Kaggle on 127.0.0.1 that works or fails."""
 
 from __future__ import annotations
 
@@ -92,16 +92,16 @@ def test_a_whole_file_is_not_downloaded_twice(fake: FakeKaggle, tmp_path: Path) 
     before = first.path.stat()
     assert kaggle.download("owner/name", tmp_path) == first
     assert first.path.stat() == before
-    assert "Range" not in str(fake.asked)
+    assert "Range" not in str(fake.received)
 
 
 # Broken connections
 
 
-def test_a_cut_is_resumed(fake: FakeKaggle, tmp_path: Path) -> None:
+def test_a_broken_download_is_resumed(fake: FakeKaggle, tmp_path: Path) -> None:
     fake.cuts = [400_000]
     assert kaggle.download("owner/name", tmp_path).path.read_bytes() == CONTENT
-    (resumed,) = [asked for asked in fake.of("GET") if asked]
+    (resumed,) = [span for span in fake.of("GET") if span]
     assert 300_000 < int(resumed.removeprefix("bytes=").rstrip("-")) <= 400_000
 
 
@@ -110,9 +110,9 @@ def test_the_next_run_resumes(fake: FakeKaggle, tmp_path: Path, monkeypatch: pyt
     fake.cuts = [400_000]
     error = failure(tmp_path)
     assert isinstance(error, NetworkError)
-    assert "goes on where it ended" in error.next_step
+    assert "continue where it stopped" in error.next_step
     assert kaggle.download("owner/name", tmp_path).path.read_bytes() == CONTENT
-    (resumed,) = [asked for asked in fake.of("GET") if asked]
+    (resumed,) = [span for span in fake.of("GET") if span]
     assert 300_000 < int(resumed.removeprefix("bytes=").rstrip("-")) <= 400_000
 
 
@@ -126,7 +126,7 @@ def test_the_next_run_does_not_add_to_another_archive(
     assert kaggle.download("owner/name", tmp_path).path.read_bytes() == CONTENT[::-1]
 
 
-def test_a_line_that_always_breaks(fake: FakeKaggle, tmp_path: Path) -> None:
+def test_a_connection_that_always_breaks(fake: FakeKaggle, tmp_path: Path) -> None:
     fake.cuts = [1000] * 100
     error = failure(tmp_path)
     assert isinstance(error, NetworkError)
@@ -135,7 +135,9 @@ def test_a_line_that_always_breaks(fake: FakeKaggle, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)  # a request without a limit would wait for ever
-def test_the_limit_of_a_request_is_kept(fake: FakeKaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_timeout_of_a_request_is_observed(
+    fake: FakeKaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kaggle, "READ_TIMEOUT", 0.2)
     fake.silent = {"IntrospectToken"}
     error = failure(tmp_path)
@@ -202,7 +204,7 @@ def test_a_refusal(fake: FakeKaggle, tmp_path: Path, method: str, status: int) -
     assert not list(tmp_path.rglob("*.zip"))
 
 
-def test_a_handle_that_is_not_there(fake: FakeKaggle, tmp_path: Path) -> None:
+def test_an_unknown_handle(fake: FakeKaggle, tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match="no dataset owner/other"):
         kaggle.download("owner/other", tmp_path)
 
@@ -220,7 +222,7 @@ def test_no_token(fake: FakeKaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert isinstance(error, CredentialsError)
     for part in ("~/.kaggle/kaggle.json", "KAGGLE_API_TOKEN", "https://www.kaggle.com/settings", "--from"):
         assert part in error.next_step
-    assert fake.asked == []
+    assert fake.received == []
 
 
 @pytest.mark.parametrize("broken", [f"{KEY}\r\n", f"{KEY}\u2026", KEY * 100])
@@ -231,19 +233,19 @@ def test_a_token_that_cannot_be_sent_is_not_shown(
     assert isinstance(failure(tmp_path), CredentialsError)
 
 
-def test_a_page_instead_of_an_answer(fake: FakeKaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_html_page_instead_of_json(fake: FakeKaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from helpers.fake_kaggle import _Handler
 
     monkeypatch.setattr(_Handler, "_answer_json", lambda self, status, data: self._answer(200, b"<html>log in", {}))
     error = failure(tmp_path)
     assert isinstance(error, NetworkError)
-    assert "log-in page" in str(error)
+    assert "login page" in str(error)
 
 
 # The disk
 
 
-def test_no_room_for_the_archive(fake: FakeKaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_disk_space_for_the_archive(fake: FakeKaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": len(CONTENT) - 1}))
     assert isinstance(failure(tmp_path), StorageError)
     assert not list(tmp_path.rglob("*.zip"))
@@ -273,7 +275,7 @@ def test_the_key_is_in_no_log(fake: FakeKaggle, tmp_path: Path, caplog: pytest.L
     assert KEY not in caplog.text + repr(found)
 
 
-def test_timeouts_are_ours_only_while_we_download(fake: FakeKaggle, tmp_path: Path) -> None:
+def test_timeouts_are_changed_only_during_downloads(fake: FakeKaggle, tmp_path: Path) -> None:
     from requests.adapters import HTTPAdapter
 
     before = HTTPAdapter.send
@@ -281,7 +283,7 @@ def test_timeouts_are_ours_only_while_we_download(fake: FakeKaggle, tmp_path: Pa
     assert HTTPAdapter.send is before
 
 
-def test_the_first_import_is_silent_and_asks_nobody(fake: FakeKaggle, tmp_path: Path) -> None:
+def test_the_first_import_is_silent_and_sends_no_request(fake: FakeKaggle, tmp_path: Path) -> None:
     script = (
         "import sys, pathlib, logging\n"
         "from helpers import fake_kaggle\n"
@@ -305,4 +307,4 @@ def test_the_first_import_is_silent_and_asks_nobody(fake: FakeKaggle, tmp_path: 
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert [method for method, _ in fake.asked] == ["IntrospectToken", "GetDataset", "DownloadDataset", "GET"]
+    assert [method for method, _ in fake.received] == ["IntrospectToken", "GetDataset", "DownloadDataset", "GET"]

@@ -1,4 +1,4 @@
-"""The built-in sample: the same bytes every time, the published layouts and defects, a task that colour cannot do."""
+"""The built-in sample: equal bytes every time, the published layouts and defects, a task that color cannot solve."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_archive_is_the_same_every_time(tmp_path: Path, root: Path) -> None:
     assert {name.rpartition(".")[2] for name in files.keys() - kept.keys()} == {"cache", "npy", "py"}
 
 
-def test_it_holds_enough_to_score(manifest: pd.DataFrame) -> None:
+def test_it_is_large_enough_to_score(manifest: pd.DataFrame) -> None:
     splits = manifest.split.value_counts()
     assert splits["test"] >= 60
     assert splits["train"] >= 200
@@ -55,7 +55,7 @@ def test_it_holds_enough_to_score(manifest: pd.DataFrame) -> None:
     assert abs(faces["mask"] - faces["no_mask"]) < 0.25 * sum(faces.values())
 
 
-def test_the_published_defects_are_in_it_and_met(root: Path) -> None:
+def test_the_published_defects_are_in_it(root: Path) -> None:
     issues = pd.read_parquet(root / "data/ensembles/sample/issues.parquet")
     met = set(issues.cause[issues.item == "image"].str.split("+").explode()) | set(issues.cause)
     assert {"alpha", "palette", "exif-orientation", "wrong-extension", "bytes-after-end", "truncated"} <= met
@@ -79,7 +79,7 @@ def test_corners_count_from_one_in_the_voc_archive(root: Path) -> None:
 
 
 def crops(root: Path, manifest: pd.DataFrame, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return colour statistics (n, features) of every labelled face of a split, and whether it wears a mask (n,)."""
+    """Return color statistics (n, features) of every labeled face of a split, and whether it wears a mask (n,)."""
     rows, classes = [], []
     for entry in manifest[manifest.split == split].to_dict("records"):
         image = Image.open(io.BytesIO((root / "data/ensembles/sample" / entry["image"]).read_bytes())).convert("RGB")
@@ -109,18 +109,18 @@ def lab(image: Image.Image) -> np.ndarray:
     return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2LAB)
 
 
-def test_colour_statistics_of_perfect_boxes_do_not_do_the_task(root: Path, manifest: pd.DataFrame) -> None:
+def test_color_statistics_of_perfect_boxes_do_not_solve_the_task(root: Path, manifest: pd.DataFrame) -> None:
     known, answers = crops(root, manifest, "train")
-    asked, truth = crops(root, manifest, "test")
+    unknown, truth = crops(root, manifest, "test")
     middle, spread = known.mean(0), known.std(0) + 1e-9
-    known, asked = (known - middle) / spread, (asked - middle) / spread
+    known, unknown = (known - middle) / spread, (unknown - middle) / spread
     majority = max(truth.mean(), 1 - truth.mean())
     assert majority < 0.6
     signs = 2.0 * answers - 1
     for weight in (10.0, 300.0, 3000.0):  # ridge regression on the sign of the class
         beta = np.linalg.solve(known.T @ known + weight * np.eye(known.shape[1]), known.T @ signs)
-        assert ((asked @ beta > 0) == truth).mean() < 0.6
-    distances = ((asked[:, None] - known[None]) ** 2).sum(-1)
-    for neighbours in (1, 5, 15):
-        votes = answers[np.argsort(distances, 1)[:, :neighbours]].mean(1)
+        assert ((unknown @ beta > 0) == truth).mean() < 0.6
+    distances = ((unknown[:, None] - known[None]) ** 2).sum(-1)
+    for neighbors in (1, 5, 15):
+        votes = answers[np.argsort(distances, 1)[:, :neighbors]].mean(1)
         assert ((votes > 0.5) == truth).mean() < 0.6

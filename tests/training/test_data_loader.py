@@ -1,4 +1,4 @@
-"""The device loader: boxes against painted pixels, images against the package's own, batches from seeds alone."""
+"""The device loader: boxes compared with painted pixels, images with those of the package, reproducible batches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from facemask_train.training.loading.data_loader import (
     open_loader,
     resized_shape,
 )
-from facemask_train.training.loading.mosaic import GREY, Ranges, batch_generator, draw_layout, ranges_of
+from facemask_train.training.loading.mosaic import GRAY, Ranges, batch_generator, draw_layout, ranges_of
 from facemask_train.training.loading.render import mix, recolor
 from facemask_train.training.plan import LoaderPlan, choose_loader, choose_memory, unsupported_settings
 from facemask_train.training.train import resume, train
@@ -45,7 +45,7 @@ NOTHING = dict.fromkeys(("mosaic", "mixup", "scale", "translate", "fliplr", "hsv
 
 @dataclass(frozen=True)
 class Images:
-    """As much of the package's dataset as a loader asks for."""
+    """The part of the package's dataset that a loader uses."""
 
     labels: list[dict[str, Any]]
     imgsz: int = SIDE
@@ -59,7 +59,7 @@ class Images:
 
 
 TURNED = Ranges(48, mosaic=0.5, degrees=20, shear=5, perspective=0.001, scale=(0.3, 1.7), translate=0.2, flipud=0.5)
-COLOURED = Ranges(48, mosaic=1, mixup=0.5, scale=(0.5, 1.5), translate=0.1, fliplr=0.5, hsv=(0.5, 0.9, 0.9))
+COLORED = Ranges(48, mosaic=1, mixup=0.5, scale=(0.5, 1.5), translate=0.1, fliplr=0.5, hsv=(0.5, 0.9, 0.9))
 
 Painted = tuple[tuple[int, int], tuple[int, int, int, int]]
 """An image's height and width, and the corners of the one box that is painted on it."""
@@ -75,10 +75,10 @@ def one_thread() -> Iterator[None]:
 
 
 def painted_loader(images: Sequence[Painted], ranges: Ranges, **changes: Any) -> DeviceLoader:
-    """Return a loader of grey images; on the i-th the box of class i is white in channel i."""
+    """Return a loader of gray images; on the i-th the box of class i is white in channel i."""
     labels, values, sizes = [], [], []
     for number, ((height, width), (x1, y1, x2, y2)) in enumerate(images):
-        image = torch.full((3, height, width), GREY, dtype=torch.uint8)
+        image = torch.full((3, height, width), GRAY, dtype=torch.uint8)
         image[number, y1:y2, x1:x2] = 255
         middle = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
         labels.append({"shape": (height, width), "cls": np.array([[number]]), "bboxes": np.array([middle])})
@@ -106,7 +106,7 @@ def components(mask: np.ndarray) -> np.ndarray:
 
 @st.composite
 def painted(draw: st.DrawFn) -> Painted:
-    """Three pixels at least lie between the box and the image's edge: neighbours in a mosaic do not touch."""
+    """Three pixels at least lie between the box and the image's edge: neighbors in a mosaic do not touch."""
     other = draw(st.integers(40, SIDE))
     height, width = draw(st.sampled_from([(SIDE, other), (other, SIDE)]))
     x1, y1 = draw(st.integers(3, width - 12)), draw(st.integers(3, height - 12))
@@ -122,7 +122,7 @@ mirrors = st.tuples(chances, chances)
 
 @given(three, chances, st.floats(0.4, 1.7), st.floats(0, 0.4), mirrors, st.integers(0, 1000))
 @settings(max_examples=200)
-def test_boxes_are_where_the_painted_pixels_are(
+def test_boxes_match_the_painted_pixels(
     images: Sequence[Painted], mosaic: float, factor: float, shift: float, mirrors: tuple[float, float], seed: int
 ) -> None:
     ranges = Ranges(SIDE, mosaic=mosaic, scale=(factor, factor), translate=shift)
@@ -131,7 +131,7 @@ def test_boxes_are_where_the_painted_pixels_are(
     for place in range(3):
         for label, (_, (x1, y1, x2, y2)) in enumerate(images):
             boxes = corners_of(batch, place, label)
-            seen = components(batch["img"][place, label].numpy() > (GREY + 255) / 2)
+            seen = components(batch["img"][place, label].numpy() > (GRAY + 255) / 2)
             for box in boxes:
                 assert sum(np.abs(seen - box).max(axis=1) <= 1) == 1, (box, seen)
             for extent in seen:
@@ -143,7 +143,7 @@ def test_boxes_are_where_the_painted_pixels_are(
 
 @given(three, chances, st.floats(0, 60), st.floats(0, 15), st.floats(0, 0.002), st.integers(0, 1000))
 @settings(max_examples=60)
-def test_boxes_surround_what_is_turned_slanted_and_seen_askew(
+def test_boxes_surround_rotated_sheared_and_warped_objects(
     images: Sequence[Painted], mosaic: float, degrees: float, shear: float, perspective: float, seed: int
 ) -> None:
     ranges = Ranges(SIDE, mosaic=mosaic, degrees=degrees, shear=shear, perspective=perspective, scale=(0.8, 1.2))
@@ -151,7 +151,7 @@ def test_boxes_surround_what_is_turned_slanted_and_seen_askew(
     for place in range(3):
         for label in range(3):
             boxes = corners_of(batch, place, label)
-            seen = components(batch["img"][place, label].numpy() > (GREY + 255) / 2)
+            seen = components(batch["img"][place, label].numpy() > (GRAY + 255) / 2)
             inside = boxes[(boxes.min(axis=1) > 2) & (boxes.max(axis=1) < SIDE - 2)]  # others' ends are out of sight
             for box in inside:
                 assert sum(np.abs(seen - box).max(axis=1) <= 2) == 1, (box, seen)
@@ -159,13 +159,13 @@ def test_boxes_surround_what_is_turned_slanted_and_seen_askew(
 
 @given(three, chances, chances, st.integers(0, 1000))
 @settings(max_examples=30)
-def test_what_is_mixed_in_brings_its_boxes(images: Sequence[Painted], mosaic: float, lr: float, seed: int) -> None:
+def test_mixed_in_images_bring_their_boxes(images: Sequence[Painted], mosaic: float, lr: float, seed: int) -> None:
     ranges = Ranges(SIDE, mosaic=mosaic, mixup=1.0, fliplr=lr, scale=(1.0, 1.0))
     batch = painted_loader(images, ranges, seed=seed).batch(0, 0)
     assert batch["batch_idx"].tolist() == sorted(batch["batch_idx"].tolist())
     for place in range(3):
         for label, (_, (left, top, right, bottom)) in enumerate(images):
-            seen = batch["img"][place, label].numpy() > GREY + 30
+            seen = batch["img"][place, label].numpy() > GRAY + 30
             inner, outer = np.zeros((2, SIDE, SIDE), bool)
             for x1, y1, x2, y2 in corners_of(batch, place, label).round().astype(int):
                 inner[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1] = True
@@ -186,7 +186,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     )
 
 
-def test_a_batch_is_what_its_seed_epoch_and_number_say_whatever_was_asked_for_before() -> None:
+def test_a_batch_depends_only_on_seed_epoch_and_number() -> None:
     loader = painted_loader(WHITE, ALL, batch_size=2)
     state = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index]
     first = [loader.batch(epoch, number) for epoch in range(3) for number in range(2)]
@@ -203,7 +203,7 @@ def test_a_batch_is_what_its_seed_epoch_and_number_say_whatever_was_asked_for_be
     assert not same(painted_loader(WHITE, ALL, batch_size=2, seed=1).batch(0, 0), first[0])
 
 
-def test_a_mirrored_batch_is_the_batch_in_a_mirror() -> None:
+def test_a_mirrored_batch_is_the_mirror_image_of_the_batch() -> None:
     ranges = replace(ALL, mixup=1.0, fliplr=0.0, flipud=0.0)
     plain = painted_loader(WHITE, ranges).batch(0, 0)
     for axis, change in ((3, {"fliplr": 1.0}), (2, {"flipud": 1.0})):
@@ -216,7 +216,7 @@ def test_a_mirrored_batch_is_the_batch_in_a_mirror() -> None:
         assert torch.equal(found["cls"], plain["cls"])
 
 
-def test_what_is_mixed_in_is_mirrored_as_what_it_is_mixed_into() -> None:
+def test_mixed_in_images_are_mirrored_like_their_targets() -> None:
     own, sizes = np.arange(40) % 3, np.array([size for size, _ in WHITE])
     ranges = Ranges(SIDE, mosaic=0.5, mixup=0.6, fliplr=0.4, flipud=0.2)
     layout = draw_layout(own, sizes, ranges, np.random.default_rng(0))
@@ -228,7 +228,7 @@ def test_what_is_mixed_in_is_mirrored_as_what_it_is_mixed_into() -> None:
     assert 0.3 < layout.weights.min() < 0.5 < layout.weights.max() < 0.7
 
 
-def test_every_image_is_there_once_an_epoch_and_ranks_share_them() -> None:
+def test_every_image_occurs_once_per_epoch_and_ranks_share_them() -> None:
     for count, world in ((7, 1), (8, 2), (7, 2), (3, 4), (1, 3)):
         shares = [EpochSampler(count, seed=3, rank=rank, world=world) for rank in range(world)]
         assert {len(share.indices(0)) for share in shares} == {len(shares[0])}
@@ -245,7 +245,7 @@ def test_every_image_is_there_once_an_epoch_and_ranks_share_them() -> None:
     assert not same(ranks[0].batch(0, 0), ranks[1].batch(0, 0))
 
 
-def test_a_last_batch_that_is_not_full_can_be_left_out() -> None:
+def test_an_incomplete_last_batch_can_be_dropped() -> None:
     lengths = {
         drop: [len(batch["img"]) for batch in painted_loader(WHITE, ALL, batch_size=2, drop_last=drop)]
         for drop in (False, True)
@@ -254,14 +254,14 @@ def test_a_last_batch_that_is_not_full_can_be_left_out() -> None:
     assert len(painted_loader(WHITE, ALL, batch_size=5, drop_last=True)) == 1  # there is no full one
 
 
-def test_mosaic_and_mixing_end_with_the_epoch_in_which_they_close() -> None:
+def test_mosaic_and_mixup_end_when_they_close() -> None:
     loader = painted_loader(WHITE, replace(ALL, mosaic=1.0, mixup=1.0), closes_at=2)
     plain = painted_loader(WHITE, ALL.closed())
     assert not same(loader.batch(1, 0), plain.batch(1, 0))
     assert same(loader.batch(2, 0), plain.batch(2, 0))
 
 
-def test_hyper_parameters_mean_what_they_mean_to_the_package() -> None:
+def test_hyperparameters_mean_the_same_as_in_the_package() -> None:
     given = {"imgsz": 96, "mosaic": 1, "mixup": 0.1, "degrees": 3, "translate": 0.2, "shear": 1, "perspective": 0}
     given |= {"fliplr": 0.5, "flipud": 0, "hsv_h": 0.1, "hsv_s": 0.2, "hsv_v": 0.3}
     assert ranges_of({**given, "scale": 0.3}).scale == (0.7, 1.3)
@@ -269,7 +269,7 @@ def test_hyper_parameters_mean_what_they_mean_to_the_package() -> None:
     assert (found.scale, found.hsv, found.size, found.mosaic) == ((0.2, 0.9), (0.1, 0.2, 0.3), 96, 1.0)
 
 
-def test_hue_saturation_and_value_are_changed_as_the_package_changes_them() -> None:
+def test_hsv_changes_equal_those_of_the_package() -> None:
     open_ultralytics()
     from ultralytics.data.augment import RandomHSV
 
@@ -290,7 +290,7 @@ def test_hue_saturation_and_value_are_changed_as_the_package_changes_them() -> N
     assert torch.equal(recolor(still, np.zeros((1, 3))), still)
 
 
-def test_two_images_are_mixed_as_the_package_mixes_them() -> None:
+def test_mixup_equals_that_of_the_package() -> None:
     open_ultralytics()
     from ultralytics.data.augment import MixUp
 
@@ -326,7 +326,7 @@ def odd_ensemble(root: Path) -> Path:
     return folder
 
 
-def test_with_nothing_changed_images_are_letterboxed_as_the_package_does(tmp_path: Path) -> None:
+def test_without_augmentation_images_are_letterboxed_as_in_the_package(tmp_path: Path) -> None:
     dataset, args = package_dataset(odd_ensemble(tmp_path), SIDE, **NOTHING)
     from ultralytics.data.augment import Format, LetterBox
 
@@ -346,7 +346,7 @@ def test_with_nothing_changed_images_are_letterboxed_as_the_package_does(tmp_pat
     assert seen == len(dataset) == 6
 
 
-def test_wherever_the_images_lie_the_batches_are_the_same(tmp_path: Path) -> None:
+def test_batches_do_not_depend_on_where_images_are_kept(tmp_path: Path) -> None:
     dataset, args = package_dataset(odd_ensemble(tmp_path), SIDE, mixup=0.5)
     loaders = [
         open_loader(dataset, args, HERE, batch_size=4, epochs=5, memory=memory) for memory in ("device", "host", "disk")
@@ -361,8 +361,8 @@ def test_wherever_the_images_lie_the_batches_are_the_same(tmp_path: Path) -> Non
     assert same(loaders[0].batch(0, 0), loaders[1].batch(0, 0))
 
 
-@pytest.mark.parametrize("ranges", [Ranges(48), TURNED, COLOURED])
-def test_the_kernels_make_the_images_that_torch_makes(ranges: Ranges, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ranges", [Ranges(48), TURNED, COLORED])
+def test_the_kernels_render_the_same_images_as_torch(ranges: Ranges, monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = pytest.importorskip("facemask_train.training.loading.kernels")  # Triton comes with torch on Linux
     rng = np.random.default_rng(5)
     shapes = np.column_stack([rng.integers(12, 49, 9), np.full(9, 48)])
@@ -378,7 +378,7 @@ def test_the_kernels_make_the_images_that_torch_makes(ranges: Ranges, monkeypatc
     assert (apart > 0).float().mean() < 0.002
 
 
-def test_a_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     folder = odd_ensemble(tmp_path)
     dataset, args = package_dataset(folder, SIDE)
     (folder / "images/train/p002.jpg").write_bytes(b"no image")
@@ -389,7 +389,7 @@ def test_a_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         open_loader(dataset, args, CPU, batch_size=4, epochs=5)
 
 
-def test_images_lie_in_the_nearest_memory_that_they_half_fill_at_most() -> None:
+def test_images_are_kept_in_the_nearest_memory_with_enough_space() -> None:
     assert choose_memory(10, 20, 0) == "device"
     assert choose_memory(11, 20, 22) == "host"
     assert choose_memory(11, 20, 21) == "disk"
@@ -401,7 +401,7 @@ DEFAULTS = {"cutmix": 0.0, "copy_paste": 0.0, "bgr": 0.0, "rect": False, "cache"
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "unsupported"),
     [
         ({"cutmix": 0.1}, "cutmix=0.1"),
         ({"copy_paste": 0.2}, "copy_paste=0.2"),
@@ -413,15 +413,15 @@ DEFAULTS = {"cutmix": 0.0, "copy_paste": 0.0, "bgr": 0.0, "rect": False, "cache"
         ({"augmentations": [{}]}, "augmentations"),
     ],
 )
-def test_what_the_device_loader_cannot_do_is_left_to_the_stock_loader(change: dict[str, Any], told: str) -> None:
+def test_unsupported_settings_use_the_stock_loader(change: dict[str, Any], unsupported: str) -> None:
     args = {**DEFAULTS, "augmentations": [], **change}
-    assert unsupported_settings(args) == [told]
+    assert unsupported_settings(args) == [unsupported]
     for wanted in ("auto", "device"):
         choice = choose_loader(wanted, args, gpu=True)  # type: ignore[arg-type]
-        assert (choice.kind, told in choice.reason) == ("stock", True)
+        assert (choice.kind, unsupported in choice.reason) == ("stock", True)
 
 
-def test_the_loader_that_is_asked_for_is_taken_and_else_the_one_that_fits_the_device() -> None:
+def test_the_loader_is_the_requested_one_or_the_one_for_the_device() -> None:
     args = {**DEFAULTS, "augmentations": []}
     assert unsupported_settings(args) == []
     found = [
@@ -441,16 +441,16 @@ def test_the_loader_that_is_asked_for_is_taken_and_else_the_one_that_fits_the_de
         read_train_settings(Path(), "train", {"loader": "fast"})
 
 
-def test_a_training_goes_through_its_epochs_and_a_resumed_one_keeps_its_loader(
+def test_training_uses_every_epoch_and_a_resumed_run_keeps_its_loader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes.draw_ensemble(tmp_path, counts=(12, 2, 0))
-    asked: list[tuple[int, int]] = []
+    batches_made: list[tuple[int, int]] = []
     made = DeviceLoader.batch
 
     def cut_once(self: DeviceLoader, epoch: int, number: int) -> dict[str, Any]:
-        asked.append((epoch, number))
-        if asked == [(0, 0), (0, 1), (1, 0), (1, 1)]:
+        batches_made.append((epoch, number))
+        if batches_made == [(0, 0), (0, 1), (1, 0), (1, 1)]:
             raise RuntimeError("the power was cut")
         return made(self, epoch, number)
 
@@ -466,7 +466,7 @@ def test_a_training_goes_through_its_epochs_and_a_resumed_one_keeps_its_loader(
     assert record.plan.loader == LoaderPlan("device", "requested")
     replace(record, settings=wanted.model_copy(update={"loader": "stock"})).save(folder)
     resume(tmp_path, "r")
-    assert asked[4:] == [(1, 0), (1, 1)]
+    assert batches_made[4:] == [(1, 0), (1, 1)]
     assert runs.read_run(folder).state == "finished"
 
 
@@ -488,22 +488,22 @@ def drawn(loader: Any, count: int, skipped: int) -> dict[str, np.ndarray]:
 def statistics(batch: dict[str, Any]) -> dict[str, np.ndarray]:
     images, boxes = batch["img"].float().flatten(2), batch["bboxes"].numpy()
     counts = torch.bincount(batch["batch_idx"].long(), minlength=len(images)).numpy()
-    colours = {f"mean {name}": images.mean(2)[:, i].numpy() for i, name in enumerate("RGB")}
+    colors = {f"mean {name}": images.mean(2)[:, i].numpy() for i, name in enumerate("RGB")}
     spreads = {f"spread {name}": images.std(2)[:, i].numpy() for i, name in enumerate("RGB")}
     sides = {"area": boxes[:, 2] * boxes[:, 3], "aspect": (boxes[:, 2] / boxes[:, 3]).round(2)}
-    return {**colours, **spreads, **sides, "boxes": counts, "x": boxes[:, 0], "y": boxes[:, 1]}
+    return {**colors, **spreads, **sides, "boxes": counts, "x": boxes[:, 0], "y": boxes[:, 1]}
 
 
 LARGEST = 0.1  # distance of two cumulative distributions; 3 in 1,000 pairs of 640 images alike are farther apart
 MANY = {"mosaic": 0.5, "mixup": 0.3, "degrees": 10.0, "shear": 5.0, "perspective": 0.0005, "flipud": 0.3}
 
 
-def test_images_and_boxes_are_distributed_as_the_stock_loaders(tmp_path: Path) -> None:
+def test_images_and_boxes_have_the_distribution_of_the_stock_loader(tmp_path: Path) -> None:
     compare_with_stock(shapes.draw_ensemble(tmp_path, counts=(48, 1, 0)), MANY, size=SIDE, count=640)
 
 
 @pytest.mark.slow
-def test_so_they_are_on_the_built_in_sample(tmp_path: Path) -> None:
+def test_the_same_on_the_built_in_sample(tmp_path: Path) -> None:
     fetch(tmp_path, read_recipe(tmp_path, "sample").sources)
     folder = build(tmp_path, "sample").path
     for changes in ({}, MANY):

@@ -1,4 +1,4 @@
-"""More than one device: who takes part and with what, and real trainings in two processes and on two "nodes"."""
+"""Several devices: their assignment to processes, and real training in two processes and on two "nodes"."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def members(*local_worlds: int, gpus: int = 0) -> tuple[Member, ...]:
         ("cpu,cpu", ("cpu", "cpu")),
     ],
 )
-def test_devices_are_read(wanted: str, found: tuple[str, ...]) -> None:
+def test_devices_are_parsed(wanted: str, found: tuple[str, ...]) -> None:
     assert device_list(wanted) == found
 
 
 @pytest.mark.parametrize("wanted", ["cpu,0", "0,", ",", "0,0", "0,cuda:0", "gpu", "-1,-1", "0;1", "mps,mps"])
-def test_what_are_no_devices_is_refused(wanted: str) -> None:
+def test_invalid_devices_are_refused(wanted: str) -> None:
     with pytest.raises(UsageError, match="--device"):
         device_list(wanted)
 
@@ -94,7 +94,7 @@ def test_devices_are_gpus_once_or_cpus_or_refused(wanted: str) -> None:
     assert set(found) <= {"cpu"} or (len(set(found)) == len(found) and all(one.isdecimal() for one in found))
 
 
-def test_each_process_has_a_device_of_its_own_machine() -> None:
+def test_each_process_has_a_device_of_its_machine() -> None:
     assert devices_of("", members(2, 1)) == ("cpu", "cpu", "cpu")
     assert devices_of("cpu", members(2)) == ("cpu", "cpu")
     assert devices_of("cpu,cpu", members(1, 1)) == ("cpu", "cpu")
@@ -126,7 +126,7 @@ def test_a_batch_is_shared_or_refused() -> None:
         assert caught.value.next_step == near
 
 
-def test_a_place_is_what_torchrun_says() -> None:
+def test_the_environment_of_torchrun_is_read() -> None:
     assert dist_env({}) == dist_env({"WORLD_SIZE": "1", "RANK": "0"}) == DistEnv()
     assert dist_env(ENVIRON) == DistEnv(3, 4, 1, 2)
     assert (is_worker(ENVIRON), is_worker(ENVIRON | {"RANK": "0"}), is_worker({"WORLD_SIZE": "2"})) == (
@@ -137,7 +137,7 @@ def test_a_place_is_what_torchrun_says() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"RANK": "4"}, {"RANK": "x"}, {"LOCAL_RANK": "2"}, {"MASTER_PORT": ""}])
-def test_half_a_place_is_refused(wrong: dict[str, str]) -> None:
+def test_an_incomplete_environment_is_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="as torchrun sets them") as caught:
         dist_env(ENVIRON | wrong)
     assert "torchrun" in caught.value.next_step
@@ -147,7 +147,7 @@ def test_cores_are_shared_by_the_processes_of_a_machine() -> None:
     assert [cores_per_process(8, DistEnv(0, 4, 0, count)) for count in (1, 2, 3, 16)] == [8, 4, 2, 1]
 
 
-def test_paths_below_the_main_process_s_root_are_moved_below_one_s_own() -> None:
+def test_paths_are_moved_to_the_root_of_each_process() -> None:
     plan = plan_training(
         TrainSettings(), "/mnt/a/data/checkpoints/x.pt", machine=MACHINE, processes=[PROCESS], defaults={}
     )
@@ -161,7 +161,7 @@ def test_paths_below_the_main_process_s_root_are_moved_below_one_s_own() -> None
     )
 
 
-def test_an_assignment_survives_its_way_to_another_process() -> None:
+def test_an_assignment_survives_serialization() -> None:
     plan = plan_training(TrainSettings(), "yolov5n.yaml", machine=MACHINE, processes=[PROCESS], defaults={})
     sent = Assignment("/mnt/a", "r", "now", "p", plan, "/mnt/a/runs/r/data.yaml")
     assert parse(Assignment, json.loads(json.dumps(to_json(sent))), "x", "y") == sent
@@ -181,7 +181,7 @@ class Clock:
         assert self.now < 100, "still waiting"
 
 
-def test_nobody_there_is_told_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_processes_are_reported_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(rendezvous, "time", clock)
     with socket.socket() as free:
@@ -209,7 +209,7 @@ class Failed:
         return 1, self
 
 
-def test_the_cause_is_told_and_not_its_consequences() -> None:
+def test_the_cause_is_reported_and_not_its_consequences() -> None:
     own, peer = UsageError("own", next_step="x"), PeerError("lost", next_step="resume it")
     assert launcher._cause([peer, own], Failed(8), 2) is own
     assert launcher._cause([peer], Failed(8), 2) is peer
@@ -218,7 +218,7 @@ def test_the_cause_is_told_and_not_its_consequences() -> None:
     assert "exited with code 3" in str(launcher._cause([], Failed(3), 2))
 
 
-def test_a_report_tells_of_several_devices() -> None:
+def test_a_report_names_several_devices() -> None:
     plan = plan_training(TrainSettings(), "x.pt", machine=MACHINE, processes=[PROCESS, PROCESS], defaults={})
     run = RunRecord("r", "training", "finished", plan=plan, seconds=7200, device="NVIDIA H100")
     assert wording._training_time(run) == "2.0 h on two NVIDIA H100"
@@ -307,7 +307,7 @@ def same_parameters_and_curve(root: Path, name: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_does(alone: tuple[Path, str]) -> None:
+def test_two_processes_train_like_one(alone: tuple[Path, str]) -> None:
     root, start = alone
     done = run(fmask(root, *options("two", start, 5), "--device", "cpu,cpu", "--json"))
     assert done.returncode == 0, done.stderr
@@ -318,13 +318,13 @@ def test_two_processes_train_as_one_does(alone: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
-def test_two_nodes_train_as_one_process_does(alone: tuple[Path, str]) -> None:
+def test_two_nodes_train_like_one_process(alone: tuple[Path, str]) -> None:
     root, start = alone
     nodes = start_nodes(root, [*options("nodes", start, 5), "--device", "cpu", "--json"])
-    told = [node.communicate(timeout=240) for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], told
-    assert json.loads(told[0][0])["run"] == "nodes"
-    assert told[1] == ("", "") or "epoch" not in told[1][0] + told[1][1]
+    output = [node.communicate(timeout=240) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], output
+    assert json.loads(output[0][0])["run"] == "nodes"
+    assert output[1] == ("", "") or "epoch" not in output[1][0] + output[1][1]
     same_parameters_and_curve(root, "nodes")
 
 
@@ -339,10 +339,10 @@ def test_a_killed_process_ends_all_and_the_run_is_resumed(alone: tuple[Path, str
     ranks = [one for one in psutil.Process(process.pid).children() if "spawn_main" in " ".join(one.cmdline())]
     assert len(ranks) == 2
     ranks[1].send_signal(signal.SIGKILL)
-    _, told = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == TrainingError.exit_code
-    assert told.count("error:") == 1
-    assert "of 2 was killed by SIGKILL\nnext: fmask train --resume --name killed" in told
+    assert output.count("error:") == 1
+    assert "of 2 was killed by SIGKILL\nnext: fmask train --resume --name killed" in output
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in ranks)
     again = run(fmask(root, "--resume", "--name", "killed"))
     assert again.returncode == 0, again.stderr
@@ -351,10 +351,10 @@ def test_a_killed_process_ends_all_and_the_run_is_resumed(alone: tuple[Path, str
 
 
 @pytest.mark.slow
-def test_an_error_is_told_once_by_all_nodes(alone: tuple[Path, str], tmp_path: Path) -> None:
+def test_an_error_is_reported_once_for_all_nodes(alone: tuple[Path, str], tmp_path: Path) -> None:
     root, _ = alone
     nodes = start_nodes(root, ["--data", "v99", "--device", "cpu"])
-    told = "".join(node.communicate(timeout=120)[1] for node in nodes)
+    output = "".join(node.communicate(timeout=120)[1] for node in nodes)
     assert all(node.returncode for node in nodes)
-    assert told.count("error:") == 1
-    assert "v99: no finished ensemble" in told
+    assert output.count("error:") == 1
+    assert "v99: no finished ensemble" in output

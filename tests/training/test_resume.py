@@ -1,4 +1,4 @@
-"""No run is lost: killed, stopped, out of memory, out of disk, poisoned or damaged, it goes on or ends cleanly."""
+"""No run is lost: killed, out of memory or disk space, with NaN or a damaged checkpoint, it resumes or ends cleanly."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def stopped(root: Path, hooked: Callable[[str, Hook], None], number: signal.Sign
     return root / "runs/r/weights"
 
 
-def test_stopped_by_a_signal_and_its_newest_checkpoint_damaged_it_ends_with_the_same_weights(
+def test_a_run_stopped_by_a_signal_with_a_damaged_checkpoint_ends_with_the_same_weights(
     tmp_path: Path,
     hooked: Callable[[str, Hook], None],
     undisturbed: dict[str, torch.Tensor],
@@ -126,7 +126,7 @@ def test_stopped_by_a_signal_and_its_newest_checkpoint_damaged_it_ends_with_the_
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "epoch", "batch"), [(signal.SIGINT, 1, 3), (signal.SIGTERM, 2, 4)])
-def test_stopped_anywhere_it_ends_with_the_same_weights(
+def test_a_run_stopped_anywhere_ends_with_the_same_weights(
     tmp_path: Path,
     hooked: Callable[[str, Hook], None],
     undisturbed: dict[str, torch.Tensor],
@@ -141,7 +141,7 @@ def test_stopped_anywhere_it_ends_with_the_same_weights(
     assert same(state_of(tmp_path)["weights"], undisturbed)
 
 
-def test_two_damaged_checkpoints_end_with_a_clear_error(tmp_path: Path) -> None:
+def test_two_damaged_checkpoints_give_a_clear_error(tmp_path: Path) -> None:
     open_ultralytics()
     from facemask_train.training.state import newest
 
@@ -153,7 +153,7 @@ def test_two_damaged_checkpoints_end_with_a_clear_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_out_of_memory_halves_the_batch_and_keeps_the_images_of_a_step(
+def test_out_of_memory_halves_the_batch_and_accumulates(
     tmp_path: Path, hooked: Callable[[str, Hook], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     shapes.draw_ensemble(tmp_path)
@@ -175,7 +175,9 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_images_of_a_step(
 
 
 @pytest.mark.slow
-def test_out_of_memory_with_a_batch_of_one_says_what_to_do(tmp_path: Path, hooked: Callable[[str, Hook], None]) -> None:
+def test_out_of_memory_with_a_batch_of_one_names_the_next_step(
+    tmp_path: Path, hooked: Callable[[str, Hook], None]
+) -> None:
     shapes.draw_ensemble(tmp_path)
     hooked("on_train_batch_start", lambda _: torch.empty(1 << 55))
     with pytest.raises(TrainingError, match="out of memory with a batch of 1 in epoch 1") as caught:
@@ -189,7 +191,7 @@ def poison(trainer: Any) -> None:
 
 
 @pytest.mark.slow
-def test_numbers_that_are_not_finite_go_back_once_with_a_lower_rate(
+def test_an_epoch_with_nan_is_repeated_once_with_a_lower_rate(
     tmp_path: Path, hooked: Callable[[str, Hook], None]
 ) -> None:
     shapes.draw_ensemble(tmp_path)
@@ -203,7 +205,7 @@ def test_numbers_that_are_not_finite_go_back_once_with_a_lower_rate(
     assert all(value.isfinite().all() for value in weights.values())
 
 
-def test_a_second_time_it_stops_and_leaves_the_evidence(
+def test_a_second_nan_stops_training_and_saves_the_evidence(
     tmp_path: Path, hooked: Callable[[str, Hook], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes.draw_ensemble(tmp_path)
@@ -231,7 +233,7 @@ def test_a_second_time_it_stops_and_leaves_the_evidence(
 
 
 @pytest.mark.slow
-def test_a_full_disk_stops_before_a_checkpoint_is_torn_and_the_run_goes_on_once_there_is_room(
+def test_a_full_disk_damages_no_checkpoint_and_the_run_can_be_resumed(
     tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ) -> None:
     shapes.draw_ensemble(tmp_path)
@@ -255,7 +257,7 @@ def test_a_full_disk_stops_before_a_checkpoint_is_torn_and_the_run_goes_on_once_
 
 
 @pytest.mark.slow
-def test_neither_plots_nor_callbacks_nor_a_dead_server_stop_a_run(
+def test_failing_plots_callbacks_and_servers_do_not_stop_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     shapes.draw_ensemble(tmp_path)
@@ -282,17 +284,17 @@ def test_neither_plots_nor_callbacks_nor_a_dead_server_stop_a_run(
     settings = SETTINGS.model_copy(update={"epochs": 1, "extra": SETTINGS.extra | {"plots": True}})
     done = train(tmp_path, settings, name="r", tracker="wandb")
     assert (done.epochs, about(tmp_path)["state"]) == (1, "finished")
-    for said in (
+    for message in (
         "a plot is left out: ValueError",
         "plots are turned off",
         "continues without",
         "validation images are left out",
     ):
-        assert said in caplog.text
+        assert message in caplog.text
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_elsewhere_and_says_what_is_different(
+def test_a_run_resumed_elsewhere_reports_what_differs(
     tmp_path: Path, hooked: Callable[[str, Hook], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = shapes.draw_ensemble(tmp_path)
@@ -303,11 +305,10 @@ def test_a_run_goes_on_elsewhere_and_says_what_is_different(
     (tmp_path / "runs/r/run.json").write_text(json.dumps(record))
     folder.rename(tmp_path / "moved")
     resume(tmp_path, "r", data=str(tmp_path / "moved"))
-    told = next(event for event in about(tmp_path)["events"] if event["event"] == "resumed elsewhere")["details"][
-        "changes"
-    ]
-    assert "device NVIDIA V100 -> cpu" in told
-    assert "ensemble data/ensembles/v5 -> moved" in told
+    (resumed,) = [event for event in about(tmp_path)["events"] if event["event"] == "resumed elsewhere"]
+    differences = resumed["details"]["changes"]
+    assert "device NVIDIA V100 -> cpu" in differences
+    assert "ensemble data/ensembles/v5 -> moved" in differences
     assert about(tmp_path)["plan"]["step"]["precision"] != "fp16"
     assert "device NVIDIA V100 -> cpu" in caplog.text
 
@@ -332,7 +333,7 @@ else:
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments_it_ends_with_the_weights_of_an_undisturbed_run(tmp_path: Path) -> None:
+def test_a_run_killed_at_ten_random_moments_ends_with_the_same_weights(tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"epochs": 6}).model_dump_json()
 
     def live(root: Path, seconds: float) -> int:

@@ -1,4 +1,4 @@
-"""What training shows while it goes on, and what is told of runs afterwards: tables, charts, and the image."""
+"""What training shows while it runs, and what is shown of runs afterwards: tables, charts, and the image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from facemask_train.cli.progress import Live, epochs_table
 from facemask_train.cli.tables import Charts, Fitted, chart
 from facemask_train.core.config import TrainSettings
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.files import held, locked
+from facemask_train.core.files import is_locked, locked
 from facemask_train.core.records import to_json
 from facemask_train.training.history import curves, summary
 from facemask_train.training.history.results import (
@@ -172,7 +172,7 @@ def test_the_live_table_keeps_the_last_epochs_and_the_best(tmp_path: Path) -> No
     assert len(seen(epochs_table(found, 1), 40).splitlines()) == 3
 
 
-def test_another_name_for_the_same_work_keeps_its_pace() -> None:
+def test_a_new_description_of_the_same_work_keeps_the_pace() -> None:
     bar = Live(Console(file=io.StringIO(), width=80))
     bar.move("train, epoch 1 of 2", 3, 10)
     begun = bar.tasks[0].start_time
@@ -224,7 +224,7 @@ def on_a_terminal(path: Path, *words: str, **environment: str) -> tuple[int, str
     return process.wait(), text.decode()
 
 
-def test_on_a_terminal_the_epochs_are_a_table_and_ctrl_c_leaves_it_clean(tmp_path: Path) -> None:
+def test_a_terminal_shows_a_table_of_epochs_and_ctrl_c_leaves_it_clean(tmp_path: Path) -> None:
     write(tmp_path, {"results.csv": TABLE})
     code, text = on_a_terminal(tmp_path / "results.csv")
     assert code == 0
@@ -250,7 +250,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(tmp_path: Path) -> No
     assert on_a_terminal(tmp_path / "results.csv", "json", "quiet") == (0, '{"run": "r"}\r\n')
 
 
-def test_in_a_file_the_epochs_are_lines(tmp_path: Path) -> None:
+def test_a_file_gets_a_line_per_epoch(tmp_path: Path) -> None:
     write(tmp_path, {"results.csv": TABLE})
     command = [sys.executable, "-c", TRAINING, str(tmp_path / "results.csv"), "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -280,18 +280,18 @@ def test_the_list_at_80_and_200_columns(root: Path) -> None:
     assert all(len(line) <= 40 for line in seen(shown[0], 40).splitlines())
 
 
-def test_a_run_is_running_while_a_process_holds_it(root: Path) -> None:
+def test_a_run_is_running_while_a_process_has_locked_it(root: Path) -> None:
     folder = root / "runs/cut"
-    assert not held(folder)
+    assert not is_locked(folder)
     with locked(folder):
-        assert held(folder)
+        assert is_locked(folder)
         assert summary.read_summary(folder).state == "running"
     assert summary.read_summary(folder).state == "interrupted"
     with locked(folder):  # having looked holds nothing
         pass
 
 
-def test_what_is_damaged_is_told_and_the_others_are_listed(root: Path) -> None:
+def test_damaged_runs_are_reported_and_the_others_listed(root: Path) -> None:
     write(root / "runs/torn", {"run.json": '{"name"'})
     write(root / "runs/table", {"run.json": json.dumps(DONE), "results.csv": "epoch\nx\n"})
     write(root / "runs/table/evaluation/v5-test", {"metrics.json": "[]"})
@@ -339,16 +339,16 @@ def test_the_list_as_json_has_full_values(root: Path) -> None:
     assert runs["done"]["evaluations"] == [SCORED]
     assert runs["done"]["best"]["mAP50"] == 0.625
     before = fmask("runs", "--json", "show", "cut", cwd=root)  # options before the command count too
-    told = json.loads(before.stdout)
-    assert (len(told["rows"]), told["rows"][2]["metrics/mAP50(B)"]) == (3, None)
-    assert {key: told["record"][key] for key in RECORD if key != "version"} == {
+    printed = json.loads(before.stdout)
+    assert (len(printed["rows"]), printed["rows"][2]["metrics/mAP50(B)"]) == (3, None)
+    assert {key: printed["record"][key] for key in RECORD if key != "version"} == {
         key: value for key, value in RECORD.items() if key != "version"
     }
-    assert told["curves"] == "runs/cut/curves.png"
+    assert printed["curves"] == "runs/cut/curves.png"
     assert Image.open(root / "runs/cut/curves.png").size == (1600, 740)
 
 
-def test_one_run_in_words(root: Path) -> None:
+def test_one_run_is_described(root: Path) -> None:
     shown = fmask("runs", "show", cwd=root, COLUMNS="80").stdout
     lines = [line.rstrip() for line in shown.splitlines()]
     assert lines[0] == "done: finished, 3 of 5 epochs, 2 min"
@@ -367,13 +367,13 @@ def test_one_run_in_words(root: Path) -> None:
     assert "?" not in plain
 
 
-def test_a_name_with_brackets_is_shown_as_it_is() -> None:
+def test_a_name_with_brackets_is_not_markup() -> None:
     assert seen(Fitted("", [("weights", ["a[b].pt", "[/]"], 0)]), 40) == " weights\n ───────\n a[b].pt\n [/]"
 
 
-def test_no_run_at_all(tmp_path: Path) -> None:
+def test_there_are_no_runs(tmp_path: Path) -> None:
     shown = fmask("runs", cwd=tmp_path)
-    assert (shown.returncode, "fmask train makes one" in shown.stdout) == (0, True)
+    assert (shown.returncode, "start one with fmask train" in shown.stdout) == (0, True)
     assert json.loads(fmask("runs", "--json", cwd=tmp_path).stdout) == {"runs": []}
     with pytest.raises(MissingError):
         summary.find_run(tmp_path, "")
@@ -390,13 +390,13 @@ def test_a_chart_in_characters() -> None:
     assert chart([math.nan], width=40, height=2) == ["no values", ""]
 
 
-def test_charts_stand_side_by_side_where_there_is_room() -> None:
+def test_charts_are_side_by_side_if_they_fit() -> None:
     shown = Charts([("one", [0, 1]), ("two", [1, 0])], height=2, least=10, most=10)
     assert seen(shown, 24, "ascii") == "one       two\n1 |   **  1 |***\n0 |***    0 |   **"
     assert seen(shown, 12, "ascii") == "one\n1 |   **\n0 |***\n\ntwo\n1 |***\n0 |   **"
 
 
-def test_the_image_of_curves_takes_what_training_can_give(tmp_path: Path) -> None:
+def test_curves_are_drawn_for_any_results(tmp_path: Path) -> None:
     write(tmp_path, {"results.csv": TABLE})
     rows = read_rows(tmp_path / "results.csv")
     odd = [{key: math.inf if "loss" in key else value for key, value in row.items()} for row in rows]
@@ -406,7 +406,7 @@ def test_the_image_of_curves_takes_what_training_can_give(tmp_path: Path) -> Non
     assert curves.png("r", rows) == curves.png("r", rows)
 
 
-def test_a_image_that_cannot_be_drawn_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_while_drawing_does_not_stop_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert curves.draw(tmp_path) == []  # no epoch, no image
     write(tmp_path, {"results.csv": "epoch\nx\n"})
     assert curves.draw(tmp_path) == []
@@ -422,7 +422,7 @@ SERIES = st.lists(st.floats(width=64), max_size=200)
 
 
 @given(SERIES, st.integers(8, 120), st.integers(1, 12), st.booleans())
-def test_a_chart_takes_any_series(values: list[float], width: int, height: int, plain: bool) -> None:
+def test_a_chart_of_any_series_is_drawn(values: list[float], width: int, height: int, plain: bool) -> None:
     lines = chart(values, width=width, height=height, plain=plain)
     assert len(lines) == height
     assert all(len(line) <= width for line in lines)

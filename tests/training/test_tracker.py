@@ -1,4 +1,4 @@
-"""W&B never stands in training's way: what is logged, and what becomes of it when W&B fails."""
+"""W&B never interferes with training: what is logged, and what happens if W&B fails."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def sync_folders(report: Report) -> list[Path]:
     return [Path(argument) for argument in arguments if not argument.startswith("--")]
 
 
-def test_an_offline_run_holds_all_that_was_logged(tmp_path: Path, image: Path) -> None:
+def test_an_offline_run_contains_everything_that_was_logged(tmp_path: Path, image: Path) -> None:
     tracker = open_tracker(
         "wandb",
         tmp_path / "run",
@@ -128,7 +128,7 @@ def test_an_offline_run_holds_all_that_was_logged(tmp_path: Path, image: Path) -
     assert "best" in made.aliases
 
 
-def test_without_a_key_it_is_offline_and_says_how_to_sync(
+def test_without_a_key_it_is_offline_and_names_the_sync_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("WANDB_MODE")
@@ -156,7 +156,7 @@ def test_an_unknown_tracker_is_refused(tmp_path: Path) -> None:
         open_tracker("wandbb", tmp_path, project="p", name="n", config={})
 
 
-def test_without_the_package_nothing_is_tracked_and_that_is_said(
+def test_a_missing_package_is_reported_and_nothing_is_tracked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
@@ -268,7 +268,7 @@ def test_a_server_that_refuses_artifacts_gets_the_rows(tmp_path: Path, server: F
 
 
 @pytest.mark.slow
-def test_a_server_that_refuses_rows_is_told(tmp_path: Path, server: FakeWandb) -> None:
+def test_refused_rows_are_reported(tmp_path: Path, server: FakeWandb) -> None:
     server.refused = {"file_stream"}
     tracker = start(tmp_path)
     log_rows(tracker, 1, 3)
@@ -357,7 +357,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.slow
-def test_a_killed_training_leaves_its_rows_and_a_failed_run(tmp_path: Path) -> None:
+def test_killed_training_leaves_its_rows_and_a_failed_run(tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL
     wait_for(lambda: bool(run_folders(tmp_path)) and read_run(run_folders(tmp_path)[0]).exit_code is not None)
@@ -437,13 +437,13 @@ def test_no_call_before_the_end_waits_for_wandb(broken: Callable[[str], Path]) -
     assert (report.sent, report.unsent) == ("offline", ())
 
 
-@pytest.mark.timeout(120)  # `finish` without a limit of its own would wait for ever
+@pytest.mark.timeout(120)  # without a time limit, `finish` would wait forever
 @pytest.mark.parametrize(
-    ("fault", "sent", "told"),
+    ("fault", "sent", "lost"),
     [
-        ("import raises", "none", "all that follows: RuntimeError: out of order"),
+        ("import raises", "none", "everything after this: RuntimeError: out of order"),
         ("import never returns", "none", "everything: W&B did not answer within 1 s"),
-        ("init raises", "none", "all that follows: RuntimeError: out of order"),
+        ("init raises", "none", "everything after this: RuntimeError: out of order"),
         ("init never returns", "none", "everything: W&B did not answer within 1 s"),
         ("init dies", "none", "everything: the W&B process ended early"),
         ("log raises", "offline", "a row: RuntimeError: out of order (3 times)"),
@@ -454,7 +454,7 @@ def test_no_call_before_the_end_waits_for_wandb(broken: Callable[[str], Path]) -
         ("finish dies", "offline", "the end of the run, and rows after 3 (of 3): the W&B process ended early"),
     ],
 )
-def test_a_wandb_that_fails(broken: Callable[[str], Path], tmp_path: Path, fault: str, sent: str, told: str) -> None:
+def test_a_wandb_that_fails(broken: Callable[[str], Path], tmp_path: Path, fault: str, sent: str, lost: str) -> None:
     tracker = start(broken(fault))
     log_rows(tracker, 1, 3)
     if fault == "log never returns":
@@ -463,7 +463,7 @@ def test_a_wandb_that_fails(broken: Callable[[str], Path], tmp_path: Path, fault
         wait_for(lambda: tracker._state._logged == 3)  # type: ignore[attr-defined]
     report = tracker.finish()
     assert report.sent == sent
-    assert any(text.startswith(told) for text in report.unsent), report.unsent
+    assert any(text.startswith(lost) for text in report.unsent), report.unsent
     assert bool(report.sync) == (sent == "offline")
 
 

@@ -1,4 +1,4 @@
-"""Training: real runs of a small model, killed, resumed and read back; and what is refused before one starts."""
+"""Training: real runs of a small model, killed, resumed and read back; and what is refused before training."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def rows(root: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_a_run_says_all_about_itself_and_its_rows_are_true(tmp_path: Path) -> None:
+def test_a_run_is_fully_described_and_its_rows_are_correct(tmp_path: Path) -> None:
     folder = shapes.draw_ensemble(tmp_path)
     settings = KNOWN.model_copy(update={"epochs": 3, "extra": {**KNOWN.extra, "save_period": 1}})
     done = train(tmp_path, settings, name="r", command="fmask train")
@@ -91,7 +91,7 @@ def test_a_run_says_all_about_itself_and_its_rows_are_true(tmp_path: Path) -> No
     assert epochs_of(log) == [1, 2, 3]
     scores = [float(row["metrics/mAP50-95(B)"]) for row in rows(tmp_path, "r")]
     assert min(scores) > 0, "a model that finds nothing proves nothing"
-    assert len(set(scores)) == 3, "each epoch has numbers of its own"
+    assert len(set(scores)) == 3, "each epoch has different metrics"
     for step, row in enumerate(rows(tmp_path, "r"), 1):
         again = validation.validate(
             tmp_path / f"runs/r/weights/epoch{step}.pt", folder / "data.yaml", "val", imgsz=64, batch=16, device="cpu"
@@ -114,7 +114,7 @@ def epochs_of(log: wandb_log.WandbLog) -> list[int]:
     return [row["epoch"] for row in log.rows if "metrics/mAP50" in row]
 
 
-def test_epochs_without_a_validation_have_a_row_without_its_numbers(tmp_path: Path) -> None:
+def test_epochs_without_a_validation_have_no_metrics(tmp_path: Path) -> None:
     shapes.draw_ensemble(tmp_path)
     settings = SETTINGS.model_copy(update={"epochs": 3, "val_every": 2})
     done = train(tmp_path, settings, name="r", tracker="none")
@@ -136,7 +136,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_what_cannot_be_trained_is_refused_before_it_starts(tmp_path: Path) -> None:
+def test_invalid_settings_are_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no ensemble has been built"):
         train(tmp_path, SETTINGS)
     folder = shapes.draw_ensemble(tmp_path)
@@ -163,7 +163,7 @@ def test_what_cannot_be_trained_is_refused_before_it_starts(tmp_path: Path) -> N
         train(tmp_path, SETTINGS, tracker="none")
 
 
-def test_a_name_that_is_taken_and_a_finished_run_say_what_to_do(tmp_path: Path) -> None:
+def test_a_taken_name_and_a_finished_run_name_the_next_step(tmp_path: Path) -> None:
     write_run(tmp_path, "r", state="finished")
     shapes.draw_ensemble(tmp_path)
     with pytest.raises(UsageError, match="already exists"):
@@ -192,7 +192,7 @@ def refused_download(root: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> N
     return caught.value
 
 
-def test_a_checkpoint_whose_server_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_whose_server_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "127.0.0.1:9" in str(refused_download(tmp_path, monkeypatch, "http://127.0.0.1:9/x/yolov5su.pt"))
 
 
@@ -245,9 +245,9 @@ def test_the_first_download_prints_its_digest_and_where_to_pin_it(
     for _ in range(2):
         assert Path(checkpoints.resolve_weights(tmp_path, "yolov5s.pt")).read_bytes() == b"weights"
     assert weights_server == ["/yolov5su.pt"]
-    (told,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
-    assert f"{tmp_path}/configs/checkpoints.yaml, under sha256: " in told
-    pin(tmp_path, f"sha256:\n  {told.rpartition('under sha256: ')[2]}\n")  # what it says, pasted
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert f"{tmp_path}/configs/checkpoints.yaml, under sha256: " in warning
+    pin(tmp_path, f"sha256:\n  {warning.rpartition('under sha256: ')[2]}\n")  # what it says, pasted
     caplog.set_level("INFO")
     checkpoints.resolve_weights(tmp_path, "yolov5s.pt")
     assert checkpoints.expected_digest(tmp_path, "yolov5su.pt")[1] == WEIGHTS_SHA256
@@ -266,7 +266,7 @@ def test_a_download_that_is_not_the_pinned_one_is_removed(tmp_path: Path, weight
     ("text", "says"),
     [("sha256: {yolov5su.pt: abc}", "64 hexadecimal digits, found 'abc'"), ("sha: {}", "under 'sha256', found None")],
 )
-def test_pins_that_are_none_are_refused_before_the_download(
+def test_invalid_pins_are_refused_before_the_download(
     tmp_path: Path, weights_server: list[str], text: str, says: str
 ) -> None:
     pin(tmp_path, text)
@@ -275,7 +275,7 @@ def test_pins_that_are_none_are_refused_before_the_download(
     assert weights_server == []
 
 
-def test_a_local_file_called_yolov5s_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_local_file_called_yolov5s_is_used_unchanged(tmp_path: Path) -> None:
     shapes.draw_ensemble(tmp_path)
     local = tmp_path / "yolov5s.pt"
     shutil.copy(known_weights(), local)
@@ -286,7 +286,7 @@ def test_a_local_file_called_yolov5s_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_and_resumed_no_epoch_is_lost_or_there_twice(tmp_path: Path) -> None:
+def test_a_run_killed_at_any_moment_has_every_epoch_once(tmp_path: Path) -> None:
     settings = KNOWN.model_copy(update={"epochs": 4}).model_dump_json()
     rng = random.Random(5)
     for attempt in range(4):

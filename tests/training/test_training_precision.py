@@ -1,4 +1,4 @@
-"""How a step is chosen for a machine, and that the fast one computes what the plain one does."""
+"""How the training step is chosen for a machine, and that the fast one computes the same as the plain one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ H100 = replace(V100, device="H100", bf16=True)
 
 
 @pytest.mark.parametrize(
-    ("machine", "asked", "precision", "why"),
+    ("machine", "setting", "precision", "why"),
     [
         (CPU, "auto", "fp32", "only emulates bfloat16"),
         (EPYC, "auto", "bf16", "computes in bfloat16"),
@@ -32,8 +32,8 @@ H100 = replace(V100, device="H100", bf16=True)
         (H100, "fp16", "fp16", "requested"),
     ],
 )
-def test_the_precision_is_what_the_device_is_fast_in(machine: Machine, asked: str, precision: str, why: str) -> None:
-    step = plan_step(TrainSettings(precision=asked), machine)  # type: ignore[arg-type]
+def test_the_precision_is_the_fastest_of_the_device(machine: Machine, setting: str, precision: str, why: str) -> None:
+    step = plan_step(TrainSettings(precision=setting), machine)  # type: ignore[arg-type]
     assert step.precision == precision
     assert why in step.reasons["precision"]
 
@@ -43,7 +43,7 @@ def test_float16_on_a_cpu_is_refused() -> None:
         plan_step(TrainSettings(precision="fp16"), EPYC)
 
 
-def test_each_choice_can_be_turned_off_and_says_so() -> None:
+def test_each_choice_can_be_turned_off_and_is_recorded() -> None:
     off = plan_step(TrainSettings(precision="fp32", channels_last=False, fused=False, compile=False, threads=1), EPYC)
     assert (off.precision, off.channels_last, off.fused, off.compile, off.threads) == ("fp32", False, False, False, 1)
     assert off.reasons["channels_last"] == off.reasons["fused"] == off.reasons["compile"] == "turned off"
@@ -57,7 +57,7 @@ def test_each_choice_can_be_turned_off_and_says_so() -> None:
     assert "NAdam has no fused kernel" in on.reasons["fused"]
 
 
-def test_float16_leaves_the_fused_sgd_out() -> None:
+def test_float16_does_not_use_the_fused_sgd() -> None:
     step = plan_step(TrainSettings(precision="fp16", fused=True), H100)
     assert not step.fused
     assert "has no momentum" in step.reasons["fused"]
@@ -67,12 +67,12 @@ def test_float16_leaves_the_fused_sgd_out() -> None:
     assert plan_step(TrainSettings(), replace(CPU, processes=4)).threads == 1
 
 
-def test_a_switch_takes_auto_true_and_false_only() -> None:
+def test_a_switch_accepts_only_auto_true_and_false() -> None:
     with pytest.raises(UsageError, match="'auto', True or False"):
         parse(TrainSettings, {"channels_last": "maybe"}, where="x")
 
 
-def test_a_plan_is_kept_on_its_machine_and_made_anew_on_another() -> None:
+def test_a_plan_is_kept_on_its_machine_and_remade_on_another() -> None:
     settings = TrainSettings()
     process = ProcessPlan(0, "here", "cpu", 64)
     plan = plan_training(settings, "x.pt", machine=EPYC, processes=[process], defaults={})
@@ -106,7 +106,7 @@ def test_the_trainer_is_constructed_from_the_plan() -> None:
     assert (resumed["model"], resumed["resume"], "lr0" in resumed) == ("last.pt", "last.pt", False)
 
 
-def test_this_machine_can_be_read() -> None:
+def test_this_machine_can_be_described() -> None:
     machine = read_machine("cpu", "cpu")
     assert (machine.cuda, machine.processes) == (False, 1)
     assert machine.cores >= 1
@@ -151,7 +151,7 @@ def small_model() -> Any:
     return model.train()
 
 
-def test_the_fast_step_computes_what_the_plain_one_does() -> None:
+def test_the_fast_step_computes_the_same_as_the_plain_one() -> None:
     plain, plain_gradient = losses_of(small_model(), "fp32", channels_last=False)
     last, last_gradient = losses_of(small_model(), "fp32", channels_last=True)
     assert last == pytest.approx(plain, rel=1e-4)
@@ -162,7 +162,7 @@ def test_the_fast_step_computes_what_the_plain_one_does() -> None:
     assert half != plain
 
 
-def test_a_fused_optimiser_walks_the_same_way() -> None:
+def test_a_fused_optimizer_takes_the_same_steps() -> None:
     walks = []
     for fused in (False, True):
         torch.manual_seed(0)

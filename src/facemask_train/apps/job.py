@@ -132,7 +132,7 @@ def default_folder(root: Path, kind: str, model: str, arguments: Sequence[str], 
 
 
 def find_finished(folder: Path, kind: type[R], inputs: object, other: str) -> R | None:
-    """Return a folder's record if it was made from equal inputs, or None where there is no such folder yet.
+    """Return a folder's record if it was made from equal inputs, or None if there is no such folder yet.
 
     Args:
         other: what to call the results of other inputs in the message.

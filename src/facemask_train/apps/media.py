@@ -179,7 +179,7 @@ def frames(
     """Yield the frames of the sources in order, and a `Problem` in place of what cannot be read.
 
     Args:
-        frame_interval: seconds between the frames that are read from a video; every frame where it is None.
+        frame_interval: seconds between the frames that are read from a video; every frame if it is None.
         workers: decoding threads; 0 means one per core, up to 8.
         max_pixels: larger images are not decoded.
     """
@@ -278,7 +278,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _date_taken(image: PilImage) -> datetime | None:
-    """Return an image's EXIF date, None where there is none. A camera whose clock was never set writes 0000:00:00."""
+    """Return an image's EXIF date, None if there is none. A camera whose clock was never set writes 0000:00:00."""
     try:
         exif = image.getexif()
         text = exif.get_ifd(_EXIF_IFD).get(_DATE_TAKEN) or exif.get(_DATE_MODIFIED)

@@ -30,7 +30,7 @@ class PredictOptions:
     Attributes:
         save: what to write, of `writers.KINDS`.
         anonymize: cover every face in the written images and videos, including low-confidence ones.
-        frame_interval: seconds between the video frames to process; every frame where it is None.
+        frame_interval: seconds between the video frames to process; every frame if it is None.
         max_pixels: the largest image that is read, in pixels.
     """
 
@@ -69,9 +69,9 @@ def predict(
     Args:
         arguments: files, folders, globs.
         weights: a checkpoint or an export, instead of a run's best weights.
-        imgsz: input size in pixels; the run's or the file's own where it is None.
-        confidence: detections above it count; where it is None, the threshold that the run's evaluation chose.
-        out: the folder to write; a folder below the run's where it is None.
+        imgsz: input size in pixels; the run's or the file's own if it is None.
+        confidence: detections above it count; if it is None, the threshold that the run's evaluation chose.
+        out: the folder to write; a folder below the run's if it is None.
 
     Raises:
         MissingError: there is no such model, or an argument matches no file.

@@ -1,4 +1,4 @@
-"""The Python door to a trained model: `load_model`, then `predict` on paths, arrays, PIL images, lists and folders.
+"""The Python interface to a model: `load_model`, then `predict` on paths, arrays, PIL images, lists and folders.
 
     model = load_model("runs/baseline/weights/best.pt")
     faces = model.predict("street.jpg")
@@ -93,8 +93,8 @@ class Model:
         Args:
             image: a path, an (h, w, 3) uint8 RGB array, a PIL image, or a sequence of these. A folder is searched
                 recursively; a video gives one result per frame.
-            confidence: detections at or below this confidence are left out; `threshold.value` where it is None.
-            frame_interval: seconds between the video frames to process; every frame where it is None.
+            confidence: detections at or below this confidence are left out; `threshold.value` if it is None.
+            frame_interval: seconds between the video frames to process; every frame if it is None.
 
         Returns:
             `Detections` for one image; a list of them for a sequence, a folder or a video. A file in a folder that
@@ -132,7 +132,7 @@ def load_model(
         model: a run's name, a run's folder, what `train` returned, or a path to weights; the last finished run where
             it is None.
         root: the project folder, which contains `runs/`.
-        imgsz: input size in pixels; the model's own where it is None.
+        imgsz: input size in pixels; the model's own if it is None.
         device: `cpu`, a GPU's number, or empty for a GPU where there is one. Exports run on the CPU.
         precision: `float32` or `bfloat16`.
         streams: batches that run at the same time, in threads. More than 1 is faster for many images on a CPU and

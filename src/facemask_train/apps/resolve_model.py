@@ -24,7 +24,7 @@ class ResolvedModel:
         name: its run's name, or one made of the file's name and digest.
         weights: the checkpoint, or the export's file or folder.
         digest: sha256 of the weights.
-        run: the run that trained or evaluated these weights, None where there is none.
+        run: the run that trained or evaluated these weights, None if there is none.
     """
 
     name: str
@@ -33,7 +33,7 @@ class ResolvedModel:
     run: Model | None
 
     def imgsz(self, requested: int | None) -> int | None:
-        """Return the input size in pixels: the requested one, or the run's; None where the file itself decides."""
+        """Return the input size in pixels: the requested one, or the run's; None if the file itself decides."""
         own = self.run.imgsz() if self.run is not None and self.weights.suffix == ".pt" else None
         return requested or own
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from facemask_train.apps import media
 from facemask_train.apps.media import Frame
-from facemask_train.core.drawing import CLASS_COLOURS, outline, tag
+from facemask_train.core.drawing import CLASS_COLORS, outline, tag
 from facemask_train.core.errors import FmaskError
 from facemask_train.core.files import write_bytes
 from facemask_train.core.parallel import usable_cores
@@ -122,7 +122,7 @@ class ImageWriter:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def add(self, frame: Frame, pixels: NDArray[np.uint8], detections: Sequence[Detection]) -> None:
-        """Write one frame, with `pixels` instead of its own."""
+        """Write one frame with the given pixels."""
         if self._video is not None and (frame.time is None or self._video.source != frame.source):
             self._close()
         path = self._folder / self._names[frame.source]
@@ -168,9 +168,9 @@ def draw_detections(
     side = max(image.size)
     thick, size = max(2, round(side / 400)), max(10, round(side / 60))
     for one in reversed(detections):  # the most confident on top
-        outline(draw, one.corners, CLASS_COLOURS[one.name], thick)
+        outline(draw, one.corners, CLASS_COLORS[one.name], thick)
     for one in reversed(detections):
-        tag(draw, one.corners, f"{_readable(one.name)} {one.confidence:.2f}", CLASS_COLOURS[one.name], size)
+        tag(draw, one.corners, f"{_readable(one.name)} {one.confidence:.2f}", CLASS_COLORS[one.name], size)
     if counts:
         text = ", ".join(f"{_readable(name)} {sum(one.name == name for one in detections)}" for name in CLASSES)
         tag(draw, (0, 0, side, side), text, "white", round(size * 1.3))

@@ -19,7 +19,7 @@ HAIRS: tuple[tuple[int, int, int], ...] = (
 
 
 HAIR_CHROMA = 28.0
-"""Lab units; what is over the brow and more colourful is a hat."""
+"""Lab units; anything above the brow that is more colorful is a hat."""
 
 
 def beard(face: Face, rng: Random) -> Drawn | None:
@@ -37,7 +37,7 @@ def beard(face: Face, rng: Random) -> Drawn | None:
     shape = np.clip(0.5 + 0.5 * face.lab[..., 0] / face.skin[0], 0.55, 1.15).astype(np.float32)
     shades = face.enlarge(shape, window)
     gain, glow = shades * (1 + 0.32 * strands), shades * strands * (16 * float(face.light.mean()))
-    hairs = cv2.merge([gain * float(part) + glow for part in _hair_colour(face, rng)])
+    hairs = cv2.merge([gain * float(part) + glow for part in _hair_color(face, rng)])
     return blended(face, window, rounded(hairs), cover, rng)
 
 
@@ -58,8 +58,8 @@ def _growth(face: Face, rng: Random) -> Field:
     return found * step(mouth - 1, 0.9) * step(nose - 1, 0.5)
 
 
-def _hair_colour(face: Face, rng: Random) -> Field:
-    """Return the colour of the beard: that of the hair over the brow where that is dark, or any (3,; RGB)."""
+def _hair_color(face: Face, rng: Random) -> Field:
+    """Return the color of the beard: that of the hair above the brow if it is dark, or a random one (3,; RGB)."""
     import numpy as np
 
     top = face.small[face.v[:, 0] < -0.8].reshape(-1, 3)
@@ -71,11 +71,11 @@ def _hair_colour(face: Face, rng: Random) -> Field:
         if light < 60 and math.hypot(*tone) < HAIR_CHROMA:
             found: Field = hair * 1.05 + 3
             return found
-    return face.colour(*rng.choice(HAIRS)) * 0.9
+    return face.color(*rng.choice(HAIRS)) * 0.9
 
 
 def _strands(face: Face, rng: Random, window: Window) -> Field:
-    """Return hairs that run from the nose down and outward, a little waved: about -1 to 1 (of the window's size)."""
+    """Return slightly wavy hairs that run from the nose down and outward: -1 to 1, in the window's size."""
     import cv2
     import numpy as np
 
@@ -96,4 +96,4 @@ def _strands(face: Face, rng: Random, window: Window) -> Field:
 
 
 HAIR_LINES = 4.5
-"""Hairs around a beard for each pixel of half the face's width: each is one or two pixels wide."""
+"""Hairs around a beard per pixel of half the face width: each is one or two pixels wide."""

@@ -29,7 +29,7 @@ PAIRS = 8
 """Pairs in a section: enough to see what a transform does."""
 
 AROUND = {"hand": 0.9, "cup": 0.9, "cap": 0.8}
-"""What is shown around a face, in its larger sides; 0.35 for the kinds that stay within it."""
+"""The margin shown around a face, as a multiple of its longer side; 0.35 for all other kinds."""
 
 
 def transform_sheet(examples: Sequence[Example], target: Path, title: str) -> None:
@@ -69,11 +69,11 @@ def examples_of(
 ) -> Iterator[Example]:
     """Yield what each step of a copy does to some images, at most `most` examples of each transform.
 
-    A step is shown alone and always applied. The faces step is shown by kind, each on crops around faces that fit,
-    the largest first and no more than one of an image; the others on whole images.
+    Each step is shown alone and always applied. The faces step is shown by kind, on crops around suitable faces, the
+    largest of each image; the other steps are shown on whole images.
 
     Args:
-        images: (image, labels) pairs (height, width, 3; RGB), upright; a few dozen give every kind its examples.
+        images: (image, labels) pairs (height, width, 3; RGB), upright; a few dozen give examples of every kind.
         seed: of the examples; the same seed gives the same examples.
     """
     for transform in steps:
@@ -110,7 +110,7 @@ def _faces(
 
 
 def _largest(labels: Sequence[Annotation], kind: FaceKind, min_side: float) -> int | None:
-    """Return which is the largest face that a kind fits, or None where there is none."""
+    """Return the index of the largest face that an edit of this kind fits, or None if there is none."""
     fitting = [
         (min(label.box.width, label.box.height), index)
         for index, label in enumerate(labels)
@@ -121,7 +121,7 @@ def _largest(labels: Sequence[Annotation], kind: FaceKind, min_side: float) -> i
 
 
 def _around(image: ImageArray, label: Annotation, kind: str) -> ImageArray:
-    """Return a square cut around a face; what would be outside the image is left off."""
+    """Return a square crop around a face, clipped to the image."""
     box, height, width = label.box, *image.shape[:2]
     half = max(box.width, box.height) * (0.5 + AROUND.get(kind, 0.35))
     x, y = (box.x_min + box.x_max) / 2, (box.y_min + box.y_max) / 2

@@ -1,4 +1,4 @@
-"""One face as the edits see it: its pixels, its skin, the light, grain and sharpness around it. Edits nothing.
+"""One face as the edits need it: its pixels, and estimates of its skin, lighting, grain and sharpness. Edits nothing.
 
 An edit is planned on a grid (40 to 60 samples across a face) whatever the face's size, so that its cost is nearly
 constant and small faces get smooth, oversampled shapes. It is then enlarged or reduced to the pixels.
@@ -29,19 +29,19 @@ WINDOW = 128
 """Pixels; grain and sharpness are measured in a window of at most this side, in the middle of the face."""
 
 TILE = 80
-"""Pixels; drawn grain repeats after as many, which nobody sees and which is quicker than to draw it all."""
+"""Pixels; synthetic grain repeats after this many, which is invisible and faster than generating all of it."""
 
 BROWS, MOUTH = -0.55, 0.46
-"""Where brows and mouth are on the `v` axis, as seen on upright labelled faces."""
+"""The positions of brows and mouth on the `v` axis, as measured on upright labeled faces."""
 
 MIN_FLESH = 0.35
-"""The least share of the lower face that has to look like skin for an edit that follows its outline."""
+"""The smallest share of the lower face that must look like skin for an edit that follows its outline."""
 
 Window = tuple[slice, slice]
 """The rows and the columns of a part of a face's pixels."""
 
 Margins = tuple[float, float, float]
-"""How far an edit may reach beyond the box: at either side, above, below, in widths and heights of the box."""
+"""How far an edit may extend beyond the box: on either side, above, below, in widths and heights of the box."""
 
 
 @dataclass(frozen=True)
@@ -101,18 +101,18 @@ class Face:
 
     @property
     def aspect(self) -> float:
-        """How much higher than wide the box is."""
+        """The ratio of the height of the box to its width."""
         return self.half_height / self.half_width
 
     @cached_property
     def about(self) -> Window:
-        """The rows and columns of the grid that hold the box and a little more: what tells of the face itself."""
+        """The rows and columns of the grid that contain the box and a small margin, for measurements."""
         rows, columns = _between(self.v[:, 0], -1.3, 1.3).nonzero()[0], _between(self.u[0], -1.3, 1.3).nonzero()[0]
         return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
     @cached_property
     def lab(self) -> Field:
-        """The grid in CIE Lab; known only about the face."""
+        """The grid in CIE Lab; computed only around the face."""
         import numpy as np
 
         found = np.zeros_like(self.small)
@@ -136,7 +136,7 @@ class Face:
 
     @cached_property
     def light(self) -> Field:
-        """What a white thing would look like here (3,), from 0 to 1 per channel."""
+        """The color of a white object in this light (3,), from 0 to 1 per channel."""
         import numpy as np
 
         brightest = np.quantile(self.small[::2, ::2].reshape(-1, 3), 0.96, axis=0) / 255
@@ -145,7 +145,7 @@ class Face:
 
     @cached_property
     def slope(self) -> float:
-        """How the light falls: from -1 (from the left) to 1 (from the right)."""
+        """The direction of the light: from -1 (from the left) to 1 (from the right)."""
         import numpy as np
 
         rows, columns = _between(self.v[:, 0], -0.6, 0.1), _between(self.u[0], -0.6, 0.6)
@@ -155,15 +155,15 @@ class Face:
         return max(-1.0, min(1.0, fitted / 25))
 
     @cached_property
-    def grey(self) -> bool:
-        """Say if the image has no colours here."""
+    def gray(self) -> bool:
+        """Whether the image has no colors here."""
         import numpy as np
 
         return float(np.quantile(np.abs(self.lab[self.about][..., 1:]), 0.98)) < 2.5
 
     @cached_property
     def window(self) -> Field:
-        """The luminance of the middle of the face, in its own pixels (at most `WINDOW` a side)."""
+        """The luminance of the middle of the face, in the image's pixels (at most `WINDOW` per side)."""
         import cv2
         import numpy as np
 
@@ -175,13 +175,13 @@ class Face:
 
     @cached_property
     def grain(self) -> float:
-        """The standard deviation of the image's noise, in levels (the operator that is blind to slopes)."""
+        """The standard deviation of the image's noise, in levels (by an operator that ignores gradients)."""
         import cv2
         import numpy as np
 
         kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
         measured = float(np.median(np.abs(cv2.filter2D(self.window, -1, kernel)))) / (0.6745 * 6)
-        return min(12.0, measured, 1.5 + 0.08 * self.half_width)  # of a small face half the detail passes for grain
+        return min(12.0, measured, 1.5 + 0.08 * self.half_width)  # half the detail of a small face would count as grain
 
     @cached_property
     def softness(self) -> float:
@@ -199,7 +199,7 @@ class Face:
 
     @cached_property
     def skinlike(self) -> NDArray[np.uint8]:
-        """1 where the colour is like the skin's, about the face (rows and columns of `about`)."""
+        """1 where the color is similar to that of the skin, around the face (rows and columns of `about`)."""
         import numpy as np
 
         rows, columns = self.about
@@ -210,9 +210,9 @@ class Face:
 
     @cached_property
     def flesh(self) -> Field:
-        """How surely each grid point is the face's skin, or within it: 0 to 1 (rows, columns).
+        """The confidence that each grid point is skin of the face, or enclosed by it: 0 to 1 (rows, columns).
 
-        Points whose colour is like the skin's, with what they enclose (eyes, lips, nostrils).
+        Points with a color similar to that of the skin, and what they enclose (eyes, lips, nostrils).
         """
         import cv2
         import numpy as np
@@ -240,31 +240,31 @@ class Face:
         found = np.flatnonzero((left < 0.8) & (right < 0.8) & (bridge > 0.6) & _between(down, -0.85, -0.1))
         if not found.size:
             return BROWS
-        lowest = found[np.append(True, np.diff(found) > 1)][-1]  # what is higher is hair that is parted in the middle
-        return min(BROWS, float(down[lowest]) - 0.1)  # the eyes are found more often than the brows above them
+        lowest = found[np.append(True, np.diff(found) > 1)][-1]  # anything higher is hair parted in the middle
+        return min(BROWS, float(down[lowest]) - 0.1)  # the eyes are detected more often than the brows above them
 
     @cached_property
     def turned(self) -> float:
-        """Where the middle of the face is on the `u` axis: away from 0 where it looks aside."""
+        """Where the middle of the face is on the `u` axis: not 0 if it looks to the side."""
         weights = self.flesh[_between(self.v[:, 0], -0.6, 0.3)].sum(axis=0)
         total = float(weights.sum())
         return max(-0.35, min(0.35, float((weights * self.u[0]).sum()) / total)) if total > 0 else 0.0
 
     @cached_property
     def bare_below(self) -> float:
-        """The share of the lower face that looks like skin, 0 to 1: little in a profile, or behind something."""
+        """The share of the lower face that looks like skin, 0 to 1: low in a profile, or if it is covered."""
         lower = self.v[:, 0] > 0.1
         return float(self.flesh[lower][self.u**2 + self.v[lower] ** 2 < 0.8].mean()) if lower.any() else 0.0
 
-    def colour(self, red: float, green: float, blue: float) -> Field:
-        """Return what a thing of this colour looks like in the light of this image (3,)."""
+    def color(self, red: float, green: float, blue: float) -> Field:
+        """Return the appearance of an object of this color in the light of this image (3,)."""
         import numpy as np
 
         seen = np.array([red, green, blue], np.float32) * self.light
-        return np.full(3, seen @ np.array([0.3, 0.59, 0.11]), np.float32) if self.grey else seen
+        return np.full(3, seen @ np.array([0.3, 0.59, 0.11]), np.float32) if self.gray else seen
 
     def enlarge(self, field: Field | ImageArray, window: Window | None = None) -> Any:
-        """Return a field of the grid (of either type) at the size of the pixels, or of a window of them."""
+        """Return a field of the grid (of either type), resized to the pixels or to a window of them."""
         import cv2
         import numpy as np
 
@@ -282,7 +282,7 @@ class Face:
         return cv2.warpAffine(field, place, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
     def window_of(self, chosen: NDArray[np.bool_]) -> Window | None:
-        """Return the rows and columns of the pixels that hold the chosen points of the grid, or None for no points."""
+        """Return the rows and columns of the pixels that contain the chosen grid points, or None if there are none."""
         import numpy as np
 
         sides = []
@@ -306,9 +306,9 @@ class Face:
 
         drawn = np.random.default_rng(rng.getrandbits(64))
         rows, columns = min(height, TILE), min(width, TILE)
-        grey = drawn.standard_normal((rows, columns, 1), np.float32)  # most of a camera's grain is without colour
-        coloured = drawn.standard_normal((rows, columns, 3), np.float32)
-        tile = np.rint((0.9 * grey + 0.45 * coloured) * self.grain).astype(np.int16)
+        gray = drawn.standard_normal((rows, columns, 1), np.float32)  # most camera noise is colorless
+        colored = drawn.standard_normal((rows, columns, 3), np.float32)
+        tile = np.rint((0.9 * gray + 0.45 * colored) * self.grain).astype(np.int16)
         return np.tile(tile, (-(-height // TILE), -(-width // TILE), 1))[:height, :width]
 
 

@@ -1,8 +1,8 @@
-"""Edits of labelled faces that break "two tones, so a mask", and the rules that keep their labels true.
+"""Edits of labeled faces that break the rule "two tones mean a mask", and the checks that keep their labels true.
 
-A bare face may get a lower half of another colour or light, a beard, a hand or a cup; a masked face a mask in the tone
-of its own skin; either a cap, or a shadow over the upper half. A face that an edit would make unjudgeable stays as it
-was, and so does everybody else's face. Hoods, sunglasses and scarves are drawn by nothing here: the exam asks for them.
+A bare face can get a recolored or relit lower half, a beard, a hand or a cup; a masked face can get a mask in the tone
+of its skin; either can get a cap, or a shadow over the upper half. A face that an edit would make unrecognizable is
+left unchanged, and so are all other faces. Hoods, sunglasses and scarves are not drawn here: the audit uses them.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ MASKED_ONLY: tuple[FaceKind, ...] = ("tint",)
 EITHER: tuple[FaceKind, ...] = ("cap", "shadow")
 
 TOO_SMALL, OVERLAPPED, CUT, UNJUDGEABLE, NOT_DRAWN = "too small", "overlapped", "cut off", "unjudgeable", "not drawn"
-"""Why a face was left as it was."""
+"""Why a face was left unchanged."""
 
 MAX_OVERLAP = 0.08
-"""The share of a face's box that other boxes may cover: neighbours in a crowd touch, but an edit of a face that stands
-behind another would be painted on what is in front."""
+"""The share of a face's box that other boxes may cover: boxes in a crowd touch, but an edit of a face that is
+behind another would be drawn over what is in front."""
 
 MAX_ON_OTHERS = 0.04
-"""The share of a drawn thing that other boxes may cut off: more looks cut by a knife."""
+"""The share of a drawn object that other boxes may cut off: more looks unnatural."""
 
 CUT_RATIO = 1.6
-"""A box at the image's edge with sides in a ratio over this is cut: whole faces are at most 1.5 times as high as wide
-in the published boxes, and none is wider than high by as much."""
+"""The aspect ratio from which a box at the edge of the image counts as cut off: in the published boxes, whole faces are
+at most 1.5 times as high as wide, and none is that much wider than high."""
 
-LEAST_CHANGE = 2.5
-"""Levels, on average over the box: less cannot be seen, and would be counted as an edit."""
+MIN_CHANGE = 2.5
+"""The smallest mean change over the box, in levels: less would be invisible, but count as an edit."""
 
 MEAN_LEVELS = (28.0, 232.0)
-"""The mean level that an edited face may have: beyond, an image file keeps too little of its features."""
+"""The range of the mean level of an edited face: outside, an image file preserves too few of its features."""
 
-LEAST_KEPT = 0.4
-"""The share of the light and dark of the features that has to remain where the label depends on them."""
+MIN_KEPT = 0.4
+"""The smallest share of the contrast of the relevant features that must remain."""
 
-LEAST_LIKENESS = 0.55
-"""The least correlation of these features before and after: less means that others were drawn over them."""
+MIN_CORRELATION = 0.55
+"""The lowest correlation of these features before and after: with less, they were drawn over."""
 
 MAX_COVERED = 0.6
-"""The share of the box that a drawn thing may cover: eyes, nose and brow are about 45 % of it."""
+"""The share of the box that a drawn object may cover: eyes, nose and brow are about 45 % of it."""
 
 MAX_OVER_EYES = 0.06
-"""The share of the band of the eyes that a drawn thing may cover."""
+"""The share of the eye region that a drawn object may cover."""
 
 MARGINS: Mapping[FaceKind, Margins] = {
     "recolor": (0.1, 0.0, 0.12),
@@ -70,7 +70,7 @@ MARGINS: Mapping[FaceKind, Margins] = {
     "cup": (0.8, 0.0, 1.2),
     "cap": (0.3, 0.6, 0.0),
 }
-"""How far each kind may paint beyond the box."""
+"""How far each kind may draw beyond the box."""
 
 TONES: Mapping[FaceKind, Callable[[Face, Random], ImageArray | None]] = {
     "recolor": tones.recolor,
@@ -96,17 +96,17 @@ FEATURES: Mapping[FaceKind, tuple[float, float]] = {
     "cup": (-0.7, -0.15),
     "cap": (-0.35, 0.8),
 }
-"""The band of the face, on the `v` axis, whose features have to survive each kind."""
+"""The region of the face, on the `v` axis, whose features must survive each kind of edit."""
 
 EYES = (-0.48, -0.18)
-"""The band of the eyes, on the `v` axis."""
+"""The eye region, on the `v` axis."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What became of one face: `label` is its place among the labels, `kind` what was drawn or tried.
+    """The outcome for one face: `label` is the index of its label, `kind` the edit that was drawn or tried.
 
-    `reason` is empty where the edit was applied, or says why the face was left as it was.
+    `reason` is empty if the edit was applied, or else says why the face was left unchanged.
     """
 
     label: int
@@ -135,9 +135,9 @@ def kinds_for(name: str, weights: Mapping[FaceKind, float]) -> dict[FaceKind, fl
 def edit_faces(
     image: ImageArray, labels: Sequence[Annotation], settings: Faces, seed: int
 ) -> tuple[ImageArray, tuple[Edit, ...]]:
-    """Return an image (height, width, 3; RGB) with a share of its faces edited, and what became of each of these.
+    """Return an image (height, width, 3; RGB) with a share of its faces edited, and the outcome of each.
 
-    Each face draws from a generator of its own, so no face's edit depends on how the others went.
+    Each face has its own random generator, so its edit does not depend on the other faces.
     """
     edits: list[Edit] = []
     edited = False
@@ -166,13 +166,13 @@ def _seed(seed: int, index: int) -> int:
 def edit_face(
     image: ImageArray, labels: Sequence[Annotation], index: int, kind: FaceKind, rng: Random
 ) -> tuple[Change | None, str]:
-    """Return the edit of one face and no reason, or None and the reason why the face stays as it was.
+    """Return the edit of one face and no reason, or None and the reason why the face is left unchanged.
 
-    Nothing within another label's box is changed, nor anything farther from the face's box than `MARGINS`.
+    Pixels inside the boxes of other labels are not changed, nor pixels farther from the face's box than `MARGINS`.
     """
     others = [label.box for place, label in enumerate(labels) if place != index]
     label = labels[index]
-    refused = unfit(label.box, others, image.shape[1], image.shape[0])
+    refused = check_face(label.box, others, image.shape[1], image.shape[0])
     if refused:
         return None, refused
     face = crop_face(image, label.box, MARGINS[kind], masked=label.name == "mask")
@@ -182,7 +182,7 @@ def edit_face(
     if covered is not None and _share_on(others, face, covered) > MAX_ON_OTHERS:
         return None, OVERLAPPED
     _keep_others(after, face, others)
-    refused = spoilt(face, after, kind, covered)
+    refused = check_edit(face, after, kind, covered)
     if refused:
         return None, refused
     height, width = after.shape[:2]
@@ -196,13 +196,13 @@ def _drawn(face: Face, kind: FaceKind, rng: Random) -> tuple[ImageArray | None, 
 
 
 def _share_on(others: Sequence[Box], face: Face, covered: Field) -> float:
-    """Return the share of what was drawn that lies within other boxes."""
+    """Return the share of the drawn pixels that are inside other boxes."""
     lost = sum(float(covered[_within(face, box)].sum()) for box in others)
     return lost / max(1e-6, float(covered.sum()))
 
 
 def _keep_others(after: ImageArray, face: Face, others: Sequence[Box]) -> None:
-    """Put back what is within everybody else's box."""
+    """Restore the pixels inside all other boxes."""
     for box in others:
         after[_within(face, box)] = face.pixels[_within(face, box)]
 
@@ -213,11 +213,11 @@ def _within(face: Face, box: Box) -> Window:
     return rows, slice(max(0, math.floor(box.x_min) - face.left), max(0, math.ceil(box.x_max) - face.left))
 
 
-# ------------------------------------------------------------------ the rules
+# ---- checks ----
 
 
-def unfit(box: Box, others: Sequence[Box], width: int, height: int) -> str:
-    """Return why a face cannot be edited whatever the edit, or nothing. `width` and `height` are the image's."""
+def check_face(box: Box, others: Sequence[Box], width: int, height: int) -> str:
+    """Return why a face cannot be edited at all, or an empty string. `width` and `height` are those of the image."""
     if sum(_common(box, other) for other in others) > MAX_OVERLAP * box.area:
         return OVERLAPPED
     at_side = box.x_min <= 1 or box.x_max >= width - 1
@@ -233,13 +233,13 @@ def _common(one: Box, other: Box) -> float:
     return max(0.0, across) * max(0.0, down)
 
 
-def spoilt(face: Face, after: ImageArray, kind: FaceKind, covered: Field | None) -> str:
-    """Return why a face must stay as it was, or nothing: `after` is its crop with the edit."""
+def check_edit(face: Face, after: ImageArray, kind: FaceKind, covered: Field | None) -> str:
+    """Return why an edit must be discarded, or an empty string. `after` is the crop of the face with the edit."""
     import cv2
 
     box = _band(face, -1, 1)
     old, new = (cv2.cvtColor(pixels[box], cv2.COLOR_RGB2GRAY) for pixels in (face.pixels, after))
-    if float(cv2.absdiff(face.pixels[box], after[box]).mean()) < LEAST_CHANGE:
+    if float(cv2.absdiff(face.pixels[box], after[box]).mean()) < MIN_CHANGE:
         return NOT_DRAWN
     if not MEAN_LEVELS[0] <= float(new.mean()) <= MEAN_LEVELS[1]:
         return UNJUDGEABLE
@@ -249,8 +249,8 @@ def spoilt(face: Face, after: ImageArray, kind: FaceKind, covered: Field | None)
         return UNJUDGEABLE
     rows = _band(face, *FEATURES[kind])[0]
     features = slice(rows.start - box[0].start, rows.stop - box[0].start)
-    kept, likeness = survival(old[features], new[features], fine=0.25 * face.half_width)
-    return UNJUDGEABLE if kept < LEAST_KEPT or likeness < LEAST_LIKENESS else ""
+    kept, correlation = remaining_detail(old[features], new[features], fine=0.25 * face.half_width)
+    return UNJUDGEABLE if kept < MIN_KEPT or correlation < MIN_CORRELATION else ""
 
 
 def _band(face: Face, low: float, high: float) -> tuple[slice, slice]:
@@ -261,8 +261,8 @@ def _band(face: Face, low: float, high: float) -> tuple[slice, slice]:
     return slice(top, bottom), slice(max(0, round(face.x - face.half_width)), round(face.x + face.half_width))
 
 
-def survival(before: ImageArray, after: ImageArray, *, fine: float) -> tuple[float, float]:
-    """Return how much of what is finer than `fine` pixels is left of a grey image: its share, and its correlation."""
+def remaining_detail(before: ImageArray, after: ImageArray, *, fine: float) -> tuple[float, float]:
+    """Return how much detail finer than `fine` pixels is left of a gray image: its share, and its correlation."""
     import cv2
     import numpy as np
 

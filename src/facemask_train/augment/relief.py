@@ -1,7 +1,7 @@
-"""Solid things before a face: planned as heights above the image, lit as the face is, laid on it.
+"""Solid objects in front of a face: modeled as heights above the image, lit like the face, and drawn onto it.
 
-A thing is as sharp and as grainy as the image is, and throws a soft shadow on the face. Lengths are in half face
-widths, as seen from the front: `x` to the right, `y` down.
+An object is as sharp and as grainy as the image, and casts a soft shadow on the face. Lengths are in half face widths,
+as seen from the front: `x` to the right, `y` down.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ if TYPE_CHECKING:
 
 Point = tuple[float, float]
 Drawn = tuple["ImageArray", "Field"]
-"""The face's pixels with something drawn on them, and how much of each it covers (height, width; 0 to 1)."""
+"""The edited pixels of a face, and how much of each pixel is covered (height, width; 0 to 1)."""
 
 NEAR = 0.3
-"""Half face widths; a thing's shadow on the face ends before this."""
+"""Half face widths; the shadow of an object on the face is shorter than this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relief:
-    """Things in front of the face, on the grid: lengths in half face widths.
+    """Objects in front of the face, on the grid: lengths in half face widths.
 
-    `inside` is the distance to the outline, positive inside; `height` rises toward the viewer; `colour` is unlit.
-    `part` is where the things are: elsewhere nothing is near.
+    `inside` is the distance to the outline, positive inside; `height` rises toward the viewer; `color` is unlit.
+    `part` is the region around the objects.
     """
 
     inside: Field
     height: Field
-    colour: Field
+    color: Field
     part: Window = (slice(0, 9999), slice(0, 9999))
 
 
 def plane(face: Face, x: float, y: float, angle: float, mirror: int) -> tuple[Field, Field]:
-    """Return the coordinates of a turned frame with its origin at (x, y), in half face widths."""
+    """Return the coordinates of a rotated frame with its origin at (x, y), in half face widths."""
     across, down = (face.u - x) * mirror, face.v * face.aspect - y
     cos, sin = math.cos(angle), math.sin(angle)
     return across * cos + down * sin, down * cos - across * sin
 
 
 def over(below: Relief, above: Relief) -> Relief:
-    """Return two things together, the second in front of the first."""
+    """Combine two objects, the second in front of the first."""
     import numpy as np
 
-    part = above.part  # beyond both outlines the nearer thing goes on: edges are blended from what is on either side
+    part = above.part  # outside both outlines the nearer object is extended, so that edges are blended from both sides
     front = (above.inside[part] > 0) | ((below.inside[part] <= 0) & (above.inside[part] > below.inside[part]))
-    inside, height, colour = below.inside.copy(), below.height.copy(), np.array(below.colour)
+    inside, height, color = below.inside.copy(), below.height.copy(), np.array(below.color)
     np.maximum(inside[part], above.inside[part], out=inside[part])
     height[part][front] = above.height[part][front]
-    colour[part][front] = above.colour[part][front]
-    return Relief(inside, height, colour, _around(below.part, part))
+    color[part][front] = above.color[part][front]
+    return Relief(inside, height, color, _around(below.part, part))
 
 
 def _around(one: Window, other: Window) -> Window:
@@ -64,8 +64,8 @@ def _around(one: Window, other: Window) -> Window:
     return rows, columns
 
 
-def limbs(x: Field, y: Field, joints: Sequence[tuple[float, ...]], colour: Field) -> Relief:
-    """Return rounded limbs: each of `joints` is x, y, radius at one end, x, y, radius at the other, and its lift.
+def limbs(x: Field, y: Field, joints: Sequence[tuple[float, ...]], color: Field) -> Relief:
+    """Return rounded limbs: each of `joints` is x, y, radius at one end, x, y, radius at the other, and its elevation.
 
     The highest limb is in front where two cross.
     """
@@ -76,11 +76,11 @@ def limbs(x: Field, y: Field, joints: Sequence[tuple[float, ...]], colour: Field
     part = _part(x, y, known[:, (0, 3)], known[:, (1, 4)], reach)
     inside, height = np.full(x.shape, -9, np.float32), np.zeros(x.shape, np.float32)
     inside[part], height[part] = _limbs(x[part], y[part], known)
-    return Relief(inside, height, np.broadcast_to(colour, (*x.shape, 3)), part)
+    return Relief(inside, height, np.broadcast_to(color, (*x.shape, 3)), part)
 
 
 def _part(x: Field, y: Field, xs: Field, ys: Field, reach: float) -> Window:
-    """Return the rows and columns of the grid that come near the given places."""
+    """Return the rows and columns of the grid near the given positions."""
     import numpy as np
 
     near = (x > xs.min() - reach) & (x < xs.max() + reach) & (y > ys.min() - reach) & (y < ys.max() + reach)
@@ -107,7 +107,7 @@ def _limbs(x: Field, y: Field, joints: Field) -> tuple[Field, Field]:
 
 
 def lit(face: Face, relief: Relief, *, ambient: float) -> Field:
-    """Return the colours of a relief under the light of the image (rows, columns, 3)."""
+    """Return the colors of a relief under the light of the image (rows, columns, 3)."""
     import cv2
     import numpy as np
 
@@ -117,13 +117,13 @@ def lit(face: Face, relief: Relief, *, ambient: float) -> Field:
     x, y, z = map(float, toward / np.linalg.norm(toward))
     facing = (z - x * right - y * down) / np.sqrt(right**2 + down**2 + 1)
     shade = ambient + (1 - ambient) / z * np.maximum(facing, 0)
-    found = np.zeros(relief.colour.shape, np.float32)
-    found[relief.part] = relief.colour[relief.part] * np.minimum(shade, 1.18)[..., None]
+    found = np.zeros(relief.color.shape, np.float32)
+    found[relief.part] = relief.color[relief.part] * np.minimum(shade, 1.18)[..., None]
     return found
 
 
-def laid(face: Face, relief: Relief, rng: Random, *, ambient: float = 0.5, drop: float = 0.1) -> Drawn | None:
-    """Put a relief on the image, as sharp and as grainy as the image is; it throws a soft shadow on the face.
+def draw_relief(face: Face, relief: Relief, rng: Random, *, ambient: float = 0.5, drop: float = 0.1) -> Drawn | None:
+    """Draw a relief onto the image, as sharp and as grainy as the image; it casts a soft shadow on the face.
 
     `drop` is how far the shadow reaches, in half face widths.
     """
@@ -134,11 +134,11 @@ def laid(face: Face, relief: Relief, rng: Random, *, ambient: float = 0.5, drop:
     if window is None:
         return None
     inside = cv2.GaussianBlur(relief.inside, (0, 0), 0.7)
-    colours = face.enlarge(rounded(lit(face, relief, ambient=ambient)), window)
+    colors = face.enlarge(rounded(lit(face, relief, ambient=ambient)), window)
     cover = np.clip(face.enlarge(inside, window) * (face.half_width / (1.6 * face.softness)) + 0.5, 0, 1)
     on_face = step(1.15 - np.sqrt(face.u**2 + face.v**2), 0.3)
     dark = 0.45 * on_face * np.exp(np.minimum(inside, 0) / drop)
-    return blended(face, window, colours, cover, rng, behind=_shaded(face, dark))
+    return blended(face, window, colors, cover, rng, behind=_shaded(face, dark))
 
 
 def _shaded(face: Face, dark: Field) -> ImageArray:
@@ -153,27 +153,27 @@ def _shaded(face: Face, dark: Field) -> ImageArray:
 
 
 def blended(
-    face: Face, window: Window, colours: ImageArray, cover: Field, rng: Random, *, behind: ImageArray | None = None
+    face: Face, window: Window, colors: ImageArray, cover: Field, rng: Random, *, behind: ImageArray | None = None
 ) -> Drawn:
-    """Paint `colours` over a window of the face's pixels (or of `behind`), as sharp and grainy as the image is."""
+    """Paint `colors` over a window of the face's pixels (or of `behind`), as sharp and grainy as the image."""
     import cv2
     import numpy as np
 
     if face.softness > 0.6:
-        colours = cv2.GaussianBlur(colours, (0, 0), face.softness)
+        colors = cv2.GaussianBlur(colors, (0, 0), face.softness)
     if face.grain > 0.3:
-        colours = cv2.add(colours, face.noise(rng, *cover.shape), dtype=cv2.CV_8U)
+        colors = cv2.add(colors, face.noise(rng, *cover.shape), dtype=cv2.CV_8U)
     pixels = (face.pixels if behind is None else behind).copy()
-    pixels[window] = cv2.blendLinear(colours, np.ascontiguousarray(pixels[window]), cover, 1 - cover)
+    pixels[window] = cv2.blendLinear(colors, np.ascontiguousarray(pixels[window]), cover, 1 - cover)
     covered = np.zeros(pixels.shape[:2], np.float32)
     covered[window] = cover
     return pixels, covered
 
 
-def lathe(x: Field, y: Field, profile: Sequence[Point], colour: Field, *, round_: float) -> Relief:
-    """Return a thing of revolution: `profile` is its radius (second) at each `y` (first), top to bottom.
+def lathe(x: Field, y: Field, profile: Sequence[Point], color: Field, *, round_: float) -> Relief:
+    """Return a solid of revolution: `profile` is its radius (second) at each `y` (first), top to bottom.
 
-    Seen from a little above or below, its ends are curved: `round_` says how much.
+    `round_` is how much its ends are curved, as if seen from slightly above or below.
     """
     import numpy as np
 
@@ -182,14 +182,14 @@ def lathe(x: Field, y: Field, profile: Sequence[Point], colour: Field, *, round_
     radius = np.interp(at, places, radii).astype(np.float32)
     inside = np.minimum(np.minimum(radius - np.abs(x), at - places[0]), places[-1] - at)
     height = np.sqrt(np.maximum(radius**2 - x**2, 0.03 * radius**2))
-    return Relief(inside.astype(np.float32), height.astype(np.float32), np.broadcast_to(colour, (*inside.shape, 3)))
+    return Relief(inside.astype(np.float32), height.astype(np.float32), np.broadcast_to(color, (*inside.shape, 3)))
 
 
 def uneven(relief: Relief, rng: Random) -> Relief:
-    """Return a relief whose skin is a little uneven, as skin is."""
+    """Return a relief with a slightly uneven color, like skin."""
     import cv2
     import numpy as np
 
     rough = np.random.default_rng(rng.getrandbits(64)).standard_normal((14, 14)).astype(np.float32)
     uneven = cv2.resize(rough, relief.inside.shape[::-1], interpolation=cv2.INTER_CUBIC)[..., None]
-    return Relief(relief.inside, relief.height, relief.colour * (1 + 0.035 * uneven), relief.part)
+    return Relief(relief.inside, relief.height, relief.color * (1 + 0.035 * uneven), relief.part)

@@ -1,8 +1,8 @@
 """The transforms of a copy: what its steps do to an image and its labels. Does not read files.
 
-Every choice comes from a seed, and each step draws from a generator of its own, so that a change of one step's settings
-changes no other step. The geometry is decided without pixels (`shape_of`), which is all that a plan needs; `render`
-makes the same draws and the pixels. What pixel steps do, `albumentations` does; it is imported when one is met.
+Every choice comes from a seed, and each step has its own generator, so changing the settings of one step does not
+affect the others. The geometry is computed without pixels (`shape_of`), which is all that a plan needs; `render` makes
+the same random choices and the pixels. Pixel steps use `albumentations`, which is imported only if there is one.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
 MIN_SIDE = 10
 """Pixels; the `ultralytics` loader drops images with a smaller side."""
 
-MIN_JUDGED = 8
-"""Pixels; a face that is smaller has no features that a step could take away."""
+MIN_RECOGNIZABLE = 8
+"""Pixels; a smaller face has no features that a step could remove."""
 
-LEAST_KEPT, LEAST_LIKENESS = 0.25, 0.6
-"""How much of a face's light and dark has to remain after a step that changes the whole image, and its least
-correlation with what it was: a thick fog, or noise in the dark, leaves less."""
+MIN_KEPT, MIN_CORRELATION = 0.25, 0.6
+"""How much of the contrast of a face must remain after a step that changes the whole image, and its lowest correlation
+with the original: thick fog, or noise in a dark image, leaves less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a copy's geometry does to an image: a turn in degrees counter-clockwise, and a factor of both sides."""
+    """The geometry of a copy: a rotation in degrees counterclockwise, and a scale factor for both sides."""
 
     turn: int = 0
     scale: float = 1.0
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the width and height in pixels that an image of the given ones gets."""
+        """Return the new width and height in pixels of an image with the given ones."""
         if self.turn % 180:
             width, height = height, width
         if self.scale == 1.0:
@@ -61,9 +61,9 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A copy: its image (height, width, 3; RGB), its labels, and what became of each face that was to be edited.
+    """A copy: its image (height, width, 3; RGB), its labels, and the outcome for each face that was to be edited.
 
-    `left_out` names the steps that would have made a face unjudgeable and were not applied to this image.
+    `left_out` names the steps that were not applied because they would have made a face unrecognizable.
     """
 
     image: ImageArray
@@ -92,13 +92,13 @@ def _number(text: str) -> int:
 
 
 def _draws(seed: int, number: int, step: Step) -> Random | None:
-    """Return the generator of a step, or None where the step is not applied to this image."""
+    """Return the generator of a step, or None if the step is not applied to this image."""
     rng = Random(_number(f"{seed}:step:{number}"))
     return rng if rng.random() < step.p else None
 
 
 def shape_of(steps: Sequence[Transform], labels: Sequence[Annotation], seed: int) -> Shape:
-    """Return what the steps do to the geometry of the image with these labels and this seed."""
+    """Return the geometry of the copy of an image with these labels and this seed."""
     shape, least = Shape(), _least_scale(labels)
     for number, transform in enumerate(steps):
         rng = _draws(seed, number, transform.step)
@@ -107,9 +107,9 @@ def shape_of(steps: Sequence[Transform], labels: Sequence[Annotation], seed: int
 
 
 def _least_scale(labels: Sequence[Annotation]) -> float:
-    """Return the least factor that leaves a face that can be judged as large as that takes."""
+    """Return the smallest scale factor that keeps every recognizable face recognizable."""
     sides = [min(label.box.width, label.box.height) for label in labels]
-    return max((MIN_JUDGED / side for side in sides if side >= MIN_JUDGED), default=0.0)
+    return max((MIN_RECOGNIZABLE / side for side in sides if side >= MIN_RECOGNIZABLE), default=0.0)
 
 
 def _reshaped(shape: Shape, step: Step, rng: Random, least: float) -> Shape:
@@ -124,9 +124,9 @@ def _reshaped(shape: Shape, step: Step, rng: Random, least: float) -> Shape:
 
 
 def render(image: ImageArray, labels: Sequence[Annotation], steps: Sequence[Transform], seed: int) -> Rendered:
-    """Return the copy of an image (height, width, 3; RGB) that the steps and the seed make.
+    """Return the copy of an image (height, width, 3; RGB) that the steps and the seed define.
 
-    The argument is never changed. Faces are edited upright, also where an earlier step has turned the image.
+    The argument is never changed. Faces are edited upright, even if an earlier step has rotated the image.
     """
     height, width = image.shape[:2]
     shape, least, now = Shape(), _least_scale(labels), Rendered(image, tuple(labels))
@@ -146,14 +146,14 @@ def render(image: ImageArray, labels: Sequence[Annotation], steps: Sequence[Tran
 
 
 def reduced(image: ImageArray, labels: Sequence[Annotation], side: int) -> tuple[ImageArray, tuple[Annotation, ...]]:
-    """Return an image with its labels, made smaller where its longer side is over `side` pixels."""
+    """Return an image and its labels, scaled down if its longer side has more than `side` pixels."""
     height, width = image.shape[:2]
     shape = Shape(scale=min(1.0, side / max(width, height)))
     return _moved(image, 0, shape.size(width, height)), shape.labels(labels, width, height)
 
 
 def _moved(image: ImageArray, turn: int, size: tuple[int, int]) -> ImageArray:
-    """Return an image turned exactly, and at the given width and height."""
+    """Return an image rotated by a multiple of 90 degrees and resized to the given width and height."""
     import cv2
     import numpy as np
 
@@ -180,29 +180,29 @@ def _with_faces(now: Rendered, settings: Any, shape: Shape, seed: int) -> Render
 
 
 def _with_pixels(now: Rendered, transform: Transform, seed: int) -> Rendered:
-    """Apply a step that changes the whole image, unless it takes some face's features away."""
+    """Apply a step that changes the whole image, unless it would remove the features of a face."""
     changed = _applied(transform, now.image, seed)
-    if all(_judgeable(now.image, changed, label.box) for label in now.labels):
+    if all(_recognizable(now.image, changed, label.box) for label in now.labels):
         return replace(now, image=changed)
     return replace(now, left_out=(*now.left_out, transform.kind))
 
 
-def _judgeable(before: ImageArray, after: ImageArray, box: Box) -> bool:
+def _recognizable(before: ImageArray, after: ImageArray, box: Box) -> bool:
     import cv2
 
-    if min(box.width, box.height) < MIN_JUDGED:
+    if min(box.width, box.height) < MIN_RECOGNIZABLE:
         return True
     part = slice(int(box.y_min), int(box.y_max) + 1), slice(int(box.x_min), int(box.x_max) + 1)
     old, new = (cv2.cvtColor(image[part], cv2.COLOR_RGB2GRAY) for image in (before, after))
-    kept, likeness = faces.survival(old, new, fine=box.width / 4)
-    return kept >= LEAST_KEPT and likeness >= LEAST_LIKENESS
+    kept, correlation = faces.remaining_detail(old, new, fine=box.width / 4)
+    return kept >= MIN_KEPT and correlation >= MIN_CORRELATION
 
 
 # ------------------------------------------------------------------ pixel steps, by albumentations
 
 
 def _applied(transform: Transform, image: ImageArray, seed: int) -> ImageArray:
-    """Return an image after one pixel step; the same seed gives the same pixels, whatever was done before."""
+    """Return an image after one pixel step; the same seed always gives the same pixels."""
     rng = Random(seed)
     step = transform.step
     if isinstance(step, Weather) and (kind := rng.choice(step.kinds)) == "fog":
@@ -215,7 +215,7 @@ def _applied(transform: Transform, image: ImageArray, seed: int) -> ImageArray:
 
 
 def _radius(image: ImageArray) -> int:
-    """Return how large what falls and glares is on an image, in pixels; in coarse steps, so that few are made."""
+    """Return the size of drops and flares on an image, in pixels; in coarse steps, so that few transforms are built."""
     height, width = image.shape[:2]
     found: int = max(32, min(height, width) // 96 * 32)
     return found
@@ -223,8 +223,8 @@ def _radius(image: ImageArray) -> int:
 
 @functools.cache
 def _composed(step: Step | tuple[str, int]) -> Any:
-    """Return the transform of a step: made once per settings, for that takes longer than to apply it."""
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else it looks for a newer version on the network when it is imported
+    """Return the transform of a step: built once for each setting, because building takes longer than applying."""
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # otherwise importing it looks for a newer version on the network
     import albumentations  # type: ignore[import-untyped, unused-ignore]
 
     makers: Mapping[type, Callable[[Any, Any], list[Any]]] = {
@@ -248,8 +248,8 @@ def _color_jitter(package: Any, step: ColorJitter) -> list[Any]:
 
 def _blur(package: Any, step: Blur) -> list[Any]:
     smooth = package.GaussianBlur(blur_limit=step.kernel, p=1 - step.motion)
-    centred = {"allow_shifted": False, "direction_range": (0, 0)}  # otherwise the faces move out of their boxes
-    motion = package.MotionBlur(blur_limit=step.kernel, **centred, p=step.motion)
+    centerd = {"allow_shifted": False, "direction_range": (0, 0)}  # otherwise the faces move out of their boxes
+    motion = package.MotionBlur(blur_limit=step.kernel, **centerd, p=step.motion)
     return [package.OneOf([smooth, motion], p=1)]
 
 
@@ -282,7 +282,7 @@ def _fogged(image: ImageArray, seed: int) -> ImageArray:
     """Return an image behind fog.
 
     Fog is a veil of white that does not depend on what is behind it. The package blends the whole image once for
-    each puff, 144 ms at 640 px; here it draws the veil alone, small and on black, and one blend lays it over.
+    each puff, 144 ms at 640 px; here it draws only the veil, small and on black, which is then blended once.
     """
     import cv2
     import numpy as np

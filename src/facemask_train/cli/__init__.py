@@ -1,1 +1,1 @@
-"""The commands beside those in `cli.py`, the options that they share, and how they talk: tables, a bar, charts."""
+"""The command line: the commands, their shared options, and their output as tables, progress bars and charts."""

@@ -1,8 +1,8 @@
 """The command line: each command parses its options, calls one function, and prints what it returned.
 
-Exit codes: 0 done; 1 unexpected error; 2 wrong name, option, key or value; 3 unusable input; 4 something that an
-earlier step makes is missing; 5 Kaggle credentials or license; 6 network; 7 disk or permission; 8 training stopped;
-9 a condition of --fail-unless does not hold; 130 interrupted.
+Exit codes: 0 success; 1 unexpected error; 2 wrong name, option, key or value; 3 unusable input; 4 the output of an
+earlier step is missing; 5 Kaggle credentials or license; 6 network; 7 disk or permission; 8 training stopped;
+9 a condition of --fail-unless was not met; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DATA, TRAINING, EVALUATION, USE = "Data", "Training", "Evaluation", "Use a model
 app = typer.Typer(
     cls=HelpGroup,
     no_args_is_help=True,
-    rich_markup_mode=None,  # plain help: drawing it with rich takes longer than all the rest
+    rich_markup_mode=None,  # plain help: rendering it with rich takes longer than everything else
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
     epilog=_CODES,
@@ -48,7 +48,7 @@ def _top(
 
 
 def _add(panel: str, body: Any, example: str, name: str = "") -> None:
-    """Add a command with its example to one part of the list of commands."""
+    """Add a command with its example to one section of the list of commands."""
     found = name or body.__name__.replace("_", "-")
     app.command(found, cls=HelpCommand, rich_help_panel=panel, epilog=example)(body)
 

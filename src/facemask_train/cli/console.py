@@ -1,6 +1,6 @@
-"""How a command talks: its result on standard output, everything else on standard error, and nothing twice.
+"""The output of a command: its result on standard output, everything else on standard error.
 
-Whatever prints below the command line (packages do) is sent to standard error, so a result can be piped.
+Anything that packages print goes to standard error, so that a result can be piped.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Terminal:
             self.bar.move(what, done, total)
 
     def result(self, data: Mapping[str, Any], *shown: Any) -> None:
-        """Print the result: one JSON object, or what a person reads (tables, lines)."""
+        """Print the result: one JSON object, or tables and lines."""
         if self.bar is not None:
             self.bar.stop()
         self.printed = True
@@ -52,12 +52,12 @@ class Terminal:
             console = Console(file=self.out, highlight=False)
             for item in shown:
                 is_text = isinstance(item, str)
-                console.print(item, soft_wrap=is_text, markup=not is_text)  # a path or a line to paste stays as it is
+                console.print(item, soft_wrap=is_text, markup=not is_text)  # never wrap paths or lines to paste
         self.out.flush()
 
 
 def command(body: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that runs `body` on a terminal: its options, and the three that every command has."""
+    """Return a command that runs `body` with a `Terminal`: with its own options and the three common ones."""
     signature = inspect.signature(body, eval_str=True)
 
     @functools.wraps(body)
@@ -65,7 +65,7 @@ def command(body: Callable[..., None]) -> Callable[..., None]:
         with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
             body(term, **given)
 
-    _, *own = signature.parameters.values()  # the first is the terminal itself
+    _, *own = signature.parameters.values()  # the first parameter is the terminal
     added = {"as_json": Json, "quiet": Quiet, "debug": Verbose}
     every = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
@@ -77,9 +77,9 @@ def command(body: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def terminal(*, as_json: bool, quiet: bool, debug: bool) -> Iterator[Terminal]:
-    """Run a command's body: redirect, log, show progress, and turn an error into a message and an exit code.
+    """Run the body of a command: redirect output, log, show progress, and turn errors into messages and exit codes.
 
-    Of several processes that `torchrun` started, the first alone speaks; the others tell their errors.
+    If `torchrun` started several processes, only the first one prints; the others report only errors.
     """
     out = _real_stdout()
     if is_worker():
@@ -97,11 +97,11 @@ def terminal(*, as_json: bool, quiet: bool, debug: bool) -> Iterator[Terminal]:
         _fail(found, str(error), error.next_step, error.exit_code, debug=debug, reported=reported)
     except KeyboardInterrupt:
         _fail(
-            found, "interrupted", "run the same command again: it goes on, or starts afresh", INTERRUPTED, debug=debug
+            found, "interrupted", "run the same command again: it continues, or starts over", INTERRUPTED, debug=debug
         )
-    except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user who did not ask for it
+    except Exception as error:  # noqa: BLE001 - no traceback without --debug
         message = f"unexpected {type(error).__name__}: {error}"
-        _fail(found, message, "run it again with --debug, and report what it prints", FmaskError.exit_code, debug=debug)
+        _fail(found, message, "run it again with --debug, and report the output", FmaskError.exit_code, debug=debug)
     finally:
         if found.bar is not None:
             found.bar.stop()
@@ -109,7 +109,7 @@ def terminal(*, as_json: bool, quiet: bool, debug: bool) -> Iterator[Terminal]:
 
 
 def _real_stdout() -> TextIO:
-    """Return a stream to the real standard output, and send descriptor 1 to standard error from now on."""
+    """Return a stream to the real standard output, and redirect descriptor 1 to standard error."""
     sys.stdout.flush()
     out = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding or "utf-8", errors="replace")
     os.dup2(2, 1)
@@ -118,7 +118,7 @@ def _real_stdout() -> TextIO:
 
 
 class _Log(logging.StreamHandler[TextIO]):
-    """Writes what is logged above the bar, and an epoch of training as a row of its table; else plain lines."""
+    """Prints log messages above the bar, and training epochs as rows of its table; without a bar, plain lines."""
 
     def __init__(self, bar: Any) -> None:
         super().__init__(sys.stderr)
@@ -135,7 +135,7 @@ class _Log(logging.StreamHandler[TextIO]):
 
 
 def _bar() -> Any:
-    """Return a bar with the time left, or None where standard error is no terminal whose cursor can move."""
+    """Return a progress bar, or None if standard error is not a terminal with a movable cursor."""
     if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         return None
     from rich.console import Console
@@ -150,14 +150,14 @@ def _bar() -> Any:
 def _fail(
     terminal: Terminal, message: str, next_step: str, exit_code: int, *, debug: bool, reported: bool = False
 ) -> None:
-    """Say what went wrong and what to do next (unless another process has `reported` it), and end the process."""
+    """Print the error and the next step (unless another process has `reported` it), and exit."""
     if terminal.bar is not None:
         terminal.bar.stop()
     if debug:
         traceback.print_exc(file=sys.stderr)
     if not reported:
         sys.stderr.write(f"error: {message}\n" + (f"next: {next_step}\n" if next_step else ""))
-    if terminal.as_json and not terminal.printed:  # one object, whatever happens
+    if terminal.as_json and not terminal.printed:  # one object in any case
         error = {"message": message, "next_step": next_step, "exit_code": exit_code}
         terminal.out.write(json.dumps({"error": error}, ensure_ascii=False) + "\n")
         terminal.out.flush()

@@ -74,7 +74,7 @@ def build_dataset(
         option(
             "--allow-missing",
             group=INPUT,
-            help="Build without the sources that are not fetched; the name says so: v8-without-karm1a.",
+            help="Build without sources that are not fetched; the name shows it, as in v8-without-karm1a.",
         ),
     ] = False,
     repair: Annotated[
@@ -82,7 +82,7 @@ def build_dataset(
         option(
             "--repair",
             group=OUTPUT,
-            help="Where a recipe keeps a published split, move what leaks between its parts: NAME-repaired.",
+            help="For a recipe that keeps the published split: remove leaks between its parts, as NAME-repaired.",
         ),
     ] = False,
     check_with: Annotated[
@@ -135,7 +135,7 @@ def inspect(
     from facemask_train.report.dataset import inspect as stage
 
     found = stage.inspect(root, ensemble, duplicates=duplicates)
-    term.result(ensembles.inspect_json(found), *ensembles.inspect_told(found))
+    term.result(ensembles.inspect_json(found), *ensembles.inspect_lines(found))
 
 
 @command
@@ -152,7 +152,7 @@ def diff(
     from facemask_train.report.dataset import diff as stage
 
     found = stage.diff(root, a, b)
-    term.result(ensembles.diff_json(found), *ensembles.diff_told(found))
+    term.result(ensembles.diff_json(found), *ensembles.diff_lines(found))
 
 
 @command
@@ -200,13 +200,13 @@ def _check_lines(checks: Sequence[ClassCheck]) -> list[str]:
 
 
 def class_maps(texts: Sequence[str] | None) -> dict[str, Any]:
-    """Return the class maps that `--class-map` gives, by source."""
+    """Return the class maps of `--class-map`, by source."""
     from facemask_train.core.config import class_map
 
     return dict(class_map(text) for text in texts or [])
 
 
-# ---- from results to JSON (an interface) and to tables ----
+# ---- results as JSON (an interface) and as tables ----
 
 
 def fetch_json(found: Sequence[Fetched]) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def fetch_json(found: Sequence[Fetched]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON takes it: a path as text."""
+    """Return a value for JSON: a path as text."""
     return str(value) if isinstance(value, Path) else value
 
 
@@ -227,7 +227,7 @@ def fetch_table(found: Sequence[Fetched]) -> Any:
 
 
 def _pins(found: Sequence[Fetched]) -> list[str]:
-    """Return the lines that pin what was fetched, as they stand in configs/sources.yaml."""
+    """Return the lines for configs/sources.yaml that pin what was fetched."""
     pins = [line for one in found if one.pin for line in (f"  {one.name}:", f"    {one.pin}")]
     return ["To pin this content, add to configs/sources.yaml:", *pins] if pins else []
 
@@ -239,7 +239,7 @@ def build_json(built: BuildResult) -> dict[str, Any]:
 
 
 def build_tables(built: BuildResult) -> list[Any]:
-    """Return a built ensemble as a person reads it."""
+    """Return a built ensemble as tables and lines."""
     card = built.card
     rows = []
     for name, source in card.sources.items():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def duplicates_lines(card: EnsembleCard | EnsembleSummary) -> list[Any]:
-    """Return what `build-dataset` prints on duplicates: the overlap of sources if any, a line, and the notes."""
+    """Return what `build-dataset` prints about duplicates: the overlap of sources if any, a summary, and the notes."""
     return [*_overlap(card.overlap), _copies_line(card), *(f"note: {note}" for note in card.notes)]
 
 
@@ -53,7 +53,7 @@ def inspect_json(found: Inspection) -> dict[str, object]:
     return {**to_json(found.summary), "path": str(found.path)}
 
 
-def inspect_told(found: Inspection) -> list[Any]:
+def inspect_lines(found: Inspection) -> list[Any]:
     summary = found.summary
     return [
         _classes(summary),
@@ -116,7 +116,7 @@ def diff_json(found: EnsembleDiff) -> dict[str, object]:
     return {**to_json(found.counts()), "path": str(found.path)}
 
 
-def diff_told(found: EnsembleDiff) -> list[Any]:
+def diff_lines(found: EnsembleDiff) -> list[Any]:
     page = f"page: {found.path}"
     if found.equal:
         return [
@@ -130,7 +130,7 @@ def diff_told(found: EnsembleDiff) -> list[Any]:
         *((f"  now, {reason}", count) for reason, count in found.reasons(found.removed).items()),
         ("moved", len(found.moved)),
         *((f"  {way}", count) for way, count in found.moves().items()),
-        ("relabelled", len(found.relabelled)),
+        ("relabeled", len(found.relabeled)),
         *([("redrawn: other bytes", len(found.redrawn))] if found.redrawn else []),
         ("the same in both", found.same),
     ]

@@ -194,7 +194,7 @@ def compare(
     gate.require(results)
 
 
-# ---- from results to JSON (an interface) and to tables ----
+# ---- results as JSON (an interface) and as tables ----
 
 _CHOSEN = {
     "val": "chosen on val",
@@ -217,7 +217,7 @@ def _gate_json(results: Sequence[GateResult]) -> dict[str, Any]:
 
 
 def evaluate_lines(found: Evaluation) -> list[Any]:
-    """Return an evaluation as a person reads it."""
+    """Return an evaluation as tables and lines."""
     metrics, rows = found.metrics, []
     for name in ("all", *metrics.classes):
         row = metrics.row(name)

@@ -1,6 +1,6 @@
 """The options that commands share, each defined once, and the help page that shows them: the example comes first.
 
-Help is plain text: drawing it with rich takes longer than all the rest of `--help`.
+Help is plain text: rendering it with rich takes longer than the rest of `--help`.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ GROUPS = (INPUT, MODEL, OUTPUT, DEVICE, GENERAL)
 
 
 class HelpCommand(TyperCommand):
-    """A command whose `epilog` is an example; it stands before the options."""
+    """A command with an example (its `epilog`), which is shown before the options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
@@ -193,7 +193,7 @@ class HelpCommand(TyperCommand):
 
 
 def _suggesting(message: str) -> str:
-    """Return a message about a value, with the closest choice where it lists the choices."""
+    """Return an error message about a value; if it lists the choices, the closest one is suggested."""
     from facemask_train.core.errors import nearest
 
     plain = message.removeprefix("Value error, ")
@@ -217,7 +217,7 @@ def _options(command: Any, ctx: Any, formatter: Any) -> None:
 
 
 def _plain(parameter: Any, names: str, text: str) -> tuple[str, str]:
-    """Return an entry without the type of an argument, and with a default that is a phrase as it stands."""
+    """Return an entry without the type of an argument; a default that is a phrase is shown without parentheses."""
     if parameter.param_type_name == "argument":
         names = names.partition(" ")[0].strip("[]")
     return names, re.sub(r"\[default: \((.*?)\)(?=[;\]])", r"[default: \1", text)
@@ -239,7 +239,7 @@ def _format(command: Any, ctx: Any, formatter: Any) -> None:
 
 
 class HelpGroup(TyperGroup):
-    """A group that lists its commands under the `rich_help_panel` of each, in the order in which they were added."""
+    """A group that lists its commands by their `rich_help_panel`, in the order in which they were added."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         found: dict[str, list[tuple[str, Any]]] = {}
@@ -255,7 +255,7 @@ class HelpGroup(TyperGroup):
 
 
 class RunsGroup(HelpGroup):
-    """A group that is a command itself: its page has an example and options as a command's has."""
+    """A group that is also a command: its help page has an example and options."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _format(self, ctx, formatter)

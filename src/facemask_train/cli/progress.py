@@ -1,4 +1,4 @@
-"""What moves on a terminal while a command works: a bar with the time left, and training's table of epochs above it."""
+"""Live output on a terminal: a progress bar with the time left, and above it the table of training epochs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.text import Text
 from facemask_train.cli.tables import Fitted
 from facemask_train.training.history.results import LOSSES, EpochHistory, Row, best_row, epoch_seconds, metric
 
-_NARROW = 64  # columns: below it the bar leaves out the counts
-_AROUND = 6  # lines: the table's head, the bar, and some of what was there before
-_STEADY_SECONDS = 900.0  # the time left is estimated from the pace of this long: one validation hardly changes it
+_NARROW = 64  # columns; on a narrower terminal, the bar has no counts
+_AROUND = 6  # lines for the table's header, the bar, and some earlier output
+_STEADY_SECONDS = 900.0  # the pace is averaged over this time, so that a validation hardly changes the time left
 
 
 class Live(Progress):
-    """A bar for one kind of work at a time; once there are epochs, their table too, which stays when the bar goes."""
+    """A bar for one kind of work at a time. Once there are epochs, their table is shown too; it stays after the bar."""
 
     def __init__(self, console: Console) -> None:
         what = TextColumn("{task.description}", table_column=Column(no_wrap=True), markup=False)
@@ -30,7 +30,7 @@ class Live(Progress):
         super().__init__(*self._all, console=console, transient=True, speed_estimate_period=_STEADY_SECONDS)
 
     def move(self, what: str, done: int, total: int) -> None:
-        """Say how far the work is. A step forward in the same total is the same work by any name: its pace is kept."""
+        """Show the progress. If only the description changes while the total stays the same, the pace is kept."""
         if not self.tasks:
             self.add_task(what, total=total)
         task = self.tasks[0]
@@ -39,12 +39,12 @@ class Live(Progress):
         self.update(task.id, description=what, completed=done)
 
     def show(self, epochs: EpochHistory) -> None:
-        """Show the epochs so far."""
+        """Show the finished epochs."""
         self.epochs = epochs
         self.refresh()
 
     def stop(self) -> None:
-        """Take the bar away, and leave the table."""
+        """Remove the bar, and keep the table."""
         super().stop()
         if self.epochs is not None:
             self.screen.print(self._table(self.epochs))

@@ -58,11 +58,11 @@ def show(
 
 
 def _image(run: RunSummary) -> str | None:
-    """Return the path of the run's curves; they are drawn where they are missing or older than the table of epochs."""
+    """Return the path of the run's curves; they are drawn if they are missing or older than the table of epochs."""
     from facemask_train.training.history import curves, results
 
     image, source = run.path / curves.FILE, run.path / results.RESULTS
-    if not run.rows or run.state == "running":  # a running one draws its own
+    if not run.rows or run.state == "running":  # a running one draws them itself
         return str(image) if image.exists() else None
     if image.exists() and image.stat().st_mtime_ns >= source.stat().st_mtime_ns:
         return str(image)
@@ -74,9 +74,9 @@ def _image(run: RunSummary) -> str | None:
 
 
 def listed(found: Sequence[RunSummary], root: Path) -> list[Any]:
-    """Return the list as a person reads it."""
+    """Return the list of runs as tables and lines."""
     if not found:
-        return [f"{root / 'runs'}: no run is here; fmask train makes one (or: fmask pipeline --sample)"]
+        return [f"{root / 'runs'}: there are no runs; start one with fmask train (or: fmask pipeline --sample)"]
     columns: list[tuple[str, list[str], int]] = [
         ("run", [run.name for run in found], 0),
         ("state", [run.state for run in found], 0),
@@ -128,7 +128,7 @@ def _took(run: RunSummary) -> str:
 
 
 def shown(run: RunSummary) -> list[Any]:
-    """Return a run as a person reads it, from what it is to its curves."""
+    """Return a run as tables and lines, from its settings to its curves."""
     image = _image(run)
     return [
         f"{run.name}: {run.state}"
@@ -143,7 +143,7 @@ def shown(run: RunSummary) -> list[Any]:
 
 
 def _facts(run: RunSummary) -> list[str]:
-    """Return what the run was trained on and how, as lines of a key and its value."""
+    """Return what the run was trained on and how, as lines with a key and a value."""
     if run.record is None:
         return []
     record = run.record.to_json()

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
-_WIDE = 10_000  # columns that any table fits in
+_WIDE = 10_000  # columns in which every table fits
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A table; where the terminal is too narrow for its words, a paragraph for each row (a rich renderable)."""
+    """A table, or a paragraph for each row if the terminal is too narrow (a rich renderable)."""
 
     title: str
     columns: Sequence[str]
@@ -50,15 +50,15 @@ def _grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     for number, column in enumerate(columns):
         made.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in rows:
-        made.add_row(*map(Text, row))  # not as rich's markup: a file may be called a[b].pt
+        made.add_row(*map(Text, row))  # without rich's markup: a file can be called a[b].pt
     return made
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A table that leaves out what is needed least where the terminal is narrow (a rich renderable).
+    """A table that leaves out the least important columns on a narrow terminal (a rich renderable).
 
-    `columns` are (name, cells, rank): those of the highest rank go first, those of rank 0 stay.
+    `columns` are (name, cells, rank): those of the highest rank are left out first, those of rank 0 never.
     """
 
     title: str
@@ -111,7 +111,7 @@ def chart(values: Sequence[float], *, width: int, height: int, plain: bool = Fal
 def _dots(values: Sequence[float], columns: int, rows: int) -> set[Dot]:
     """Return the dots (column, row from the top) of a line through the values."""
     finite = [value for value in values if math.isfinite(value)]
-    scale = max(map(abs, finite)) or 1.0  # divided first: a range of huge numbers is not finite
+    scale = max(map(abs, finite)) or 1.0  # divided first: the range of huge numbers would not be finite
     low, high = min(finite) / scale, max(finite) / scale
 
     def place(index: int) -> Dot:
@@ -144,7 +144,7 @@ def _row(dots: set[Dot], row: int, columns: int, *, plain: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Charts:
-    """Several charts by title, as many beside each other as the terminal has room for (a rich renderable)."""
+    """Several charts by title, as many side by side as fit on the terminal (a rich renderable)."""
 
     shown: Sequence[tuple[str, Sequence[float]]]
     height: int = 6

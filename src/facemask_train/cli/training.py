@@ -216,7 +216,7 @@ def pipeline(
     term.result(data, fetch_table(done.fetched), *shown)
 
 
-# ---- from options to settings ----
+# ---- options as settings ----
 
 
 def _settings(root: Path, config: str, given: Mapping[str, object], sets: Sequence[str] | None) -> Any:
@@ -235,7 +235,7 @@ def _command() -> str:
     return shlex.join(["fmask", *sys.argv[1:]])
 
 
-# ---- from results to JSON (an interface) and to lines ----
+# ---- results as JSON (an interface) and as lines ----
 
 
 def train_json(done: Trained) -> dict[str, object]:
@@ -245,7 +245,7 @@ def train_json(done: Trained) -> dict[str, object]:
 
 
 def train_lines(done: Trained) -> list[str]:
-    """Return a training as a person reads it."""
+    """Return a training run as lines."""
     from facemask_train.training.runs import duration
 
     pace = f", {done.images_per_second:.1f} images/s" if done.images_per_second else ""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class SaveFormat(StrEnum):
-    """What `predict` writes; an enumeration, since Typer takes no list of literals."""
+    """What `predict` writes; an enumeration, because Typer does not support lists of literals."""
 
     IMAGES, YOLO, COCO, CSV = "images", "yolo", "coco", "csv"
 
@@ -73,7 +73,7 @@ MinConfidence = Annotated[
     ),
 ]
 
-NOTES = 10  # problems that are listed one by one
+NOTES = 10  # problems that are listed individually
 
 
 @command
@@ -121,7 +121,7 @@ def predict(
     ] = None,
     precision: Annotated[
         Literal["float32", "bfloat16"],
-        option(group=DEVICE, help="Numerical precision; bfloat16 is faster on some processors, and less exact."),
+        option(group=DEVICE, help="Numerical precision; bfloat16 is faster on some processors, but less exact."),
     ] = "float32",
     device: Device = None,
     root: Root = DEFAULT_ROOT,
@@ -171,7 +171,7 @@ def demo(
         option(
             group=OUTPUT,
             metavar="NAME",
-            help="A name under which the page may be opened; can be repeated.",
+            help="A host name under which the page may be opened. Repeatable.",
             show_default="localhost and addresses only",
         ),
     ] = None,
@@ -264,7 +264,7 @@ def export(
     )
 
 
-# ---- from results to JSON (an interface) and to lines ----
+# ---- results as JSON (an interface) and as lines ----
 
 
 def _predict_json(done: PredictResult) -> dict[str, object]:
@@ -313,8 +313,8 @@ def _demo_json(site: Site) -> dict[str, object]:
 
 def _demo_lines(site: Site) -> list[str]:
     return [
-        f"{site.model}, {site.imgsz} px, threshold {site.threshold.value:.2f} to start with ({site.threshold.why})",
-        f"open {site.url}   (Ctrl-C ends it)",
+        f"{site.model}, {site.imgsz} px, initial threshold {site.threshold.value:.2f} ({site.threshold.why})",
+        f"open {site.url}   (Ctrl-C stops it)",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Boxes compared and moved: overlap, matching, and what a turn or a mirroring of the image does to them."""
+"""Geometry of boxes: overlap, matching, and how rotating or mirroring an image transforms them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def iou(one: Corners, other: Corners) -> float:
 def match(
     some: Sequence[Annotation], others: Sequence[Annotation], *, least: float = 0.5
 ) -> list[tuple[int, int, float]]:
-    """Pair the boxes of two label sets, whatever their classes: the best overlap first, each box once.
+    """Match the boxes of two label sets regardless of class: the best overlap first, each box at most once.
 
     Returns:
         (index in `some`, index in `others`, IoU of at least `least`), in the order of `some`.
@@ -42,10 +42,10 @@ def match(
 
 
 def oriented(corners: Corners, width: float, height: float, orientation: int) -> Corners:
-    """Return a box after its image of `width` x `height` was put in another orientation.
+    """Return a box after its image of `width` x `height` was rotated or mirrored.
 
     Args:
-        orientation: 0 to 3: turned counter-clockwise by so many quarters; 4 to 7: mirrored left to right before.
+        orientation: 0 to 3: rotated counterclockwise by this many quarter turns; 4 to 7: first mirrored left to right.
     """
     x_min, y_min, x_max, y_max = corners
     if orientation >= 4:
@@ -62,19 +62,19 @@ def oriented(corners: Corners, width: float, height: float, orientation: int) ->
 
 
 def inverse(orientation: int) -> int:
-    """Return the orientation that takes another one back."""
+    """Return the orientation that undoes another one."""
     return orientation if orientation >= 4 else -orientation % 4
 
 
 def laid_over(
     labels: Sequence[Annotation], size: tuple[int, int], target: tuple[int, int], orientations: Sequence[int]
 ) -> tuple[Annotation, ...]:
-    """Return labels of an image as they lie on a copy of it.
+    """Transform the labels of an image to a copy of it.
 
     Args:
-        size: (width, height) of the image that the labels are of.
-        target: (width, height) of the copy, which is the same image rescaled and put in other orientations.
-        orientations: what was done to the image, in order.
+        size: (width, height) of the labeled image.
+        target: (width, height) of the copy, which is the same image after rotating, mirroring and scaling.
+        orientations: the rotations and mirrorings of the image, in order.
     """
     return tuple(
         replace(label, box=Box(*_laid_over(label.box.corners, size, target, orientations))) for label in labels
@@ -90,5 +90,5 @@ def _laid_over(
         width, height = (height, width) if orientation % 2 else (width, height)
     across, down = target[0] / width, target[1] / height
     x_min, y_min, x_max, y_max = corners
-    # rounding takes no corner out of the image
+    # rounding must not move a corner out of the image
     return x_min * across, y_min * down, min(x_max * across, target[0]), min(y_max * down, target[1])

@@ -1,7 +1,7 @@
 """Contact sheets: one JPEG with a title and sections of image tiles. The only code that lays out tiles.
 
 A caller prepares each tile's image (`tile_image` crops, scales and draws boxes), and `save_contact_sheet` arranges
-the tiles. Does not decode files and does not know any score.
+the tiles. Does not decode files.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facemask_train.core.drawing import DETECTED, GREY, INK, LABELLED, font, outline, tag
+from facemask_train.core.drawing import DETECTED, GRAY, INK, LABELED, font, outline, tag
 from facemask_train.core.files import write_bytes
 from facemask_train.core.types import Corners
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 GOOD, BAD = "#0f766e", "#b91c1c"
-BOX_LEGEND = {"labelled": LABELLED, "detected": DETECTED}
+BOX_LEGEND = {"labeled": LABELED, "detected": DETECTED}
 """The legend of a sheet that shows annotations and detections."""
 
-_BACKGROUND = "#f3f4f6"  # what a tile shows where its image does not reach
+_BACKGROUND = "#f3f4f6"  # the background of a tile
 _GAP, _MARGIN = 12, 20  # pixels between tiles, and around the sheet
 _HEADER, _SECTION_HEADER = 84, 44  # pixels: the title and its note; a section's heading
 _CAPTION, _NOTE = 20, 20  # pixels: the line below a tile, and the one below that
@@ -82,7 +82,7 @@ def save_contact_sheet(
     tile_size: tuple[int, int] = (196, 196),
     columns: int = 6,
 ) -> None:
-    """Write a contact sheet as a JPEG: the sections below each other, their tiles in rows.
+    """Write a contact sheet as a JPEG: the sections one below the other, their tiles in rows.
 
     Args:
         note: a line in gray below the title.
@@ -116,7 +116,7 @@ def _paint(
     sheet = Image.new("RGB", (across, _HEADER + sum(heights) + _MARGIN), "white")
     pen = ImageDraw.Draw(sheet)
     pen.text((_MARGIN, 18), title, fill=INK, font=font(22, bold=True))
-    pen.text((_MARGIN, 50), note, fill=GREY, font=font(14))
+    pen.text((_MARGIN, 50), note, fill=GRAY, font=font(14))
     _paint_legend(pen, across, legend)
     top = _HEADER
     for section, section_height in zip(sections, heights, strict=True):
@@ -141,12 +141,12 @@ def _paint_section(
     if section.title:
         pen.text((_MARGIN, top + 14), section.title, fill=INK, font=font(15, bold=True))
         beside = _MARGIN + round(font(15, bold=True).getlength(section.title)) + 12
-        pen.text((beside, top + 16), section.note, fill=GREY, font=font(13))
+        pen.text((beside, top + 16), section.note, fill=GRAY, font=font(13))
     for (x, y), tile in zip(_positions(section, top, tile_size, columns), section.tiles, strict=True):
         image = tile.image if tile.image.size == tile_size else tile_image(tile.image, size=tile_size)
         sheet.paste(image, (x, y))
         pen.text((x, y + height + 4), shortened(tile.caption, width, 13), fill=tile.color, font=font(13))
-        pen.text((x, y + height + 21), shortened(tile.note, width, 11), fill=GREY, font=font(11))
+        pen.text((x, y + height + 21), shortened(tile.note, width, 11), fill=GRAY, font=font(11))
 
 
 def _positions(section: TileSection, top: int, tile_size: tuple[int, int], columns: int) -> Iterator[tuple[int, int]]:
@@ -161,7 +161,7 @@ def _positions(section: TileSection, top: int, tile_size: tuple[int, int], colum
 
 
 def shortened(text: str, width: int, size: int) -> str:
-    """Return a text cut so that it is at most `width` pixels wide, with an ellipsis where it was cut."""
+    """Return a text that is at most `width` pixels wide, truncated with an ellipsis if necessary."""
     while font(size).getlength(text) > width:
         text = text.removesuffix("…")[:-1] + "…"
     return text
@@ -200,12 +200,12 @@ def tile_image(
 def square_window(
     boxes: Sequence[Corners], width: int, height: int, *, around: float = 2.0, smallest: float = 64.0
 ) -> Window:
-    """Return the square around some boxes, moved inside the image where it fits.
+    """Return a square around some boxes, moved inside the image if it fits.
 
     Args:
         width, height: of the image in pixels.
-        around: the side of the square, in longer sides of what the boxes cover.
-        smallest: the least side in pixels.
+        around: the side of the square, as a multiple of the longer side of the area that the boxes cover.
+        smallest: the smallest side in pixels.
     """
     x_min, y_min = (min(box[axis] for box in boxes) for axis in (0, 1))
     x_max, y_max = (max(box[axis] for box in boxes) for axis in (2, 3))

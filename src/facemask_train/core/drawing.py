@@ -14,24 +14,24 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
-LABELLED, DETECTED = "#00e0a0", "#ff9a1f"
-GREY, INK = "#6b7280", "#1f2937"
-CLASS_COLOURS = {"mask": "#2f8fff", "no_mask": "#ff8a1f"}
-# Colours that people with any colour vision can tell apart (Okabe and Ito's set).
-CHART_COLOURS = dict(zip(CLASSES, ("#0072b2", "#d55e00"), strict=True))
+LABELED, DETECTED = "#00e0a0", "#ff9a1f"
+GRAY, INK = "#6b7280", "#1f2937"
+CLASS_COLORS = {"mask": "#2f8fff", "no_mask": "#ff8a1f"}
+# Colors that people with any color vision can distinguish (Okabe and Ito's set).
+CHART_COLORS = dict(zip(CLASSES, ("#0072b2", "#d55e00"), strict=True))
 _CHARTS: Any = {
     "font.size": 10.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": GREY,
+    "axes.edgecolor": GRAY,
     "axes.labelcolor": INK,
     "axes.titlesize": 11.0,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.grid": True,
     "grid.color": "#e5e7eb",
-    "xtick.color": GREY,
-    "ytick.color": GREY,
+    "xtick.color": GRAY,
+    "ytick.color": GRAY,
     "text.color": INK,
     "legend.frameon": False,
 }
@@ -39,7 +39,7 @@ _CHARTS: Any = {
 
 @contextmanager
 def chart_style() -> Iterator[None]:
-    """Draw in the same style wherever it runs: a user's own matplotlib settings are put aside."""
+    """Use the same style on every machine, and ignore the user's matplotlib settings."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -57,22 +57,22 @@ def font(size: int, *, bold: bool = False) -> FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)
 
 
-def outline(draw: ImageDraw, corners: Corners, colour: str, width: int) -> None:
-    """Draw a box; a thick one has a dark rim."""
+def outline(draw: ImageDraw, corners: Corners, color: str, width: int) -> None:
+    """Draw a box; a thick one gets a dark border."""
     x_min, y_min, x_max, y_max = map(round, corners)
     if width > 1:
         draw.rectangle((x_min - 1, y_min - 1, x_max + 1, y_max + 1), outline="black", width=width + 2)
-    draw.rectangle((x_min, y_min, x_max, y_max), outline=colour, width=width)
+    draw.rectangle((x_min, y_min, x_max, y_max), outline=color, width=width)
 
 
-def tag(draw: ImageDraw, corners: Corners, text: str, colour: str, size: int) -> None:
-    """Write a text of `size` pixels on a plate above a box, or inside its top where there is no room above."""
+def tag(draw: ImageDraw, corners: Corners, text: str, color: str, size: int) -> None:
+    """Write a text of `size` pixels on a filled background above a box, or inside its top if there is no room above."""
     letters = font(size)
     width, height = round(letters.getlength(text)) + size // 2, round(size * 1.35)
     left = max(0, min(round(corners[0]), draw.im.size[0] - width))
     top = round(corners[1]) - height
     top = top if top >= 0 else max(0, round(corners[1]))
-    draw.rectangle((left, top, left + width, top + height), fill=colour)
+    draw.rectangle((left, top, left + width, top + height), fill=color)
     draw.text((left + size // 4, top + height / 2), text, fill="black", font=letters, anchor="lm")
 
 

@@ -1,18 +1,18 @@
 """Every error that fmask raises on purpose, and the exit code that each one ends with.
 
-    FmaskError                1   the root; an error that is nobody's fault but ours
+    FmaskError                1   the root; a bug in fmask
     ├── UsageError            2   a wrong name, option, key or value; names the nearest right one
     ├── DataError             3   an input that cannot be used: a broken archive, unmapped classes
-    │   ├── DigestError       3   an archive that is not the one that was pinned
-    │   └── ClassMapError     3   class ids without names: a person has to say which is which
-    ├── MissingError          4   something that an earlier stage makes is not there
+    │   ├── DigestError       3   an archive that differs from the pinned one
+    │   └── ClassMapError     3   class ids without names: the user has to say what they mean
+    ├── MissingError          4   the output of an earlier step is missing
     ├── CredentialsError      5   Kaggle: no token, a refused one, or a license not yet accepted
-    ├── NetworkError          6   no network, no answer, or an answer that is no use (404, 429, 5xx)
-    ├── StorageError          7   no space, no permission, or another fmask at work on the folder
-    ├── TrainingError         8   training stopped and cannot go on
-    │   └── PeerError         8   another process of a training on several devices failed, or is gone
-    ├── GateError             9   a condition of --fail-unless does not hold
-    └── StoppedError        130   a signal (Ctrl-C, SIGTERM) stopped training; it can be gone on with
+    ├── NetworkError          6   no network, no answer, or an unusable answer (404, 429, 5xx)
+    ├── StorageError          7   no space, no permission, or another fmask process using the folder
+    ├── TrainingError         8   training stopped and cannot continue
+    │   └── PeerError         8   another process of the same training failed or is gone
+    ├── GateError             9   a condition of --fail-unless was not met
+    └── StoppedError        130   a signal (Ctrl-C, SIGTERM) stopped training, which can be resumed
 
 A message names the file, what was expected and what was found; `next_step` is the command to run next.
 """
@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 CLOSE = 0.6
-"""How like a known word is to a typed one (1: the same) from which it is proposed."""
+"""The similarity (1: equal) from which a known word is suggested for a typed one."""
 
 
 class FmaskError(Exception):
@@ -58,31 +58,31 @@ class ClassMapError(DataError):
 
 
 class MissingError(FmaskError):
-    """A folder, file or run that an earlier stage should have made is not there."""
+    """A folder, file or run that an earlier step should have created is missing."""
 
     exit_code = 4
 
 
 class CredentialsError(FmaskError):
-    """Kaggle has no token from us, refuses it, or waits for its license to be accepted."""
+    """There is no Kaggle token, Kaggle refuses it, or the license has not been accepted."""
 
     exit_code = 5
 
 
 class NetworkError(FmaskError):
-    """The network, or the server at its other end, did not answer as expected."""
+    """The network or the server did not respond as expected."""
 
     exit_code = 6
 
 
 class StorageError(FmaskError):
-    """The disk is full, a folder cannot be written, or another fmask holds it."""
+    """The disk is full, a folder cannot be written, or another fmask process has locked it."""
 
     exit_code = 7
 
 
 class TrainingError(FmaskError):
-    """Training stopped and cannot go on."""
+    """Training stopped and cannot continue."""
 
     exit_code = 8
 
@@ -96,13 +96,13 @@ class PeerError(TrainingError):
 
 
 class GateError(FmaskError):
-    """A condition of `--fail-unless` does not hold."""
+    """A condition of `--fail-unless` was not met."""
 
     exit_code = 9
 
 
 class StoppedError(FmaskError):
-    """A signal asked training to stop: all that is needed to go on is kept."""
+    """A signal stopped training. Everything that is needed to resume it is saved."""
 
     exit_code = 130
 

@@ -1,8 +1,8 @@
-"""Finished folders: how a stage writes one so that half of it can never be taken for the whole.
+"""Finished folders: how a step writes a folder so that an incomplete one is never mistaken for a complete one.
 
-A stage works in `.NAME.partial-TOKEN` beside its target, writes its marker (a JSON file) last, and moves the folder
-into place. After a crash at any moment `recover` brings back the last whole state. Independent of what a
-folder contains.
+A step works in `.NAME.partial-TOKEN` next to its target, writes its marker (a JSON file) last, and moves the folder
+into place. After a crash at any time, `recover` restores the last complete state. Independent of what a folder
+contains.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _NAME = re.compile(r"\w[\w .+-]{0,99}")
 
 
 def check_name(name: object, where: str) -> str:
-    """Return a name that becomes a file's or folder's name, once it cannot lead anywhere else.
+    """Return a name for a file or folder, after checking that it is not a path to somewhere else.
 
     Args:
-        where: the file and the key that hold the name, for the message.
+        where: the file and the key with the name, for the message.
 
     Raises:
-        DataError: it is not 1 to 100 letters, digits, blanks, `.`, `_`, `+` and `-`, or starts with a sign.
+        DataError: it is not 1 to 100 letters, digits, blanks, `.`, `_`, `+` and `-`, or starts with a punctuation mark.
     """
     if isinstance(name, str) and _NAME.fullmatch(name):
         return name
@@ -59,14 +59,14 @@ def check_name(name: object, where: str) -> str:
 
 
 def inside(folder: Path, relative: object, where: str) -> Path:
-    """Return the path of something in a folder, once it cannot be outside of it.
+    """Return a path in a folder, after checking that it is not outside.
 
     Args:
-        relative: a path relative to the folder, with `/`, as a record or a table has it.
-        where: the file that holds the path, for the message.
+        relative: a path relative to the folder, with `/`, as in a record or a table.
+        where: the file with the path, for the message.
 
     Raises:
-        DataError: it is no text, is absolute, or leaves the folder, also by a symbolic link.
+        DataError: it is not text, is absolute, or leads out of the folder, possibly through a symbolic link.
     """
     if isinstance(relative, str) and relative and "\0" not in relative:
         path = folder / relative
@@ -79,7 +79,7 @@ def inside(folder: Path, relative: object, where: str) -> Path:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a crash or on a full disk."""
+    """Write a file atomically: even after a crash or on a full disk, it is complete or does not exist."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
         with temporary.open("wb") as stream:
@@ -88,20 +88,20 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError:
-        temporary.unlink(missing_ok=True)  # on a full disk it would hold the last free bytes
+        temporary.unlink(missing_ok=True)  # on a full disk it would occupy the last free bytes
         raise
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write `data` as JSON for people (indented, keys in the given order), whole or not at all."""
+    """Write `data` atomically as readable JSON (indented, keys in the given order)."""
     write_bytes(path, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a marker's content, or None where there is no such file.
+    """Return the content of a JSON file, or None if there is no such file.
 
     Raises:
-        DataError: the file is there and is not a JSON object.
+        DataError: the file exists, but is not a JSON object.
     """
     try:
         data = json.loads(path.read_bytes())
@@ -115,21 +115,21 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _remove(path: Path) -> str:
-    return f"remove {path.parent} and run the command that makes it again"
+    return f"remove {path.parent} and run the command that created it again"
 
 
 def _partial(target: Path) -> Path:
-    """Return where a new folder is built. Each time another: processes may outlive a killed command and still write."""
+    """Return a new path to build in: the processes of a killed command may survive and keep writing to the old one."""
     return target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
 
 
 def _old(target: Path) -> Path:
-    """Return where the old folder waits while it is replaced."""
+    """Return the path of the old folder while it is replaced."""
     return target.with_name(f".{target.name}.old")
 
 
 def recover(target: Path) -> None:
-    """Undo what a crash left: bring back an old folder that lost its place, remove half-built ones."""
+    """Clean up after a crash: restore an old folder that was being replaced, and remove incomplete ones."""
     old = _old(target)
     if old.exists() and not target.exists():
         old.replace(target)
@@ -141,7 +141,7 @@ def recover(target: Path) -> None:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; when the block ends without an error it takes the place of `target`.
+    """Yield an empty folder to fill. It replaces `target` when the block ends without an error.
 
     The caller holds `locked(target)`, and writes the folder's marker last.
     """
@@ -164,10 +164,10 @@ def replacing(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
-    """Hold `target` for one command; a second command on it is refused, not mixed in.
+    """Lock `target` for one command; a second command on it is refused.
 
     Raises:
-        StorageError: another command holds it, or its parent cannot be written.
+        StorageError: another command has locked it, or its parent cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -178,8 +178,8 @@ def locked(target: Path) -> Iterator[None]:
             lock.acquire()
         except Timeout as error:
             raise StorageError(
-                f"{target}: another fmask command is at work on this folder",
-                next_step="wait until it has ended, then run this command again",
+                f"{target}: another fmask command is using this folder",
+                next_step="wait until it has finished, then run this command again",
             ) from error
     try:
         yield
@@ -187,34 +187,34 @@ def locked(target: Path) -> Iterator[None]:
         lock.release()
 
 
-def held(target: Path) -> bool:
-    """Say if a command on this machine holds `target` just now."""
+def is_locked(target: Path) -> bool:
+    """Return whether a command on this machine has locked `target`."""
     from filelock import FileLock, Timeout
 
     path = target.with_name(f".{target.name}.lock")
     if not path.exists():
         return False
     try:
-        with FileLock(path, timeout=0):  # for a moment: another command that comes in just this one would be refused
+        with FileLock(path, timeout=0):  # for a moment, during which another command would be refused
             return False
     except Timeout:
         return True
-    except OSError:  # another's folder, which cannot be written: not known, and not ours to go on with
+    except OSError:  # another user's folder: its state is unknown, and it cannot be continued
         return False
 
 
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except FileNotFoundError as error:  # with `parents`: a place where nothing can be made, as in /proc
+    except FileNotFoundError as error:  # despite `parents`: nothing can be created here, as in /proc
         raise StorageError(
-            f"{folder}: this folder cannot be made", next_step="choose another folder with --root"
+            f"{folder}: this folder cannot be created", next_step="choose another folder with --root"
         ) from error
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system says of a full disk or a closed folder into a `StorageError`."""
+    """Turn the operating system's errors about full disks and unwritable folders into a `StorageError`."""
     try:
         yield
     except OSError as error:
@@ -237,6 +237,6 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def latest(folder: Path, marker: str) -> Path | None:
-    """Return the finished folder (one that holds `marker`) that was finished last, or None."""
+    """Return the folder with a `marker` that was finished last, or None."""
     found = sorted(folder.glob(f"[!.]*/{marker}"), key=lambda path: (path.stat().st_mtime_ns, path.parent.name))
     return found[-1].parent if found else None

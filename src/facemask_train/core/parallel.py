@@ -28,14 +28,14 @@ def usable_cores(root: Path = Path("/")) -> int:
     A limit of 1.5 cores counts as 2: with one process, half a core would stay idle.
 
     Args:
-        root: the folder that holds `proc/` and `sys/`.
+        root: the folder with `proc/` and `sys/`.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([allowed, *map(math.ceil, _cgroup_limits(root))]))
 
 
 def _cgroup_limits(root: Path) -> Iterator[float]:
-    """Yield the CPU limits, in cores, of the cgroups of this process and of those around them (version 1 or 2)."""
+    """Yield the CPU limits, in cores, of the cgroups of this process and of their parents (version 1 or 2)."""
     mounts = root / "sys/fs/cgroup"
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -70,7 +70,7 @@ class WorkerPool:
     """Worker processes on this machine, or on the Ray cluster at `RAY_ADDRESS` (a local one if it is not set).
 
     `workers` is the number of processes; 0 means one per core of the machine or the cluster. If the cluster has
-    several machines, the folder that holds `data/` must have the same path on each of them.
+    several machines, the folder that contains `data/` must have the same path on each of them.
     """
 
     kind: PoolKind = "local"

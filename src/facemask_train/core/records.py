@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class VersionError(DataError):
-    """The file was written by a version of fmask with another form of this record."""
+    """The file was written by a version of fmask with other fields in this record."""
 
 
 class Record:
@@ -55,7 +55,7 @@ class Record:
 
     @classmethod
     def from_json(cls, data: dict[str, Any], where: str) -> Self:
-        """Return the record that a JSON object holds.
+        """Return the record in a JSON object.
 
         Args:
             where: the file that the object is from, for the message.
@@ -70,12 +70,12 @@ class Record:
         return to_json(self)
 
     def save(self, folder: Path) -> None:
-        """Write the record to its file in a folder, whole or not at all."""
+        """Write the record atomically to its file in a folder."""
         write_json(folder / self.FILE, {"version": self.VERSION, **self.to_json()})
 
 
 def to_json(record: object) -> dict[str, Any]:
-    """Return a dataclass, with those inside it, as JSON values: lists for tuples, objects for mappings."""
+    """Return a dataclass and its nested ones as JSON values: lists for tuples, objects for mappings."""
     kind: Any = type(record)
     data: dict[str, Any] = _adapter(kind).dump_python(record, mode="json")
     return data

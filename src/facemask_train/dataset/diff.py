@@ -1,4 +1,4 @@
-"""Compares two ensembles by published image: added, removed, moved, relabelled. Pure."""
+"""Compares two ensembles by published image: added, removed, moved, relabeled. Pure."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class DiffCounts:
     added: int
     removed: int
     moved: int
-    relabelled: int
+    relabeled: int
     redrawn: int
     same: int
     equal: bool
@@ -59,7 +59,7 @@ class DiffCounts:
 class EnsembleDiff:
     """The changes from one ensemble to another, and the page that shows them.
 
-    An image in both ensembles can be moved, relabelled and redrawn (its file has other bytes) at once.
+    An image in both ensembles can be moved, relabeled and redrawn (its file has other bytes) at once.
     """
 
     path: Path
@@ -68,7 +68,7 @@ class EnsembleDiff:
     added: tuple[Change, ...]
     removed: tuple[Change, ...]
     moved: tuple[Change, ...]
-    relabelled: tuple[Change, ...]
+    relabeled: tuple[Change, ...]
     redrawn: tuple[Change, ...]
     same: int
     copies: tuple[CopyChanges, ...]
@@ -81,7 +81,7 @@ class EnsembleDiff:
             added=len(self.added),
             removed=len(self.removed),
             moved=len(self.moved),
-            relabelled=len(self.relabelled),
+            relabeled=len(self.relabeled),
             redrawn=len(self.redrawn),
             same=self.same,
             equal=self.equal,
@@ -91,7 +91,7 @@ class EnsembleDiff:
     @property
     def equal(self) -> bool:
         """Whether both have the same images with the same labels in the same splits."""
-        parts = (self.added, self.removed, self.moved, self.relabelled, self.redrawn)
+        parts = (self.added, self.removed, self.moved, self.relabeled, self.redrawn)
         return not any(parts) and not any(one.added or one.removed or one.changed for one in self.copies)
 
     def reasons(self, changes: Iterable[Change]) -> dict[str, int]:
@@ -114,11 +114,11 @@ def compare_ensembles(before: EnsembleContents, after: EnsembleContents, path: P
     old, new = before.originals, after.originals
     both = [Change(old[name], new[name]) for name in new if name in old]
     moved = tuple(one for one in both if one.before and one.after and one.before.split != one.after.split)
-    relabelled = tuple(one for one in both if one.before and one.after and not same_labels(one.before, one.after))
+    relabeled = tuple(one for one in both if one.before and one.after and not same_labels(one.before, one.after))
     redrawn = tuple(
         one for one in both if one.before and one.after and one.before.output_sha256 != one.after.output_sha256
     )
-    changed = {one.image.name for one in (*moved, *relabelled, *redrawn)}
+    changed = {one.image.name for one in (*moved, *relabeled, *redrawn)}
     return EnsembleDiff(
         path,
         before.name,
@@ -126,7 +126,7 @@ def compare_ensembles(before: EnsembleContents, after: EnsembleContents, path: P
         added=tuple(Change(None, new[name], *reason) for name, *reason in _absent(new, old, before)),
         removed=tuple(Change(old[name], None, *reason) for name, *reason in _absent(old, new, after)),
         moved=moved,
-        relabelled=relabelled,
+        relabeled=relabeled,
         redrawn=redrawn,
         same=len(both) - len(changed),
         copies=tuple(_copies(before, after)),

@@ -82,10 +82,10 @@ def _notes(
             f"Duplicates with conflicting labels are left out, because the preferred source,"
             f" {recipe.conflicts.prefer}, is missing."
         )
-    unlabelled = _kept_without_faces(decisions)
-    if unlabelled:
+    unlabeled = _kept_without_faces(decisions)
+    if unlabeled:
         notes.append(
-            f"Images kept without faces although a merged duplicate has some: {unlabelled}. The labels of the source"
+            f"Images kept without faces although a merged duplicate has some: {unlabeled}. The labels of the source"
             " listed first in the recipe are used."
         )
     if decisions.counts.joined:

@@ -87,7 +87,7 @@ def read_ensemble(folder: Path) -> EnsembleCard:
 def check_data_yaml(folder: Path) -> None:
     """Make sure that an ensemble's `data.yaml` says where its images are and what its classes are called, and no more.
 
-    The `ultralytics` package runs what stands under `download`. fmask never shows it this file (`write_trusted_yaml`),
+    The `ultralytics` package runs the code under `download`. fmask never passes it this file (`write_trusted_yaml`),
     but a file with such a key was made to harm, or for another tool, and is refused.
 
     Raises:

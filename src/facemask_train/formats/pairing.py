@@ -1,6 +1,6 @@
-"""What the readers share: which files there are, what is a number, and which annotation belongs to which image.
+"""What the readers share: listing files, parsing numbers, and pairing annotations with images.
 
-Independent of the layout. An annotation is one XML file, one label file, or what one COCO file says of one image.
+Independent of the layout. An annotation is one XML file, one label file, or the entries of one image in a COCO file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from facemask_train.core.media_types import IMAGE_SUFFIXES, kind_of, suffix
 from facemask_train.core.types import PublishedImage, PublishedRow
 
 Sizes = Mapping[str, tuple[int, int]]
-"""An image's path relative to the source's folder -> its (width, height) as displayed; absent where unreadable."""
+"""An image's path relative to the source's folder -> its (width, height) as displayed; without unreadable images."""
 
 # A folder of one of these names says nothing of which image a file belongs to: `images/train/a.jpg`,
 # `labels/train/a.txt` and `train/annotations/a.xml` are all at home in `train`. It holds the `ultralytics` rule
@@ -49,7 +49,7 @@ _short.maxstring = _short.maxother = 60
 
 @dataclass(frozen=True, slots=True)
 class ImageAnnotation:
-    """What one file says of one image; `named` is the image's file name as the annotation itself gives it."""
+    """The annotation of one image in one file; `named` is the image's file name according to the annotation."""
 
     file: str
     rows: tuple[PublishedRow, ...] = ()
@@ -75,7 +75,7 @@ def list_files(folder: Path, *, broken: bool = False) -> list[str]:
 
 
 def is_broken(path: Path) -> bool:
-    """Tell a link that leads nowhere, or in a circle."""
+    """Return whether a path is a broken or circular link."""
     return path.is_symlink() and not path.exists()
 
 
@@ -209,7 +209,7 @@ def _place(path: str) -> tuple[tuple[str, ...], str]:
 
 
 def same_split(one: str, other: str) -> bool:
-    """Tell whether two paths could be in the same split: `train/1.txt` never belongs to `valid/1.jpg`."""
+    """Return whether two paths could be in the same split: `train/1.txt` never belongs to `valid/1.jpg`."""
     splits = [{part.lower() for part in path.split("/")[:-1]} & _SPLITS for path in (one, other)]
     return not all(splits) or splits[0] == splits[1]
 

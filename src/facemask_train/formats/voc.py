@@ -48,7 +48,7 @@ def read(folder: Path, images: Sequence[str], sizes: Sizes) -> SourceReading:  #
     """Read every XML file of a folder.
 
     Raises:
-        DataError: the folder holds no VOC annotation at all.
+        DataError: the folder has no VOC annotation.
     """
     files = [file for file in list_files(folder) if suffix(file) == ".xml"]
     parsed = [refused_label_file(folder, file) or parse((folder / file).read_bytes(), file) for file in files]
@@ -67,7 +67,7 @@ def evidence(folder: Path, files: Sequence[str]) -> str | None:
 
 
 def parse(data: bytes, file: str) -> ImageAnnotation | None:
-    """Parse one XML file; None where it is no annotation at all. Never raises, whatever the bytes."""
+    """Parse one XML file; None if it is not an annotation. Never raises, whatever the content."""
     try:
         root = _tree(data)
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: encodings expat does not know
@@ -82,7 +82,7 @@ def parse(data: bytes, file: str) -> ImageAnnotation | None:
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
-    """Refuses a DOCTYPE: the door to entities that read other files or grow without end."""
+    """Refuses a DOCTYPE: it allows entities that read other files or grow without limit."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:  # noqa: ARG002
         raise ValueError("a DOCTYPE is refused")

@@ -1,1 +1,1 @@
-"""Detectors: the door to `ultralytics`, checkpoints, backends, export. Does not read runs or write reports."""
+"""Detectors: the adapter to `ultralytics`, checkpoints, backends, export. Does not read runs or write reports."""

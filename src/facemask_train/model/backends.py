@@ -146,7 +146,7 @@ def _take_model(idle: list[torch.nn.Module], model: Any) -> torch.nn.Module:
 
 @dataclass(frozen=True, slots=True)
 class _GraphInput:
-    """The input shape of an exported graph; None where a dimension is dynamic."""
+    """The input shape of an exported graph; None if a dimension is dynamic."""
 
     batch: int | None
     height: int | None

@@ -38,7 +38,7 @@ def _defects(model: Any, checkpoint: Mapping[str, Any]) -> Iterator[str]:
     if wrong := imgsz_defect((checkpoint.get("train_args") or {}).get("imgsz")):
         yield wrong
     if parameter := _not_finite(model):
-        yield f"its weights are not finite ({parameter} holds NaN or infinity)"
+        yield f"its weights are not finite ({parameter} contains NaN or infinity)"
     if wrong := _trial(model):
         yield wrong
 

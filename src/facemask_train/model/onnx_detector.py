@@ -21,7 +21,7 @@ OUTPUT = "detections"
 """The name of the graph's only output."""
 
 STRIDE = 32
-_GREY = (114, 114, 114)
+_GRAY = (114, 114, 114)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -83,7 +83,7 @@ class LetterboxTransform:
         if image.shape[:2] != self.scaled:
             image = cv2.resize(image, self.scaled[::-1], interpolation=cv2.INTER_LINEAR)
         letterboxed: Array = cv2.copyMakeBorder(
-            image, self.top, self.bottom, self.left, self.right, cv2.BORDER_CONSTANT, value=_GREY
+            image, self.top, self.bottom, self.left, self.right, cv2.BORDER_CONSTANT, value=_GRAY
         )
         return letterboxed
 

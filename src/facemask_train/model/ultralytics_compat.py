@@ -34,7 +34,7 @@ def open_ultralytics() -> None:
     progress itself), and checkpoints are loaded as weights only, so a checkpoint cannot run code.
 
     Raises:
-        UsageError: the installed version is none that fmask is tested with.
+        UsageError: fmask is not tested with the installed version.
     """
     home = _settings_folder()
     # Threads that spin while they wait take cores from other programs: on a busy machine a step took twice as long.

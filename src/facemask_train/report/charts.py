@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STYLE = Path(__file__).parent / "templates" / "charts.css"
 
-_MAX_POINTS = 160  # of a line: more cannot be told apart
+_MAX_POINTS = 160  # of a line: more could not be distinguished
 _BAR = 120.0  # width of a bar in a table's cell
 _CATEGORY, _MIN_WIDTH = 24.0, 330.0  # pixels for each category of an interval chart; the least width
 _LETTER = 6.7  # pixels of a letter below an axis; names are turned if they do not fit
@@ -117,7 +117,7 @@ def dot_chart(dots: Sequence[Dot], x_label: str, y_label: str, label: str) -> Ma
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return at most as many of the points as can be told apart, the first and the last among them."""
+    """Reduce the points to as many as can be distinguished, including the first and the last."""
     step = max(1, -(-len(points) // _MAX_POINTS))
     kept = list(points[::step])
     return kept if not points or kept[-1] == points[-1] else [*kept, points[-1]]
@@ -205,7 +205,7 @@ def stacked_bar(values: Sequence[float], largest: float) -> Markup:
 
 
 def histogram(ticks: Sequence[str], series: Sequence[tuple[str, Sequence[int]]], *, axis: str) -> Markup:
-    """Return upright columns, stacked of one part for each series.
+    """Return vertical columns, with one stacked part for each series.
 
     Args:
         ticks: the text below each column.
@@ -244,7 +244,7 @@ def legend(names: Mapping[str, tuple[int, str]]) -> Markup:
 
 
 def standalone(chart: Markup) -> str:
-    """Return a chart as an SVG file of its own, with its style in it."""
+    """Return a chart as a separate SVG file that includes its style."""
     style = f"<style>{STYLE.read_text(encoding='utf-8')}</style>"
     start, end = str(chart).split(">", 1)
     return f'{start} xmlns="http://www.w3.org/2000/svg">{style}{end}'

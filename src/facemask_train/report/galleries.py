@@ -16,7 +16,7 @@ from facemask_train.core.contact_sheet import (
     square_window,
     tile_image,
 )
-from facemask_train.core.drawing import DETECTED, GREY, LABELLED, open_upright
+from facemask_train.core.drawing import DETECTED, GRAY, LABELED, open_upright
 from facemask_train.core.types import Corners, Detection, ImageResult
 from facemask_train.eval.measures.label_errors import LabelError
 from facemask_train.eval.measures.matching import (
@@ -75,12 +75,12 @@ def _boxes(
     """Yield every labeled box and every detected one above `confidence`; the error's own are last, on top."""
     for other in image.labels:
         if other.box.corners != label:
-            yield TileBox(other.box.corners, LABELLED)
+            yield TileBox(other.box.corners, LABELED)
     for found in image.detections:
         if found is not detection and found.confidence > confidence:
             yield TileBox(found.corners, DETECTED)
     if label is not None:
-        yield TileBox(label, LABELLED, thick=True)
+        yield TileBox(label, LABELED, thick=True)
     if detection is not None:
         yield TileBox(detection.corners, DETECTED, thick=True)
 
@@ -108,9 +108,9 @@ def draw_label_errors(found: Sequence[LabelError], images: Sequence[ImageResult]
 
 
 def _label_error_tile(one: LabelError, image: ImageResult, data: Path) -> Tile:
-    pairs = ((one.label, LABELLED), (one.detection, DETECTED))
+    pairs = ((one.label, LABELED), (one.detection, DETECTED))
     own = [TileBox(corners, color, thick=True) for corners, color in pairs if corners is not None]
-    others = [TileBox(label.box.corners, LABELLED) for label in image.labels if label.box.corners != one.label]
+    others = [TileBox(label.box.corners, LABELED) for label in image.labels if label.box.corners != one.label]
     window = square_window([box.corners for box in own], image.width, image.height)
     tile = tile_image(open_upright(data / one.image), [*others, *own], window=window)
     text = f"swapped? detected {one.name}" if one.kind == "swapped" else f"{one.kind}: {one.name}"
@@ -172,7 +172,7 @@ def _outcome_tile(one: Outcome, data: Path, wrong: str) -> Tile:
     window = square_window([box.corners], image.width, image.height, around=2.4)
     label = one.face.label.name
     caption = f"{one.detected} {one.confidence:.2f}" if one.detected else "not detected"
-    color = BAD if one.result == wrong else GOOD if one.result != "lost" else GREY
+    color = BAD if one.result == wrong else GOOD if one.result != "lost" else GRAY
     return Tile(tile_image(image, size=_SMALL, window=window), caption, f"was {label}", color)
 
 
@@ -193,7 +193,7 @@ def _disagreement_tiles(one: Disagreement, names: tuple[str, str], data: Path) -
     image = open_upright(data / one.result.image)
     window = square_window([one.label.box.corners], image.width, image.height, around=2.2)
     for index, (name, detection) in enumerate(zip(names, one.detections, strict=True)):
-        boxes = [TileBox(one.label.box.corners, LABELLED, thick=True)]
+        boxes = [TileBox(one.label.box.corners, LABELED, thick=True)]
         boxes += [TileBox(detection.corners, DETECTED, thick=True)] if detection is not None else []
         detected = f"{detection.name} {detection.confidence:.2f}" if detection is not None else "missed"
         color = GOOD if one.right == index else BAD

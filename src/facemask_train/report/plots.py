@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facemask_train.core.drawing import CHART_COLOURS, GREY, INK, chart_style
+from facemask_train.core.drawing import CHART_COLORS, GRAY, INK, chart_style
 from facemask_train.eval.records.metrics import Confusion
 from facemask_train.model.validation import Curves, Validation
 from facemask_train.report.wording import percent
@@ -34,7 +34,7 @@ def _precision_recall(axes: Axes, validation: Validation) -> None:
     for name, row in zip(curves.names, curves.precision_at_recall, strict=True):
         score = validation.per_class[name]
         label = f"{name}: AP {percent(score.map50)}, n = {score.n}"
-        axes.plot(curves.axis, row, color=CHART_COLOURS[name], linewidth=1.8, label=label)
+        axes.plot(curves.axis, row, color=CHART_COLORS[name], linewidth=1.8, label=label)
     _frame(axes, "Precision against recall", "recall", "precision")
     axes.legend(ncols=2, fontsize=8, loc="lower left", bbox_to_anchor=(-0.02, 1.0), handlelength=1.5)
 
@@ -43,11 +43,11 @@ def _against_confidence(axes: Axes, curves: Curves, confidence: float) -> None:
     styles = (("precision", curves.precision, "--"), ("recall", curves.recall, ":"), ("F1", curves.f1, "-"))
     for index, name in enumerate(curves.names):
         for what, rows, line in styles:
-            axes.plot(curves.axis, rows[index], line, color=CHART_COLOURS[name], linewidth=1.6, label=f"{what}, {name}")
-    axes.axvline(confidence, color=GREY, linewidth=1)
+            axes.plot(curves.axis, rows[index], line, color=CHART_COLORS[name], linewidth=1.6, label=f"{what}, {name}")
+    axes.axvline(confidence, color=GRAY, linewidth=1)
     side = "left" if confidence < 0.5 else "right"
     text = f" {confidence:.2f}: precision and recall are taken here "
-    axes.text(confidence, 1.03, text, color=GREY, fontsize=8, ha=side, va="bottom")
+    axes.text(confidence, 1.03, text, color=GRAY, fontsize=8, ha=side, va="bottom")
     _frame(axes, "Against confidence", "confidence", "")
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
@@ -71,7 +71,7 @@ def draw_confusion(confusion: Confusion, confidence: float, path: Path) -> None:
         _matrix(left, confusion.classes, shares, [[str(value) for value in row] for row in counts], "Counts")
         texts = [[f"{value:.0%}" if total else "" for value in row] for row, total in zip(shares, rows, strict=True)]
         _matrix(right, confusion.classes, shares, texts, "Shares of each row")
-        figure.suptitle(f"Detections above confidence {confidence:.2f}, matched at IoU 0.5", fontsize=9, color=GREY)
+        figure.suptitle(f"Detections above confidence {confidence:.2f}, matched at IoU 0.5", fontsize=9, color=GRAY)
         figure.savefig(path, metadata={"Software": None})
 
 

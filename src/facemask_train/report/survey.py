@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.apps.records.survey import FEW, PrevalenceEstimate, ReferenceCounts, Survey, SurveyBin
-from facemask_train.core.drawing import GREY, chart_style
+from facemask_train.core.drawing import GRAY, chart_style
 from facemask_train.core.types import CLASSES
 from facemask_train.eval.measures.bootstrap import Interval
 from facemask_train.report import charts, html
@@ -31,13 +31,13 @@ _ASSUMPTIONS = (
     "camera was used.",
 )
 _METHOD = (
-    "A face is judged if its most confident detection is above the operating point, its shorter side is {min_face:g} "
-    "pixels or more as the detector sees it, and no detection of the other class is above the operating point too. "
-    "Detections down to half the operating point, smaller faces and contested ones are unknown. The faces of the test "
-    "set were judged by the same rule.",
-    "The rate is the one that best explains the judged faces, given how the detector performed on its test set: how "
-    "often it finds and judges faces with and without a mask, how often it confuses them, and how many false positives "
-    "it has per image. The test set's faces are weighted to the sizes seen here.",
+    "A face is classified if its most confident detection is above the operating point, its shorter side is "
+    "{min_face:g} pixels or more at the detector's input size, and no detection of the other class is above the "
+    "operating point too. Detections down to half the operating point, smaller faces and contested ones are unknown. "
+    "The faces of the test set were classified by the same rule.",
+    "The rate is the one that best explains the classified faces, given how the detector performed on its test set: "
+    "how often it finds and classifies faces with and without a mask, how often it confuses them, and how many false "
+    "positives it has per image. The faces of the test set are weighted to the sizes seen here.",
     "The interval (95 %) covers sampling error in both the survey and the test set. It is a melded interval (Bayer, "
     "Fay and Graubard 2022; for the problem see Lang and Reiczigel 2014): for each end, all parts are drawn from the "
     "confidence distribution that is worse for it. Faces in the same image, and images of the same moment, are treated "
@@ -49,7 +49,7 @@ _METHOD = (
 
 
 def chart(bins: Sequence[SurveyBin]) -> str:
-    """Return rates with their intervals over time, a panel for each place, as an SVG file of its own.
+    """Return rates with their intervals over time, a panel for each place, as a separate SVG file.
 
     Args:
         bins: one or more.
@@ -66,7 +66,7 @@ def _chart(bins: Sequence[SurveyBin]) -> Markup:
 
 def _category(one: SurveyBin) -> Category:
     found = one.estimate
-    text = f"{one.place} {one.time}: {rate_text(found)}; {found.n:,} judged faces".strip()
+    text = f"{one.place} {one.time}: {rate_text(found)}; {found.n:,} classified faces".strip()
     return Category(_tick(one.time), found.rate, found.interval, found.uncorrected, text)
 
 
@@ -107,7 +107,7 @@ def _draw_panel(axes: Axes, times: Sequence[str], bins: Mapping[str, SurveyBin])
         if interval is not None:
             axes.vlines(x, *interval, color=color, linewidth=3, alpha=0.45)
     _dots(axes, times, bins, "rate", label="rate, with its 95 % interval", color=color, markersize=6)
-    _dots(axes, times, bins, "uncorrected", shift=0.14, label="as counted", color=GREY, markersize=4, mfc="none")
+    _dots(axes, times, bins, "uncorrected", shift=0.14, label="uncorrected", color=GRAY, markersize=4, mfc="none")
     named = range(0, len(times), -(-len(times) // _NAMED_TICKS))
     axes.set_xticks(list(named), [_tick(times[number]) for number in named], fontsize=8)
     if len(times) > 3:
@@ -177,8 +177,8 @@ def _opening(survey: Survey) -> list[Markup]:
     overall = survey.overall
     figures = [
         html.KeyFigure(percent(overall.rate), "wear a mask", f"95 % interval {between(overall.interval)}"),
-        html.KeyFigure(percent(overall.uncorrected), "as counted", "detected as masked, of the faces judged"),
-        html.KeyFigure(f"{overall.n:,}", "faces judged", f"in {overall.images:,} images"),
+        html.KeyFigure(percent(overall.uncorrected), "uncorrected", "detected as masked, of the classified faces"),
+        html.KeyFigure(f"{overall.n:,}", "classified faces", f"in {overall.images:,} images"),
         html.KeyFigure(
             f"{overall.unknown:,}",
             "unknown faces",
@@ -208,14 +208,14 @@ def _over_time(bins: Sequence[SurveyBin]) -> html.Section:
     return html.Section(
         "By place and time" if any(places) else "Over time",
         (html.columns(*drawn), *tables, *([html.notes(notes)] if notes else [])),
-        "Filled dots: the rate, with its 95 % interval. Hollow dots: the share as counted.",
+        "Filled dots: the rate, with its 95 % interval. Hollow dots: the uncorrected share.",
     )
 
 
 def _table(bins: Sequence[SurveyBin], place: str) -> Markup:
     columns = (
-        "time", "rate", "95 % interval", "as counted", "faces judged", "unknown", "if none or all of them wear one",
-        "images",
+        "time", "rate", "95 % interval", "uncorrected", "classified faces", "unknown",
+        "if none or all of them wear one", "images",
     )  # fmt: skip
     rows = [
         (

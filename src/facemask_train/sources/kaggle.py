@@ -1,7 +1,7 @@
-"""Downloads from Kaggle: the only module that knows the `kaggle` package, and keeps it in its place.
+"""Downloads from Kaggle: the only module that imports the `kaggle` package, and limits its side effects.
 
 The package signs in and prints when it is imported, sets no timeouts, shows the key where the environment asks it to
-be verbose, and ends the process where there is no key. Here it does none of that. Does not unpack archives.
+be verbose, and ends the process if there is no key. This module prevents all of that. Does not unpack archives.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from facemask_train.core.types import Progress, no_progress
 from facemask_train.sources.archive import require_space
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 60.0
-"""Seconds without a connection, and without a byte, after which a request has failed."""
+"""Seconds to connect, and between two bytes, after which a request fails."""
 ATTEMPTS, PAUSE = 3, 2.0
-"""How often a broken download is taken up again by itself, and seconds before the first time (then twice as long)."""
+"""How often a broken download is resumed automatically, and the seconds before the first retry (doubled each time)."""
 
-_CHUNK = 64 * 1024  # what a cut can cost: the package writes whole chunks
+_CHUNK = 64 * 1024  # bytes that an interruption can lose: the package writes whole chunks
 _POLL = 0.2
 _VERBOSE = ("VERBOSE", "VERBOSE_OUTPUT")
 _log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Download:
-    """A downloaded archive, not yet verified. `modified` is when Kaggle's copy was written, in UTC, where it says."""
+    """A downloaded archive, not yet verified. `modified` is the modification time on Kaggle in UTC, if known."""
 
     path: Path
     version: int | None
@@ -47,28 +47,28 @@ class Download:
 
 
 def page(handle: str) -> str:
-    """Return the address of a dataset's page, where a person downloads it or accepts its license."""
+    """Return the address of a dataset's page, where a user can download it or accept its license."""
     return f"https://www.kaggle.com/datasets/{handle}"
 
 
 def download(handle: str, folder: Path, *, version: int | None = None, progress: Progress = no_progress) -> Download:
-    """Download a dataset's archive below `folder`; what a broken download left there is taken up where it ended.
+    """Download a dataset's archive into `folder`, and resume an incomplete download that is there.
 
     Args:
         handle: Kaggle's owner/name.
-        version: the dataset's version; None takes the one that is current.
+        version: the dataset's version; the current one if it is None.
 
     Raises:
         CredentialsError: no token, a refused one, or a license that is not accepted yet.
-        NetworkError: no network, no answer in time, or an answer that is no use.
-        StorageError: the disk has no room for the archive.
+        NetworkError: no network, no answer in time, or an unusable answer.
+        StorageError: there is not enough disk space for the archive.
     """
     with _bounded_requests(), redirect_stdout(io.StringIO()):
-        with _asking(handle):
+        with _kaggle_errors(handle):
             api = _api_class()()
             api.authenticate()
         with api.build_kaggle_client() as client:
-            with _asking(handle):
+            with _kaggle_errors(handle):
                 found = client.datasets.dataset_api_client.get_dataset(_request("ApiGetDatasetRequest", handle))
             version = version or found.current_version_number or None
             _log.info("%s: downloading version %s from Kaggle", handle, version or "unknown")
@@ -79,7 +79,7 @@ def download(handle: str, folder: Path, *, version: int | None = None, progress:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A version of a dataset, and the file that it goes to: one for each version, so that two are never mixed."""
+    """A version of a dataset, and its file: one for each version, so that two versions are never mixed."""
 
     handle: str
     version: int | None
@@ -97,7 +97,7 @@ def _request(kind: str, handle: str, **fields: Any) -> Any:
 
 
 def _persist(api: Any, client: Any, wanted: _Wanted, progress: Progress) -> str | None:
-    """Download until the file is whole, or `ATTEMPTS` connections have broken; return its time on the server."""
+    """Download until the file is complete or `ATTEMPTS` connections have failed; return its modification time."""
     import requests
 
     for attempt in range(1, ATTEMPTS + 1):
@@ -107,16 +107,16 @@ def _persist(api: Any, client: Any, wanted: _Wanted, progress: Progress) -> str 
             if attempt == ATTEMPTS:
                 raise NetworkError(
                     f"{wanted.handle}: the download broke off {ATTEMPTS} times ({type(error).__name__})",
-                    next_step=f"run this command again: it goes on where it ended; or {_by_hand(wanted.handle)}",
+                    next_step=f"run this command again to continue where it stopped; or {_by_hand(wanted.handle)}",
                 ) from error
             time.sleep(PAUSE * 2 ** (attempt - 1))
     raise AssertionError("the last attempt returns or raises")
 
 
 def _attempt(api: Any, client: Any, wanted: _Wanted, progress: Progress) -> str | None:
-    """Download with one connection. The package's partial file and its marker are what the next one starts from."""
+    """Download with one connection. The next one resumes from the package's partial file and its marker."""
     request = _request("ApiDownloadDatasetRequest", wanted.handle, dataset_version_number=wanted.version)
-    with _asking(wanted.handle, retried=True):
+    with _kaggle_errors(wanted.handle, retried=True):
         response = client.datasets.dataset_api_client.download_dataset(request)
     path, total = wanted.path, int(response.headers.get("Content-Length") or 0)
     with closing(response), files.storage_errors(path), _size_checked(wanted):
@@ -134,14 +134,14 @@ def _attempt(api: Any, client: Any, wanted: _Wanted, progress: Progress) -> str 
 
 @contextmanager
 def _size_checked(wanted: _Wanted) -> Iterator[None]:
-    """Remove a file that has another size than was announced: nothing can be added to it."""
+    """Remove a file that does not have the announced size, since it cannot be resumed."""
     try:
         yield
-    except ValueError as error:  # what the package raises for it, too
+    except ValueError as error:  # the package raises the same error
         wanted.path.unlink(missing_ok=True)
         raise NetworkError(
-            f"{wanted.handle}: what arrived has the wrong size ({error})",
-            next_step=f"run this command again: it downloads afresh; or {_by_hand(wanted.handle)}",
+            f"{wanted.handle}: the downloaded file has the wrong size ({error})",
+            next_step=f"run this command again to start a new download; or {_by_hand(wanted.handle)}",
         ) from error
 
 
@@ -150,13 +150,13 @@ def _size(path: Path) -> int:
 
 
 def _utc(header: str | None) -> str | None:
-    """Return an HTTP date in ISO form. The package sets the file's own time from it as if it were local time."""
+    """Return an HTTP date in ISO form. The package sets the modification time from it as if it were local time."""
     return parsedate_to_datetime(header).astimezone(UTC).isoformat() if header else None
 
 
 @contextmanager
 def _watching(path: Path, total: int, progress: Progress) -> Iterator[None]:
-    """Report how large the file is while the package writes it: its own progress bar goes to the terminal only."""
+    """Report the size of the file while the package writes it, since its progress bar only works in a terminal."""
     over = threading.Event()
 
     def watch() -> None:
@@ -173,11 +173,11 @@ def _watching(path: Path, total: int, progress: Progress) -> Iterator[None]:
         progress("downloading", _size(path), total)
 
 
-# The package, tamed
+# Limits on the package
 
 
 def _api_class() -> Any:
-    """Import the package's `KaggleApi` without the call that its import makes, and without its verbose mode.
+    """Import the package's `KaggleApi` without the request that its import makes, and without its verbose mode.
 
     In verbose mode it prints the headers of its requests, and the key is one of them.
     """
@@ -198,7 +198,7 @@ def _refuse(*_: Any, **__: Any) -> Any:
 
 @contextmanager
 def _bounded_requests() -> Iterator[None]:
-    """Give every request a timeout: most of the package's have none, the others wait for minutes."""
+    """Set a timeout for every request: most of the package's have none, and the others wait for minutes."""
     from requests.adapters import HTTPAdapter
 
     send = HTTPAdapter.send
@@ -224,24 +224,24 @@ def _sending(send: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _asking(handle: str, *, retried: bool = False) -> Iterator[None]:
-    """Turn what goes wrong in a call that carries the key into our errors.
+def _kaggle_errors(handle: str, *, retried: bool = False) -> Iterator[None]:
+    """Turn the errors of a request with the key into fmask's errors.
 
-    Those that can quote the key (it is part of a header, or taken for a file's name) are not chained: a traceback
-    would show it. With `retried`, a broken connection is left to the caller.
+    Errors that could quote the key (as part of a header, or as a file name) are not chained, because a traceback would
+    show it. With `retried`, a broken connection is left to the caller.
     """
     import requests
 
     try:
         yield
     except SystemExit:
-        raise CredentialsError("Kaggle has no usable token from you", next_step=_token_goes(handle)) from None
+        raise CredentialsError("there is no usable Kaggle token", next_step=_token_help(handle)) from None
     except requests.exceptions.InvalidHeader:
         raise _unusable(handle) from None
     except json.JSONDecodeError as error:
         raise NetworkError(
-            f"{handle}: what answers is not Kaggle: its answer is not JSON (a proxy, or a network's log-in page?)",
-            next_step=f"open https://www.kaggle.com in a browser, then run this again; or {_by_hand(handle)}",
+            f"{handle}: the response is not JSON, so it is not from Kaggle (a proxy, or a login page of the network?)",
+            next_step=f"open https://www.kaggle.com in a browser, then run this command again; or {_by_hand(handle)}",
         ) from error
     except requests.HTTPError as error:
         raise _refused(handle, error.response.status_code) from error
@@ -258,28 +258,28 @@ def _asking(handle: str, *, retried: bool = False) -> Iterator[None]:
 
 def _unusable(handle: str) -> CredentialsError:
     return CredentialsError(
-        "the Kaggle token cannot be used: it cannot be read, or holds a line break or a character that is not ASCII",
-        next_step=_token_goes(handle),
+        "the Kaggle token cannot be used: it is unreadable, or contains a line break or a character that is not ASCII",
+        next_step=_token_help(handle),
     )
 
 
 def _refused(handle: str, status: int) -> FmaskError:
     """Return the error for an HTTP status of 400 or more."""
     if status == 401:
-        return CredentialsError("Kaggle refuses the token (401)", next_step=_token_goes(handle))
+        return CredentialsError("Kaggle refuses the token (401)", next_step=_token_help(handle))
     if status == 403:
         return CredentialsError(
-            f"Kaggle does not give {handle} to this account (403): its license may not be accepted yet",
+            f"Kaggle does not let this account download {handle} (403): its license may not be accepted yet",
             next_step=f"sign in, accept the license on {page(handle)}, then run this command again",
         )
     if status == 404:
         return NetworkError(
             f"Kaggle has no dataset {handle}, or not this version of it (404)",
-            next_step=f"look at {page(handle)} and mend handle and version in configs/sources.yaml",
+            next_step=f"look at {page(handle)} and correct the handle and version in configs/sources.yaml",
         )
     if status == 429:
         return NetworkError(
-            f"{handle}: Kaggle has had too many requests (429)",
+            f"{handle}: too many requests to Kaggle (429)",
             next_step=f"try again in some minutes; or {_by_hand(handle)}",
         )
     return NetworkError(
@@ -287,7 +287,7 @@ def _refused(handle: str, status: int) -> FmaskError:
     )
 
 
-def _token_goes(handle: str) -> str:
+def _token_help(handle: str) -> str:
     return (
         "get a token on https://www.kaggle.com/settings and put it into ~/.kaggle/kaggle.json or KAGGLE_API_TOKEN; "
         f"or {_by_hand(handle)}"

@@ -40,17 +40,17 @@ class OpenRun:
 
     @property
     def plan(self) -> TrainPlan:
-        assert self.record.plan is not None, "a run of training has a plan"
+        assert self.record.plan is not None, "a training run has a plan"
         return self.record.plan
 
     @property
     def ensemble(self) -> TrainedOn:
-        assert self.record.ensemble is not None, "a run of training has an ensemble"
+        assert self.record.ensemble is not None, "a training run has an ensemble"
         return self.record.ensemble
 
     @property
     def tracker(self) -> TrackedRun:
-        assert self.record.tracker is not None, "a run of training has a tracker"
+        assert self.record.tracker is not None, "a training run has a tracker"
         return self.record.tracker
 
     def update(self, **changes: object) -> None:
@@ -183,7 +183,7 @@ def _draw_validation(scored: Validation, ensemble: Path, folder: Path) -> list[P
     """Draw the contact sheets of the validation images. If that fails, the run is finished without them."""
     try:
         return draw_batches(scored.images, ensemble, scored.confidence, folder)
-    except OSError:  # a full disk is an error of its own
+    except OSError:  # a full disk must stop the run
         raise
     except Exception as error:  # noqa: BLE001 - a drawing is not worth losing a run
         _log.warning("the validation images are left out: %s: %s", type(error).__name__, error)

@@ -64,9 +64,9 @@ def _renew_mosaic_buffer(dataset: Any) -> None:
 
 
 def snapshot(trainer: Any) -> dict[str, Any]:
-    """Return what a checkpoint holds after an epoch (-1: before the first): all that `restore` needs, in float32.
+    """Return the checkpoint after an epoch (-1: before the first): everything that `restore` needs, in float32.
 
-    It is also a checkpoint of the package: `ema` is the model that it takes, and what it names besides is there.
+    It is also a valid checkpoint of the package, which loads `ema` as the model and finds its other keys too.
     """
     gradients = [weight.grad for weight in trainer.model.parameters()] if trainer.pending else None
     return {
@@ -198,19 +198,19 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         return last, state
     if there:
         raise DataError(
-            f"{damages[0]}; expected a checkpoint to resume from, and the one before is damaged or missing too",
+            f"{damages[0]}; expected a checkpoint to resume from, but the one before it is damaged or missing too",
             next_step="start a new run: fmask train",
         )
     return None
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return a checkpoint, loaded as weights only after its checksums: torch itself does not verify them."""
+    """Load a checkpoint as weights only, after verifying its checksums, which torch itself does not do."""
     with zipfile.ZipFile(path) as archive:
         broken = archive.testzip()
     if broken is not None:
         raise ValueError(f"the checksum of {broken} is wrong")
     state, _ = torch_safe_load(str(path))
     if "weights" not in state:
-        raise ValueError("written by another version: it lacks the exact weights")
+        raise ValueError("written by another version: the exact weights are missing")
     return dict(state)

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class StepTrainer(DetectionTrainer):  # type: ignore[misc]
-    """The package's trainer with a training step of its own, run as the plan says.
+    """The package's trainer with fmask's training step, which follows the plan.
 
     `pending` counts the batches whose gradients no optimizer step has used yet. `lr_scale` is the factor by which the
     learning rate was lowered. `nominal` is the number of images per optimizer step after the warm-up.
@@ -72,7 +72,7 @@ class StepTrainer(DetectionTrainer):  # type: ignore[misc]
             self.model = self.model.to(memory_format=torch.channels_last)
 
     def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Return the package's optimizer, with a fused kernel if the plan says so."""
+        """Return the package's optimizer, with a fused kernel if the plan has one."""
         optimizer: torch.optim.Optimizer = super().build_optimizer(*args, **kwargs)
         if not self.plan.step.fused:
             return optimizer

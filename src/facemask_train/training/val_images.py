@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facemask_train.core.contact_sheet import BOX_LEGEND, Tile, TileBox, TileSection, save_contact_sheet, tile_image
-from facemask_train.core.drawing import DETECTED, LABELLED, open_upright
+from facemask_train.core.drawing import DETECTED, LABELED, open_upright
 from facemask_train.core.types import ImageResult
 
 _TILE, _COLUMNS, _ROWS = (300, 300), 4, 2  # pixels, tiles across, tiles down
@@ -36,10 +36,10 @@ def draw_batches(images: Sequence[ImageResult], ensemble: Path, confidence: floa
 
 
 def _tile(result: ImageResult, ensemble: Path, confidence: float) -> Tile:
-    labelled = [TileBox(label.box.corners, LABELLED, thick=True) for label in result.labels]
+    labeled = [TileBox(label.box.corners, LABELED, thick=True) for label in result.labels]
     detected = [
         TileBox(found.corners, DETECTED, text=f"{found.name} {found.confidence:.2f}")
         for found in result.detections
         if found.confidence > confidence
     ]
-    return Tile(tile_image(open_upright(ensemble / result.image), [*labelled, *detected], size=_TILE))
+    return Tile(tile_image(open_upright(ensemble / result.image), [*labeled, *detected], size=_TILE))

@@ -21,7 +21,7 @@ class FaceCounts:
 
     @property
     def rate(self) -> float | None:
-        """The share with a mask, 0 to 1; None where no face was found."""
+        """The share with a mask, 0 to 1; None if no face was found."""
         return self.mask / self.faces if self.faces else None
 
 

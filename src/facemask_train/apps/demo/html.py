@@ -1,6 +1,6 @@
 """The parts of the demo's page as HTML: images with boxes, counts, a chart over time, facts about the model.
 
-Boxes are elements of their own above an image, positioned in percent, so that another threshold does not change pixels
+Boxes are separate elements above an image, positioned in percent, so that another threshold does not change pixels
 and labels have the same size on a phone and on a wide screen. All text is escaped. Does not import torch or Gradio.
 """
 

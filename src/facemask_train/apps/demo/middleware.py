@@ -60,7 +60,7 @@ class AllowedHosts:
 
 
 def hostname(host: str) -> str | None:
-    """Return the name or address in a Host header, without its port; None where it is not one."""
+    """Return the name or address in a Host header, without its port; None if it is not one."""
     try:
         parts = urlsplit(f"//{host}")
         parts.port  # noqa: B018 - a port that is not a number is an error
@@ -124,9 +124,9 @@ async def refuse(scope: Scope, receive: Receive, send: Send, status: int, text: 
 
 @dataclass(slots=True)
 class LimitUploads:
-    """Bounds the total size of the uploads that wait, and gives each a name of its own.
+    """Bounds the total size of the uploads that wait, and gives each a unique name.
 
-    Gradio stores an upload under the hash of its content and its name. With a name of its own, an upload is not removed
+    Gradio stores an upload under the hash of its content and its name. With a unique name, an upload is not removed
     together with an equal one of another visitor.
 
     Attributes:

@@ -65,7 +65,7 @@ def serve(
     """Serve the page with a run's best weights, or any weights, until Ctrl-C, SIGTERM or `stop`.
 
     Args:
-        confidence: the threshold that the page starts with; the one that the run's evaluation chose where it is None.
+        confidence: the threshold that the page starts with; the one that the run's evaluation chose if it is None.
         port: 0 for any free one.
         allow_hosts: names under which the page may be opened, besides `localhost`, addresses and `host`.
         on_start: called once the page can be opened.

@@ -70,8 +70,8 @@ def export(
         run, weights, data: as in `evaluate`.
         formats: of `FORMATS`.
         nms: include non-maximum suppression in the files.
-        imgsz: input size in pixels, rounded up to a multiple of 32; the run's where it is None.
-        split: what the files are checked on; test where it is None, or val if test has no faces.
+        imgsz: input size in pixels, rounded up to a multiple of 32; the run's if it is None.
+        split: what the files are checked on; test if it is None, or val if test has no faces.
 
     Raises:
         MissingError, UsageError: as in `evaluate`; or `target` contains something else.

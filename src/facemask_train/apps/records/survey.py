@@ -19,7 +19,7 @@ class PrevalenceEstimate:
     """The share of faces with a mask, from 0 to 1, with its 95 % confidence interval.
 
     Attributes:
-        rate: corrected for the detector's errors; None where it cannot be estimated, and `warnings` say why.
+        rate: corrected for the detector's errors; None if it cannot be estimated, and `warnings` say why.
         interval: of the rate.
         uncorrected: the share of the `n` classified faces that the detector calls masked, with its own interval.
         n: faces that were classified as with or without a mask.
@@ -44,7 +44,7 @@ class PrevalenceEstimate:
 
 @dataclass(frozen=True, slots=True)
 class SurveyBin:
-    """The estimate for one place and time; both are empty where they are not known."""
+    """The estimate for one place and time; both are empty if they are not known."""
 
     place: str
     time: str
@@ -128,8 +128,8 @@ class Survey(Record):
         model: the model's name.
         confidence_chosen: who chose the confidence threshold.
         overall: the estimate over all images.
-        bins: the estimate for each place and time; empty where neither is known.
-        correlation: the intracluster correlation that was estimated over all bins; None where there are too few
+        bins: the estimate for each place and time; empty if neither is known.
+        correlation: the intracluster correlation that was estimated over all bins; None if there are too few
             clusters to estimate it.
         reference: the detector's errors.
         problems: files that could not be read.

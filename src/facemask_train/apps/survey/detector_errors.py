@@ -27,9 +27,9 @@ class ReferenceSet:
     """Where a detector's errors are measured, and when a face is classified.
 
     Attributes:
-        data: an ensemble's name; the run's own, or the one evaluated last, where it is None.
+        data: an ensemble's name; the run's own, or the one evaluated last, if it is None.
         split: `test` or `val`.
-        confidence: the threshold; the one that the evaluation chose where it is None.
+        confidence: the threshold; the one that the evaluation chose if it is None.
         min_face: the smallest face that is classified, in pixels at the detector's input size.
     """
 

@@ -80,7 +80,7 @@ def estimate_prevalence(
 
     Args:
         correlation: the intracluster correlation (0 to 1) where it was estimated from more data than this sample;
-            estimated from the sample alone where it is None.
+            estimated from the sample alone if it is None.
         draws: of the confidence distributions.
 
     Raises:
@@ -204,7 +204,7 @@ class _Quantities:
 
 
 def _solve(values: _Quantities, undefined: float) -> Array:
-    """Return the rate for each draw, and `undefined` where there is none."""
+    """Return the rate for each draw, and `undefined` if there is none."""
     import numpy as np
 
     masked = np.maximum(values.masked - values.false_boxes[MASK] / values.density, 0.0)

@@ -81,7 +81,7 @@ def clustered_proportion(
     Args:
         hit: (n,) bool.
         cluster: (n,) integers; equal ones belong together.
-        weight: (n,), 1 where it is None.
+        weight: (n,), 1 if it is None.
         min_correlation: the smallest intracluster correlation that is assumed.
         correlation_known: it was estimated from many clusters, so that few clusters here need no correction.
     """

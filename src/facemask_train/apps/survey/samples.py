@@ -104,7 +104,7 @@ def intracluster_correlation(samples: Iterable[SurveySample]) -> float | None:
     """Return the correlation (0 to 1) of the classes of faces in one cluster, pooled over samples of different rates.
 
     Returns:
-        None where fewer than 20 clusters, not counting one per sample, have two classified boxes or more.
+        None if fewer than 20 clusters, not counting one per sample, have two classified boxes or more.
     """
     import numpy as np
 

@@ -91,7 +91,7 @@ def survey(
     Args:
         arguments: files, folders, globs.
         reference: where the detector's errors were measured (by `fmask evaluate`), and when a face is classified.
-        out: the folder to write; a folder below the run's where it is None.
+        out: the folder to write; a folder below the run's if it is None.
 
     Raises:
         MissingError: there is no such model or no evaluation of it, or an argument matches no file.

@@ -57,7 +57,7 @@ class PlaceTime:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Bin:
-    """A place and the start of a time bin as text; empty where they are not known."""
+    """A place and the start of a time bin as text; empty if they are not known."""
 
     place: str
     time: str
@@ -257,7 +257,7 @@ class NamePattern:
     Attributes:
         text: the pattern as given.
         expression: matches a name, with the groups `place` and `time`.
-        time_format: of the group `time`, None where the pattern has none.
+        time_format: of the group `time`, None if the pattern has none.
     """
 
     text: str
@@ -265,7 +265,7 @@ class NamePattern:
     time_format: str | None
 
     def read(self, name: str) -> PlaceTime:
-        """Return what a name says, nothing where it does not match."""
+        """Return what a name says, or nothing if it does not match."""
         path = PurePosixPath(name)
         found = self.expression.fullmatch(path.with_suffix("").as_posix() if "/" in self.text else path.stem)
         if found is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from facemask_train.core.contact_sheet import Tile, TileBox, TileSection, save_contact_sheet, tile_image
-from facemask_train.core.drawing import LABELLED, open_upright
+from facemask_train.core.drawing import LABELED, open_upright
 from facemask_train.core.errors import DataError
 from facemask_train.formats.box_readings import AmbiguousBoxesError, BoxReading, Values
 
@@ -37,5 +37,5 @@ def with_box_sheet(files: Path, target: Path, error: AmbiguousBoxesError) -> Dat
 
 def _tile(path: Path, box: Values, reading: BoxReading) -> Tile:
     image = open_upright(path)
-    mark = TileBox(reading.corners(box, image.size), LABELLED, thick=True)
+    mark = TileBox(reading.corners(box, image.size), LABELED, thick=True)
     return Tile(tile_image(image, [mark]), path.name)

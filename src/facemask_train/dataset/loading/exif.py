@@ -17,7 +17,7 @@ from typing import Literal
 from facemask_train.core.boxes import oriented
 from facemask_train.core.config import ExifSetting
 from facemask_train.core.contact_sheet import Tile, TileBox, TileSection, save_contact_sheet, tile_image
-from facemask_train.core.drawing import LABELLED, open_upright
+from facemask_train.core.drawing import LABELED, open_upright
 from facemask_train.core.types import Corners, PublishedImage, SourceReading
 from facemask_train.dataset.loading.images import ImageFacts
 from facemask_train.formats import Sizes
@@ -147,5 +147,5 @@ def warn(files: Path, target: Path, name: str, facts: Mapping[str, ImageFacts], 
 
 def _tile(files: Path, image: PublishedImage, facts: ImageFacts, *, stored: bool) -> Tile:
     boxes = [row.corners for row in image.rows if row.corners]
-    marks = [TileBox(upright(box, facts) if stored else box, LABELLED) for box in boxes]
+    marks = [TileBox(upright(box, facts) if stored else box, LABELED) for box in boxes]
     return Tile(tile_image(open_upright(files / image.path), marks), image.path.rpartition("/")[2])

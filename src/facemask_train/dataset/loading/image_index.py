@@ -89,7 +89,7 @@ def _read_finished(folder: Path) -> tuple[str, ImageIndex | None]:
 
 
 def _examine(files: Path, folder: Path, old: ImageIndex | None, pool: WorkerPool, name: str, progress: Progress) -> int:
-    """Write the tables of a index; return the number of images."""
+    """Write the tables of an index; return the number of images."""
     paths = formats.list_images(files)
     known = {facts.path: (index, facts) for index, facts in enumerate(old.facts)} if old else {}
     jobs = ((files, path, known[path][1].sha256 if path in known else "") for path in paths)
@@ -153,7 +153,7 @@ def _write_table(path: Path, rows: Sequence[dict[str, object]]) -> None:
 
 
 def _read(folder: Path) -> ImageIndex:
-    """Read a index.
+    """Read an index.
 
     Raises:
         DataError: a part of it is missing or damaged.
@@ -175,6 +175,6 @@ def _read(folder: Path) -> ImageIndex:
         )
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         raise DataError(
-            f"{folder}: expected a index, found a damaged one ({error})", next_step=f"remove {folder}"
+            f"{folder}: expected an index, found a damaged one ({error})", next_step=f"remove {folder}"
         ) from error
     return ImageIndex(facts, hashes, mapped)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 36  # images of each kind of change
 _COPIES = 12  # images of each name that is new
-_PAIRS = 40  # relabelled images
+_PAIRS = 40  # relabeled images
 _PAIR_LONGEST = 420  # pixels
 
 
@@ -44,7 +44,7 @@ def _figures(found: EnsembleDiff) -> list[html.KeyFigure]:
         html.KeyFigure(f"{len(found.added):,}", "added", f"only in {found.after}"),
         html.KeyFigure(f"{len(found.removed):,}", "removed", f"only in {found.before}"),
         html.KeyFigure(f"{len(found.moved):,}", "moved", "to another split"),
-        html.KeyFigure(f"{len(found.relabelled):,}", "relabelled", "other classes or boxes"),
+        html.KeyFigure(f"{len(found.relabeled):,}", "relabeled", "other classes or boxes"),
     ]
     if found.redrawn:
         figures.append(html.KeyFigure(f"{len(found.redrawn):,}", "redrawn", "the file has other bytes"))
@@ -64,8 +64,8 @@ def _sections(before: EnsembleContents, after: EnsembleContents, found: Ensemble
     if found.moved:
         counts = html.table(("from, to", "images"), _counted(found.moves()))
         yield _images("Moved", found.moved, after, _direction, [counts])
-    if found.relabelled:
-        yield _relabelled(before, after, found)
+    if found.relabeled:
+        yield _relabeled(before, after, found)
     if found.redrawn:
         yield _images("Redrawn", found.redrawn, after, _reason, [])
 
@@ -140,13 +140,11 @@ def _direction(change: Change) -> str:
     return f"{change.before.split} → {change.after.split}" if change.before and change.after else ""
 
 
-def _relabelled(before: EnsembleContents, after: EnsembleContents, found: EnsembleDiff) -> html.Section:
-    shown = sample_evenly(found.relabelled, _PAIRS)
+def _relabeled(before: EnsembleContents, after: EnsembleContents, found: EnsembleDiff) -> html.Section:
+    shown = sample_evenly(found.relabeled, _PAIRS)
     parts = (html.legend(CLASSES), html.sets(_pair(before, after, one) for one in shown))
-    lede = (
-        f"{len(shown):,} of {len(found.relabelled):,} images. Boxes that only one of the two ensembles has are thick."
-    )
-    return html.Section("Relabelled", parts, lede)
+    lede = f"{len(shown):,} of {len(found.relabeled):,} images. Boxes that only one of the two ensembles has are thick."
+    return html.Section("Relabeled", parts, lede)
 
 
 def _pair(before: EnsembleContents, after: EnsembleContents, change: Change) -> html.ImageSet:

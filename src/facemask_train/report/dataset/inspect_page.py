@@ -175,7 +175,7 @@ def _groups(summary: EnsembleSummary) -> html.Section:
         parts += [html.heading("How the boxes of duplicates agree"), html.table(columns, rows)]
         parts.append(
             html.small(
-                "Duplicates may have been labelled by the same person: this is not an agreement between annotators."
+                "Duplicates may have been labeled by the same person: this is not an agreement between annotators."
             )
         )
     return html.Section("Duplicates", tuple(parts))

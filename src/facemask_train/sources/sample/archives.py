@@ -1,7 +1,7 @@
-"""Packs the built-in sample as archives in the three published layouts, with their published defects in them.
+"""Packs the built-in sample as archives in the three published layouts, with the published defects.
 
-The archives are all there is: no list of the faces, or of the defects, is kept elsewhere. The same bytes come out on
-every run: each image has a generator of its own, members are sorted, stored as they are, and dated 1980.
+There is no list of the faces or the defects besides the archives. Every run gives the same bytes: each image has its
+own random generator, and members are sorted, uncompressed and dated 1980.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from facemask_train.sources.sample.pen import ImageArray
 
 VERSION = 1
-"""Raised by hand when what is drawn changes, so that a sample that was fetched before is drawn anew."""
+"""Raised by hand when the drawings change, so that a sample that was fetched before is drawn again."""
 
 COUNTS: dict[SampleLayout, int] = {"voc": 130, "yolo-beside": 140, "darknet": 140}
-"""The scenes that are drawn for each layout; copies come on top."""
+"""The number of scenes that are drawn for each layout, without copies."""
 
 
 class Member(NamedTuple):
@@ -47,7 +47,7 @@ def _packed(members: Iterator[Member]) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, content in sorted(members):
             info = zipfile.ZipInfo(name)
-            info.create_system, info.external_attr = 3, 0o644 << 16  # as on Unix, wherever it is packed
+            info.create_system, info.external_attr = 3, 0o644 << 16  # as on Unix, on every platform
             archive.writestr(info, content)
     return buffer.getvalue()
 
@@ -56,7 +56,7 @@ def _packed(members: Iterator[Member]) -> bytes:
 
 WITH_A_MASK_WORN_LOW = {("voc", number) for number in (17, 48, 83, 111)}
 CUT = {("voc", 9), ("voc", 36), ("voc", 77), ("darknet", 12), ("darknet", 58), ("darknet", 103)}
-"""Scenes whose last face is cut by the right edge."""
+"""Scenes whose last face is cut off by the right edge."""
 EMPTY = {("darknet", 25), ("darknet", 90)}
 
 
@@ -68,9 +68,9 @@ def _scene(layout: SampleLayout, number: int) -> Scene:
 
 
 def _cut(scene: Scene) -> Scene:
-    """Return the scene without its right side, so that the edge takes a quarter of the face farthest to the right.
+    """Crop the right side of a scene, so that the edge cuts off a quarter of the rightmost face.
 
-    The face keeps its whole box, which now goes past the edge.
+    The face keeps its full box, which now extends past the edge.
     """
     last = max(face.box for face in scene.faces)
     width = round(last.x_max - last.width / 4)
@@ -99,7 +99,7 @@ def _encoded(pixels: ImageArray, kind: str = "JPEG", *, mode: str = "RGB", **opt
 VOC_NAMES = {"mask": "with_mask", "no_mask": "without_mask", "worn_incorrectly": "mask_weared_incorrect"}
 VOC_RGBA = range(3, 130, 9)
 VOC_TWINS = (14, 52, 96)
-"""Scenes that are there twice, byte for byte, with boxes that differ a little."""
+"""Scenes that occur twice, byte for byte, with slightly different boxes."""
 
 
 def _voc(progress: Progress) -> Iterator[Member]:
@@ -138,7 +138,7 @@ def _voc_xml(number: int, scene: Scene) -> str:
 
 def _voc_object(face: Face, width: int, height: int) -> str:
     box = face.box
-    # The published origin is 1, so a box that ends at the edge says width + 1.
+    # The published origin is 1, so a box that ends at the edge has width + 1.
     corners = {
         "xmin": round(box.x_min) + 1,
         "ymin": round(box.y_min) + 1,
@@ -163,8 +163,8 @@ def _yolo_rows(scene: Scene, names: tuple[str, ...]) -> list[str]:
 
 
 def _yolo_row(class_id: int, box: Box, width: int, height: int) -> str:
-    centre_x, centre_y = (box.x_min + box.x_max) / 2 / width, (box.y_min + box.y_max) / 2 / height
-    return f"{class_id} {centre_x:.6f} {centre_y:.6f} {box.width / width:.6f} {box.height / height:.6f}"
+    center_x, center_y = (box.x_min + box.x_max) / 2 / width, (box.y_min + box.y_max) / 2 / height
+    return f"{class_id} {center_x:.6f} {center_y:.6f} {box.width / width:.6f} {box.height / height:.6f}"
 
 
 def _text(lines: list[str]) -> bytes:
@@ -175,7 +175,7 @@ def _text(lines: list[str]) -> bytes:
 
 YOLO_NAMES = ("no_mask", "mask")
 YOLO_COPIES = (5, 31, 62, 104)
-"""Scenes of the first layout that are here too, byte for byte."""
+"""Scenes of the first layout that also occur here, byte for byte."""
 YOLO_WORDS = ("commuters", "market-day", "ward 3", "queue", "tram_stop", "bus", "school run", "visitors")
 
 
@@ -201,7 +201,7 @@ def _yolo_pair(listed: dict[str, list[str]], number: int, name: str, content: by
 
 
 def _yolo_image(number: int, scene: Scene) -> tuple[str, bytes]:
-    """Return an image's name and content, with the defects that the published files have."""
+    """Return an image's name and content, with the defects of the published files."""
     image, stem = scene.image, f"{YOLO_WORDS[number % 8]}-{number:04d}"
     match number:
         case 6 | 40 | 88:
@@ -223,7 +223,7 @@ def _yolo_image(number: int, scene: Scene) -> tuple[str, bytes]:
 
 
 def _turned(image: ImageArray) -> bytes:
-    """Return a JPEG that is stored on its side; its EXIF orientation, 6, says to turn it back to the right."""
+    """Return a JPEG that is stored rotated, with the EXIF orientation 6, which rotates it back clockwise."""
     import numpy as np
     from PIL import Image
 
@@ -236,8 +236,8 @@ def _turned(image: ImageArray) -> bytes:
 
 DARKNET_NAMES = ("mask", "no_mask")
 DARKNET_COPIES = (3, 21, 66, 128)
-"""Scenes of the second layout that are here too, byte for byte."""
-DARKNET_TRUNCATED, DARKNET_UNLABELLED = 44, 71
+"""Scenes of the second layout that also occur here, byte for byte."""
+DARKNET_TRUNCATED, DARKNET_UNLABELED = 44, 71
 DARKNET_ROWS = {
     7: "0 0.512000 0.430000 0.210000",
     18: "1 nan 0.300000 0.100000 0.150000",
@@ -249,7 +249,7 @@ DARKNET_ROWS = {
     86: "-1 0.250000 0.310000 0.120000 0.160000",
     119: "1 0.500000 0.500000 0.100000 0.000000",
 }
-"""Rows that cannot be believed, added to the labels of these scenes."""
+"""Invalid rows that are added to the labels of these scenes."""
 DARKNET_DOUBLED = (55, 99)
 DARKNET_STRAYS = {
     "labels.cache": b"a pickle would be run from here",
@@ -280,5 +280,5 @@ def _darknet_pair(number: int, content: bytes, scene: Scene) -> Iterator[Member]
     yield Member(f"obj_train_data/{number}.jpg", content)
     rows = _yolo_rows(scene, DARKNET_NAMES)
     rows += [DARKNET_ROWS[number]] if number in DARKNET_ROWS else rows[:1] if number in DARKNET_DOUBLED else []
-    if number != DARKNET_UNLABELLED:
+    if number != DARKNET_UNLABELED:
         yield Member(f"obj_train_data/{number}.txt", _text(rows))

@@ -1,4 +1,4 @@
-"""A pen for the built-in sample: smooth shapes on an image, in units of their own, and colours made from colours."""
+"""A pen for the built-in sample: smooth shapes on an image in a local coordinate system, and variations of colors."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
     ImageArray = NDArray[np.uint8]
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Point = tuple[float, float]
 
 
-def shade(colour: Colour, factor: float) -> Colour:
-    """Return a colour made darker (below 1) or lighter (above 1)."""
-    red, green, blue = (min(255, round(part * factor)) for part in colour)
+def shade(color: Color, factor: float) -> Color:
+    """Return a color made darker (below 1) or lighter (above 1)."""
+    red, green, blue = (min(255, round(part * factor)) for part in color)
     return red, green, blue
 
 
-def vary(rng: Random, colour: Colour, amount: int = 14) -> Colour:
-    """Return a colour near to the given one."""
-    red, green, blue = (min(255, max(0, part + rng.randint(-amount, amount))) for part in colour)
+def vary(rng: Random, color: Color, amount: int = 14) -> Color:
+    """Return a color close to the given one."""
+    red, green, blue = (min(255, max(0, part + rng.randint(-amount, amount))) for part in color)
     return red, green, blue
 
 
 @dataclass(frozen=True, slots=True)
 class Pen:
-    """Draws smooth shapes on an image (RGB) in units of its own: an origin and a unit in pixels, and a tilt."""
+    """Draws smooth shapes on an image (RGB) in local coordinates: an origin and a unit in pixels, and a tilt."""
 
     image: ImageArray
     x: float = 0.0
@@ -47,19 +47,19 @@ class Pen:
         cos, sin = math.cos(self.tilt) * self.unit, math.sin(self.tilt) * self.unit
         return [(self.x + x * cos - y * sin, self.y + x * sin + y * cos) for x, y in points]
 
-    def fill(self, points: Sequence[Point], colour: Colour) -> None:
+    def fill(self, points: Sequence[Point], color: Color) -> None:
         import cv2
 
-        cv2.fillPoly(self.image, [self._fixed(points)], colour, cv2.LINE_AA, shift=4)
+        cv2.fillPoly(self.image, [self._fixed(points)], color, cv2.LINE_AA, shift=4)
 
-    def stroke(self, points: Sequence[Point], colour: Colour, width: float, *, closed: bool = False) -> None:
+    def stroke(self, points: Sequence[Point], color: Color, width: float, *, closed: bool = False) -> None:
         import cv2
 
         thick = max(1, round(width * self.unit))
-        cv2.polylines(self.image, [self._fixed(points)], closed, colour, thick, cv2.LINE_AA, shift=4)
+        cv2.polylines(self.image, [self._fixed(points)], closed, color, thick, cv2.LINE_AA, shift=4)
 
-    def oval(self, centre: Point, radii: Point, colour: Colour) -> None:
-        self.fill(arc(centre, radii), colour)
+    def oval(self, center: Point, radii: Point, color: Color) -> None:
+        self.fill(arc(center, radii), color)
 
     def _fixed(self, points: Sequence[Point]) -> Any:
         import numpy as np
@@ -67,11 +67,11 @@ class Pen:
         return np.array([[round(x * 16), round(y * 16)] for x, y in self.place(points)], np.int32)
 
 
-def arc(centre: Point, radii: Point, start: float = 0.0, end: float = 360.0) -> list[Point]:
+def arc(center: Point, radii: Point, start: float = 0.0, end: float = 360.0) -> list[Point]:
     """Return points along an ellipse, from `start` to `end` degrees (0 is right, 90 is down)."""
     steps = max(8, round(abs(end - start) / 12))
     angles = [math.radians(start + (end - start) * i / steps) for i in range(steps + 1)]
-    return [(centre[0] + radii[0] * math.cos(a), centre[1] + radii[1] * math.sin(a)) for a in angles]
+    return [(center[0] + radii[0] * math.cos(a), center[1] + radii[1] * math.sin(a)) for a in angles]
 
 
 def box_of(points: Sequence[Point]) -> Corners:

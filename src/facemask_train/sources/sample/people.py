@@ -1,7 +1,8 @@
 """Draws one person of the built-in sample, and returns where the face is.
 
-What tells a mask from a bare face is shape alone. Colours of whatever covers the lower face (a mask, a beard, face
-paint, a scarf, a hand) come from one palette, and so do those of its details (a hem, ear loops; lips, a moustache).
+Only the shape distinguishes a mask from a bare face. The colors of everything that covers the lower face (a mask, a
+beard, face paint, a scarf, a hand) come from one palette, and so do those of its details (a hem, ear loops; lips, a
+mustache).
 """
 
 from __future__ import annotations
@@ -12,23 +13,23 @@ from random import Random
 from typing import Literal
 
 from facemask_train.core.types import Corners
-from facemask_train.sources.sample.pen import Colour, Pen, Point, arc, box_of, shade, vary
+from facemask_train.sources.sample.pen import Color, Pen, Point, arc, box_of, shade, vary
 
 Kind = Literal["mask", "no_mask", "worn_incorrectly"]
 
-SKINS: tuple[Colour, ...] = (
+SKINS: tuple[Color, ...] = (
     (255, 219, 180), (241, 194, 140), (232, 190, 172), (224, 172, 120),
     (198, 134, 80), (170, 112, 75), (141, 85, 50), (100, 64, 42),
 )  # fmt: skip
-HAIRS: tuple[Colour, ...] = (
+HAIRS: tuple[Color, ...] = (
     (35, 28, 26), (74, 48, 34), (120, 78, 46), (176, 132, 74),
     (222, 190, 120), (168, 84, 44), (150, 150, 155), (226, 226, 230),
 )  # fmt: skip
-CLOTHS: tuple[Colour, ...] = (
+CLOTHS: tuple[Color, ...] = (
     (124, 182, 216), (238, 240, 242), (44, 46, 54), (234, 156, 180), (146, 208, 176), (52, 74, 130), (192, 66, 62),
     (238, 204, 96), (132, 138, 144), (150, 110, 190), (240, 150, 80), (84, 140, 110),
 )  # fmt: skip
-LIPS: tuple[Colour, ...] = (
+LIPS: tuple[Color, ...] = (
     (150, 40, 48), (216, 92, 100), (188, 70, 82), (120, 52, 46), (226, 130, 120), (96, 34, 44),
     (206, 150, 120), (150, 96, 70), (90, 56, 44), (176, 112, 130),
 )  # fmt: skip
@@ -36,20 +37,20 @@ LIPS: tuple[Colour, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """How one person looks; all of it is drawn in the same way whatever the face's class.
+    """The appearance of one person. Everything is drawn in the same way for both classes.
 
-    `cover` is what the lower face looks like (a mask, a beard, paint, or in a third of the cases the skin), `fold`
-    its lines. The rest paints the small things: a mouth and its teeth, or a hem, ear loops and a print.
+    `cover` is the color of the lower face (a mask, a beard, paint, or in a third of the cases the skin), `fold`
+    its lines. The other colors are for details: a mouth and its teeth, or a hem, ear loops and a print.
     """
 
-    skin: Colour
-    hair: Colour
-    coat: Colour
-    cover: Colour
-    fold: Colour
-    lips: Colour
-    dark: Colour
-    white: Colour
+    skin: Color
+    hair: Color
+    coat: Color
+    cover: Color
+    fold: Color
+    lips: Color
+    dark: Color
+    white: Color
     like_skin: bool
     turn: float
 
@@ -72,8 +73,8 @@ def _looks(rng: Random) -> Looks:
     )
 
 
-def _lift(colour: Colour) -> Colour:
-    return colour[0] + 62, colour[1] + 62, colour[2] + 62
+def _lift(color: Color) -> Color:
+    return color[0] + 62, color[1] + 62, color[2] + 62
 
 
 def _outline() -> list[Point]:
@@ -82,7 +83,7 @@ def _outline() -> list[Point]:
 
 
 def draw_person(pen: Pen, rng: Random, kind: Kind) -> Corners:
-    """Draw a person whose face has its centre at the pen's origin and is 2 units wide.
+    """Draw a person whose face is centered at the pen's origin and is 2 units wide.
 
     Returns:
         the face, from the forehead to the chin, in pixels.
@@ -134,7 +135,7 @@ def _eyes(pen: Pen, rng: Random, looks: Looks) -> None:
 
 
 def _glow(pen: Pen, rng: Random) -> None:
-    """Let light fall on the head from one side."""
+    """Light the head from one side."""
     import numpy as np
 
     height, width = pen.image.shape[:2]
@@ -161,22 +162,22 @@ def _hair(pen: Pen, rng: Random, looks: Looks, style: str) -> None:
         fringe = rng.uniform(-0.25, 0.25)
         pen.fill([*cap, (0.92, -0.42), (0.5, -0.72), (fringe, -0.62), (-0.5, -0.76), (-0.92, -0.42)], looks.hair)
     hat = rng.choices(("none", "beanie", "cap", "sun"), weights=(6, 2, 2, 1))[0]
-    colour = vary(rng, rng.choice(CLOTHS))
+    color = vary(rng, rng.choice(CLOTHS))
     if hat == "beanie":
-        pen.fill([*arc((0, -0.6), (1.12, 1.05), 180, 360), (1.12, -0.58), (-1.12, -0.58)], colour)
-        pen.stroke([(-1.1, -0.66), (1.1, -0.66)], shade(colour, 0.75), 0.24)
-        pen.oval((0, -1.7), (0.24, 0.22), shade(colour, 1.2))
+        pen.fill([*arc((0, -0.6), (1.12, 1.05), 180, 360), (1.12, -0.58), (-1.12, -0.58)], color)
+        pen.stroke([(-1.1, -0.66), (1.1, -0.66)], shade(color, 0.75), 0.24)
+        pen.oval((0, -1.7), (0.24, 0.22), shade(color, 1.2))
     if hat == "cap":
-        pen.fill([*arc((0, -0.6), (1.1, 0.95), 180, 360), (1.1, -0.6), (-1.1, -0.6)], colour)
-        pen.fill(arc((rng.choice((-0.45, 0.45)), -0.62), (1.05, 0.17)), shade(colour, 0.7))
+        pen.fill([*arc((0, -0.6), (1.1, 0.95), 180, 360), (1.1, -0.6), (-1.1, -0.6)], color)
+        pen.fill(arc((rng.choice((-0.45, 0.45)), -0.62), (1.05, 0.17)), shade(color, 0.7))
     if hat == "sun":
-        pen.oval((0, -0.75), (1.75, 0.26), shade(colour, 0.85))
-        pen.fill(arc((0, -0.75), (0.95, 0.85), 180, 360), colour)
+        pen.oval((0, -0.75), (1.75, 0.26), shade(color, 0.85))
+        pen.fill(arc((0, -0.75), (0.95, 0.85), 180, 360), color)
 
 
 # ------------------------------------------------------------------ the lower face
 #
-# A mask and what a bare face may wear instead have the same outline and the same amounts of each colour.
+# A mask and what a bare face may wear instead have the same outline and the same amounts of each color.
 
 
 def _brim(rng: Random, turn: float, *, low: bool) -> list[Point]:
@@ -190,7 +191,7 @@ JAW: tuple[Point, ...] = ((0.76, 0.8), (0.4, 1.16), (0, 1.24), (-0.4, 1.16), (-0
 
 
 def _ragged(rng: Random, points: Sequence[Point]) -> list[Point]:
-    """Return an outline with teeth: between any two points there are three that go in and out."""
+    """Return an outline with teeth: three points that go in and out between any two points."""
     found: list[Point] = []
     for (x, y), (to_x, to_y) in zip(points, [*points[1:], points[0]], strict=True):
         for part in (0.0, 0.25, 0.5, 0.75):
@@ -226,16 +227,16 @@ def _edge(pen: Pen, rng: Random, looks: Looks, brim: Sequence[Point]) -> None:
 
 def _print(pen: Pen, rng: Random, looks: Looks) -> None:
     """Print dots on a mask, between its folds."""
-    colours = rng.choice(((looks.dark, looks.white), (looks.dark, looks.lips), (looks.lips, looks.skin)))
+    colors = rng.choice(((looks.dark, looks.white), (looks.dark, looks.lips), (looks.lips, looks.skin)))
     size = rng.uniform(0.05, 0.12)
     for row, y in enumerate((0.14, 0.4, 0.65, 0.92)):
         for column in (-0.48, 0.0, 0.48) if row < 3 else (0.0,):
             across = column + looks.turn * 0.5
-            pen.oval((across, y + 0.1 * (1 - abs(across))), (size * 1.3, size), colours[row % 2])
+            pen.oval((across, y + 0.1 * (1 - abs(across))), (size * 1.3, size), colors[row % 2])
 
 
 def _bare(pen: Pen, rng: Random, looks: Looks) -> None:
-    """Draw a bare lower face: always a nose and a mouth, whatever is on it."""
+    """Draw a bare lower face: always with a nose and a mouth."""
     brim = _brim(rng, looks.turn, low=False)
     if looks.like_skin:
         _plain(pen, rng, looks)
@@ -303,7 +304,7 @@ def _mouth(pen: Pen, rng: Random, looks: Looks) -> None:
 
 
 def _before(pen: Pen, rng: Random, looks: Looks, kind: Kind) -> None:
-    """Draw a scarf, a mask that hangs under the chin, a hand or a cup; lower before a mask that is worn."""
+    """Draw a scarf, a mask that hangs under the chin, a hand or a cup; lower in front of a mask that is worn."""
     drop = rng.uniform(0.0, 0.1) if kind == "no_mask" else rng.uniform(0.25, 0.4)
     match rng.choices(("nothing", "scarf", "hand", "cup"), weights=(68, 18, 7, 7))[0]:
         case "scarf" if kind == "no_mask" and rng.random() < 0.5:
@@ -333,20 +334,20 @@ def _lowered(pen: Pen, rng: Random, looks: Looks) -> None:
 
 
 def _hand(pen: Pen, rng: Random, looks: Looks, drop: float) -> None:
-    """Draw a hand, bare or in a glove, before the mouth."""
-    side, colour = rng.choice((-1, 1)), vary(rng, rng.choice((*CLOTHS, *SKINS)))
+    """Draw a hand, bare or in a glove, in front of the mouth."""
+    side, color = rng.choice((-1, 1)), vary(rng, rng.choice((*CLOTHS, *SKINS)))
     pen.stroke([(side * 0.9, 2.6), (side * 0.4, 1.2 + drop)], looks.coat, 0.6)
-    pen.oval((side * 0.2, 0.95 + drop), (0.55, 0.42), colour)
+    pen.oval((side * 0.2, 0.95 + drop), (0.55, 0.42), color)
     for i in range(4):
         y = 0.5 + drop + 0.17 * i
-        pen.stroke([(side * 0.3, y + 0.08), (-side * 0.6, y)], colour, 0.2)
-        pen.stroke([(side * 0.2, y + 0.16), (-side * 0.62, y + 0.09)], shade(colour, 0.66), 0.05)
+        pen.stroke([(side * 0.3, y + 0.08), (-side * 0.6, y)], color, 0.2)
+        pen.stroke([(side * 0.2, y + 0.16), (-side * 0.62, y + 0.09)], shade(color, 0.66), 0.05)
 
 
 def _cup(pen: Pen, rng: Random, looks: Looks, drop: float) -> None:
     """Draw a cup at the mouth, and the hand that holds it."""
-    side, colour = rng.choice((-1, 1)), vary(rng, rng.choice(CLOTHS))
-    pen.fill([(-0.5, 0.45 + drop), (0.5, 0.45 + drop), (0.38, 1.5 + drop), (-0.38, 1.5 + drop)], colour)
+    side, color = rng.choice((-1, 1)), vary(rng, rng.choice(CLOTHS))
+    pen.fill([(-0.5, 0.45 + drop), (0.5, 0.45 + drop), (0.38, 1.5 + drop), (-0.38, 1.5 + drop)], color)
     pen.stroke([(-0.52, 0.47 + drop), (0.52, 0.47 + drop)], looks.white, 0.14)
     pen.stroke([(side * 1.0, 2.8), (side * 0.5, 1.6)], looks.coat, 0.55)
     pen.oval((side * 0.25, 1.2 + drop), (0.4, 0.34), shade(looks.skin, 0.95))

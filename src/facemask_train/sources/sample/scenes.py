@@ -9,14 +9,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.types import Box, Corners
-from facemask_train.sources.sample.pen import Colour, Pen, arc, shade, vary
+from facemask_train.sources.sample.pen import Color, Pen, arc, shade, vary
 from facemask_train.sources.sample.people import CLOTHS, Kind, draw_person
 
 if TYPE_CHECKING:
     from facemask_train.sources.sample.pen import ImageArray
 
 SCALE = 2
-"""Scenes are drawn at twice their size, then reduced: edges come out smooth."""
+"""Scenes are drawn at twice their size, then scaled down, so that edges are smooth."""
 
 SIZES = ((320, 240), (320, 240), (336, 224), (300, 225), (320, 214), (288, 288), (240, 300))
 
@@ -69,11 +69,11 @@ def _inside(corners: Corners, width: int, height: int) -> Box:
 # ------------------------------------------------------------------ where people stand
 
 Spot = tuple[float, float, float]
-"""The centre of a face, and half its width, in pixels."""
+"""The center of a face, and half its width, in pixels."""
 
 
 def _spots(rng: Random, width: int, height: int, people: int | None) -> list[Spot]:
-    """Return where the faces are, from the back to the front, none hidden behind another."""
+    """Return where the faces are, from the back to the front, so that none hides another."""
     if people is None:
         people = rng.choices((1, 2, 3, 4, 5, 6, 9, 12), weights=(14, 24, 22, 14, 10, 8, 5, 3))[0]
     rows = 0 if people == 0 else 1 if people <= 3 else 2 if people <= 6 else 3
@@ -97,7 +97,7 @@ def _row(rng: Random, width: int, height: int, people: int, depth: float) -> lis
 
 
 def _hides(near: Spot, far: Spot) -> bool:
-    """Say if the nearer person's head or shoulders reach the farther one's face."""
+    """Return whether the nearer person's head or shoulders cover part of the farther one's face."""
     apart = abs(near[0] - far[0])
     chin = far[1] + 1.3 * far[2]
     head = apart < 1.3 * near[2] + far[2] and near[1] - 1.9 * near[2] < chin
@@ -107,14 +107,14 @@ def _hides(near: Spot, far: Spot) -> bool:
 
 # ------------------------------------------------------------------ places
 #
-# A place's pen has its origin at the top left corner, and the image's height as its unit.
+# A place's pen has its origin at the top left corner, and the height of the image as its unit.
 
 
-def _block(pen: Pen, x: float, y: float, width: float, height: float, colour: Colour) -> None:
-    pen.fill([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], colour)
+def _block(pen: Pen, x: float, y: float, width: float, height: float, color: Color) -> None:
+    pen.fill([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], color)
 
 
-def _fade(pen: Pen, top: Colour, bottom: Colour, until: float) -> None:
+def _fade(pen: Pen, top: Color, bottom: Color, until: float) -> None:
     """Fill the image from the top to `until` with a gradient."""
     import numpy as np
 
@@ -123,18 +123,18 @@ def _fade(pen: Pen, top: Colour, bottom: Colour, until: float) -> None:
     pen.image[:rows] = np.rint(np.array(top) * (1 - steps) + np.array(bottom) * steps).astype(np.uint8)
 
 
-def _windows(pen: Pen, rng: Random, corners: Corners, colours: tuple[Colour, ...]) -> None:
+def _windows(pen: Pen, rng: Random, corners: Corners, colors: tuple[Color, ...]) -> None:
     """Fill a wall (x, y, width, height) with a grid of windows."""
     left, top, width, height = corners
     columns, rows = max(2, round(width / 0.1)), max(2, round(height / 0.13))
     for column in range(columns):
         for row in range(rows):
             x, y = left + (column + 0.25) * width / columns, top + (row + 0.25) * height / rows
-            _block(pen, x, y, width / columns * 0.5, height / rows * 0.55, rng.choice(colours))
+            _block(pen, x, y, width / columns * 0.5, height / rows * 0.55, rng.choice(colors))
 
 
 def _houses(pen: Pen, rng: Random, aspect: float, *, night: bool) -> None:
-    walls: tuple[Colour, ...] = (
+    walls: tuple[Color, ...] = (
         (214, 160, 130),
         (226, 206, 170),
         (176, 188, 200),
@@ -142,7 +142,7 @@ def _houses(pen: Pen, rng: Random, aspect: float, *, night: bool) -> None:
         (160, 176, 160),
         (232, 220, 204),
     )
-    panes: tuple[Colour, ...] = (
+    panes: tuple[Color, ...] = (
         ((255, 214, 120), (60, 66, 90), (250, 190, 90)) if night else ((150, 190, 214), (120, 160, 190))
     )
     x = -rng.uniform(0, 0.15)
@@ -160,9 +160,9 @@ def _houses(pen: Pen, rng: Random, aspect: float, *, night: bool) -> None:
 def _awning(pen: Pen, rng: Random, x: float, y: float, width: float, *, dim: float) -> None:
     """Draw a shop's window under a striped awning."""
     _block(pen, x + 0.03, y + 0.06, width - 0.06, 0.12, shade((110, 130, 140), dim))
-    colour = rng.choice(CLOTHS)
+    color = rng.choice(CLOTHS)
     for stripe in range(6):
-        cloth = shade(colour if stripe % 2 else (244, 240, 232), dim)
+        cloth = shade(color if stripe % 2 else (244, 240, 232), dim)
         left, right = x + width * stripe / 6, x + width * (stripe + 1) / 6
         pen.fill([(left, y), (right, y), (right, y + 0.07), ((left + right) / 2, y + 0.09), (left, y + 0.07)], cloth)
 
@@ -266,12 +266,12 @@ def _market(pen: Pen, rng: Random, aspect: float) -> None:
     _block(pen, 0, 0.7, aspect, 0.3, (196, 172, 142))
     x = -0.05
     while x < aspect:
-        colour, width = rng.choice(CLOTHS), rng.uniform(0.42, 0.56)
+        color, width = rng.choice(CLOTHS), rng.uniform(0.42, 0.56)
         for edge in (x + 0.02, x + width - 0.03):
             _block(pen, edge, 0.2, 0.015, 0.6, (130, 96, 66))
         for stripe in range(6):
             left, step = x + width * stripe / 6, width / 6
-            cloth = colour if stripe % 2 else (250, 246, 236)
+            cloth = color if stripe % 2 else (250, 246, 236)
             pen.fill([(left, 0.2), (left + step, 0.2), (left + step, 0.3), (left + step / 2, 0.33), (left, 0.3)], cloth)
         _block(pen, x + 0.02, 0.6, width - 0.04, 0.2, (168, 124, 84))
         fruit = rng.choice(((226, 90, 60), (244, 180, 60), (130, 180, 80), (150, 80, 150)))
@@ -293,7 +293,7 @@ PLACES: dict[Callable[[Pen, Random, float], None], int] = {_street: 32, _night: 
 
 
 def _light(image: ImageArray, rng: Random) -> ImageArray:
-    """Return the image under a light of its own, sometimes dusky, blurred or grainy."""
+    """Return the image with random lighting, sometimes dim, blurred or grainy."""
     import cv2
     import numpy as np
 

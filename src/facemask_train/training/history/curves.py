@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facemask_train.core.drawing import CHART_COLOURS, GREY, chart_style
+from facemask_train.core.drawing import CHART_COLORS, GRAY, chart_style
 from facemask_train.core.files import write_bytes
 from facemask_train.training.history.results import (
     LOSSES,
@@ -38,7 +38,7 @@ class _Line:
 
     name: str
     values: Sequence[float]
-    colour: str = _FIRST
+    color: str = _FIRST
     style: str = "-"
 
 
@@ -67,7 +67,7 @@ def png(name: str, rows: Sequence[Row]) -> bytes:
     with chart_style():
         figure = Figure(figsize=(16, 7.4), dpi=100, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
         figure.suptitle(f"{name}\n", x=0.008, ha="left", fontsize=15, fontweight="bold")
-        figure.text(0.008, 0.938, _headline(rows, best), va="top", fontsize=10.5, color=GREY)
+        figure.text(0.008, 0.938, _headline(rows, best), va="top", fontsize=10.5, color=GRAY)
         panels = _panels(rows)
         for axes, (title, lines) in zip(figure.subplots(2, 4).flat, panels.items(), strict=True):
             _panel(axes, title, [row["epoch"] for row in rows], lines)
@@ -81,7 +81,7 @@ def _headline(rows: Sequence[Row], best: Row | None) -> str:
     if best is None:
         return f"{epochs}; none was validated"
     names = {"mAP50": "mAP 0.5", "mAP50-95": "mAP 0.5:0.95", "precision": "precision", "recall": "recall"}
-    numbers = ", ".join(f"{said} {100 * metric(best, key):.1f}" for key, said in names.items())
+    numbers = ", ".join(f"{label} {100 * metric(best, key):.1f}" for key, label in names.items())
     return f"{epochs}; the best, epoch {best['epoch']:.0f} (green), on the validation split, in percent: {numbers}"
 
 
@@ -102,8 +102,8 @@ def _panels(rows: Sequence[Row]) -> dict[str, list[_Line]]:
         for loss in LOSSES
     }
     classes = [
-        _Line(kind if key == "mAP50" else "", scores(key, kind), colour, style)
-        for kind, colour in _coloured(class_names(rows)).items()
+        _Line(kind if key == "mAP50" else "", scores(key, kind), color, style)
+        for kind, color in _colored(class_names(rows)).items()
         for key, style in (("mAP50", "-"), ("mAP50-95", "--"))
     ]
     return losses | {
@@ -118,8 +118,8 @@ def _panels(rows: Sequence[Row]) -> dict[str, list[_Line]]:
     }
 
 
-def _coloured(names: Sequence[str]) -> dict[str, str]:
-    return {name: CHART_COLOURS.get(name, _OTHERS[number % len(_OTHERS)]) for number, name in enumerate(names)}
+def _colored(names: Sequence[str]) -> dict[str, str]:
+    return {name: CHART_COLORS.get(name, _OTHERS[number % len(_OTHERS)]) for number, name in enumerate(names)}
 
 
 def _panel(axes: Axes, title: str, epochs: Sequence[float], lines: Sequence[_Line]) -> None:
@@ -131,7 +131,7 @@ def _panel(axes: Axes, title: str, epochs: Sequence[float], lines: Sequence[_Lin
         ]  # epochs that were not validated have none
         marker = "o" if len(points) == 1 else ""
         x, y = zip(*points, strict=True) if points else ((), ())
-        axes.plot(x, y, line.style, marker=marker, color=line.colour, linewidth=1.8, label=line.name)
+        axes.plot(x, y, line.style, marker=marker, color=line.color, linewidth=1.8, label=line.name)
     named = [line for line in lines if line.name]
     axes.set_title(title, pad=22)
     if named:

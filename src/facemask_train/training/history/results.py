@@ -79,6 +79,6 @@ def epoch_seconds(rows: Sequence[Row]) -> list[float]:
 
 
 def class_names(rows: Sequence[Row]) -> list[str]:
-    """Return the names of the classes that have columns of their own."""
+    """Return the names of the classes that have their own columns."""
     keys = (key.split("/") for key in (rows[0] if rows else {}))
     return list(dict.fromkeys(parts[1] for parts in keys if parts[0] == "class" and len(parts) == 3))

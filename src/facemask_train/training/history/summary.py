@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.files import held, read_json
+from facemask_train.core.files import is_locked, read_json
 from facemask_train.training import runs
 from facemask_train.training.history.results import RESULTS, Row, best_row, metric, read_rows
 from facemask_train.training.runs import RunRecord
@@ -167,7 +167,7 @@ def _state(folder: Path, record: RunRecord) -> str:
         return "weights"
     if record.state == "finished":
         return "finished"
-    return "running" if held(folder) else "interrupted"
+    return "running" if is_locked(folder) else "interrupted"
 
 
 def _finite(value: object) -> float | None:

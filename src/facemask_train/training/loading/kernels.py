@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from facemask_train.training.loading.mosaic import GREY, Floats, Layout, Ranges, batch_generator, draw_layout
+from facemask_train.training.loading.mosaic import GRAY, Floats, Layout, Ranges, batch_generator, draw_layout
 
 _BLOCK = 1024
 
@@ -39,7 +39,7 @@ def views(
     ]
     back = np.linalg.inv(layout.matrices).astype(np.float32)
     grid = (triton.cdiv(size * size, _BLOCK), count)
-    _view[grid](copy_to_device(numbers, device), copy_to_device(back, device), found, size, grey=GREY, block=_BLOCK)
+    _view[grid](copy_to_device(numbers, device), copy_to_device(back, device), found, size, gray=GRAY, block=_BLOCK)
     return found
 
 
@@ -64,7 +64,7 @@ def _whole(value):
 
 
 @triton.jit
-def _view(numbers, back, found, size, grey: tl.constexpr, block: tl.constexpr):
+def _view(numbers, back, found, size, gray: tl.constexpr, block: tl.constexpr):
     view = tl.program_id(1)
     place = tl.program_id(0) * block + tl.arange(0, block)
     inside = place < size * size
@@ -101,13 +101,13 @@ def _view(numbers, back, found, size, grey: tl.constexpr, block: tl.constexpr):
         there = there & inside & (column >= 0) & (column < 2 * size) & (row >= 0) & (row < 2 * size)
         pixel = start.to(tl.pointer_type(tl.uint8))
         weight = beside * below
-        red += weight * (tl.load(pixel, mask=there, other=grey).to(tl.float32) - grey)
-        green += weight * (tl.load(pixel + plane, mask=there, other=grey).to(tl.float32) - grey)
-        blue += weight * (tl.load(pixel + 2 * plane, mask=there, other=grey).to(tl.float32) - grey)
+        red += weight * (tl.load(pixel, mask=there, other=gray).to(tl.float32) - gray)
+        green += weight * (tl.load(pixel + plane, mask=there, other=gray).to(tl.float32) - gray)
+        blue += weight * (tl.load(pixel + 2 * plane, mask=there, other=gray).to(tl.float32) - gray)
     target = found + view.to(tl.int64) * 3 * size * size + place
-    tl.store(target, _whole(red + grey).to(tl.uint8), mask=inside)
-    tl.store(target + size * size, _whole(green + grey).to(tl.uint8), mask=inside)
-    tl.store(target + 2 * size * size, _whole(blue + grey).to(tl.uint8), mask=inside)
+    tl.store(target, _whole(red + gray).to(tl.uint8), mask=inside)
+    tl.store(target + size * size, _whole(green + gray).to(tl.uint8), mask=inside)
+    tl.store(target + 2 * size * size, _whole(blue + gray).to(tl.uint8), mask=inside)
 
 
 @triton.jit

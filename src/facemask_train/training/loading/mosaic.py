@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-GREY = 114  # the fill value outside of images
+GRAY = 114  # the fill value outside of images
 _MIN_SIDE, _MIN_AREA_RATIO, _MAX_ASPECT = 2, 0.1, 100  # pixels, share of the original area: boxes that are kept
 
 
@@ -136,10 +136,10 @@ def _corners(shapes: Ints, mosaic: NDArray[np.bool_], size: int, rng: np.random.
     Args:
         shapes: (V, 4, 2) height and width of the tiles: top left, top right, bottom left, bottom right.
     """
-    centres = rng.integers(size // 2, size + size // 2, (len(shapes), 2))
+    centers = rng.integers(size // 2, size + size // 2, (len(shapes), 2))
     heights, widths = shapes[..., 0], shapes[..., 1]
-    lefts = centres[:, :1] - widths * np.array([1, 0, 1, 0])
-    tops = centres[:, 1:] - heights * np.array([1, 1, 0, 0])
+    lefts = centers[:, :1] - widths * np.array([1, 0, 1, 0])
+    tops = centers[:, 1:] - heights * np.array([1, 1, 0, 0])
     around = np.stack([lefts, tops], axis=2)
     middle = (2 * size - shapes[..., ::-1]) // 2
     return np.where(mosaic[:, None, None], around, middle)
@@ -148,8 +148,8 @@ def _corners(shapes: Ints, mosaic: NDArray[np.bool_], size: int, rng: np.random.
 def _matrices(count: int, ranges: Ranges, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Draw perspective, rotation with scale, shear and translation, applied in this order around the canvas center."""
     size = ranges.size
-    centre, perspective, rotation, shear, translation = (np.tile(np.eye(3), (count, 1, 1)) for _ in range(5))
-    centre[:, :2, 2] = -size
+    center, perspective, rotation, shear, translation = (np.tile(np.eye(3), (count, 1, 1)) for _ in range(5))
+    center[:, :2, 2] = -size
     perspective[:, 2, :2] = rng.uniform(-1, 1, (count, 2)) * ranges.perspective
     angles = np.deg2rad(rng.uniform(-1, 1, count) * ranges.degrees)
     factors = rng.uniform(*ranges.scale, count)
@@ -159,7 +159,7 @@ def _matrices(count: int, ranges: Ranges, rng: np.random.Generator) -> tuple[Flo
     slants = np.tan(np.deg2rad(rng.uniform(-1, 1, (count, 2)) * ranges.shear))
     shear[:, 0, 1], shear[:, 1, 0] = slants[:, 0], slants[:, 1]
     translation[:, :2, 2] = (0.5 + rng.uniform(-1, 1, (count, 2)) * ranges.translate) * size
-    return translation @ shear @ rotation @ perspective @ centre, factors
+    return translation @ shear @ rotation @ perspective @ center, factors
 
 
 def _flip_matrices(flipped: NDArray[np.bool_], size: int) -> Floats:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn.functional import grid_sample
 
-from facemask_train.training.loading.mosaic import GREY, Floats, Ints, Layout
+from facemask_train.training.loading.mosaic import GRAY, Floats, Ints, Layout
 
 _VALUES = {"cpu": 1 << 21, "cuda": 1 << 26}  # floats per chunk of canvases: a CPU's cache, a GPU's memory
 _OUTSIDE = 9.0  # a coordinate far outside of the canvas, which extends from -1 to 1
@@ -81,13 +81,13 @@ def _warp(layout: Layout, part: slice, tiles: Tiles, size: int, device: torch.de
     flat = not layout.matrices[part, 2, :2].any()
     low, high = (0, 2 * size) if layout.used[part, 1:].any() else (size // 2, size + size // 2)
     left, top, right, bottom = window(back, size, (low, high)) if flat else (low, low, high, high)
-    canvas = torch.full((len(back), 3, bottom - top, right - left), GREY, dtype=torch.uint8, device=device)
+    canvas = torch.full((len(back), 3, bottom - top, right - left), GRAY, dtype=torch.uint8, device=device)
     _paste(canvas, layout, part, tiles, (left, top))
-    theta = on_device(_normalised(back, size, (left, top, right, bottom)), device)
+    theta = on_device(_normalized(back, size, (left, top, right, bottom)), device)
     grid = _grid(theta, size, flat=flat)
-    shifted = canvas - float(GREY)  # the padding of the sampling is 0
+    shifted = canvas - float(GRAY)  # the padding of the sampling is 0
     found = grid_sample(shifted, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return found.add_(GREY).round_()
+    return found.add_(GRAY).round_()
 
 
 def window(back: Floats, size: int, ends: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -117,7 +117,7 @@ def _paste(canvas: torch.Tensor, layout: Layout, part: slice, tiles: Tiles, orig
             canvas[view, :, y1:y2, x1:x2] = tile[:, y1 - top : y2 - top, x1 - left : x2 - left]
 
 
-def _normalised(back: Floats, size: int, seen: tuple[int, int, int, int]) -> Floats:
+def _normalized(back: Floats, size: int, seen: tuple[int, int, int, int]) -> Floats:
     """Return the matrices (V, 3, 3) in normalized coordinates: -1 to 1 over the image and over the visible part."""
     left, top, right, bottom = seen
     wide, high = right - left, bottom - top

@@ -112,7 +112,7 @@ def follow(root: Path, build: Callable[[Assignment, str], TrainerLike]) -> str:
         build: constructs the trainer from the assignment and this process's device.
 
     Raises:
-        PeerError: another process cannot go on.
+        PeerError: another process failed.
         StorageError: the run folder of the main process is not visible here.
     """
     assignment = relocate(parse(Assignment, json.loads(receive()), "the assignment", "fmask train"), root)

@@ -67,7 +67,7 @@ def launch(call: Call[R], requested: str, progress: Progress) -> R:
 
     Raises:
         FmaskError: the error of a process.
-        TrainingError: a process was killed, or this one was told to stop.
+        TrainingError: a process was killed, or this one received a signal to stop.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

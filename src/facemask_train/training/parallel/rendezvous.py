@@ -1,6 +1,6 @@
 """How the processes of one training find each other, exchange data, and learn why one of them stopped.
 
-They use torch's key-value store, which works before there is a process group and after it broke.
+They use torch's key-value store, which works before the process group exists and after it has failed.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def receive() -> str:
     """Wait for the main process's assignment and return it.
 
     Raises:
-        PeerError: another process cannot go on.
+        PeerError: another process failed.
     """
     return wait_for_keys([_ASSIGNMENT], WORK_SECONDS)[0].decode()
 
@@ -203,8 +203,8 @@ def _report_failure(error: FmaskError) -> None:
 def peer_error(error: BaseException | None = None) -> PeerError:
     """Return the error for a process whose peers are gone: what one of them reported, or that one is lost.
 
-    It counts as `told` where the user sees the cause anyway: on the machine of the failed process, and after the
-    first process of a machine has said it.
+    It counts as reported if the user sees the cause anyway: on the machine of the failed process, and on any other
+    machine once its first process has printed it.
     """
     group = join_group()
     failure = _reported_failure(group)
@@ -229,7 +229,7 @@ def _backend_message(error: BaseException | None) -> str:
 def _is_first_on_host(group: Group) -> bool:
     """Return whether this process is the first on its machine to report a lost peer."""
     try:
-        return bool(group.store.add(f"told/{socket.gethostname()}", 1) == 1)
+        return bool(group.store.add(f"reported/{socket.gethostname()}", 1) == 1)
     except RuntimeError:  # the process that kept the store is gone
         return True
 

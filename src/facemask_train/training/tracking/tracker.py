@@ -1,8 +1,8 @@
 """The experiment tracker: Weights & Biases behind a small interface, or none. Does not import `wandb`.
 
-All of W&B runs in a process of its own (`wandb_process.py`), which is fed through a queue. So a call costs
-microseconds, and a server that is gone, a call that raises and a call that never returns are the same to training:
-it goes on, and `finish` says within a bounded time what was not sent.
+W&B runs in a separate process (`wandb_process.py`), which reads from a queue. So a call takes microseconds, and
+training continues in the same way if the server is gone, if a call fails and if a call never returns. `finish` reports
+within a bounded time what was not sent.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from typing import IO, Any, Literal, Protocol
 from facemask_train.core.errors import UsageError, nearest
 
 INIT_SECONDS = 10.0
-"""How long W&B's server may take to answer at the start, before the run goes offline."""
+"""How long the W&B server may take to answer at the start before the run goes offline."""
 
 FINISH_SECONDS = 45.0
-"""How long the last rows may take at the end, and how long the artifacts may."""
+"""The time limit at the end for the last rows, and again for the artifacts."""
 
 PATIENCE_SECONDS = 125.0
-"""How long `finish` waits for the W&B process, which keeps to the limits above unless it hangs."""
+"""How long `finish` waits for the W&B process, which observes the limits above unless it hangs."""
 
 METRICS = ("precision", "recall", "mAP50", "mAP50-95")
-"""What is logged of a validation, for all classes and for each one."""
+"""The metrics of a validation that are logged, overall and for each class."""
 
 Where = Literal["online", "offline", "none"]
 
@@ -45,10 +45,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Report:
-    """What the user is told at the end: where the run is, and what did not get there.
+    """What the user sees at the end: where the run was logged, and what was not sent.
 
-    `sync` is the command that sends what is only on this disk, empty where there is nothing to send. `unsent` says in
-    words what did not reach W&B, and why.
+    `sync` is the command that uploads what is only on this disk, or empty. `unsent` describes what did not reach W&B,
+    and why.
     """
 
     sent: Where = "none"
@@ -58,22 +58,22 @@ class Report:
 
 
 class Tracker(Protocol):
-    """Where a run's numbers and images go. No call of it raises, and none but `finish` waits."""
+    """Where the metrics and images of a run are logged. No method raises, and only `finish` waits."""
 
     run_id: str
-    """What continues this run later; empty where nothing is tracked."""
+    """The id with which the run can be continued later; empty if nothing is tracked."""
 
     def log(self, step: int, values: Mapping[str, float | None]) -> None:
         """Log one row of metrics. Values that are None or not finite are left out.
 
-        Steps count from 1 and never fall. A resumed run may log all its rows again: those that W&B has are dropped.
+        Steps start at 1 and never decrease. A resumed run may log all its rows again: those that W&B has are dropped.
         """
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Set values of the whole run."""
 
     def images(self, key: str, paths: Sequence[Path], *, step: int | None = None) -> None:
-        """Log image files under one key, after the row of their step. They are read soon, not at once."""
+        """Log image files under one key, after the row of their step. The files are read later, not during the call."""
 
     def artifact(
         self,
@@ -85,14 +85,15 @@ class Tracker(Protocol):
         metadata: Mapping[str, Any] | None = None,
         used: bool = False,
     ) -> None:
-        """Log files as an artifact: an input of the run if `used`, else an output. They are read soon, not at once.
+        """Log files as an artifact. The files are read later, not during the call.
 
         Args:
-            files: the file of each name inside the artifact.
+            files: by their names inside the artifact.
+            used: whether the artifact is an input of the run; otherwise it is an output.
         """
 
     def finish(self, exit_code: int = 0) -> Report:
-        """End the run, wait a bounded time for what is under way, and say what became of it."""
+        """Finish the run, wait a bounded time for pending uploads, and report the outcome."""
 
 
 def metric_values(
@@ -120,12 +121,12 @@ def open_tracker(
     run_id: str = "",
     online: bool | None = None,
 ) -> Tracker:
-    """Start to track a run, or continue the one that has `run_id`. Returns at once.
+    """Start to track a run, or continue the one with `run_id`. Returns immediately.
 
     Args:
         kind: `wandb`, or `none`.
-        folder: W&B's own files go into `wandb/` below it.
-        online: None leaves it to W&B's own settings; without a key it is offline.
+        folder: the W&B files are written to `wandb/` in it.
+        online: None leaves the decision to the W&B settings; without a key, the run is offline.
 
     Raises:
         UsageError: there is no such kind.
@@ -133,12 +134,12 @@ def open_tracker(
     if kind not in ("wandb", "none"):
         raise UsageError(f"no tracker is named '{kind}'{nearest(kind, ('wandb', 'none'))}; known: wandb, none")
     if kind == "none":
-        return _Nothing()
-    # A folder named `wandb` in the current one would be found too, without an origin.
+        return _NullTracker()
+    # A folder named `wandb` in the current folder is found too, but has no origin.
     spec = importlib.util.find_spec("wandb")
     if spec is None or spec.origin is None:
         _log.warning("W&B is not installed, so nothing is tracked: pip install wandb, or choose --tracker none")
-        return _Nothing()
+        return _NullTracker()
     opening = {
         "project": project,
         "name": name,
@@ -155,21 +156,21 @@ def open_tracker(
         return _Wandb(opening)
     except OSError as error:
         _log.warning("the process for W&B cannot be started, so nothing is tracked: %s", error)
-        return _Nothing()
+        return _NullTracker()
 
 
 def close_tracker(tracker: Tracker, exit_code: int = 0) -> Report:
-    """End a tracker's run, and log what did not reach W&B and how it gets there."""
+    """Finish a run, and log what did not reach W&B and how to upload it."""
     report = tracker.finish(exit_code)
     for line in report.unsent:
         _log.warning("W&B: %s", line)
     if report.sync:
-        _log.info("W&B: kept offline; to send it: %s", report.sync)
+        _log.info("W&B: stored offline; to upload it: %s", report.sync)
     return report
 
 
-class _Nothing:
-    """The tracker that tracks nothing."""
+class _NullTracker:
+    """A tracker that does nothing."""
 
     run_id = ""
 
@@ -186,14 +187,14 @@ class _Nothing:
 
 
 class _Wandb:
-    """The near end of the W&B process: one thread writes to it, one listens to it."""
+    """The connection to the W&B process: one thread writes to it, and one reads from it."""
 
     def __init__(self, opening: Mapping[str, Any]) -> None:
         self.run_id = str(opening["run_id"])
         self._state = _State()
         self._report: Report | None = None
         self._requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        # -P: nothing in the current folder may stand in for a package. A session of its own: Ctrl-C is for training.
+        # -P: files in the current folder must not shadow packages. A new session: Ctrl-C must only reach training.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "facemask_train.training.tracking.wandb_process"],
             stdin=subprocess.PIPE,
@@ -204,24 +205,24 @@ class _Wandb:
         )
         assert self._process.stdin
         assert self._process.stdout
-        self._ask(opening)
+        self._send(opening)
         threading.Thread(target=_write, args=(self._requests, self._process.stdin), daemon=True).start()
         threading.Thread(target=self._state.listen, args=(self._process.stdout,), daemon=True).start()
 
-    def _ask(self, request: Mapping[str, Any]) -> None:
+    def _send(self, request: Mapping[str, Any]) -> None:
         self._requests.put(json.dumps(request, default=_plain) + "\n")
 
     def log(self, step: int, values: Mapping[str, float | None]) -> None:
         finite = {key: float(value) for key, value in values.items() if value is not None and math.isfinite(value)}
-        self._state.asked = max(self._state.asked, step)
-        self._ask({"do": "log", "what": "a row", "step": step, "values": finite})
+        self._state.last_step = max(self._state.last_step, step)
+        self._send({"do": "log", "what": "a row", "step": step, "values": finite})
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        self._ask({"do": "summary", "what": "the summary", "values": dict(values)})
+        self._send({"do": "summary", "what": "the summary", "values": dict(values)})
 
     def images(self, key: str, paths: Sequence[Path], *, step: int | None = None) -> None:
         absolute = [str(path.resolve()) for path in paths]
-        self._ask({"do": "images", "what": f"images '{key}'", "key": key, "paths": absolute, "step": step})
+        self._send({"do": "images", "what": f"images '{key}'", "key": key, "paths": absolute, "step": step})
 
     def artifact(
         self,
@@ -233,7 +234,7 @@ class _Wandb:
         metadata: Mapping[str, Any] | None = None,
         used: bool = False,
     ) -> None:
-        self._ask(
+        self._send(
             {
                 "do": "artifact",
                 "what": f"artifact '{name}'",
@@ -248,7 +249,7 @@ class _Wandb:
 
     def finish(self, exit_code: int = 0) -> Report:
         if self._report is None:
-            self._ask({"do": "finish", "exit_code": exit_code})
+            self._send({"do": "finish", "exit_code": exit_code})
             self._requests.put(None)
             ended = self._state.over.wait(PATIENCE_SECONDS)
             _stop(self._process, seconds=2 if ended else 0)
@@ -257,10 +258,10 @@ class _Wandb:
 
 
 class _State:
-    """What the W&B process has told so far."""
+    """What the W&B process has reported so far."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.last_step = 0
         self.over = threading.Event()
         self._logged = 0
         self._ended = False
@@ -271,7 +272,7 @@ class _State:
         self._unsent: Counter[str] = Counter()
 
     def listen(self, events: IO[str]) -> None:
-        """Take in what the process tells, until it has ended."""
+        """Read the events of the process until it has ended."""
         for line in events:
             event = json.loads(line)
             getattr(self, f"_on_{event['event']}")(event)
@@ -310,11 +311,11 @@ class _State:
         why = f"W&B did not answer within {PATIENCE_SECONDS:g} s" if hung else "the W&B process ended early"
         if not self._opened:
             return f"everything: {why}"
-        return f"the end of the run, and rows after {self._logged} (of {self.asked}): {why}"
+        return f"the end of the run, and rows after {self._logged} (of {self.last_step}): {why}"
 
 
 def _write(requests: queue.SimpleQueue[str | None], pipe: IO[str]) -> None:
-    # A process that is gone takes no more; its listener has seen it go.
+    # Writing fails if the process has died. The listener notices that too.
     with suppress(OSError, ValueError):
         while (line := requests.get()) is not None:
             pipe.write(line)
@@ -323,7 +324,7 @@ def _write(requests: queue.SimpleQueue[str | None], pipe: IO[str]) -> None:
 
 
 def _stop(process: subprocess.Popen[str], *, seconds: float) -> None:
-    """See the process out, by force where it does not go."""
+    """Wait for the process to exit, and kill it if it does not."""
     try:
         process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -332,7 +333,7 @@ def _stop(process: subprocess.Popen[str], *, seconds: float) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return numbers of numpy and torch as Python's own, anything else as text."""
+    """Convert numbers of numpy and torch to Python numbers, and anything else to text."""
     with suppress(AttributeError, ValueError, RuntimeError):
         return value.item()
     return str(value)
