@@ -114,7 +114,7 @@ def draw_figure(given: argparse.Namespace, found: dict[str, Evaluation]) -> dict
         bare = one.metrics.audit.bare
         note = f"bare faces flipped or lost, beyond controls: {format_excess(bare)}; n = {bare.faces}"
         draw.text((left, height + 82), note, fill=GRAY, font=font(18))
-        told[side] = {"answer": None if best is None else asdict(best), "above_the_threshold": sure}
+        answers[side] = {"answer": None if best is None else asdict(best), "above_the_threshold": sure}
     DOCS.mkdir(exist_ok=True)
     page.resize((page.width * 2 // 3, page.height * 2 // 3), Image.Resampling.LANCZOS).save(
         DOCS / "figure-1.jpg", quality=86
