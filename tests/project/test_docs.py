@@ -421,7 +421,7 @@ def test_the_page_on_use_runs(tmp_path: Path) -> None:
     images = sorted((ensemble / "images/test").iterdir())
     make_run(root, ensemble, "first")  # like a run of `fmask train --name first` that has learned
     for folder in ("home/images", "market", "clips"):
-        (root / folder).mkdir()
+        (root / folder).mkdir(parents=True, exist_ok=True)
     for number, image in enumerate(images):
         shutil.copy(image, root / "market" / f"{number % 2}-{number}.jpg")
         shutil.copy(image, root / "home/images")

@@ -92,7 +92,8 @@ def _examine(files: Path, folder: Path, old: ImageIndex | None, pool: WorkerPool
     """Write the tables of an index; return the number of images."""
     paths = formats.list_images(files)
     known = {facts.path: (index, facts) for index, facts in enumerate(old.facts)} if old else {}
-    jobs = ((files, path, known[path][1].sha256 if path in known else "") for path in paths)
+    whole = files.resolve()  # worker processes may have been started in another current folder
+    jobs = ((whole, path, known[path][1].sha256 if path in known else "") for path in paths)
     rows = []
     with (folder / "thumbnails.bin").open("wb") as thumbnails:
         for path, found in zip(
