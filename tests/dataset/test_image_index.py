@@ -66,6 +66,23 @@ def test_an_unchanged_source_is_not_read_again(tmp_path: Path, seen: list[str]) 
     assert seen == []
 
 
+def test_jobs_name_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker process may have been started in another current folder."""
+    fetch(make_root(tmp_path, images=2), ["second"])
+    folders: list[Path] = []
+    stock = module._examine_batch
+
+    def watched(jobs: list[tuple[Path, str, str]]) -> object:
+        folders.extend(files for files, _, _ in jobs)
+        return stock(jobs)
+
+    monkeypatch.setattr(module, "_examine_batch", watched)
+    monkeypatch.chdir(tmp_path)
+    index_images(Path(), "second", pool=ALONE)
+    assert len(folders) == 2
+    assert all(files.is_absolute() for files in folders)
+
+
 def test_only_changed_files_of_a_changed_source_are_examined(tmp_path: Path, seen: list[str]) -> None:
     root = make_root(tmp_path, images=4)
     fetch(root, ["second"])
