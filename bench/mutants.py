@@ -107,7 +107,7 @@ GROUPS = {
         ("dataset/grouping/groups.py", "dataset/grouping/split.py"), ("dataset/test_split.py", "dataset/test_groups.py")
     ),
     "archive": Group(
-        ("sources/archive.py",),
+        tuple(f"sources/{name}.py" for name in ("archive", "members", "zip_members", "tar_stream")),
         ("sources/test_archive_limits.py", "sources/test_archive.py"),
         tuple(
             f"sources/test_archive.py::test_{name}"
@@ -376,7 +376,7 @@ def main() -> int:
         root = scratch_copy(Path(folder))
         for name in wanted:
             print(f"{name}: {', '.join(GROUPS[name].modules)}", flush=True)
-            found = tested(GROUPS[name], root, equivalent, kept[name] if given.survivors else None)
+            found = tested(GROUPS[name], root, equivalent, given.sample, kept[name] if given.survivors else None)
             kept[name] = {"date": time.strftime("%Y-%m-%d"), **found}
             print(f"{name}: {found['killed']} of {found['sampled'] - found['equivalent']} killed, {found['score']:.1%}")
             record = {

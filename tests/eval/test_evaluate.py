@@ -395,6 +395,8 @@ def test_changed_weights_are_scored_again(root: Path) -> None:
 
 def _write_untrained(path: Path, names: tuple[str, ...] = CLASSES) -> None:
     import torch
+
+    open_ultralytics()
     from ultralytics.nn.tasks import DetectionModel
 
     model = DetectionModel("yolov5n.yaml", nc=len(names), verbose=False)

@@ -122,6 +122,7 @@ def test_a_range_is_named_with_both_ends(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_opening_the_package_checks_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_ultralytics()
     import ultralytics
 
     monkeypatch.setattr(ultralytics, "__version__", "9.9.9")

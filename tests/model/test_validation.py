@@ -48,6 +48,7 @@ def numbers(score: Score) -> tuple[float | None, ...]:
 
 
 def test_the_limits_are_the_packages_own_defaults(ensemble: Path) -> None:
+    open_ultralytics()
     from ultralytics.utils import DEFAULT_CFG
 
     limits = _validator({"imgsz": 64, "data": "x"}, ensemble, no_progress).args
