@@ -174,7 +174,7 @@ def test_outcomes_are_added_source_by_source() -> None:
     other = replace(source_image, source="second", path="a.png")
     decided = replace(
         NOTHING,
-        kept=(kept("a.png", faces=2), kept("z.png", source="second", faces=7)),
+        kept=(kept("a.png", faces=2), kept("z.png", source="second", faces=7), kept("y.png", source="earlier")),
         outcomes=(Outcome(source_image, "merged", "copy", "of a.png"), Outcome(other, "refused", "copy", "")),
     )
     (found,) = module._apply_outcomes({"first": source}, decided).values()
@@ -183,6 +183,13 @@ def test_outcomes_are_added_source_by_source() -> None:
     for astray in (replace(decided, kept=()), replace(decided, outcomes=())):
         with pytest.raises(FmaskError, match="this is a bug"):
             module._apply_outcomes({"first": source}, astray)
+
+
+def test_notes_are_logged_and_kept_with_their_source(caplog: pytest.LogCaptureFixture) -> None:
+    source = replace(loaded(), notes=("old.",))
+    found = module._with_notes({"first": source, "second": loaded()}, {"first": ["The classes look exchanged."]})
+    assert (found["first"].notes, found["second"].notes) == (("old.", "The classes look exchanged."), ())
+    assert "The classes look exchanged. Look at their contact sheets" in caplog.text
 
 
 # ---- splits ----

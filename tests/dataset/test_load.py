@@ -22,6 +22,7 @@ from facemask_train.dataset.loading.images import ImageFacts
 from facemask_train.dataset.loading.load import LoadedSource, check_totals
 from facemask_train.dataset.loading.validate import Issue, LabelRules
 from facemask_train.dataset.loading.validate import validate as validate_source
+from facemask_train.formats.box_readings import AmbiguousBoxesError, BoxReading
 from helpers.records import is_fixed, records
 from helpers.worlds import image, write
 
@@ -294,6 +295,32 @@ def test_images_added_or_removed_after_the_fetch_are_refused(tmp_path: Path) -> 
         loaded(tmp_path, facts("a.png"), facts("b.png"))
     with pytest.raises(DataError, match=r"a\.png.*one that is new"):
         loaded(tmp_path)
+
+
+def test_boxes_that_can_be_read_in_two_ways_are_shown_on_a_sheet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = BoxReading("centers", "fractions"), BoxReading("top-left", "pixels")
+    error = AmbiguousBoxesError(tmp_path, BoxReading("corners", "pixels"), readings, [("a.png", (0.5, 0.5, 0.2, 0.2))])
+
+    def ambiguous(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(load, "read_oriented", ambiguous)
+    write(tmp_path / "data/raw/s/files", {"a.png": image(1, "PNG")})
+    with pytest.raises(DataError, match="center x, center y") as caught:
+        loaded(tmp_path, facts("a.png"))
+    sheet = tmp_path / "data/class-maps/s-boxes.jpg"
+    assert sheet.is_file()
+    assert str(sheet) in caught.value.next_step
+
+
+def test_a_list_decides_the_published_split_before_the_folder(tmp_path: Path) -> None:
+    files = {name: image(1, "PNG") for name in ("train/a.png", "valid/b.png", "other/c.png")}
+    write(tmp_path, files | {"test.txt": "train/a.png\n"})
+    source = Source(path="x", format="voc", classes={"with": "mask"})
+    found = load._published_splits(tmp_path, index(*map(facts, files)), source)
+    assert found == {"train/a.png": "test", "valid/b.png": "val"}
 
 
 def test_records_are_fixed() -> None:
