@@ -104,7 +104,7 @@ def measure(count: int) -> dict[str, Any]:
     times["groups and split"] = time.process_time() - began
     began = time.process_time()
     facts = {source: _Facts() for source in recipe.sources}
-    outputs = sum(len(planned.outputs) for planned in make_plan(decided.kept, facts, recipe.augment))
+    outputs = sum(len(planned.outputs) for planned in make_plan(decided.kept, facts, recipe.augment, {}))
     times["plan"] = time.process_time() - began
     found = {(pair.first, pair.second): pair for pair in pairs if pair.same}
     planted = [(int(of[copy]), copy) for copy in range(count) if of[copy] != copy]

@@ -2,9 +2,9 @@
 
     python bench/hostile.py CASES [--source OTHER/src]
 
-CASES holds project roots, each with configs/sources.yaml, configs/ensembles/s.yaml and the data of one hostile case, and
-one named `plain` without any. Each is copied and built with `fmask build-dataset --version s`; after 90 s it is ended.
-`--source` runs another checkout, for figures before a change. Prints a table in Markdown, and updates
+CASES holds project roots, each with configs/sources.yaml, configs/ensembles/s.yaml and the data of one hostile
+case, and one named `plain` without any. Each is copied and built with `fmask build-dataset --version s`, for 90 s at
+most. `--source` runs another checkout, for figures before a change. Prints a table in Markdown, and updates
 `bench/results/hostile.json` under the name of the commit.
 """
 

@@ -356,11 +356,11 @@ def test_a_source_that_changes_meanwhile_stops_the_build(tmp_path: Path, monkeyp
     fetch(root, ["first"])
     make_card = module.make_card
 
-    def change_meanwhile(*given: object) -> object:
+    def change_meanwhile(*given: object, **named: object) -> object:
         write(root / "data/raw/first", {"source.json": (root / "data/raw/first/source.json").read_text().replace(
             module.read_source(root, "first").digest, "sha256:other"
         )})  # fmt: skip
-        return make_card(*given)  # type: ignore[arg-type]
+        return make_card(*given, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "make_card", change_meanwhile)
     with pytest.raises(StorageError, match="fetched again while tiny was built"):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from facemask_train.core.boxes import SIZE_NAMES, count_cells, lopsided, relative_size
 from facemask_train.core.types import Annotation, Box, Corners, Detection, ImageResult
 from facemask_train.eval.eval_target import find_eval_ensemble, find_model, open_eval_split
 from facemask_train.eval.evaluate import evaluate
 from facemask_train.eval.measures.boxes_table import boxes_table
-from facemask_train.eval.measures.cells import SIZE_NAMES, Cell, cells, count_cells, lopsided, relative_size
+from facemask_train.eval.measures.cells import Cell, cells
 from facemask_train.eval.measures.metrics import score_split
 from facemask_train.eval.records.metrics import CellMetrics
 from facemask_train.eval.training_data import training_faces

@@ -1,11 +1,23 @@
-"""Geometry of boxes: overlap, matching, and how rotating or mirroring an image transforms them."""
+"""Geometry of boxes: overlap, matching, size relative to the image, and how rotating or mirroring an image acts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
-from facemask_train.core.types import Annotation, Box, Corners
+from facemask_train.core.types import CLASSES, Annotation, Box, Corners
+
+RELATIVE_SIZES = (0.0, 0.1, 0.2, 0.3, 0.45, float("inf"))
+"""Bounds of the relative sizes: the longer side of a face's box over the longer side of its image."""
+
+SIZE_NAMES = ("below 0.1", "0.1 to 0.2", "0.2 to 0.3", "0.3 to 0.45", "0.45 or more")
+
+LOPSIDED, ENOUGH_TO_LEAN = 5, 20
+"""Training is lopsided at a size if a class has so many times the faces of another, and at least so many."""
+
+CellCounts = Mapping[str, Mapping[str, int]]
+"""Numbers of faces by class and by name of the relative size."""
 
 
 def iou(one: Corners, other: Corners) -> float:
@@ -92,3 +104,50 @@ def _laid_over(
     x_min, y_min, x_max, y_max = corners
     # rounding must not move a corner out of the image
     return x_min * across, y_min * down, min(x_max * across, target[0]), min(y_max * down, target[1])
+
+
+# ---- sizes relative to the image ----
+
+
+def size_index(label: Annotation, width: int, height: int) -> int:
+    """Return the index in `SIZE_NAMES` of the relative size of a face in an image of these sides."""
+    longer = max(label.box.width, label.box.height) / max(width, height)
+    return next(index for index, (_, high) in enumerate(pairwise(RELATIVE_SIZES)) if longer < high)
+
+
+def relative_size(label: Annotation, width: int, height: int) -> str:
+    """Return the name of the relative size of a face in an image of these sides."""
+    return SIZE_NAMES[size_index(label, width, height)]
+
+
+def count_cells(labels: Iterable[tuple[Annotation, int, int]]) -> dict[str, dict[str, int]]:
+    """Return the number of faces by class and relative size.
+
+    Args:
+        labels: each label with the width and height of its image.
+    """
+    counts = {name: dict.fromkeys(SIZE_NAMES, 0) for name in CLASSES}
+    for label, width, height in labels:
+        counts[label.name][relative_size(label, width, height)] += 1
+    return counts
+
+
+def lopsided(counts: CellCounts) -> list[tuple[str, str, str]]:
+    """Return where training has far more faces of one class: the size, the class with few faces, that with many."""
+    found = []
+    for size in SIZE_NAMES:
+        fewest, most = (choose(counts, key=lambda name: counts[name][size]) for choose in (min, max))
+        if counts[most][size] >= max(ENOUGH_TO_LEAN, LOPSIDED * counts[fewest][size]):
+            found.append((size, fewest, most))
+    return found
+
+
+def lopsided_sentence(counts: CellCounts) -> str:
+    """Return a sentence that names the sizes at which training is lopsided; empty if there are none."""
+    leans = [
+        f"{counts[few][size]} {few} against {counts[many][size]} {many} faces at {size}"
+        for size, few, many in lopsided(counts)
+    ]
+    if not leans:
+        return ""
+    return f"Training is lopsided: {'; '.join(leans)} of the image's longer side. There the model may go by size."

@@ -184,6 +184,26 @@ class Transform(Settings):
         return found
 
 
+ZOOMED = "zoomed"
+"""The name of the copies that `balance` adds."""
+
+
+class Balance(Settings):
+    """Zoomed copies: crops around faces of the rarer class, so that size does not tell the classes apart.
+
+    Added to the training split until, at each relative size with enough faces, the rarer class has its share.
+    """
+
+    share: float = Field(0.35, gt=0, le=0.5)
+    """The share that the rarer class shall have of the faces drawn at a relative size, all copies counted."""
+    min_faces: int = Field(30, ge=1)
+    """Relative sizes with fewer faces, all copies counted, stay as they are."""
+    min_side: float = Field(24, ge=8)
+    """Pixels of the shorter side of a face that is zoomed; a smaller one would be a blur."""
+    max_copies: int = Field(4, ge=1)
+    """Zoomed copies of any one face."""
+
+
 class Augment(Settings):
     """Augmented copies that are added to the training split: one per training image for each entry of `copies`."""
 
@@ -191,8 +211,10 @@ class Augment(Settings):
     """Seeds every random choice, together with the content of the image."""
     quality: int = Field(92, ge=50, le=100)
     """The quality of the JPEGs that are written."""
-    copies: dict[str, tuple[Transform, ...]] = Field(min_length=1)
+    copies: dict[str, tuple[Transform, ...]] = Field(default_factory=dict)
     """The name of each copy and its steps, in order."""
+    balance: Balance | None = None
+    """Zoomed copies that balance the classes at each relative size."""
 
     @field_validator("copies")
     @classmethod
@@ -203,6 +225,14 @@ class Augment(Settings):
             if not steps:
                 raise ValueError(f"copy '{name}' has no steps: it would repeat the original")
         return value
+
+    @model_validator(mode="after")
+    def _adds_copies(self) -> Self:
+        if not self.copies and self.balance is None:
+            raise ValueError("augment needs copies, balance, or both")
+        if self.balance is not None and ZOOMED in self.copies:
+            raise ValueError(f"balance adds copies named '{ZOOMED}'; give the copy '{ZOOMED}' another name")
+        return self
 
 
 class Duplicates(Settings):

@@ -18,6 +18,7 @@ from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Augment, Recipe, Split, read_recipe
 from facemask_train.core.records import VersionError
 from facemask_train.core.types import SPLITS, Annotation, ImageRecord, Progress, no_progress
+from facemask_train.dataset.balance import Zooms, plan_zooms
 from facemask_train.dataset.card import BuildInputs, EnsembleCard, SourceInputs
 from facemask_train.dataset.grouping.duplicates import Pair, find_pairs
 from facemask_train.dataset.grouping.exchanged import exchanged_classes
@@ -123,9 +124,10 @@ def build(
         loaded = _with_notes(loaded, exchanged_classes(images, pairs))
         loaded = _apply_outcomes(loaded, decisions)
         _check(job.recipe, loaded, decisions)
+        balanced = plan_zooms(decisions.kept, job.recipe.augment)
         with replacing(target) as folder:
-            totals = _write(job, folder, loaded, decisions, reusable_images(target, card))
-            card = make_card(job.recipe, inputs, loaded, decisions, totals, job.missing)
+            totals = _write(job, folder, loaded, decisions, balanced.zooms, reusable_images(target, card))
+            card = make_card(job.recipe, inputs, loaded, decisions, totals, missing=job.missing, balanced=balanced)
             if job.inputs() != inputs:
                 raise StorageError(
                     f"{root / 'data' / 'raw'}: a source was fetched again while {job.recipe.name} was built from it",
@@ -308,11 +310,12 @@ def _write(
     folder: Path,
     loaded: Mapping[str, LoadedSource],
     decisions: Decisions,
+    zooms: Zooms,
     reusable: Mapping[str, ReusableImage],
 ) -> Totals:
     """Write everything except the card into `folder`; `reusable` are the images of an earlier build."""
     facts = {name: source.index.by_path for name, source in loaded.items()}
-    plan = make_plan(decisions.kept, facts, job.recipe.augment)
+    plan = make_plan(decisions.kept, facts, job.recipe.augment, zooms)
     settings = WriteSettings({name: _files(job, name) for name in job.sources}, folder.resolve(), job.recipe.augment)
     totals = write(plan, len(decisions.kept), settings, reusable, job.pool, job.progress)
     write_data_yaml(folder / "data.yaml", totals.outputs)

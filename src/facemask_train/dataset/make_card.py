@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from facemask_train.core.boxes import count_cells, lopsided_sentence
 from facemask_train.core.files import digest_data
 from facemask_train.core.recipe import Prefer, Recipe, Split
 from facemask_train.core.records import to_json
 from facemask_train.core.types import CLASSES, SPLITS
+from facemask_train.dataset.balance import Balanced, balance_notes
 from facemask_train.dataset.card import BuildInputs, EnsembleCard, IssueCount, ItemCounts, SourceCounts, SplitCounts
 from facemask_train.dataset.grouping.groups import Decisions, Kept
 from facemask_train.dataset.loading.load import LoadedSource
@@ -25,7 +27,9 @@ def make_card(
     loaded: Mapping[str, LoadedSource],
     decisions: Decisions,
     totals: Totals,
+    *,
     missing: Sequence[str],
+    balanced: Balanced,
 ) -> EnsembleCard:
     """Return the card of a build. Its hash covers what was decided, and is equal on every machine."""
     causes = Counter((issue.item, issue.action, issue.cause) for source in loaded.values() for issue in source.issues)
@@ -53,7 +57,7 @@ def make_card(
         notes=(
             *_notes(recipe, loaded, decisions, totals, missing),
             *(note for source in loaded.values() for note in source.notes),
-            *_balance_notes(decisions.kept),
+            *_class_notes(decisions.kept, balanced, recipe),
         ),
         sources=sources,
         issues=tuple(IssueCount(*key, causes[key]) for key in sorted(causes)),
@@ -110,6 +114,16 @@ def _notes(
 def _kept_without_faces(decisions: Decisions) -> int:
     kept = {one.group for one in decisions.duplicates if one.role == "kept" and not one.labels}
     return len({one.group for one in decisions.duplicates if one.role == "merged" and one.labels} & kept)
+
+
+def _class_notes(kept: Sequence[Kept], balanced: Balanced, recipe: Recipe) -> list[str]:
+    """Return where the training part falls short of balanced classes, overall and at each relative size."""
+    notes = _balance_notes(kept)
+    if recipe.augment is not None and recipe.augment.balance is not None:
+        return notes + balance_notes(balanced, recipe.augment.balance)
+    faces = [(face, one.record) for one in kept if one.split == "train" for face in one.record.labels]
+    lopsided = lopsided_sentence(count_cells((face, record.width, record.height) for face, record in faces))
+    return notes + [f"{lopsided} `augment: {{balance: {{}}}}` in the recipe adds zoomed copies."] * bool(lopsided)
 
 
 def _balance_notes(kept: Sequence[Kept]) -> list[str]:

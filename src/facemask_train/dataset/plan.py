@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from facemask_train.augment.transforms import seed_of, shape_of
+from facemask_train.augment.zoom import Crop
 from facemask_train.core.files import digest_data
-from facemask_train.core.recipe import Augment
+from facemask_train.core.recipe import ZOOMED, Augment
 from facemask_train.core.types import Annotation
+from facemask_train.dataset.balance import Zooms
 from facemask_train.dataset.grouping.groups import Kept
 from facemask_train.dataset.loading.images import ImageFacts, plain_extension
 
@@ -30,6 +32,7 @@ class Output:
         image: its path in the ensemble.
         copy: the name of the augmented copy; empty for the original.
         key: equal keys mean equal bytes.
+        crop: the part of the original that a zoomed copy shows.
     """
 
     image: str
@@ -40,6 +43,7 @@ class Output:
     height: int
     labels: tuple[Annotation, ...]
     key: str
+    crop: Crop | None = None
 
     @property
     def label_file(self) -> str:
@@ -56,13 +60,14 @@ class PlannedImage:
 
 
 def make_plan(
-    kept: Iterable[Kept], facts: Mapping[str, Mapping[str, ImageFacts]], augment: Augment | None
+    kept: Iterable[Kept], facts: Mapping[str, Mapping[str, ImageFacts]], augment: Augment | None, zooms: Zooms
 ) -> Iterator[PlannedImage]:
     """Yield the plan of an ensemble, one source image at a time.
 
     Args:
         facts: by source and path.
         augment: the augmented copies of training images; other splits are never augmented.
+        zooms: the crops that become zoomed copies.
     """
     copies = augment.copies if augment is not None else {}
     settings = {
@@ -73,6 +78,8 @@ def make_plan(
         outputs = [_original(one, image_facts)]
         if augment is not None and one.split == "train":
             outputs += [_copy(one, image_facts, name, augment, settings[name]) for name in sorted(copies)]
+            crops = zooms.get((one.record.source, one.record.path), ())
+            outputs += [_zoomed(one, image_facts, number, crop, augment) for number, crop in enumerate(crops, 1)]
         yield PlannedImage(one, image_facts, tuple(outputs))
 
 
@@ -115,3 +122,18 @@ def _copy(kept: Kept, facts: ImageFacts, name: str, augment: Augment, settings: 
     width, height = shape.size(record.width, record.height)
     key = digest_data([*inputs, faces])
     return Output(f"{_stem(kept)}-{name}.jpg", name, operation, seed, width, height, labels, key)
+
+
+def _zoomed(kept: Kept, facts: ImageFacts, number: int, crop: Crop, augment: Augment) -> Output:
+    record, part = kept.record, [crop.x_min, crop.y_min, crop.x_max, crop.y_max]
+    return Output(
+        f"{_stem(kept)}-{ZOOMED}-{number}.jpg",
+        ZOOMED,
+        f"{ZOOMED} {','.join(map(str, part))}",
+        0,
+        crop.width,
+        crop.height,
+        crop.labels(record.labels),
+        digest_data([WRITE_VERSION, record.sha256, facts.repairs, ZOOMED, part, augment.quality]),
+        crop,
+    )

@@ -184,8 +184,11 @@ class _SourceImage:
 def _write_image(
     settings: WriteSettings, source: _SourceImage, labels: Sequence[Annotation], output: Output
 ) -> WrittenImage:
-    content, edits = source.plain, tuple[str, ...]()
-    if output.copy and settings.augment is not None:
+    content, edits, crop = source.plain, tuple[str, ...](), output.crop
+    if crop is not None and settings.augment is not None:
+        part = source.image[crop.y_min : crop.y_max, crop.x_min : crop.x_max]
+        content = _jpeg(part, settings.augment.quality)
+    elif output.copy and settings.augment is not None:
         rendered = render(source.image, labels, settings.augment.copies[output.copy], output.seed)
         content, edits = _jpeg(rendered.image, settings.augment.quality), tuple(map(_describe_edit, rendered.edits))
     (settings.folder / output.image).write_bytes(content)

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from facemask_train.core.boxes import CellCounts
 from facemask_train.core.types import CLASSES
 from facemask_train.eval.measures.bootstrap import LEVEL, RESAMPLES, SEED, Estimate, Interval, group_codes
 from facemask_train.eval.measures.boxes_table import boxes_table
 from facemask_train.eval.measures.calibration import calibration
-from facemask_train.eval.measures.cells import ANY_SOURCE, CellCounts, cells
+from facemask_train.eval.measures.cells import ANY_SOURCE, cells
 from facemask_train.eval.measures.error_types import ErrorType, error_types
 from facemask_train.eval.measures.label_agreement import LabelAgreement
 from facemask_train.eval.measures.label_errors import find_label_errors

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from facemask_train.core.boxes import CellCounts, count_cells
 from facemask_train.core.errors import DataError, MissingError
 from facemask_train.core.types import Annotation, Box
 from facemask_train.dataset.versions import find_ensemble, read_ensemble
 from facemask_train.eval.eval_target import EvalSplit, Model
-from facemask_train.eval.measures.cells import CellCounts, count_cells
 
 
 def training_ensemble(model: Model, target: EvalSplit) -> EvalSplit | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from facemask_train.core.boxes import lopsided_sentence
 from facemask_train.eval.measures.bootstrap import Estimate, Interval
-from facemask_train.eval.measures.cells import lopsided
 from facemask_train.eval.measures.metrics import ENOUGH_FACES, ENOUGH_GROUPS
 from facemask_train.eval.perturbations.rates import MEASURABLE_FACES, MEASURABLE_GROUPS, ExcessRate
 from facemask_train.eval.records.audit import Audit, PerturbationRate, ThresholdSource
@@ -163,14 +163,7 @@ def unmeasured(metrics: Metrics) -> list[str]:
         for name in metrics.classes
     }
     if all(counts.values()):
-        leans = [
-            f"{counts[few][size]} {few} against {counts[many][size]} {many} faces at {size}"
-            for size, few, many in lopsided(counts)
-        ]
-        if leans:
-            lines.append(
-                f"Training is lopsided: {'; '.join(leans)} of the image's longer side. There the model may go by size."
-            )
+        lines += filter(None, [lopsided_sentence(counts)])
     return lines
 
 

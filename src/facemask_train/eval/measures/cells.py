@@ -6,12 +6,12 @@ class at a size that the test set does not hold is a cell with n = 0: it was not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from facemask_train.core.types import CLASSES, Annotation, ImageResult
+from facemask_train.core.boxes import SIZE_NAMES, size_index
+from facemask_train.core.types import CLASSES, ImageResult
 from facemask_train.eval.measures.bootstrap import UNDEFINED, Estimate, clustered_proportion, per_group
 from facemask_train.eval.measures.matching import MATCH_IOU
 from facemask_train.eval.measures.metrics import ENOUGH_FACES, ScoredSplit
@@ -19,17 +19,7 @@ from facemask_train.eval.measures.metrics import ENOUGH_FACES, ScoredSplit
 if TYPE_CHECKING:
     from facemask_train.core.types import Array
 
-RELATIVE_SIZES = (0.0, 0.1, 0.2, 0.3, 0.45, float("inf"))
-"""Bounds of the relative sizes: the longer side of a face's box over the longer side of its image."""
-
-SIZE_NAMES = ("below 0.1", "0.1 to 0.2", "0.2 to 0.3", "0.3 to 0.45", "0.45 or more")
 ANY_SOURCE = ""
-
-LOPSIDED, ENOUGH_TO_LEAN = 5, 20
-"""Training is lopsided at a size if a class has so many times the faces of another, and at least so many."""
-
-CellCounts = Mapping[str, Mapping[str, int]]
-"""Numbers of faces by class and by name of the relative size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,38 +45,6 @@ class Cell:
     too_few: bool
 
 
-def relative_size(label: Annotation, width: int, height: int) -> str:
-    """Return the name of the relative size of a face in an image of these sides."""
-    longer = max(label.box.width, label.box.height) / max(width, height)
-    return SIZE_NAMES[_size_index(longer)]
-
-
-def _size_index(relative: float) -> int:
-    return next(index for index, (_, high) in enumerate(pairwise(RELATIVE_SIZES)) if relative < high)
-
-
-def count_cells(labels: Iterable[tuple[Annotation, int, int]]) -> dict[str, dict[str, int]]:
-    """Return the number of faces by class and relative size.
-
-    Args:
-        labels: each label with the width and height of its image.
-    """
-    counts = {name: dict.fromkeys(SIZE_NAMES, 0) for name in CLASSES}
-    for label, width, height in labels:
-        counts[label.name][relative_size(label, width, height)] += 1
-    return counts
-
-
-def lopsided(counts: CellCounts) -> list[tuple[str, str, str]]:
-    """Return where training has far more faces of one class: the size, the class with few faces, that with many."""
-    found = []
-    for size in SIZE_NAMES:
-        fewest, most = (choose(counts, key=lambda name: counts[name][size]) for choose in (min, max))
-        if counts[most][size] >= max(ENOUGH_TO_LEAN, LOPSIDED * counts[fewest][size]):
-            found.append((size, fewest, most))
-    return found
-
-
 def cells(split: ScoredSplit, images: Sequence[ImageResult], sources: Sequence[str], confidence: float) -> list[Cell]:
     """Return every cell: of all sources first, then source by source, also those without a face.
 
@@ -97,7 +55,7 @@ def cells(split: ScoredSplit, images: Sequence[ImageResult], sources: Sequence[s
     import numpy as np
 
     labels = split.table.labels
-    sizes = np.array([_size_index(_relative(label, image)) for image in images for label in image.labels], np.int64)
+    sizes = np.array([size_index(one, image.width, image.height) for image in images for one in image.labels], np.int64)
     right, found = _found(split, confidence)
     own = np.array(sources, dtype=object)[labels.image] if len(labels) else np.empty(0, object)
     result = []
@@ -108,10 +66,6 @@ def cells(split: ScoredSplit, images: Sequence[ImageResult], sources: Sequence[s
                 mask = within & (labels.class_id == index) & (sizes == size)
                 result.append(_cell(split, mask, right, found, (name, size_name, source)))
     return result
-
-
-def _relative(label: Annotation, image: ImageResult) -> float:
-    return max(label.box.width, label.box.height) / max(image.width, image.height)
 
 
 def _found(split: ScoredSplit, confidence: float) -> tuple[Array, Array]:
