@@ -3,8 +3,8 @@
     python bench/hostile.py CASES [--source OTHER/src]
 
 CASES holds project roots, each with configs/sources.yaml, configs/ensembles/s.yaml and the data of one hostile
-case, and one named `plain` without any. Each is copied and built with `fmask build-dataset --version s`, for 90 s at
-most. `--source` runs another checkout, for figures before a change. Prints a table in Markdown, and updates
+case, and one named `plain` without any. Each is copied, fetched, and built with `fmask build-dataset --version s`, for
+90 s at most. `--source` runs another checkout, for figures before a change. Prints a table in Markdown, and updates
 `bench/results/hostile.json` under the name of the commit.
 """
 
@@ -41,7 +41,8 @@ def run(case: Path, source: Path, scratch: Path) -> Cost:
     root = scratch / case.name
     subprocess.run(["cp", "-a", "--sparse=always", str(case), str(root)], check=True)
     log = scratch / f"{case.name}.log"
-    command = [sys.executable, "-m", "facemask_train", "build-dataset", "--version", "s", "--root", str(root)]
+    fmask = f"{sys.executable} -m facemask_train"
+    command = ["sh", "-c", f"{fmask} fetch s --root {root} && {fmask} build-dataset --version s --root {root}"]
     environment = os.environ | {"PYTHONPATH": str(source)}
     began = time.monotonic()
     with log.open("w") as stream:
