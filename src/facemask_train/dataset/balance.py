@@ -137,7 +137,7 @@ def balance_notes(balanced: Balanced, balance: Balance) -> list[str]:
         rare, total = min(counts, key=lambda name: counts[name]), sum(counts.values())
         if total >= balance.min_faces and counts[rare] < balance.share * total:
             notes.append(
-                f"At {size} of the image's longer side, {rare} stays at {100 * counts[rare] / total:.0f} % of the faces"
-                f" drawn ({100 * balance.share:.0f} % wanted): there are too few faces that can be zoomed to this size."
+                f"At {size} of the image's longer side, {rare} stays at {100 * counts[rare] / total:.1f} % of the faces"
+                f" drawn ({100 * balance.share:g} % wanted): there are too few faces that can be zoomed to this size."
             )
     return notes

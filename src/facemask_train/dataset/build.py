@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.augment import transforms
-from facemask_train.augment.contact_sheets import examples_of, transform_sheet
+from facemask_train.augment.contact_sheets import PAIRS, examples_of, transform_sheet
 from facemask_train.core.config import Source, Target, pick_source, read_sources
 from facemask_train.core.errors import DataError, FmaskError, MissingError, StorageError, UsageError
 from facemask_train.core.files import locked, recover, replacing
 from facemask_train.core.parallel import WorkerPool
-from facemask_train.core.recipe import Augment, Recipe, Split, read_recipe
+from facemask_train.core.recipe import ZOOMED, Augment, Recipe, Split, read_recipe
 from facemask_train.core.records import VersionError
 from facemask_train.core.types import SPLITS, Annotation, ImageRecord, Progress, no_progress
 from facemask_train.dataset.balance import Zooms, plan_zooms
@@ -323,6 +323,7 @@ def _write(
     write_issues(folder / "issues.parquet", [issue for source in loaded.values() for issue in source.issues])
     if job.recipe.augment is not None:
         _draw_transforms(job, job.recipe.augment, folder, facts, decisions)
+        _draw_zooms(job, folder, facts, decisions, zooms)
     return totals
 
 
@@ -332,10 +333,13 @@ def _files(job: _BuildJob, source: str) -> Path:
     ).resolve()  # processes on other machines have another current folder
 
 
+def _decoded(files: Path, facts: ImageFacts) -> Any:
+    return decoded_plain(make_plain(read_published(files, facts), facts)[0], facts)
+
+
 def _reduced(files: Path, record: ImageRecord, facts: ImageFacts) -> tuple[Any, Sequence[Annotation]]:
     """Return an image and its labels, reduced so that all images of a contact sheet fit in memory."""
-    image = decoded_plain(make_plain(read_published(files, facts), facts)[0], facts)
-    return transforms.reduced(image, record.labels, _SHOWN_SIDE)
+    return transforms.reduced(_decoded(files, facts), record.labels, _SHOWN_SIDE)
 
 
 def _kept_images(decisions: Decisions, facts: Mapping[str, Mapping[str, ImageFacts]]) -> dict[tuple[str, str], str]:
@@ -357,3 +361,17 @@ def _draw_transforms(
     for name, steps in settings.copies.items():
         examples = list(examples_of(images, steps, settings.seed))
         transform_sheet(examples, folder / "transforms" / f"{name}.jpg", f"{job.recipe.name}, copy '{name}'")
+
+
+def _draw_zooms(
+    job: _BuildJob, folder: Path, facts: Mapping[str, Mapping[str, ImageFacts]], decisions: Decisions, zooms: Zooms
+) -> None:
+    """Save a contact sheet of the first zoomed copies, beside the images that they are a part of."""
+    keys = [key for one in decisions.kept if (key := (one.record.source, one.record.path)) in zooms][:PAIRS]
+    if not keys:
+        return
+    examples = []
+    for source, path in keys:
+        image, crop = _decoded(_files(job, source), facts[source][path]), zooms[source, path][0]
+        examples.append((ZOOMED, image, image[crop.y_min : crop.y_max, crop.x_min : crop.x_max]))
+    transform_sheet(examples, folder / "transforms" / f"{ZOOMED}.jpg", f"{job.recipe.name}, zoomed copies")
