@@ -15,7 +15,7 @@ from scipy.stats import beta
 
 from facemask_train.apps.records.survey import FEW, PrevalenceEstimate
 from facemask_train.apps.survey import prevalence, samples
-from facemask_train.apps.survey.caveats import reference_caveats, size_caveats
+from facemask_train.apps.survey.caveats import brightness_caveats, reference_caveats, size_caveats
 from facemask_train.apps.survey.prevalence import estimate_prevalence
 from facemask_train.apps.survey.samples import (
     MASK,
@@ -74,6 +74,30 @@ def width(one: PrevalenceEstimate) -> float:
 # ---- known solutions ----
 
 
+def test_the_spread_of_the_density_by_hand() -> None:
+    """2, 8 and 2 faces in three images: density 4, residuals of -2, 4 and -2, so a spread of sqrt(24 * 3 / 2) / 12."""
+    cluster = np.repeat([0, 1, 2], [2, 8, 2])
+    boxes = DetectedBoxes(cluster, np.arange(12) % 2, np.full(12, SIDE))
+    observed = prevalence._observe(SurveySample(np.ones(3), boxes), None)
+    assert (observed.density, observed.spread) == (4.0, pytest.approx(0.5))
+
+
+def test_the_assumed_correlation_by_hand() -> None:
+    """A mask in 8 of 20 images: e^-1 of the way from what is always assumed to the most."""
+    cluster, hit = np.arange(20), np.arange(20) < 8
+    expected = prevalence.MIN_CORRELATION + (0.5 - prevalence.MIN_CORRELATION) * 0.36787944
+    assert prevalence._assumed_correlation(hit, cluster) == pytest.approx(expected)
+    assert prevalence._assumed_correlation(~hit, cluster) == pytest.approx(expected)
+
+
+def test_the_side_that_most_images_lie_on_is_named() -> None:
+    tested = [100.0 + 0.1 * n for n in range(100)]
+    (message,) = brightness_caveats(tested, [20.0] * 3 + [105.0] * 6 + [200.0])
+    assert "30 % of the images are darker" in message
+    (message,) = brightness_caveats(tested, [20.0] + [105.0] * 6 + [200.0] * 3)
+    assert "30 % of the images are brighter" in message
+
+
 def test_a_perfect_detector_gives_the_share_and_nearly_the_binomial_interval() -> None:
     found = estimate_prevalence(reference(PERFECT), sample(30, 70))
     assert found.rate == found.uncorrected == pytest.approx(0.3)
@@ -95,7 +119,10 @@ def test_missed_and_misclassified_faces_are_corrected_for() -> None:
 def test_false_boxes_are_subtracted_per_image() -> None:
     """Half a false box an image, all called masked: 200 more in 400 images."""
     test = reference(ERRING, false=(100, 0, 0))
-    assert estimate_prevalence(test, sample(472 + 200, 208, images=400)).rate == pytest.approx(0.6)
+    found = estimate_prevalence(test, sample(472 + 200, 208, images=400))
+    assert found.rate == pytest.approx(0.6)
+    low, high = ends(found)
+    assert low < 0.6 < high < 0.8
 
 
 @pytest.mark.parametrize(("masked", "bare", "rate"), [(150, 850, 0.0), (900, 100, 1.0)])
