@@ -41,8 +41,8 @@ FUNCTION_LINES, MODULE_LINES = 64, 410
 """The most, docstrings and blank lines included."""
 
 ENVIRONMENT = {
-    "apps/demo/server.py", "apps/export/space_app.py", "apps/media.py", "augment/transforms.py", "cli/console.py",
-    "core/dist_env.py", "core/parallel.py", "model/ultralytics_compat.py", "sources/kaggle.py",
+    "apps/demo/server.py", "apps/export/space_app.py", "apps/info.py", "apps/media.py", "augment/transforms.py",
+    "cli/console.py", "core/dist_env.py", "core/parallel.py", "model/ultralytics_compat.py", "sources/kaggle.py",
     "training/parallel/distributed.py", "training/parallel/launcher.py", "training/parallel/rendezvous.py",
     "training/precision.py",
     "training/tracking/wandb_process.py",

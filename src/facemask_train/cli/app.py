@@ -61,6 +61,7 @@ _add(TRAINING, training.train, "fmask train v8 --epochs 100 --batch 16 --set lr0
 _add(TRAINING, training.pipeline, "fmask pipeline --sample")
 app.add_typer(runs.app, name="runs", rich_help_panel=TRAINING)
 _add(TRAINING, data.list_all, "fmask list", name="list")
+_add(USE, data.info, "fmask info")
 _add(EVALUATION, evaluation.evaluate, "fmask evaluate v8-yolov5s --split test --fail-unless 'map50>=0.9'")
 _add(EVALUATION, evaluation.audit, "fmask audit v8-yolov5s --probe ~/images/batmans")
 _add(EVALUATION, evaluation.compare, "fmask compare v5-yolov5s v8-yolov5s --data v8")

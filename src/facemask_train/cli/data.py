@@ -1,4 +1,4 @@
-"""The commands about data: fetch, build-dataset, inspect, diff, list. Each prints what one function returned."""
+"""The commands about data: fetch, build-dataset, inspect, diff, list, info. Each prints what one function returned."""
 
 from __future__ import annotations
 
@@ -174,6 +174,31 @@ def list_all(term: Terminal, root: Root = DEFAULT_ROOT) -> None:
         table("Sources", ("source", "state"), sources),
         table("Ensembles", ("ensemble", "state"), ensembles_here or [("-", "fmask build-dataset makes one")]),
         *listed(runs, root),
+    )
+
+
+@command
+def info(term: Terminal, root: Root = DEFAULT_ROOT) -> None:
+    """Show versions, the machine, and what takes space: what one pastes into a bug report, without a secret."""
+    from facemask_train.apps.info import read_info
+
+    found = read_info(root)
+    facts = [
+        ("fmask", found.fmask),
+        ("Python", found.python),
+        ("system", found.system),
+        ("cores, memory", f"{found.cores}, {found.memory:g} GB"),
+        ("GPU", ", ".join(found.gpus) or "none that torch can use"),
+        ("free disk", f"{found.free_disk:g} GB"),
+        ("Kaggle credentials", found.kaggle or "none"),
+        ("W&B credentials", found.wandb or "none"),
+    ]
+    folders = [(one.folder, f"{one.entries:,}", f"{one.megabytes:,.1f}") for one in found.folders]
+    term.result(
+        dataclasses.asdict(found),
+        table("fmask and this machine", ("fact", "value"), facts),
+        table("Packages", ("package", "version"), [(name, found.packages[name] or "-") for name in found.packages]),
+        table("Folders", ("folder", "entries", "MB"), folders),
     )
 
 
