@@ -54,7 +54,7 @@ DETECTORS = (0.70, 0.80, 0.90, 0.95, 0.99)
 FACES = (50, 300, 1500)
 TESTS = (80, 400)
 DRAWS = 1000
-LEAST_COVERAGE = 0.93
+MIN_COVERAGE = 0.93
 SIDE, LEAST = 30.0, 10.0  # pixels: the median size of a face, and the smallest that is classified
 Z = NormalDist().inv_cdf(0.975)
 
@@ -314,7 +314,7 @@ def main() -> None:
             some, left = left[:LOT], left[LOT:]
             rows += pool.map(run, [(cell, given.repeats) for cell in some])
     inside = [row for row in rows if not row["under"]]
-    low = [row for row in inside if row["coverage"]["corrected"] < LEAST_COVERAGE]
+    low = [row for row in inside if row["coverage"]["corrected"] < MIN_COVERAGE]
     result = {
         "command": f"python bench/survey.py --repeats {given.repeats}",
         "device": f"{usable_cores()} cores, {platform.machine()}, no GPU",

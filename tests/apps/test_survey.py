@@ -179,7 +179,7 @@ def test_tables_of_spreadsheet_programs_are_read(tmp_path: Path, content: str) -
         (("2026-11-25T14:30Z", ""), (14, None)),
     ],
 )
-def test_offsets_of_a_table_are_honoured(tmp_path: Path, times: tuple[str, str], expected: tuple[int, ...]) -> None:
+def test_offsets_of_a_table_are_honored(tmp_path: Path, times: tuple[str, str], expected: tuple[int, ...]) -> None:
     path = tmp_path / "places.csv"
     path.write_text("file,place,time\n" + "".join(f"{n}.jpg,gate,{time}\n" for n, time in enumerate(times)))
     found = [one.time for _, one in time_bins.read_table(path)]

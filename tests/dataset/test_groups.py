@@ -325,7 +325,7 @@ def test_each_copy_says_how_it_lies_and_what_it_covers() -> None:
 
 
 def test_labels_are_laid_over_a_kept_image_that_is_turned_itself() -> None:
-    """The first has no labels, so the second is kept: what was turned towards the first is turned back from there.
+    """The first has no labels, so the second is kept: what was turned toward the first is turned back from there.
 
     The second is the first on its side (orientation 1 sets it upright), the third is as the first. A box of the third
     at (10, 10, 30, 40) of 100 x 50 lies on the second, 50 x 100, where a quarter clockwise takes it: x is 50 - y.

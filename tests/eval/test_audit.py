@@ -143,7 +143,7 @@ def test_each_edit_is_seen_stays_near_the_face_and_comes_out_the_same(kind: Any,
 
 
 def half(image: np.ndarray, box: Box, low: float, high: float) -> np.ndarray:
-    """Return the mean colour of a face's middle between two heights (0 the forehead, 1 the chin)."""
+    """Return the mean color of a face's middle between two heights (0 the forehead, 1 the chin)."""
     x_min, x_max = round(box.x_min + box.width * 0.3), round(box.x_min + box.width * 0.7)
     y_min, y_max = round(box.y_min + box.height * low), round(box.y_min + box.height * high)
     return image[y_min:y_max, x_min:x_max].reshape(-1, 3).mean(axis=0)

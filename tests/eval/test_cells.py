@@ -83,7 +83,7 @@ def test_what_is_said_of_cells() -> None:
     assert unmeasured(make_metrics(cells=tuple(held))) == []
     held[-1] = cell("no_mask", "0.45 or more", n=0, train=10)
     missing, leaning = unmeasured(make_metrics(cells=tuple(held)))
-    assert missing.startswith("Not measured, for want of such faces in test: no_mask at 0.45 or more")
+    assert missing.startswith("Not measured, because test has no such faces: no_mask at 0.45 or more")
     assert "10 no_mask against 150 mask faces at 0.45 or more" in leaning
     unknown = [replace(one, train=None) for one in held]
     assert len(unmeasured(make_metrics(cells=tuple(unknown)))) == 1

@@ -35,7 +35,7 @@ def read(folder: Path, files: Mapping[str, str | bytes]) -> SourceReading:
     return formats.read(folder, "yolo", dict.fromkeys(formats.list_images(folder), (200, 100)))
 
 
-def test_a_row_is_a_normalised_centre_and_size() -> None:
+def test_a_row_is_a_normalized_center_and_size() -> None:
     assert only_row(ROW) == PublishedRow("a.txt", 1, "masked", (50, 0, 150, 50))
 
 
@@ -298,9 +298,9 @@ def test_no_written_corner_is_outside_the_image_in_any_precision(image: tuple[in
     for line in text.splitlines():
         for precision in (np.float64, np.float32):
             x, y, width, height = (precision(column) for column in line.split()[1:])
-            for centre, side in ((x, width), (y, height)):
+            for center, side in ((x, width), (y, height)):
                 assert side > 0
-                assert precision(0) <= centre - side / 2 < centre + side / 2 <= precision(1)
+                assert precision(0) <= center - side / 2 < center + side / 2 <= precision(1)
 
 
 def test_the_written_text_itself() -> None:

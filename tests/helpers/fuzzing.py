@@ -194,7 +194,7 @@ def _encoded() -> list[bytes]:
 
 def targets() -> dict[str, Target]:
     """Return every reader by its name."""
-    labelled = {"a.jpg": (*SIZE, LABELS)}
+    labeled = {"a.jpg": (*SIZE, LABELS)}
     rows = b"0 0.5 0.5 0.2 0.3\n1 0.2 0.2 0.1 0.1 0.9\n0 0.1 0.1 0.3 0.1 0.3 0.3 0.1 0.3\n"
     card = {"version": EnsembleCard.VERSION, "name": "v5", "images": {"total": 1}, "notes": [], "splits": {"train": 1}}
     other = labelme.to_json("b.jpg", (), width=1, height=1).encode()
@@ -208,11 +208,11 @@ def targets() -> dict[str, Target]:
         "yolo-data": Target([b"classes = 2\nnames = data/obj.names\ntrain = train.txt\n"],
                             _reader("yolo", "obj.data", {"a.txt": rows, "obj.names": b"mask\nno_mask\n"})),
         "voc": Target([voc.to_xml("a.jpg", LABELS, width=96, height=64).encode()], _reader("voc", "a.xml")),
-        "coco": Target([coco.to_json(labelled).encode()], _reader("coco", "x.json")),
-        "cvat": Target([cvat.to_xml(labelled).encode()], _reader("cvat", "annotations.xml")),
+        "coco": Target([coco.to_json(labeled).encode()], _reader("coco", "x.json")),
+        "cvat": Target([cvat.to_xml(labeled).encode()], _reader("cvat", "annotations.xml")),
         "labelme": Target([labelme.to_json("a.jpg", LABELS, width=96, height=64).encode()],
                           _reader("labelme", "a.json", {"b.json": other})),
-        "probe": Target([coco.to_json(labelled).encode(), b'[{"annotations": [{"result": []}]}]', rows],
+        "probe": Target([coco.to_json(labeled).encode(), b'[{"annotations": [{"result": []}]}]', rows],
                         _reader("probe", "x.json")),
         "split-lists": Target([b"img/a.jpg\nimg/b.jpg\n", b"a\nb\n"], _split_lists),
         "sources.yaml": Target([sources], _sources),

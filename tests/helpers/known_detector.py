@@ -167,8 +167,8 @@ SIDES = {
 
 def _own_and_next(side: str) -> dict[str, Line]:
     """Return the sum to a side within a cell, and the sum over the whole cell and its neighbor there."""
-    towards, opposite = SIDES[side]
-    two = np.array(MIDDLE) + np.array(towards)
+    toward, opposite = SIDES[side]
+    two = np.array(MIDDLE) + np.array(toward)
     return {side: {side: MIDDLE}, f"{side} of two": {side: two, opposite: two}}
 
 

@@ -99,24 +99,24 @@ def _draws(seed: int, number: int, step: Step) -> Random | None:
 
 def shape_of(steps: Sequence[Transform], labels: Sequence[Annotation], seed: int) -> Shape:
     """Return the geometry of the copy of an image with these labels and this seed."""
-    shape, least = Shape(), _least_scale(labels)
+    shape, min_scale = Shape(), _min_scale(labels)
     for number, transform in enumerate(steps):
         rng = _draws(seed, number, transform.step)
-        shape = shape if rng is None else _reshaped(shape, transform.step, rng, least)
+        shape = shape if rng is None else _reshaped(shape, transform.step, rng, min_scale)
     return shape
 
 
-def _least_scale(labels: Sequence[Annotation]) -> float:
+def _min_scale(labels: Sequence[Annotation]) -> float:
     """Return the smallest scale factor that keeps every recognizable face recognizable."""
     sides = [min(label.box.width, label.box.height) for label in labels]
     return max((MIN_RECOGNIZABLE / side for side in sides if side >= MIN_RECOGNIZABLE), default=0.0)
 
 
-def _reshaped(shape: Shape, step: Step, rng: Random, least: float) -> Shape:
+def _reshaped(shape: Shape, step: Step, rng: Random, min_scale: float) -> Shape:
     if isinstance(step, Rotate90):
         return replace(shape, turn=(shape.turn + rng.choice(step.degrees)) % 360)
     if isinstance(step, Scale):
-        return replace(shape, scale=max(least, shape.scale * rng.uniform(*step.factor)))
+        return replace(shape, scale=max(min_scale, shape.scale * rng.uniform(*step.factor)))
     return shape
 
 
@@ -129,7 +129,7 @@ def render(image: ImageArray, labels: Sequence[Annotation], steps: Sequence[Tran
     The argument is never changed. Faces are edited upright, even if an earlier step has rotated the image.
     """
     height, width = image.shape[:2]
-    shape, least, now = Shape(), _least_scale(labels), Rendered(image, tuple(labels))
+    shape, min_scale, now = Shape(), _min_scale(labels), Rendered(image, tuple(labels))
     for number, transform in enumerate(steps):
         rng = _draws(seed, number, transform.step)
         if rng is None:
@@ -137,7 +137,7 @@ def render(image: ImageArray, labels: Sequence[Annotation], steps: Sequence[Tran
         if transform.faces is not None:
             now = _with_faces(now, transform.faces, shape, rng.getrandbits(64))
         elif transform.rotate90 is not None or transform.scale is not None:
-            wanted = _reshaped(shape, transform.step, rng, least)
+            wanted = _reshaped(shape, transform.step, rng, min_scale)
             moved = _moved(now.image, wanted.turn - shape.turn, wanted.size(width, height))
             shape, now = wanted, replace(now, image=moved, labels=wanted.labels(labels, width, height))
         else:

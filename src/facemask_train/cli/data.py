@@ -91,8 +91,8 @@ def build_dataset(
             "--check-with",
             group=MODEL,
             metavar="RUN",
-            help="Run, or a checkpoint's path, whose answers are compared with the labels: it tells if the classes of a"
-            " source look exchanged. Nothing is changed.",
+            help="Run, or path of a checkpoint, whose predictions are compared with the labels, to find sources whose"
+            " classes look exchanged. Nothing is changed.",
             show_default="no check",
         ),
     ] = None,
@@ -203,7 +203,7 @@ def info(term: Terminal, root: Root = DEFAULT_ROOT) -> None:
 
 
 def _check_classes(root: Path, built: BuildResult, given: str, progress: Progress) -> Sequence[ClassCheck]:
-    """Compare the labels of an ensemble with the answers of a run, or of the checkpoint at a path."""
+    """Compare the labels of an ensemble with the predictions of a run, or of the checkpoint at a path."""
     from facemask_train.apps.resolve_model import resolve_model
     from facemask_train.dataset.contents import read_contents
     from facemask_train.eval.class_check import check_classes

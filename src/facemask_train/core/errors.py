@@ -115,6 +115,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def closest(word: str, known: Iterable[str]) -> str:
     """Return the known word closest to `word` (of equals the first), or an empty string if none is close."""
-    likeness = {name: difflib.SequenceMatcher(None, name.casefold(), word.casefold()).ratio() for name in known}
-    best = max(likeness, key=likeness.__getitem__, default="")
-    return best if likeness.get(best, 0) >= CLOSE else ""
+    similarity = {name: difflib.SequenceMatcher(None, name.casefold(), word.casefold()).ratio() for name in known}
+    best = max(similarity, key=similarity.__getitem__, default="")
+    return best if similarity.get(best, 0) >= CLOSE else ""

@@ -1,1 +1,1 @@
-"""What a trained model is worth: numbers, images, and a page that says what they rest on."""
+"""Evaluation of trained models: metrics, images of errors, and a report."""

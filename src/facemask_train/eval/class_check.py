@@ -1,6 +1,6 @@
-"""Compares a model's confident answers with the labels of an ensemble, source by source and class by class.
+"""Compares a model's confident detections with the labels of an ensemble, source by source and class by class.
 
-A source whose classes are exchanged trains a model that answers the opposite, and nothing in its files shows it. A
+A source whose classes are exchanged trains a model that predicts the opposite, and nothing in its files shows it. A
 model that was trained on other data does. Labels are only compared here, never changed.
 """
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CONFIDENCE = 0.5
-"""The confidence from which an answer counts."""
+"""The confidence from which a detection counts."""
 MOST_IMAGES = 200
 """Images with faces that are looked at in each source."""
-LEAST_FACES = 5
+MIN_FACES = 5
 """Compared faces of a source from which its classes can look exchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassCheck:
-    """How a model's answers agree with the labels of one source.
+    """How a model's detections agree with the labels of one source.
 
     Attributes:
         images: images that were looked at.
-        faces: labeled faces with a confident answer, by their class.
+        faces: labeled faces with a confident detection, by their class.
         opposite: those of them that the model gives the other class.
     """
 
@@ -47,9 +47,9 @@ class ClassCheck:
 
     @property
     def exchanged(self) -> bool:
-        """Whether the model says the opposite for more than half of the faces, of enough to tell."""
+        """Whether there are enough faces to tell, and the model predicts the other class for more than half of them."""
         total = sum(self.faces.values())
-        return total >= LEAST_FACES and 2 * sum(self.opposite.values()) > total
+        return total >= MIN_FACES and 2 * sum(self.opposite.values()) > total
 
     def describe(self) -> str:
         """Return the result as a sentence."""
@@ -64,7 +64,7 @@ class ClassCheck:
 def check_classes(
     contents: EnsembleContents, detector: Detector, *, progress: Progress = no_progress
 ) -> tuple[ClassCheck, ...]:
-    """Compare the labels of an ensemble with a detector's answers; augmented copies are left out."""
+    """Compare the labels of an ensemble with a detector's detections; augmented copies are left out."""
     by_source: defaultdict[str, list[EnsembleImage]] = defaultdict(list)
     for image in contents.originals.values():
         if image.labels:
@@ -85,11 +85,11 @@ def _check_source(
 ) -> ClassCheck:
     faces: Counter[str] = Counter()
     opposite: Counter[str] = Counter()
-    answers = detector.predict(_pixels(folder, images), confidence=CONFIDENCE, batch=1)
-    for done, (image, found) in enumerate(zip(images, answers, strict=True), start=1):
-        for labeled, answered in _pairs(image.labels, found):
+    predicted = detector.predict(_pixels(folder, images), confidence=CONFIDENCE, batch=1)
+    for done, (image, found) in enumerate(zip(images, predicted, strict=True), start=1):
+        for labeled, predicted_class in _pairs(image.labels, found):
             faces[labeled] += 1
-            opposite[labeled] += labeled != answered
+            opposite[labeled] += labeled != predicted_class
         progress(f"check the classes of {source}", done, len(images))
     return ClassCheck(
         source, len(images), {name: faces[name] for name in CLASSES}, {name: opposite[name] for name in CLASSES}
@@ -103,11 +103,11 @@ def _pixels(folder: Path, images: Sequence[EnsembleImage]) -> Iterator[NDArray[n
 
 
 def _pairs(labels: Sequence[Annotation], found: Sequence[Detection]) -> Iterator[tuple[str, str]]:
-    """Yield the labeled and the answered class of each face that both have."""
-    answers = [
+    """Yield the labeled and the predicted class of each face that both have."""
+    predicted = [
         Annotation(one.name, Box(*one.corners))
         for one in one_per_face(found)
         if one.corners[2] > one.corners[0] and one.corners[3] > one.corners[1]
     ]
-    for index, other, _ in match(labels, answers):
-        yield labels[index].name, answers[other].name
+    for index, other, _ in match(labels, predicted):
+        yield labels[index].name, predicted[other].name

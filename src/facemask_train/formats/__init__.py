@@ -38,7 +38,7 @@ def read(folder: Path, layout: str, sizes: Sizes, limits: Limits | None = None) 
         raise UsageError(f"no layout is called '{layout}'{nearest(layout, READERS)}", next_step=f"use one of: {known}")
     images = list_images(folder)
     if not images:
-        raise DataError(f"{folder}: expected images, found none", next_step="check what this source's archive holds")
+        raise DataError(f"{folder}: expected images, found none", next_step="check what is in this source's archive")
     with using(limits or Limits()):
         chosen = probe(folder) if layout == "probe" else layout
         try:

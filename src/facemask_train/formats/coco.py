@@ -138,7 +138,7 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _annotations(data: Mapping[str, Any], file: str, path: Path) -> list[ImageAnnotation]:
-    """Return what a COCO file says of each image that it lists, then the rows of images that it does not list."""
+    """Return the annotations of each image that a COCO file lists, then the rows of images that it does not list."""
     images = _by_id(data["images"], "file_name", path)
     names = {key: valid_text(entry.get("name")) for key, entry in _by_id(data["categories"], "name", path).items()}
     rows: dict[str, list[PublishedRow]] = {_file_name(image): [] for image in images.values()}
@@ -239,7 +239,7 @@ def _corners(values: Corners | None) -> Corners | None:
 
 
 def to_json(
-    labelled: Mapping[str, tuple[int, int, Sequence[Annotation]]], scores: Mapping[str, Sequence[float]] | None = None
+    labeled: Mapping[str, tuple[int, int, Sequence[Annotation]]], scores: Mapping[str, Sequence[float]] | None = None
 ) -> str:
     """Write images (path -> width, height, labels) as COCO: what `read` reads back. Ids are those of `CLASSES`.
 
@@ -248,7 +248,7 @@ def to_json(
     """
     boxes: list[dict[str, Any]] = []
     images = []
-    for image_id, (path, (width, height, labels)) in enumerate(sorted(labelled.items()), start=1):
+    for image_id, (path, (width, height, labels)) in enumerate(sorted(labeled.items()), start=1):
         images.append({"id": image_id, "file_name": path, "width": width, "height": height})
         own = [_entry(label, image_id, len(boxes) + place) for place, label in enumerate(labels, start=1)]
         if scores is not None:

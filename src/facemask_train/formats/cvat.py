@@ -6,7 +6,7 @@ Rows are the shapes of an image, in the file's order; `<tag>`, which describes t
     box                         its corners; if it is rotated, the bounding box of the rotated one (repair `rotated`)
     polygon                     the bounding box (repair `polygon`)
     ellipse, mask               the bounding box (repair `ellipse`, `mask`)
-    polyline, points, ...       none (cause `no-box`): nobody can tell how far the face reaches
+    polyline, points, ...       none (cause `no-box`): the extent of the face is unknown
 
 A row whose numbers cannot be read is `not-a-number`, one without a label `unknown-class`. CVAT for video describes the
 frames of a video, which are not files, so it is refused with the export to choose.
@@ -187,11 +187,11 @@ def _declared(image: ElementTree.Element) -> tuple[int, int] | None:
     return (int(width), int(height)) if width and height and min(width, height) >= 1 else None
 
 
-def to_xml(labelled: Mapping[str, tuple[int, int, Sequence[Annotation]]]) -> str:
+def to_xml(labeled: Mapping[str, tuple[int, int, Sequence[Annotation]]]) -> str:
     """Write images (path -> width, height, labels) as CVAT for images: what `read` reads back."""
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
-    for image_id, (path, (width, height, labels)) in enumerate(sorted(labelled.items())):
+    for image_id, (path, (width, height, labels)) in enumerate(sorted(labeled.items())):
         about = {"id": str(image_id), "name": path, "width": str(width), "height": str(height)}
         image = ElementTree.SubElement(root, "image", about)
         for label in labels:

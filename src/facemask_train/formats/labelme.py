@@ -6,7 +6,7 @@ Rows are the shapes, in the file's order.
     rectangle, mask         around its points
     polygon                 around its points, three or more (repair `polygon`)
     circle                  around the circle: its points are the center and one on its edge (repair `circle`)
-    point, line, ...        none (cause `no-box`): nobody can tell how far the face reaches
+    point, line, ...        none (cause `no-box`): the extent of the face is unknown
 
 A row whose points cannot be read is `not-a-number`, one without a label `unknown-class`. A file that is not valid JSON
 is `unreadable-annotation` for its image.

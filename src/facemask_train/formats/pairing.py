@@ -25,8 +25,8 @@ from facemask_train.core.types import PublishedImage, PublishedRow
 Sizes = Mapping[str, tuple[int, int]]
 """An image's path relative to the source's folder -> its (width, height) as displayed; without unreadable images."""
 
-# A folder of one of these names says nothing of which image a file belongs to: `images/train/a.jpg`,
-# `labels/train/a.txt` and `train/annotations/a.xml` are all at home in `train`. It holds the `ultralytics` rule
+# A folder of one of these names does not tell which image a file belongs to: `images/train/a.jpg`,
+# `labels/train/a.txt` and `train/annotations/a.xml` are all at home in `train`. It includes the `ultralytics` rule
 # (the last `images` of the path becomes `labels`) and VOC's own `JPEGImages` and `Annotations`.
 _HOLDERS = frozenset(
     ["images", "image", "imgs", "img", "jpegimages", "labels", "label", "annotations", "annotation", "xmls", "xml"]
@@ -84,7 +84,7 @@ def _hidden(part: str) -> bool:
 
 
 def list_images(folder: Path) -> list[str]:
-    """Return every image file as a sorted relative posix path, and every video, which is no image but must be told."""
+    """Return every image file as a sorted relative posix path, and every video, which has to be reported."""
     return [file for file in list_files(folder) if kind_of(folder / file)]
 
 

@@ -50,7 +50,7 @@ from facemask_train.formats.yolo_rows import (
 log = logging.getLogger(__name__)
 
 # Corners are written on a grid of 1e-7 of the image: within 0.0005 px on 10,000 px. A grid of this width is also
-# coarse enough that centre -/+ half the width stays inside [0, 1] when a tool computes in float32.
+# coarse enough that center -/+ half the width stays inside [0, 1] when a tool computes in float32.
 _GRID = 10**7
 
 _NAMES_ENTRY = re.compile(r"^\s*names\s*=\s*(.+?)\s*$", re.MULTILINE)
@@ -192,9 +192,9 @@ def read_names(folder: Path, files: Sequence[str]) -> tuple[str, ...] | None:
     """
     found = {file: names for file in files if (names := _names_in(folder, file, files))}
     if len(set(found.values())) > 1:
-        said = "; ".join(f"{file} says {', '.join(names)}" for file, names in found.items())
+        listed = "; ".join(f"{file} says {', '.join(names)}" for file, names in found.items())
         raise DataError(
-            f"{folder}: the names files contradict each other: {said}",
+            f"{folder}: the names files contradict each other: {listed}",
             next_step="remove the wrong one from the folder, so that each id has one name",
         )
     return next(iter(found.values()), None)
@@ -262,17 +262,17 @@ def lines(labels: Sequence[Annotation], width: int, height: int) -> str:
     Raises:
         ValueError: a box is not inside the image.
     """
-    return "".join(f"{label.class_id} {_normalised(label.box, width, height)}\n" for label in labels)
+    return "".join(f"{label.class_id} {_normalized(label.box, width, height)}\n" for label in labels)
 
 
-def _normalised(box: Box, width: int, height: int) -> str:
+def _normalized(box: Box, width: int, height: int) -> str:
     if box.x_min < 0 or box.y_min < 0 or box.x_max > width or box.y_max > height:
         raise ValueError(f"a box must lie inside its image of {width} x {height} px, found {box.corners}")
     left, right = _on_grid(box.x_min / width, box.x_max / width)
     top, bottom = _on_grid(box.y_min / height, box.y_max / height)
     values = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
-    # One digit more than the grid has holds the halves, so that in decimals centre -/+ half the width is a corner
-    # on the grid, exactly: rounding centre and width each on its own is what puts a corner at -0.0000005.
+    # One digit more than the grid has holds the halves, so that in decimals center -/+ half the width is a corner
+    # on the grid, exactly: rounding center and width each on its own is what puts a corner at -0.0000005.
     return " ".join(f"{value / _GRID:.8f}" for value in values)
 
 

@@ -126,15 +126,15 @@ class Detector:
         return detections
 
 
-def one_per_face(detections: Iterable[Detection], *, least: float = SAME_FACE) -> tuple[Detection, ...]:
+def one_per_face(detections: Iterable[Detection], *, min_iou: float = SAME_FACE) -> tuple[Detection, ...]:
     """Keep the most confident detection of each face: class-agnostic non-maximum suppression.
 
     Args:
-        least: the IoU from which two boxes are the same face.
+        min_iou: the IoU from which two boxes are the same face.
     """
     kept: list[Detection] = []
     for one in by_confidence(detections):
-        if all(iou(one.corners, other.corners) < least for other in kept):
+        if all(iou(one.corners, other.corners) < min_iou for other in kept):
             kept.append(one)
     return tuple(kept)
 

@@ -167,7 +167,7 @@ def _outcome_tile(one: Outcome, data: Path, wrong: str) -> Tile:
     from PIL import Image
 
     made = trial_image(data, Trial(one.face, one.perturbation, one.control))
-    assert made is not None, "what the model was asked about can be drawn again"
+    assert made is not None, "what the model was shown can be drawn again"
     image, box = Image.fromarray(made[0]), made[1]
     window = square_window([box.corners], image.width, image.height, around=2.4)
     label = one.face.label.name

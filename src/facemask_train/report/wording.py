@@ -152,12 +152,12 @@ def _small_sample(metrics: Metrics) -> list[str]:
 
 
 def unmeasured(metrics: Metrics) -> list[str]:
-    """Return what the test set does not hold, and where training leans to one class, as sentences."""
+    """Return what the test set does not contain, and where training favors one class, as sentences."""
     lines, missing = [], [one for one in metrics.pooled_cells if not one.n]
     by_class = {name: [one.size for one in missing if one.name == name] for name in metrics.classes}
     if missing:
         each = "; ".join(f"{name} at {', '.join(sizes)}" for name, sizes in by_class.items() if sizes)
-        lines.append(f"Not measured, for want of such faces in {metrics.split}: {each} of the image's longer side.")
+        lines.append(f"Not measured, because {metrics.split} has no such faces: {each} of the image's longer side.")
     counts = {
         name: {one.size: one.train for one in metrics.pooled_cells if one.name == name and one.train is not None}
         for name in metrics.classes
@@ -209,7 +209,7 @@ ABOUT_AUDIT = (
 
 
 def perturbation_rule(one: PerturbationRate) -> str:
-    """Return whether a perturbation must change the class, whether training showed it, and what speaks against it."""
+    """Return whether a perturbation must change the class, whether training showed it, and why it is not counted."""
     if one.must_change:
         return "yes"
     if one.doubt:

@@ -9,7 +9,7 @@ from facemask_train.core.boxes import laid_over, match
 from facemask_train.dataset.grouping.duplicates import Pair
 from facemask_train.dataset.grouping.label_agreement import SourceImage
 
-LEAST_FACES = 5
+MIN_FACES = 5
 """Faces that two sources must share before their classes can look exchanged."""
 
 
@@ -33,7 +33,7 @@ def exchanged_classes(images: Sequence[SourceImage], pairs: Iterable[Pair]) -> d
     found: dict[str, list[str]] = {}
     for (one_source, other_source), count in opposite.items():
         total = count + same[one_source, other_source]
-        if total >= LEAST_FACES and 2 * count > total:
+        if total >= MIN_FACES and 2 * count > total:
             found.setdefault(other_source, []).append(
                 f"{other_source}: its classes look exchanged, or those of {one_source}: in the images that both have,"
                 f" they say the opposite for {count} of {total} faces."

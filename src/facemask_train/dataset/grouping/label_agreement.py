@@ -1,6 +1,6 @@
 """How the labels of duplicates agree, and which sources share images. Pure.
 
-Duplicates may have been labelled by the same person, so this is not an agreement between annotators.
+Duplicates may have been labeled by the same person, so this is not an agreement between annotators.
 """
 
 from __future__ import annotations

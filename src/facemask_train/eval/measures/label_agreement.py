@@ -1,4 +1,4 @@
-"""Label agreement: how well two sets of labels agree where an image was labelled twice.
+"""Label agreement: how well two sets of labels agree where an image was labeled twice.
 
 The labels of the duplicate are scored as if they were detections and the labels of the kept image the truth. The
 sources share an origin, so this measures how exactly labels were copied, not how well two annotators would agree.

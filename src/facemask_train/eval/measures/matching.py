@@ -73,7 +73,7 @@ def confusion_matrix(images: Iterable[ImageResult], confidence: float) -> Array:
     """Count the matches of all images.
 
     Returns:
-        (classes + 1, classes + 1) int64. Rows are classes as labelled, then "no face"; columns are classes as
+        (classes + 1, classes + 1) int64. Rows are classes as labeled, then "no face"; columns are classes as
         detected, then "missed". The last cell is always 0.
     """
     import numpy as np

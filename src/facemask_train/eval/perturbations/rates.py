@@ -113,9 +113,9 @@ def excess_rate(outcomes: Sequence[Outcome], controls: ControlRates) -> ExcessRa
     assert own.interval is not None
     assert control.value is not None
     assert control.interval is not None
-    likeness = _correlation(failed, failed_controls, trials, weights)
+    correlation = _correlation(failed, failed_controls, trials, weights)
     excess = own.value - control.value
-    interval = _difference(own.value, own.interval, control.value, control.interval, likeness)
+    interval = _difference(own.value, own.interval, control.value, control.interval, correlation)
     shares = (own.value, own.interval, control.value, control.interval, excess, interval)
     return ExcessRate(*shares, len(outcomes), faces, groups, *counts)
 
@@ -176,14 +176,14 @@ def _correlation(failed: Array, failed_controls: Array, trials: Array, weights: 
     return float(np.clip(np.corrcoef(own, control)[0, 1], 0, 0.95))
 
 
-def _difference(one: float, interval: Interval, other: float, other_interval: Interval, likeness: float) -> Interval:
+def _difference(one: float, interval: Interval, other: float, other_interval: Interval, correlation: float) -> Interval:
     """Return the interval of the difference of two correlated rates from their own (Newcombe's method 10).
 
     So it has a width even if neither rate varied.
     """
 
     def reach(a: float, b: float) -> float:
-        return math.sqrt(max(a * a + b * b - 2 * likeness * a * b, 0.0))
+        return math.sqrt(max(a * a + b * b - 2 * correlation * a * b, 0.0))
 
     low = reach(one - interval[0], other_interval[1] - other)
     high = reach(interval[1] - one, other - other_interval[0])
@@ -231,7 +231,7 @@ def share(faces: Sequence[Face], hits: Sequence[bool]) -> Share:
 
 
 def found_share(large: Sequence[Face], right: Collection[Face], name: str) -> Share:
-    """Return the share of the large faces of a class that the model names rightly when untouched."""
+    """Return the share of the large faces of a class that the model classifies correctly when unchanged."""
     own = [face for face in large if face.label.name == name]
     named = set(right)
     return share(own, [face in named for face in own])

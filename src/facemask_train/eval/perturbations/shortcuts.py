@@ -173,8 +173,8 @@ def _outcomes(
     detector: Detector, folder: Path, trials: Sequence[Trial], threshold: float, progress: Progress
 ) -> Iterator[Outcome]:
     drawn: deque[tuple[Trial, Box]] = deque()
-    answers = detector.predict(_drawn_images(folder, trials, drawn, progress), confidence=threshold)
-    for found in answers:
+    predicted = detector.predict(_drawn_images(folder, trials, drawn, progress), confidence=threshold)
+    for found in predicted:
         trial, box = drawn.popleft()
         label = Annotation(trial.face.label.name, box)
         best = best_detection(box, found)
