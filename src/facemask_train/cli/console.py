@@ -72,6 +72,7 @@ def command(body: Callable[..., None]) -> Callable[..., None]:
         for name, kind in added.items()
     ]
     run.__signature__ = signature.replace(parameters=[*own, *every])  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in (*own, *every)}  # typer would evaluate the texts again
     return run
 
 
