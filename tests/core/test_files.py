@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from facemask_train.core.errors import DataError, StorageError
-from facemask_train.core.files import latest, locked, read_json, recover, replacing, storage_errors, write_json
+from facemask_train.core.files import latest, locked, read_json, recover, replacing, stage, storage_errors, write_json
 
 
 def test_a_folder_is_moved_into_place_when_the_block_ends(tmp_path: Path) -> None:
@@ -46,6 +46,15 @@ def test_a_second_command_on_a_folder_is_refused(tmp_path: Path) -> None:
         pass
     with locked(tmp_path / "v"):
         pass
+
+
+def test_a_step_is_locked_and_starts_from_the_last_complete_folder(tmp_path: Path) -> None:
+    (tmp_path / ".v.old").mkdir()
+    (tmp_path / ".v.old" / "a").write_text("old")
+    with stage(tmp_path / "v"):
+        assert (tmp_path / "v" / "a").read_text() == "old"
+        with pytest.raises(StorageError, match="another fmask command"), stage(tmp_path / "v"):
+            pass
 
 
 @pytest.mark.parametrize(("number", "says"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "cannot be written")])

@@ -16,7 +16,7 @@ from facemask_train.apps.records.predictions import FileCounts, PredictionInputs
 from facemask_train.apps.resolve_model import ResolvedModel, resolve_model
 from facemask_train.apps.writers import KINDS, ImageWriter, Tables
 from facemask_train.core.errors import UsageError, nearest
-from facemask_train.core.files import locked, replacing
+from facemask_train.core.files import replacing, stage
 from facemask_train.core.types import CLASSES, Detection, Progress, no_progress
 from facemask_train.model.detector import Detector
 
@@ -89,7 +89,7 @@ def predict(
     folder = out or job.default_folder(root, "predictions", model.name, arguments, inputs)
     lowest = _lowest_confidence(model, options)
     check_lowest_confidence(model.detector, lowest, " to cover low-confidence faces" if options.anonymize else "")
-    with locked(folder):
+    with stage(folder):
         known = job.find_finished(folder, Predictions, inputs, "other predictions")
         if known is not None:
             return PredictResult(folder, known, up_to_date=True)

@@ -1,7 +1,7 @@
 """Finished folders: how a step writes a folder so that an incomplete one is never mistaken for a complete one.
 
 A step works in `.NAME.partial-TOKEN` next to its target, writes its marker (a JSON file) last, and moves the folder
-into place. After a crash at any time, `recover` restores the last complete state. Independent of what a folder
+into place. After a crash at any time, the next `stage` restores the last complete state. Independent of what a folder
 contains.
 """
 
@@ -143,7 +143,7 @@ def recover(target: Path) -> None:
 def replacing(target: Path) -> Iterator[Path]:
     """Yield an empty folder to fill. It replaces `target` when the block ends without an error.
 
-    The caller holds `locked(target)`, and writes the folder's marker last.
+    The caller is inside `stage(target)`, and writes the folder's marker last.
     """
     recover(target)
     partial, old = _partial(target), _old(target)
@@ -185,6 +185,20 @@ def locked(target: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def stage(target: Path) -> Iterator[None]:
+    """Lock the folder of a step, and restore its last complete state if an earlier command was killed.
+
+    Inside, the step looks whether the folder is up to date, and if not, fills a new one with `replacing`.
+
+    Raises:
+        StorageError: as in `locked`.
+    """
+    with locked(target):
+        recover(target)
+        yield
 
 
 def is_locked(target: Path) -> bool:

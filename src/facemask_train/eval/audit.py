@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.files import inside, locked, recover, replacing
+from facemask_train.core.files import inside, replacing, stage
 from facemask_train.core.records import VersionError, field_values
 from facemask_train.core.types import CLASSES, Annotation, Box, Progress, no_progress
 from facemask_train.eval.eval_target import (
@@ -152,8 +152,7 @@ def audit_split(
         version=Audit.VERSION,
     )
     folder = model.folder / "audit" / f"{target.card.name}-{target.split}"
-    with locked(folder):
-        recover(folder)
+    with stage(folder):
         known = _finished(folder, inputs)
         if known is not None:
             return AuditResult(known, folder, up_to_date=True)

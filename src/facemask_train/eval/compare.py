@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
-from facemask_train.core.files import check_name, digest_data, locked, recover, replacing
+from facemask_train.core.files import check_name, digest_data, replacing, stage
 from facemask_train.core.records import VersionError
 from facemask_train.core.types import SPLITS, Annotation, Box, ImageResult
 from facemask_train.eval import audit, detections_table
@@ -107,8 +107,7 @@ def compare(
     inputs = ComparisonInputs(metric, digests, Comparison.VERSION)
     others = "-".join(names[1:]) if len(names) < 4 else f"{len(names) - 1}-others"
     target = root / "runs" / "comparisons" / f"{names[0]}-vs-{others}-{evaluated[0].folder.name}"
-    with locked(target):
-        recover(target)
+    with stage(target):
         known = _finished(target, inputs)
         if known is not None:
             return ComparisonResult(known, target, up_to_date=True)

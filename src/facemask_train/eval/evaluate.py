@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.files import digest_file, locked, recover, replacing
+from facemask_train.core.files import digest_file, replacing, stage
 from facemask_train.core.records import VersionError, field_values
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.versions import MARKER
@@ -121,8 +121,7 @@ def evaluate(
         version=Metrics.VERSION,
     )
     folder = model.folder / "evaluation" / f"{target.card.name}-{split}"
-    with locked(folder):
-        recover(folder)
+    with stage(folder):
         known = _finished(folder, inputs)
         if known is not None:
             _log.info("%s: up to date", folder)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from facemask_train.core.contact_sheet import BAD, GOOD, Tile, TileBox, TileSection, save_contact_sheet, tile_image
 from facemask_train.core.drawing import DETECTED
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.files import locked, replacing
+from facemask_train.core.files import replacing, stage
 from facemask_train.core.types import CLASSES, Detection
 from facemask_train.eval.eval_target import InferenceOptions, Model
 from facemask_train.eval.perturbations.shortcuts import load_image
@@ -98,7 +98,7 @@ def probe_images(model: Model, options: InferenceOptions, threshold: Threshold, 
         model.folder.name, images.name, threshold.value, threshold.chosen, *counts, predictions=tuple(predictions)
     )
     target = model.folder / "audit" / f"probe-{images.resolve().name}"
-    with locked(target), replacing(target) as folder:
+    with stage(target), replacing(target) as folder:
         _write_table(folder / TABLE, predictions)
         _draw(folder / GALLERY, images, boxes, probe)
         probe.save(folder)

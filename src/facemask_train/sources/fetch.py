@@ -238,8 +238,7 @@ def _present(target: Path) -> SourceRecord | None:
 
 
 def _fetch_one(job: _Job, given: Path | None, *, offline: bool) -> Fetched:
-    with stage_files.locked(job.target):
-        stage_files.recover(job.target)
+    with stage_files.stage(job.target):
         local = _local_input(job, given)
         present = _present(job.target)
         state: Literal["fetched", "up-to-date"] = "up-to-date"

@@ -11,7 +11,7 @@ from facemask_train.apps.export.card import card_contents, evaluations_of
 from facemask_train.apps.export.verify import PYTORCH, machine, verify
 from facemask_train.apps.records.export import Export, ExportedModel, ExportInputs
 from facemask_train.core.errors import MissingError, UsageError, nearest
-from facemask_train.core.files import digest_file, locked, read_json, recover, replacing
+from facemask_train.core.files import digest_file, read_json, replacing, stage
 from facemask_train.core.records import VersionError
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.versions import read_ensemble
@@ -81,8 +81,7 @@ def export(
     checked = find_check_split(root, model, data, split)
     warn_if_rebuilt(model, checked)
     folder = (target if target is not None else model.folder / "export").resolve()
-    with locked(folder):
-        recover(folder)
+    with stage(folder):
         inputs = export_inputs(model, checked, round_up(model.imgsz(imgsz)), nms=nms)
         known = _earlier(folder)
         there = known.formats if known is not None and known.inputs == inputs else ()

@@ -17,7 +17,7 @@ from facemask_train.apps.export.space_record import WEIGHTS, SpaceInputs, SpaceR
 from facemask_train.apps.export.verify import PYTORCH, verify
 from facemask_train.apps.model_facts import ModelFacts, find_measurements, model_facts
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.files import digest_data, locked, recover, replacing
+from facemask_train.core.files import digest_data, replacing, stage
 from facemask_train.core.records import VersionError, to_json
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.eval.eval_target import EvalSplit, Model, find_model, warn_if_rebuilt
@@ -70,8 +70,7 @@ def write(
     warn_if_rebuilt(model, checked)
     folder = (target if target is not None else model.folder / "space").resolve()
     inputs = _inputs(model, checked, export.round_up(model.imgsz(imgsz)))
-    with locked(folder):
-        recover(folder)
+    with stage(folder):
         if _finished(folder, inputs):
             _log.info("%s: up to date", folder)
             return SpaceResult(folder, up_to_date=True)

@@ -18,7 +18,7 @@ from facemask_train.apps.survey.face_rules import ClassifiedFace, FaceRules, cla
 from facemask_train.apps.survey.prevalence import estimate_prevalence
 from facemask_train.apps.survey.samples import SurveySample, intracluster_correlation
 from facemask_train.apps.survey.time_bins import Bin, BinningRules
-from facemask_train.core.files import digest_data, locked, replacing
+from facemask_train.core.files import digest_data, replacing, stage
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.model.detector import Detector, load_detector
 from facemask_train.model.validation import MAX_DETECTIONS
@@ -105,7 +105,7 @@ def survey(
     errors = find_detector_errors(root, model, detector, reference or ReferenceSet())
     inputs = _inputs(model, detector, errors, sources, options)
     folder = out or job.default_folder(root, "surveys", model.name, arguments, inputs)
-    with locked(folder):
+    with stage(folder):
         known = job.find_finished(folder, Survey, inputs, "another survey")
         if known is not None:
             return SurveyResult(folder, known, up_to_date=True)
