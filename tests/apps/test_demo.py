@@ -148,6 +148,7 @@ def test_the_chart_has_its_numbers_in_a_table() -> None:
     assert '<th scope="row">0:00</th><td>3</td><td>1</td>' in html
     assert '<th scope="row">1:01</th><td>0</td><td>0</td>' in html
     assert "4 sightings in 2 frames" in html
+    assert html.count('class="bar s1"') == html.count('class="bar s2"') == 2
 
 
 # ---- handlers ----

@@ -232,6 +232,27 @@ def histogram(ticks: Sequence[str], series: Sequence[tuple[str, Sequence[int]]],
     return _svg(parts, (640.0, 232.0), f"Histogram: {axis}")
 
 
+def stacked_columns(stacks: Sequence[Sequence[float]], *, label: str) -> Markup:
+    """Return thin columns without ticks, one part for each series; the page stretches them to any width.
+
+    Args:
+        stacks: the values of each column, from the bottom.
+        label: what is drawn, for those who cannot see it.
+    """
+    area, highest = _Area(0, 4, 600, 150), max(map(sum, stacks), default=0) or 1
+    step = area.right / max(len(stacks), 1)
+    parts = [_line(area.left, area.bottom, area.right, area.bottom, "axis")]
+    for number, stack in enumerate(stacks):
+        base = 0.0
+        for index, value in enumerate(stack):
+            top, bottom = area.y((base + value) / highest), area.y(base / highest)
+            parts.append(_rect((number + 0.1) * step, top, 0.8 * step, bottom - top, f"bar s{index + 1}"))
+            base += value
+    return _markup('<svg viewBox="0 0 600 150" preserveAspectRatio="none" class="chart" role="img" {}>{}</svg>').format(
+        _markup('aria-label="{}"').format(label), _joined(parts)
+    )
+
+
 def legend(names: Mapping[str, tuple[int, str]]) -> Markup:
     """Return the legend of a line chart: the series and dash pattern of each line, by its name."""
     items = [

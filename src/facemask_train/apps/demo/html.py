@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from facemask_train.apps.demo.counts import FaceCounts, describe_counts
 from facemask_train.apps.model_facts import PLAIN, ModelFacts
 from facemask_train.core.types import Detection
-from facemask_train.report import html
+from facemask_train.report import charts, html
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _TEMPLATE = "demo.html"
 SIDE = 1280
 _MAX_LABELED = 25  # with more faces, labels would cover each other: then only screen readers get them
-_CHART = (600, 150)
 
 Size = tuple[int, int]
 """Width and height of an image, in pixels."""
@@ -92,36 +91,12 @@ def _counts(counts: FaceCounts, text: str) -> str:
     return _macro("counts", counts.mask, counts.no_mask, rate, text)
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A stacked bar of the chart: faces with a mask below, those without above."""
-
-    x: str
-    width: str
-    mask_y: str
-    mask_height: str
-    no_mask_y: str
-    no_mask_height: str
-
-
 def chart(times: Sequence[float], counts: Sequence[FaceCounts]) -> str:
     """Return the counts of sampled frames over time (seconds), with a table of the numbers."""
-    width, height = _CHART
-    top = max(1, *(one.faces for one in counts))
-    step, unit = width / len(counts), (height - 4) / top
-    columns = [
-        Column(
-            x=f"{number * step + step * 0.1:.2f}",
-            width=f"{step * 0.8:.2f}",
-            mask_y=f"{height - one.mask * unit:.2f}",
-            mask_height=f"{one.mask * unit:.2f}",
-            no_mask_y=f"{height - one.faces * unit:.2f}",
-            no_mask_height=f"{one.no_mask * unit:.2f}",
-        )
-        for number, one in enumerate(counts)
-    ]
+    label = "Faces over time; the numbers are in the table below"
+    drawn = charts.stacked_columns([(one.mask, one.no_mask) for one in counts], label=label)
     rows = [(clock(time), one.mask, one.no_mask) for time, one in zip(times, counts, strict=True)]
-    return _macro("chart", columns, width, height, top, rows)
+    return _macro("chart", drawn, max(one.faces for one in counts), rows)
 
 
 def clock(seconds: float) -> str:
