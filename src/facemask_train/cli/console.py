@@ -39,7 +39,7 @@ class Terminal:
         if self.bar is not None:
             self.bar.move(what, done, total)
 
-    def result(self, data: Mapping[str, Any], *shown: Any) -> None:
+    def result(self, data: Mapping[str, object], *shown: Any) -> None:
         """Print the result: one JSON object, or tables and lines."""
         if self.bar is not None:
             self.bar.stop()

@@ -234,7 +234,7 @@ def class_maps(texts: Sequence[str] | None) -> dict[str, Any]:
 # ---- results as JSON (an interface) and as tables ----
 
 
-def fetch_json(found: Sequence[Fetched]) -> dict[str, Any]:
+def fetch_json(found: Sequence[Fetched]) -> dict[str, object]:
     """Return fetched sources as `--json` prints them."""
     keys = ("name", "path", "digest", "state")
     return {"sources": [{key: plain(getattr(one, key)) for key in keys} for one in found]}
@@ -257,7 +257,7 @@ def _pins(found: Sequence[Fetched]) -> list[str]:
     return ["To pin this content, add to configs/sources.yaml:", *pins] if pins else []
 
 
-def build_json(built: BuildResult) -> dict[str, Any]:
+def build_json(built: BuildResult) -> dict[str, object]:
     """Return a built ensemble as `--json` prints it."""
     about = {"path": str(built.path), "up_to_date": built.up_to_date, "reused": built.reused}
     return built.card.to_json() | about

@@ -204,14 +204,14 @@ _CHOSEN = {
 }
 
 
-def evaluate_json(found: Evaluation) -> dict[str, Any]:
+def evaluate_json(found: Evaluation) -> dict[str, object]:
     """Return an evaluation as `--json` prints it: `metrics.json` without its tables of details."""
     details = ("inputs", "slices", "cells", "calibration", "label_errors", "confusion", "images_digest")
     data = {key: value for key, value in found.metrics.to_json().items() if key not in details}
     return data | {"report": str(found.report), "page": str(found.page)}
 
 
-def _gate_json(results: Sequence[GateResult]) -> dict[str, Any]:
+def _gate_json(results: Sequence[GateResult]) -> dict[str, object]:
     rows = [{"condition": one.condition, "holds": one.holds, "why": one.why} for one in results]
     return {"fail_unless": rows} if rows else {}
 
@@ -263,7 +263,7 @@ def _with_interval(estimate: Estimate, gap: str = ", ") -> str:
     return f"{100 * estimate.value:.1f} %{interval}"
 
 
-def _audit_json(found: AuditResult) -> dict[str, Any]:
+def _audit_json(found: AuditResult) -> dict[str, object]:
     data = {key: value for key, value in found.audit.to_json().items() if key != "inputs"}
     return {**data, "path": str(found.folder), "up_to_date": found.up_to_date}
 
@@ -297,7 +297,7 @@ def _rule(one: PerturbationRate) -> str:
     return "in doubt" if one.doubt else "must not" if one.seen else "must not, unseen"
 
 
-def _probe_json(found: ProbeRun) -> dict[str, Any]:
+def _probe_json(found: ProbeRun) -> dict[str, object]:
     return {**found.probe.to_json(), "path": str(found.folder)}
 
 
@@ -312,7 +312,7 @@ def _probe_lines(found: ProbeRun) -> list[Any]:
     return [shown, f"table: {found.folder / 'probe.csv'}", f"contact sheet: {found.folder / 'probe.jpg'}"]
 
 
-def _compare_json(found: ComparisonResult) -> dict[str, Any]:
+def _compare_json(found: ComparisonResult) -> dict[str, object]:
     data = {key: value for key, value in found.comparison.to_json().items() if key != "inputs"}
     return {**data, "report": str(found.page), "up_to_date": found.up_to_date}
 

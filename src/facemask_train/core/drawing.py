@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 LABELED, DETECTED = "#00e0a0", "#ff9a1f"
 GRAY, INK = "#6b7280", "#1f2937"
-CLASS_COLORS = {"mask": "#2f8fff", "no_mask": "#ff8a1f"}
+# One color for each class, in the order of `CLASSES`, with two to spare.
+CLASS_COLORS = dict(zip(CLASSES, ("#2f8fff", "#ff8a1f", "#d64bc4", "#2fbf71"), strict=False))
 # Colors that people with any color vision can distinguish (Okabe and Ito's set).
-CHART_COLORS = dict(zip(CLASSES, ("#0072b2", "#d55e00"), strict=True))
+CHART_COLORS = dict(zip(CLASSES, ("#0072b2", "#d55e00", "#cc79a7", "#009e73"), strict=False))
 _CHARTS: Any = {
     "font.size": 10.0,
     "axes.spines.top": False,

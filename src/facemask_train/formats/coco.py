@@ -246,7 +246,7 @@ def to_json(
     Args:
         scores: path -> the confidence of each of its labels, where they are a detector's.
     """
-    boxes: list[dict[str, Any]] = []
+    boxes: list[dict[str, object]] = []
     images = []
     for image_id, (path, (width, height, labels)) in enumerate(sorted(labeled.items()), start=1):
         images.append({"id": image_id, "file_name": path, "width": width, "height": height})
@@ -258,7 +258,7 @@ def to_json(
     return json.dumps({"images": images, "annotations": boxes, "categories": categories}, indent=1) + "\n"
 
 
-def _entry(label: Annotation, image_id: int, entry_id: int) -> dict[str, Any]:
+def _entry(label: Annotation, image_id: int, entry_id: int) -> dict[str, object]:
     box = label.box
     return {
         "id": entry_id,

@@ -141,7 +141,7 @@ def to_json(filename: str, labels: Sequence[Annotation], *, width: int, height: 
     return json.dumps({"version": "5.5.0", "flags": {}, "shapes": shapes, **about}, indent=2) + "\n"
 
 
-def _shape(label: Annotation) -> dict[str, Any]:
+def _shape(label: Annotation) -> dict[str, object]:
     x_min, y_min, x_max, y_max = label.box.corners
     points = [[x_min, y_min], [x_max, y_max]]
     return {"label": label.name, "points": points, "group_id": None, "shape_type": "rectangle", "flags": {}}

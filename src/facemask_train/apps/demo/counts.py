@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -31,8 +32,8 @@ def above_threshold(faces: Iterable[Detection], threshold: float) -> tuple[Detec
 
 
 def count_faces(faces: Sequence[Detection]) -> FaceCounts:
-    masked = sum(one.name == "mask" for one in faces)
-    return FaceCounts(masked, len(faces) - masked)
+    count = Counter(one.name for one in faces)
+    return FaceCounts(count["mask"], count["no_mask"])
 
 
 def describe_counts(counts: FaceCounts, threshold: float) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from facemask_train.core.types import Array
 
 MASK, NO_MASK, UNKNOWN, MISSED = range(4)
-"""The outcomes of a face: classified as one of the two classes, found but not classified, not found."""
+"""The outcomes of a face: classified as with or without a mask, found but not classified, not found."""
 
 _SIZE_BINS = 5  # of face sizes, with equally many boxes of the reference set in each
 _SHRINKAGE = 20  # boxes of the reference set's own size distribution that are added to the survey's

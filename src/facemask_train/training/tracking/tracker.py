@@ -69,7 +69,7 @@ class Tracker(Protocol):
         Steps start at 1 and never decrease. A resumed run may log all its rows again: those that W&B has are dropped.
         """
 
-    def summary(self, values: Mapping[str, Any]) -> None:
+    def summary(self, values: Mapping[str, object]) -> None:
         """Set values of the whole run."""
 
     def images(self, key: str, paths: Sequence[Path], *, step: int | None = None) -> None:
@@ -82,7 +82,7 @@ class Tracker(Protocol):
         files: Mapping[str, Path],
         *,
         aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, object] | None = None,
         used: bool = False,
     ) -> None:
         """Log files as an artifact. The files are read later, not during the call.
@@ -117,7 +117,7 @@ def open_tracker(
     *,
     project: str,
     name: str,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     run_id: str = "",
     online: bool | None = None,
 ) -> Tracker:
@@ -217,7 +217,7 @@ class _Wandb:
         self._state.last_step = max(self._state.last_step, step)
         self._send({"do": "log", "what": "a row", "step": step, "values": finite})
 
-    def summary(self, values: Mapping[str, Any]) -> None:
+    def summary(self, values: Mapping[str, object]) -> None:
         self._send({"do": "summary", "what": "the summary", "values": dict(values)})
 
     def images(self, key: str, paths: Sequence[Path], *, step: int | None = None) -> None:
@@ -231,7 +231,7 @@ class _Wandb:
         files: Mapping[str, Path],
         *,
         aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, object] | None = None,
         used: bool = False,
     ) -> None:
         self._send(
