@@ -4,8 +4,9 @@
 
 Each commit gets a worktree and a project folder under WORK. Compared byte for byte: the images and label files of the
 sample and, with `--archives`, of `dev` and `v8` from the reduced Kaggle archives. With `--weights` (a checkpoint of
-fmask) also: the label files and table of `predict` on the sample's test images, and every number of `evaluate`, matched
-by its key in metrics.json after `RENAMED`. Finished steps are not repeated. Writes bench/results/same_behavior.json.
+fmask) also: the label files and table of `predict` on the test images of `dev` (without archives: of the sample), and
+every number of `evaluate` there, matched by its key in metrics.json after `RENAMED`. Finished steps are not repeated.
+Writes bench/results/same_behavior.json.
 """
 
 from __future__ import annotations
@@ -111,14 +112,14 @@ def compare_numbers(before: Path, after: Path) -> dict[str, Any]:
     }
 
 
-def compare_model(sides: Sequence[Side], weights: Path) -> dict[str, Any]:
+def compare_model(sides: Sequence[Side], weights: Path, ensemble: str) -> dict[str, Any]:
     """Predict and evaluate with both commits, on the images that the first one built."""
-    images = sides[0].root / "data/ensembles/sample/images/test"
+    images = sides[0].root / "data/ensembles" / ensemble / "images/test"
     for side in sides:
         options = ("--save", "yolo", "--save", "csv", "--out", side.root / "predicted")
         side.fmask("predict", images, "--weights", weights, *options)
-        side.fmask("evaluate", "--weights", weights, "--data", "sample", "--tracker", "none", "--no-audit")
-    written = [next((side.root / "runs").glob("*/evaluation/sample-test/metrics.json")) for side in sides]
+        side.fmask("evaluate", "--weights", weights, "--data", ensemble, "--tracker", "none", "--no-audit")
+    written = [next((side.root / "runs").glob(f"*/evaluation/{ensemble}-test/metrics.json")) for side in sides]
     before, after = (side.root / "predicted" for side in sides)
     return {"predict": compare_files(before, after, ["."]), "evaluate": compare_numbers(*written)}
 
@@ -141,7 +142,7 @@ def main() -> None:
         before, after = (side.build(*arguments) for side in sides)
         found[name] = compare_files(before, after, ["images", "labels"])
     if given.weights:
-        found |= compare_model(sides, given.weights.resolve())
+        found |= compare_model(sides, given.weights.resolve(), "dev" if given.archives else "sample")
     (REPO / "bench/results/same_behavior.json").write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
 
