@@ -106,6 +106,7 @@ def compare_numbers(before: Path, after: Path) -> dict[str, Any]:
     return {
         "equal": len(one.keys() & other.keys()) - len(different),
         "different": len(different),
+        "of these ends of intervals": sum("interval" in key for key in different),
         "only before": len(one.keys() - other.keys()),
         "only after": len(other.keys() - one.keys()),
         "examples": {key: different[key] for key in sorted(different)[:SHOWN]},
@@ -116,7 +117,7 @@ def compare_model(sides: Sequence[Side], weights: Path, ensemble: str) -> dict[s
     """Predict and evaluate with both commits, on the images that the first one built."""
     images = sides[0].root / "data/ensembles" / ensemble / "images/test"
     for side in sides:
-        options = ("--save", "yolo", "--save", "csv", "--out", side.root / "predicted")
+        options = ("--confidence", "0.25", "--save", "yolo", "--save", "csv", "--out", side.root / "predicted")
         side.fmask("predict", images, "--weights", weights, *options)
         side.fmask("evaluate", "--weights", weights, "--data", ensemble, "--tracker", "none", "--no-audit")
     written = [next((side.root / "runs").glob(f"*/evaluation/{ensemble}-test/metrics.json")) for side in sides]
