@@ -1,7 +1,8 @@
 """The HTML pages of fmask: a page consists of sections, a section of blocks. The only renderer and style sheet.
 
 A page is one file that opens from disk: images and styles are embedded, nothing is loaded from the network, and there
-are no scripts, except on the page that a local server answers. It is readable on a phone and on a wide screen, in the light and the dark theme. All text is escaped,
+are no scripts; only the page of `labeling.py`, which a server on this machine answers, has one. A page is readable on a
+phone and on a wide screen, in the light and the dark theme. All text is escaped,
 so a file name may contain anything. Equal input gives equal bytes. Does not know what the pages are about.
 """
 
