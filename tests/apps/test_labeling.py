@@ -115,6 +115,25 @@ def test_an_answer_can_be_changed_and_taken_back_and_is_shown_again(page: Page) 
     assert page.fixes() == []
 
 
+def test_a_fix_that_was_built_in_is_confirmed_or_revised(page: Page) -> None:
+    """An answer about a corrected label must not bring the published one back."""
+    assert page.answer(0, "n") == page.answer(3, "p") == 204
+    build(page.root, "tiny", pool=WorkerPool(workers=1))
+    contents, known = read_contents(page.root, "tiny"), page.fixes()
+    first, fourth = known[0].image, known[1].image
+    images = {one.sha256: one.image for one in contents.images}
+    moved = (12.0, 10.0, 44.0, 42.0)
+    errors = [
+        LabelError(images[first], "swapped", 0.9, LEFT, LEFT, "mask"),
+        LabelError(images[fourth], "swapped", 0.9, moved, moved, "no_mask"),
+    ]
+    again = [one.fixes for one in suspects(contents, errors, known)]
+    assert [one["k"] for one in again] == known
+    assert again[0]["m"] == LabelFix(first, "class", LEFT, "mask")
+    assert again[1]["n"] == LabelFix(fourth, "move", LEFT, "no_mask", to=moved)
+    assert again[1]["x"] == LabelFix(fourth, "remove", LEFT, "mask")
+
+
 def test_an_image_is_a_crop(page: Page) -> None:
     status, content = page.ask("GET", "/image/1")
     assert status == 200

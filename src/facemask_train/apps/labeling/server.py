@@ -19,6 +19,7 @@ from facemask_train.report import labeling
 from facemask_train.report.labeling import Question
 
 HOST = "127.0.0.1"
+_HOSTS = AllowedHosts.of(())
 _MAX_BODY = 1000  # bytes of an answer
 _SECONDS = 30  # a connection that sends nothing for so long is closed
 _log = logging.getLogger(__name__)
@@ -55,9 +56,7 @@ def serve(
         port: 0 for any free one.
         on_start: called with the address once the page can be opened.
     """
-    answers = dict(asked.answers)
-    with ThreadingHTTPServer((HOST, port), _handler(asked, answers)) as server:
-        server.daemon_threads = True
+    with _Server(port, asked) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
         thread.start()
         on_start(f"http://{HOST}:{server.server_port}/")
@@ -67,82 +66,95 @@ def serve(
             _log.info("stopped; every answer is saved")
         finally:
             server.shutdown()
-    return answers
+        return server.answers
 
 
-def _handler(asked: Questionnaire, answers: dict[int, str]) -> type[BaseHTTPRequestHandler]:
-    """Return the class whose instances answer one request each."""
-    lock, hosts = threading.Lock(), AllowedHosts.of(())
+class _Server(ThreadingHTTPServer):
+    """The server with what its handlers share."""
 
-    class Handler(BaseHTTPRequestHandler):
-        timeout = _SECONDS
-        server_version, sys_version = "fmask", ""
+    daemon_threads = True
 
-        def do_GET(self) -> None:  # the name that http.server expects
-            number = self.path.removeprefix("/image/")
-            if not self._allowed():
-                return
-            if self.path == "/":
-                nonce = secrets.token_urlsafe(16)
-                page = labeling.page(asked.title, asked.lede, asked.questions, answers, nonce=nonce)
-                self._reply(200, page, "text/html; charset=utf-8")
-            elif number.isdecimal() and number.isascii() and int(number[:9]) < len(asked.questions):
-                self._reply(200, asked.image(int(number)), "image/jpeg")
-            else:
-                self._reply(404, b"no such page")
+    def __init__(self, port: int, asked: Questionnaire) -> None:
+        super().__init__((HOST, port), _Handler)
+        self.asked, self.answers, self.lock = asked, dict(asked.answers), threading.Lock()
 
-        def do_POST(self) -> None:  # the name that http.server expects
-            if not self._allowed():
-                return
-            length = self.headers.get("Content-Length", "")
-            if self.path != "/answer" or self.headers.get_content_type() != "application/json":
-                self._reply(404, b"expected JSON at /answer")
-            elif not length.isdecimal() or int(length[:9]) > _MAX_BODY:
-                self._reply(413, b"expected a short answer")
-            else:
-                self._save(self.rfile.read(int(length)))
 
-        def _save(self, body: bytes) -> None:
-            try:
-                number, key = _answer(body, asked.questions)
-                with lock:
-                    asked.save(number, key)
-                    answers[number] = key
-            except ValueError as error:
-                self._reply(400, str(error).encode())
-            except (FmaskError, OSError) as error:
-                _log.error("answer %s is not saved: %s", number, error)
-                self._reply(500, str(error).encode())
-            else:
-                self._reply(204, b"")
+class _Handler(BaseHTTPRequestHandler):
+    """Answers one request."""
 
-        def _allowed(self) -> bool:
-            """Refuse requests under another host, and those from another page."""
-            found, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
-            allowed = len(found) == 1 and hosts.accept_host(found[0])
-            if not allowed or not all(hosts.accept_origin(one, found[0]) for one in origins):
-                self._reply(403, b"Requests from other hosts and pages are not allowed.")
-                return False
-            return True
+    server: _Server
+    timeout = _SECONDS
+    server_version, sys_version = "fmask", ""
 
-        def _reply(self, status: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
-            self.send_response(status)
-            headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": "no-store"}
-            headers |= {
-                "X-Content-Type-Options": "nosniff",
-                "X-Frame-Options": "DENY",
-                "Referrer-Policy": "no-referrer",
-            }
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD" and status != 204:
-                self.wfile.write(body)
+    def do_GET(self) -> None:  # the name that http.server expects
+        number = self.path.removeprefix("/image/")
+        if not self._allowed():
+            return
+        if self.path == "/":
+            nonce = secrets.token_urlsafe(16)
+            page = labeling.page(
+                self.server.asked.title,
+                self.server.asked.lede,
+                self.server.asked.questions,
+                self.server.answers,
+                nonce=nonce,
+            )
+            self._reply(200, page, "text/html; charset=utf-8")
+        elif number.isdecimal() and number.isascii() and int(number[:9]) < len(self.server.asked.questions):
+            self._reply(200, self.server.asked.image(int(number)), "image/jpeg")
+        else:
+            self._reply(404, b"no such page")
 
-        def log_message(self, format: str, *args: object) -> None:
-            _log.debug(format, *args)
+    def do_POST(self) -> None:  # the name that http.server expects
+        if not self._allowed():
+            return
+        length = self.headers.get("Content-Length", "")
+        if self.path != "/answer" or self.headers.get_content_type() != "application/json":
+            self._reply(404, b"expected JSON at /answer")
+        elif not length.isdecimal() or int(length[:9]) > _MAX_BODY:
+            self._reply(413, b"expected a short answer")
+        else:
+            self._save(self.rfile.read(int(length)))
 
-    return Handler
+    def _save(self, body: bytes) -> None:
+        try:
+            number, key = _answer(body, self.server.asked.questions)
+            with self.server.lock:
+                self.server.asked.save(number, key)
+                self.server.answers[number] = key
+        except ValueError as error:
+            self._reply(400, str(error).encode())
+        except (FmaskError, OSError) as error:
+            _log.error("answer %s is not saved: %s", number, error)
+            self._reply(500, str(error).encode())
+        else:
+            self._reply(204, b"")
+
+    def _allowed(self) -> bool:
+        """Refuse requests under another host, and those from another page."""
+        found, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
+        allowed = len(found) == 1 and _HOSTS.accept_host(found[0])
+        if not allowed or not all(_HOSTS.accept_origin(one, found[0]) for one in origins):
+            self._reply(403, b"Requests from other hosts and pages are not allowed.")
+            return False
+        return True
+
+    def _reply(self, status: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
+        self.send_response(status)
+        headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": "no-store"}
+        headers |= {
+            "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "DENY",
+            "Referrer-Policy": "no-referrer",
+        }
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD" and status != 204:
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        _log.debug(format, *args)
 
 
 def _answer(body: bytes, questions: Sequence[Question]) -> tuple[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facemask_train.apps.labeling.server import Questionnaire, serve
@@ -45,8 +45,9 @@ def review(
 
     Errors of augmented copies are left out, since a fix is about the published image.
     """
-    folder, found = root / "configs" / "ensembles", suspects(contents, errors)
+    folder = root / "configs" / "ensembles"
     known = read_fixes(folder).labels
+    found = suspects(contents, errors, known)
     answers = {number: key for number, one in enumerate(found) for key, fix in one.fixes.items() if fix in known}
 
     def save(number: int, key: str) -> None:
@@ -67,13 +68,18 @@ def review(
     return folder / FIXES
 
 
-def suspects(contents: EnsembleContents, errors: Sequence[LabelError]) -> list[Suspect]:
-    """Return the errors of original images with the fixes that a person can choose."""
+def suspects(contents: EnsembleContents, errors: Sequence[LabelError], known: Sequence[LabelFix] = ()) -> list[Suspect]:
+    """Return the errors of original images with the fixes that a person can choose.
+
+    Args:
+        known: the fixes so far. One that the ensemble was built with is revised, since a fix is about the published
+            label.
+    """
     images = {one.image: one for one in contents.images if not one.copy}
-    return [_suspect(images[one.image], one) for one in errors if one.image in images]
+    return [_suspect(images[one.image], one, known) for one in errors if one.image in images]
 
 
-def _suspect(image: EnsembleImage, error: LabelError) -> Suspect:
+def _suspect(image: EnsembleImage, error: LabelError, known: Sequence[LabelFix]) -> Suspect:
     if error.label is None:
         assert error.detection is not None, "a suspicion is about a label or a detection"
         box = rounded(error.detection)
@@ -83,13 +89,17 @@ def _suspect(image: EnsembleImage, error: LabelError) -> Suspect:
     corners = error.label
     own = min(image.labels, key=lambda one: sum(abs(a - b) for a, b in zip(one.box.corners, corners, strict=True)))
     box, other = rounded(own.box.corners), next(name for name in CLASSES if name != own.name)
+    keep, change = LabelFix(image.sha256, "keep", box, own.name), LabelFix(image.sha256, "class", box, other)
+    for fix in known:
+        if fix.changes and (fix.image, fix.to or fix.box, fix.name) == (image.sha256, box, own.name):
+            keep, change = fix, replace(fix, name=other)
     fixes = {
-        "k": LabelFix(image.sha256, "keep", box, own.name),
-        "m" if other == "mask" else "n": LabelFix(image.sha256, "class", box, other),
-        "x": LabelFix(image.sha256, "remove", box, own.name),
+        "k": keep,
+        "m" if other == "mask" else "n": change,
+        "x": LabelFix(image.sha256, "remove", keep.box, own.name),
     }
-    if error.kind == "badly placed" and error.detection is not None:
-        fixes["p"] = LabelFix(image.sha256, "move", box, own.name, to=rounded(error.detection))
+    if error.kind == "badly placed" and error.detection is not None and keep.action != "add":
+        fixes["p"] = LabelFix(image.sha256, "move", keep.box, own.name, to=rounded(error.detection))
     return Suspect(image, error, own.name, fixes)
 
 
@@ -104,30 +114,27 @@ def question(one: Suspect) -> Question:
         text, detail = "Is this box in the right place?", "The model detects the face beside the label."
     else:
         text, detail = f"Is this {_TEXTS[one.label]}?", "The label says so; the model detects no face here."
-    choices = tuple(Choice(key, _choice_text(fix, one.label)) for key, fix in one.fixes.items())
+    choices = tuple(Choice(key, _choice_text(key, fix, one.label)) for key, fix in one.fixes.items())
     return Question(text, f"{detail} {one.image.source}: {one.image.source_image}", "The face in question", choices)
 
 
-def _choice_text(fix: LabelFix, label: str) -> str:
-    match fix.action:
-        case "keep":
+def _choice_text(key: str, fix: LabelFix, label: str) -> str:
+    match key:
+        case "k":
             return "Keep the label: it is right" if label else "No: add no label"
-        case "class":
-            return f"No: it is {_TEXTS[fix.name]}"
-        case "remove":
+        case "x":
             return "Not a face: remove the box"
-        case "add":
-            return f"Yes: {_TEXTS[fix.name]}"
-        case "move":
+        case "p":
             return "Move the box to the detection"
+        case _:
+            return f"{'No: it is' if label else 'Yes:'} {_TEXTS[fix.name]}"
 
 
 def crop(folder: Path, one: Suspect) -> bytes:
     """Return the surroundings of a suspected error as a JPEG, with the box in question thick and the others thin."""
     pairs: list[tuple[Corners | None, str]] = [(one.error.label, LABELED), (one.error.detection, DETECTED)]
     own = [TileBox(corners, color, thick=True) for corners, color in pairs if corners is not None]
-    asked = next(iter(one.fixes.values())).box
-    others = [TileBox(label.box.corners, LABELED) for label in one.image.labels if rounded(label.box.corners) != asked]
+    others = [TileBox(label.box.corners, LABELED) for label in one.image.labels]
     with open_upright(folder / one.image.image) as image:
         window = square_window([box.corners for box in own], image.width, image.height)
         tile = tile_image(image, [*others, *own], size=(_SIDE, _SIDE), window=window)
