@@ -170,7 +170,9 @@ def test_what_is_no_answer_is_refused(page: Page, body: object, status: int) -> 
     assert page.fixes() == []
 
 
-@pytest.mark.parametrize("path", ["/image/9", "/image/-1", "/image/x", "/../fixes.yaml", "/answer"])
+@pytest.mark.parametrize(
+    "path", ["/image/9", "/image/0000000009", "/image/-1", "/image/x", "/../fixes.yaml", "/answer"]
+)
 def test_there_is_nothing_else_to_read(page: Page, path: str) -> None:
     assert page.ask("GET", path)[0] == 404
     assert page.ask("GET", "/", Host="evil.example")[0] == 403

@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
                 nonce=nonce,
             )
             self._reply(200, page, "text/html; charset=utf-8")
-        elif number.isdecimal() and number.isascii() and int(number[:9]) < len(self.server.asked.questions):
+        elif _is_number(number) and int(number) < len(self.server.asked.questions):
             self._reply(200, self.server.asked.image(int(number)), "image/jpeg")
         else:
             self._reply(404, b"no such page")
@@ -111,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if self.path != "/answer" or self.headers.get_content_type() != "application/json":
             self._reply(404, b"expected JSON at /answer")
-        elif not length.isdecimal() or int(length[:9]) > _MAX_BODY:
+        elif not _is_number(length) or int(length) > _MAX_BODY:
             self._reply(413, b"expected a short answer")
         else:
             self._save(self.rfile.read(int(length)))
@@ -155,6 +155,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         _log.debug(format, *args)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10
 
 
 def _answer(body: bytes, questions: Sequence[Question]) -> tuple[int, str]:
