@@ -13,7 +13,7 @@ from facemask_train.eval.measures.boxes_table import boxes_table
 from facemask_train.eval.measures.calibration import calibration
 from facemask_train.eval.measures.error_types import error_types
 from facemask_train.eval.measures.label_agreement import label_agreement, read_groups
-from facemask_train.eval.measures.label_errors import find_label_errors
+from facemask_train.eval.measures.label_errors import RATE, find_label_errors
 from facemask_train.eval.measures.metrics import ScoredSplit, score_split
 from facemask_train.eval.measures.slices import ImageTraits, measure_images, slices
 
@@ -163,3 +163,15 @@ def test_agreement_of_copies(tmp_path: Path) -> None:
     assert (found.precision, found.recall, found.iou) == (pytest.approx(2 / 3), 0.5, 1.0)
     assert label_agreement(rows[3:]) is None
     assert read_groups(tmp_path) == [], "an ensemble without groups"
+
+
+def test_each_cause_is_calibrated_by_the_evidence_that_such_an_error_would_leave() -> None:
+    """Ten labels, one of them swapped, and one detection without a label."""
+    images = [image([("mask", FACE)], [("mask", 0.8, FACE)], str(i)) for i in range(9)]
+    images.append(image([("no_mask", FACE)], [("mask", 0.8, FACE), ("mask", 0.5, AWAY)], "9"))
+    told = find_label_errors(sample(*images), images)
+    expected = {"swapped": RATE * 9, "overlooked": RATE * 10}  # labels that would show as much; one shows it
+    assert {one.kind: one.score for one in told} == {
+        kind: pytest.approx(many / (many + 1)) for kind, many in expected.items()
+    }
+    assert [(one.image, one.name, one.label) for one in told] == [("9.jpg", "mask", None), ("9.jpg", "mask", FACE)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from facemask_train.core.files import digest_data
 from facemask_train.core.types import CLASSES, SPLITS
-from facemask_train.dataset.card import BuildInputs, EnsembleCard, GroupCounts, ItemCounts, SplitCounts
+from facemask_train.dataset.card import BuildInputs, EnsembleCard, FixCounts, GroupCounts, ItemCounts, SplitCounts
 
 
 def card_for(name: str, rows: Sequence[Mapping[str, Any]]) -> EnsembleCard:
@@ -41,6 +41,7 @@ def card_for(name: str, rows: Sequence[Mapping[str, Any]]) -> EnsembleCard:
         overlap={},
         agreement=(),
         face_edits={},
+        fixes=FixCounts(),
         notes=(),
         sources={},
         issues=(),

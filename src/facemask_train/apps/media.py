@@ -21,7 +21,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from facemask_train.core.errors import MissingError
-from facemask_train.core.media_types import (
+from facemask_train.core.parallel import usable_cores
+from facemask_train.dataset.loading.images import BROKEN, orientation_of, plain_rgb
+from facemask_train.formats.media_types import (
     HEIC_HINT,
     HEIC_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -31,8 +33,6 @@ from facemask_train.core.media_types import (
     kind_of,
     suffix,
 )
-from facemask_train.core.parallel import usable_cores
-from facemask_train.dataset.loading.images import BROKEN, orientation_of, plain_rgb
 from facemask_train.formats.pairing import is_broken, list_files
 
 if TYPE_CHECKING:

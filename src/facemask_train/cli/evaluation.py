@@ -66,6 +66,10 @@ def evaluate(
     device: Device = None,
     threshold: Threshold = None,
     audit: Annotated[bool, option(group=OUTPUT, help="Measure shortcuts too, as `fmask audit` does.")] = True,
+    suspects: Annotated[
+        bool,
+        option("--suspects", group=OUTPUT, help="Ask about suspected labels on a local page, into fixes.yaml."),
+    ] = False,
     gates: Gates = None,
     tracker: Tracker = "wandb",
     root: Root = DEFAULT_ROOT,
@@ -94,7 +98,24 @@ def evaluate(
     )
     results = gate.check_gates(conditions, gate.metrics_values(found.metrics))
     term.result(evaluate_json(found) | _gate_json(results), *evaluate_lines(found))
+    if suspects:
+        _ask_about_suspects(root, one_of(run, run_alias, "--run"), weights, data, found)
     gate.require(results)
+
+
+def _ask_about_suspects(root: Path, run: str | None, weights: Path | None, data: str | None, found: Evaluation) -> None:
+    """Serve the page of suspected label errors until Ctrl-C."""
+    from facemask_train.apps.labeling.suspects import review
+    from facemask_train.dataset.contents import read_contents
+    from facemask_train.eval.eval_target import find_eval_ensemble, find_model
+
+    folder = find_eval_ensemble(root, find_model(root, run, weights), data)
+
+    def started(url: str) -> None:
+        typer.echo(f"answer on {url} (Ctrl-C when you are done)", err=True)
+
+    path = review(root, read_contents(root, str(folder)), found.metrics.label_errors, on_start=started)
+    typer.echo(f"{path}: every answer is saved; to apply them: fmask build-dataset --version NAME", err=True)
 
 
 @command

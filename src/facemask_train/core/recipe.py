@@ -302,8 +302,17 @@ def read_recipe(root: Path, version: str) -> Recipe:
         MissingError: there is no such recipe; the message lists those that exist.
         UsageError: a key or value is invalid.
     """
-    if version.endswith((".yaml", ".yml")):
+    if _is_path(version):
         path = Path(version)
     else:
         path = config_file(root, f"ensembles/{'v' if version.isdecimal() else ''}{version}.yaml")
     return parse(Recipe, {"name": path.stem, **read_yaml(path)}, where=str(path))
+
+
+def fixes_folder(root: Path, version: str) -> Path:
+    """Return the folder of a recipe's `fixes.yaml`: the recipe's own if it is given by path, else the project's."""
+    return Path(version).parent if _is_path(version) else root / "configs" / "ensembles"
+
+
+def _is_path(version: str) -> bool:
+    return version.endswith((".yaml", ".yml"))

@@ -14,8 +14,9 @@ from facemask_train.augment.contact_sheets import PAIRS, examples_of, transform_
 from facemask_train.core.config import Source, Target, pick_source, read_sources
 from facemask_train.core.errors import DataError, FmaskError, MissingError, StorageError, UsageError
 from facemask_train.core.files import locked, recover, replacing
+from facemask_train.core.fixes import Fixes, read_fixes
 from facemask_train.core.parallel import WorkerPool
-from facemask_train.core.recipe import ZOOMED, Augment, Recipe, Split, read_recipe
+from facemask_train.core.recipe import ZOOMED, Augment, Recipe, Split, fixes_folder, read_recipe
 from facemask_train.core.records import VersionError
 from facemask_train.core.types import SPLITS, Annotation, ImageRecord, Progress, no_progress
 from facemask_train.dataset.balance import Zooms, plan_zooms
@@ -24,6 +25,7 @@ from facemask_train.dataset.grouping.duplicates import Pair, find_pairs
 from facemask_train.dataset.grouping.exchanged import exchanged_classes
 from facemask_train.dataset.grouping.groups import Decisions, decide
 from facemask_train.dataset.grouping.label_agreement import SourceImage
+from facemask_train.dataset.label_fixes import apply_label_fixes
 from facemask_train.dataset.loading.image_index import INDEX_VERSION, index_images
 from facemask_train.dataset.loading.images import ImageFacts, decoded_plain, make_plain, read_published
 from facemask_train.dataset.loading.load import LoadedSource, check_totals, load_source
@@ -61,6 +63,7 @@ class _BuildJob:
 
     root: Path
     recipe: Recipe
+    fixes: Fixes
     sources: Mapping[str, Source]
     missing: tuple[str, ...]
     pool: WorkerPool
@@ -75,6 +78,7 @@ class _BuildJob:
                 name: _source_inputs(read_source(self.root, name).digest, source)
                 for name, source in self.sources.items()
             },
+            self.fixes.digest(),
         )
 
 
@@ -109,7 +113,7 @@ def build(
     recipe = read_recipe(root, version)
     sources, missing = _sources(root, recipe, class_maps or {}, allow_missing=allow_missing)
     recipe = _with_options(recipe, tuple(sources), missing, repair=repair)
-    job = _BuildJob(root, recipe, sources, missing, pool, progress)
+    job = _BuildJob(root, recipe, read_fixes(fixes_folder(root, version)), sources, missing, pool, progress)
     inputs = job.inputs()
     target = ensemble_folder(root, job.recipe.name)
     with locked(target):
@@ -124,10 +128,14 @@ def build(
         loaded = _with_notes(loaded, exchanged_classes(images, pairs))
         loaded = _apply_outcomes(loaded, decisions)
         _check(job.recipe, loaded, decisions)
+        kept, fixed = apply_label_fixes(decisions.kept, job.fixes)
+        decisions = replace(decisions, kept=kept)
         balanced = plan_zooms(decisions.kept, job.recipe.augment)
         with replacing(target) as folder:
             totals = _write(job, folder, loaded, decisions, balanced.zooms, reusable_images(target, card))
-            card = make_card(job.recipe, inputs, loaded, decisions, totals, missing=job.missing, balanced=balanced)
+            card = make_card(
+                job.recipe, inputs, loaded, decisions, totals, missing=job.missing, balanced=balanced, fixes=fixed
+            )
             if job.inputs() != inputs:
                 raise StorageError(
                     f"{root / 'data' / 'raw'}: a source was fetched again while {job.recipe.name} was built from it",

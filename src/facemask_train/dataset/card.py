@@ -130,6 +130,14 @@ class IssueCount:
 
 
 @dataclass(frozen=True, slots=True)
+class FixCounts:
+    """How many corrections of labels in `fixes.yaml` were applied, and how many found no such image or label."""
+
+    applied: int = 0
+    not_found: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SourceInputs:
     """What a build takes from one source: the digest of its content, and the settings that decide how it is read."""
 
@@ -149,11 +157,13 @@ class BuildInputs:
         code: the versions of the build, the image index and the writer.
         recipe: the recipe's settings as JSON, its description left out.
         sources: by name.
+        fixes: a digest of the corrections by hand; empty if there are none.
     """
 
     code: tuple[int, ...]
     recipe: Mapping[str, object]
     sources: Mapping[str, SourceInputs]
+    fixes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +186,13 @@ class EnsembleCard(Record):
         overlap: by source, how many of its images have a duplicate in each source.
         agreement: how the labels of duplicates agree, by pair of sources.
         face_edits: how many faces of augmented copies were edited, by kind of edit and outcome.
+        fixes: how many corrections of labels by hand were applied.
         notes: sentences that a person should read.
         issues: everything that was repaired, merged or refused, by cause.
     """
 
     FILE: ClassVar[str] = "ensemble.json"
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
     MAKE: ClassVar[str] = "fmask build-dataset --version NAME"
 
     name: str
@@ -203,6 +214,7 @@ class EnsembleCard(Record):
     overlap: Mapping[str, Mapping[str, int]]
     agreement: tuple[Agreement, ...]
     face_edits: Mapping[str, Mapping[str, int]]
+    fixes: FixCounts
     notes: tuple[str, ...]
     sources: Mapping[str, SourceCounts]
     issues: tuple[IssueCount, ...]

@@ -11,7 +11,15 @@ from facemask_train.core.recipe import Prefer, Recipe, Split
 from facemask_train.core.records import to_json
 from facemask_train.core.types import CLASSES, SPLITS
 from facemask_train.dataset.balance import Balanced, balance_notes
-from facemask_train.dataset.card import BuildInputs, EnsembleCard, IssueCount, ItemCounts, SourceCounts, SplitCounts
+from facemask_train.dataset.card import (
+    BuildInputs,
+    EnsembleCard,
+    FixCounts,
+    IssueCount,
+    ItemCounts,
+    SourceCounts,
+    SplitCounts,
+)
 from facemask_train.dataset.grouping.groups import Decisions, Kept
 from facemask_train.dataset.loading.load import LoadedSource
 from facemask_train.dataset.tables import package_versions
@@ -30,6 +38,7 @@ def make_card(
     *,
     missing: Sequence[str],
     balanced: Balanced,
+    fixes: FixCounts,
 ) -> EnsembleCard:
     """Return the card of a build. Its hash covers what was decided, and is equal on every machine."""
     causes = Counter((issue.item, issue.action, issue.cause) for source in loaded.values() for issue in source.issues)
@@ -54,7 +63,9 @@ def make_card(
         overlap=decisions.overlap,
         agreement=decisions.agreements,
         face_edits=_face_edits(totals),
+        fixes=fixes,
         notes=(
+            *_fix_notes(fixes),
             *_notes(recipe, loaded, decisions, totals, missing),
             *(note for source in loaded.values() for note in source.notes),
             *_class_notes(decisions.kept, balanced, recipe),
@@ -63,6 +74,14 @@ def make_card(
         issues=tuple(IssueCount(*key, causes[key]) for key in sorted(causes)),
         inputs=inputs,
     )
+
+
+def _fix_notes(fixes: FixCounts) -> list[str]:
+    total = fixes.applied + fixes.not_found
+    if not total:
+        return []
+    rest = f"; {fixes.not_found} found no such image or label here" if fixes.not_found else ""
+    return [f"Labels corrected by hand (fixes.yaml): {fixes.applied} of {total}{rest}."]
 
 
 def _face_edits(totals: Totals) -> dict[str, dict[str, int]]:

@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.core.errors import DataError
-from facemask_train.core.media_types import suffix
 from facemask_train.core.types import CLASSES, Annotation, Corners, PublishedImage, PublishedRow, SourceReading
 from facemask_train.formats.box_readings import FITS_BY_DEFAULT, AmbiguousBoxesError, BoxReading, choose
 from facemask_train.formats.limits import read_json_file, within_rows
+from facemask_train.formats.media_types import suffix
 from facemask_train.formats.pairing import (
     ImageAnnotation,
     Sizes,

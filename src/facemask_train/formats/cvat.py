@@ -22,9 +22,9 @@ from typing import cast
 from xml.etree import ElementTree
 
 from facemask_train.core.errors import DataError
-from facemask_train.core.media_types import suffix
 from facemask_train.core.types import Annotation, Corners, PublishedRow, SourceReading
 from facemask_train.formats.limits import read_json_file, within_rows
+from facemask_train.formats.media_types import suffix
 from facemask_train.formats.pairing import (
     ImageAnnotation,
     Sizes,

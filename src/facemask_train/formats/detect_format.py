@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from facemask_train.core.errors import DataError
-from facemask_train.core.media_types import suffix
 from facemask_train.formats import coco, cvat, labelme, voc, yolo
 from facemask_train.formats.limits import read_json_file
+from facemask_train.formats.media_types import suffix
 from facemask_train.formats.pairing import list_files, text_of
 
 EVIDENCE = {

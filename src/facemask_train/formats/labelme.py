@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from facemask_train.core.media_types import suffix
 from facemask_train.core.types import Annotation, Corners, PublishedRow, SourceReading
 from facemask_train.formats.limits import refused_label_file, within_rows
+from facemask_train.formats.media_types import suffix
 from facemask_train.formats.pairing import (
     ImageAnnotation,
     Sizes,

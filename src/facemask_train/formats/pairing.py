@@ -19,8 +19,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from facemask_train.core.errors import DataError
-from facemask_train.core.media_types import IMAGE_SUFFIXES, kind_of, suffix
 from facemask_train.core.types import PublishedImage, PublishedRow
+from facemask_train.formats.media_types import IMAGE_SUFFIXES, kind_of, suffix
 
 Sizes = Mapping[str, tuple[int, int]]
 """An image's path relative to the source's folder -> its (width, height) as displayed; without unreadable images."""

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from facemask_train.core.errors import DataError
-from facemask_train.core.media_types import IMAGE_SUFFIXES, suffix
 from facemask_train.formats.limits import is_small_list, read_names_file
+from facemask_train.formats.media_types import IMAGE_SUFFIXES, suffix
 from facemask_train.formats.pairing import like_stem, list_files, name_of, text_of
 
 SPLIT_NAMES = {"train": "train", "valid": "val", "val": "val", "validation": "val", "test": "test"}

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from facemask_train.core.media_types import suffix
 from facemask_train.core.types import Annotation, Corners, PublishedRow, SourceReading
 from facemask_train.formats.limits import is_small, refused_label_file, within_rows
+from facemask_train.formats.media_types import suffix
 from facemask_train.formats.pairing import (
     ImageAnnotation,
     Sizes,

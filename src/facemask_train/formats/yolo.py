@@ -21,10 +21,10 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from facemask_train.core.errors import DataError
-from facemask_train.core.media_types import suffix
 from facemask_train.core.types import CLASSES, Annotation, Box, PublishedRow, SourceReading
 from facemask_train.formats.box_readings import AmbiguousBoxesError, BoxReading, choose
 from facemask_train.formats.limits import check_names_count, read_names_file, refused_label_file
+from facemask_train.formats.media_types import suffix
 from facemask_train.formats.pairing import (
     Claim,
     ImageAnnotation,

@@ -326,7 +326,12 @@ def _label_errors(metrics: Metrics, galleries: Mapping[str, Path]) -> html.Secti
     ]
     if rows:
         parts.append(html.table(("image", "suspected", "score"), rows, text_columns=2))
-    lede = "A confident model contradicts these labels. Look before you change anything: the model can be wrong."
+    lede = (
+        "The model contradicts these labels. Look before you change anything: it can be wrong. The score ranks each"
+        " cause by how many labels with such an error would show as much evidence, over those that do. It is worth most"
+        " on images that the model was not trained on: on its training images, a model repeats the errors of their"
+        " labels. `fmask evaluate --suspects` asks about each on a local page, and saves the answers in fixes.yaml."
+    )
     return html.Section("Suspected label errors", tuple(parts), lede)
 
 

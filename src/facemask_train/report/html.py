@@ -1,7 +1,8 @@
 """The HTML pages of fmask: a page consists of sections, a section of blocks. The only renderer and style sheet.
 
 A page is one file that opens from disk: images and styles are embedded, nothing is loaded from the network, and there
-are no scripts. It is readable on a phone and on a wide screen, in the light and the dark theme. All text is escaped,
+are no scripts; only the page of `labeling.py`, which a server on this machine answers, has one. A page is readable on a
+phone and on a wide screen, in the light and the dark theme. All text is escaped,
 so a file name may contain anything. Equal input gives equal bytes. Does not know what the pages are about.
 """
 
@@ -129,6 +130,7 @@ def page(
     lede: str = "",
     opening: Sequence[Markup] = (),
     footer: str = "",
+    nonce: str = "",
 ) -> bytes:
     """Return a page.
 
@@ -136,10 +138,11 @@ def page(
         kicker: a few words above the title: the kind of page.
         lede: a sentence below the title.
         opening: blocks between the title and the first section.
+        nonce: only for a page that a local server answers: allows scripts with it, and requests to that server.
     """
     template = _environment().get_template("page.html")
     text = template.render(
-        title=title, sections=list(sections), kicker=kicker, lede=lede, opening=opening, footer=footer
+        title=title, sections=list(sections), kicker=kicker, lede=lede, opening=opening, footer=footer, nonce=nonce
     )
     return text.encode("utf-8", "replace")  # a file name that is not UTF-8 has lone surrogates
 
@@ -322,6 +325,14 @@ def _block(name: str, *arguments: object) -> Markup:
 
 
 @cache
+def labeling(questions: Markup, count: int, nonce: str) -> Markup:
+    """Return the block in which questions are answered; the questions are JSON."""
+    from markupsafe import Markup
+
+    template = _environment().get_template("labeling.html")
+    return Markup(template.render(questions=questions, count=count, nonce=nonce))
+
+
 def _environment() -> Environment:
     return environment(TEMPLATES)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from facemask_train.apps import media
 from facemask_train.core.errors import DataError
-from facemask_train.core.media_types import VIDEO_SUFFIXES
+from facemask_train.formats.media_types import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 from facemask_train import formats
 from facemask_train.core.errors import DataError
 from facemask_train.core.files import digest_file, locked, read_json, recover, replacing, write_json
-from facemask_train.core.media_types import kind_of
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.grouping.hashing import BITS, SIDE, stack_hashes
 from facemask_train.dataset.loading.images import ExaminedImage, ImageFacts, examine_bytes
+from facemask_train.formats.media_types import kind_of
 from facemask_train.sources.source_record import read_source, source_folder
 
 if TYPE_CHECKING:

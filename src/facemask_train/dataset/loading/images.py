@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from facemask_train.core.errors import FmaskError
-from facemask_train.core.media_types import HEIC_HINT, HEIC_SUFFIXES, RAW_SUFFIXES, enable_heic, suffix
 from facemask_train.dataset.grouping.hashing import ImageHash, hash_image
+from facemask_train.formats.media_types import HEIC_HINT, HEIC_SUFFIXES, RAW_SUFFIXES, enable_heic, suffix
 from facemask_train.sources.source_record import altered
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from facemask_train.core.media_types import kind_of, kind_of_bytes, suffix
+from facemask_train.formats.media_types import kind_of, kind_of_bytes, suffix
 
 PILLOW = [
     *("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "MPO", "JPEG2000"),
