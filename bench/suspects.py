@@ -40,7 +40,7 @@ from facemask_train.sources.fetch import fetch
 from facemask_train.training.train import train
 
 PLANTINGS, KINDS, FIRST = 30, 10, 10
-IMGSZ, EPOCHS = 224, 15
+IMGSZ, EPOCHS = 224, 13
 SPLIT = {"train": 0.5, "val": 0.05, "test": 0.45}
 SETTINGS = {"epochs": EPOCHS, "patience": 0, "imgsz": IMGSZ, "batch": 16, "device": "cpu", "val_every": EPOCHS}
 SETTINGS |= {"optimizer": "AdamW", "lr0": 0.0015, "workers": 0, "threads": 1}
