@@ -115,7 +115,12 @@ def mirrored(features: LocalFeatures) -> LocalFeatures:
     import numpy as np
 
     points = features.points * np.array([-1, 1], np.float32) + np.array([1, 0], np.float32)
-    return replace(features, points=points, descriptors=features.descriptors[:, _mirror()])
+    return replace(features, points=points, descriptors=mirror_descriptors(features.descriptors))
+
+
+def mirror_descriptors(descriptors: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return descriptors, (n, LENGTH), as if their image were mirrored left to right."""
+    return descriptors[:, _mirror()]
 
 
 @cache
