@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from facemask_train.core.boxes import UnitMap
 from facemask_train.dataset.linking.local_features import LocalFeatures
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     Thumbnail = NDArray[np.uint8]
 
 Verdict = Literal["same", "scene", "weak"]
-UnitMap = tuple[float, float, float, float, float, float]
-"""An affine map (a, b, c, d, e, f) of fractions of an image's sides: x' = a x + b y + c, y' = d x + e y + f."""
-
 LEAST_POINTS = 12
 """Agreeing points below which nothing is claimed."""
 
