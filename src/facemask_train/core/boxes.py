@@ -198,9 +198,7 @@ def mapped(
     return tuple(replace(label, box=Box(*corners)) for label, corners in moved if corners is not None)
 
 
-def _mapped(
-    corners: Corners, size: tuple[int, int], target: tuple[int, int], transform: UnitMap
-) -> Corners | None:
+def _mapped(corners: Corners, size: tuple[int, int], target: tuple[int, int], transform: UnitMap) -> Corners | None:
     a, b, c, d, e, f = transform
     places = [(x / size[0], y / size[1]) for x in corners[::2] for y in corners[1::2]]
     across = [(a * x + b * y + c) * target[0] for x, y in places]

@@ -173,12 +173,19 @@ def config_folders(root: Path) -> tuple[Path, ...]:
     return root / "configs", package / "configs", package.parents[1] / "configs"
 
 
+FIXES = "fixes.yaml"
+
+
 def config_files(root: Path, folder: str) -> list[Path]:
-    """Return the yaml files of `configs/FOLDER`, one per stem; the user's own take precedence."""
+    """Return the yaml files of `configs/FOLDER`, one per stem; the user's own take precedence.
+
+    `fixes.yaml` is none of them: it corrects what recipes make.
+    """
     found: dict[str, Path] = {}
     for base in config_folders(root):
         for path in sorted((base / folder).glob("*.yaml")):
-            found.setdefault(path.stem, path)
+            if path.name != FIXES:
+                found.setdefault(path.stem, path)
     return [found[stem] for stem in sorted(found)]
 
 

@@ -244,6 +244,8 @@ class Duplicates(Settings):
     """The lowest correlation that any window of two copies may have."""
     near_duplicate: float = Field(0.85, gt=0, le=1)
     """The mean correlation from which two images count as near-duplicates and share a split."""
+    local_features: bool = True
+    """Also find crops, rotations, collages and other shots of a scene by local features, which takes longer."""
 
 
 class Prefer(Settings):
@@ -302,8 +304,20 @@ def read_recipe(root: Path, version: str) -> Recipe:
         MissingError: there is no such recipe; the message lists those that exist.
         UsageError: a key or value is invalid.
     """
-    if version.endswith((".yaml", ".yml")):
-        path = Path(version)
-    else:
-        path = config_file(root, f"ensembles/{'v' if version.isdecimal() else ''}{version}.yaml")
+    path = _recipe_path(root, version)
     return parse(Recipe, {"name": path.stem, **read_yaml(path)}, where=str(path))
+
+
+def recipe_folder(root: Path, version: str) -> Path:
+    """Return the folder of a recipe, which may also hold `fixes.yaml`.
+
+    Raises:
+        MissingError: there is no such recipe.
+    """
+    return _recipe_path(root, version).parent
+
+
+def _recipe_path(root: Path, version: str) -> Path:
+    if version.endswith((".yaml", ".yml")):
+        return Path(version)
+    return config_file(root, f"ensembles/{'v' if version.isdecimal() else ''}{version}.yaml")

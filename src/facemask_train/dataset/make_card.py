@@ -11,7 +11,16 @@ from facemask_train.core.recipe import Prefer, Recipe, Split
 from facemask_train.core.records import to_json
 from facemask_train.core.types import CLASSES, SPLITS
 from facemask_train.dataset.balance import Balanced, balance_notes
-from facemask_train.dataset.card import BuildInputs, EnsembleCard, IssueCount, ItemCounts, SourceCounts, SplitCounts
+from facemask_train.dataset.card import (
+    BuildInputs,
+    EnsembleCard,
+    IssueCount,
+    ItemCounts,
+    LinkCounts,
+    SourceCounts,
+    SplitCheck,
+    SplitCounts,
+)
 from facemask_train.dataset.grouping.groups import Decisions, Kept
 from facemask_train.dataset.loading.load import LoadedSource
 from facemask_train.dataset.tables import package_versions
@@ -30,6 +39,8 @@ def make_card(
     *,
     missing: Sequence[str],
     balanced: Balanced,
+    links: LinkCounts | None = None,
+    check: SplitCheck | None = None,
 ) -> EnsembleCard:
     """Return the card of a build. Its hash covers what was decided, and is equal on every machine."""
     causes = Counter((issue.item, issue.action, issue.cause) for source in loaded.values() for issue in source.issues)
@@ -51,11 +62,14 @@ def make_card(
         faces={split: {name: totals.faces[split, name] for name in CLASSES} for split in SPLITS},
         groups=decisions.counts,
         leaks=decisions.leaks,
+        links=links,
+        check=check,
         overlap=decisions.overlap,
         agreement=decisions.agreements,
         face_edits=_face_edits(totals),
         notes=(
             *_notes(recipe, loaded, decisions, totals, missing),
+            *_link_notes(links, check),
             *(note for source in loaded.values() for note in source.notes),
             *_class_notes(decisions.kept, balanced, recipe),
         ),
@@ -63,6 +77,23 @@ def make_card(
         issues=tuple(IssueCount(*key, causes[key]) for key in sorted(causes)),
         inputs=inputs,
     )
+
+
+def _link_notes(links: LinkCounts | None, check: SplitCheck | None) -> list[str]:
+    """Return what the independent check of the splits found, and which links a person should settle."""
+    notes = []
+    if check is not None and check.of:
+        notes.append(
+            f"ORB points and pixels find a copy in an earlier split for {check.copies} of the {check.checked} images of"
+            f" val and test that were looked up (of {check.of}). This sees copies and larger crops; it does not see"
+            " mirrored or stretched copies, small crops, or the same person in two photographs."
+        )
+    if links is not None and links.untied:
+        notes.append(
+            f"Doubtful links between two large groups, which tie nothing: {links.untied}. links.parquet lists them;"
+            " settle them in fixes.yaml beside the recipe (tie: or part:)."
+        )
+    return notes
 
 
 def _face_edits(totals: Totals) -> dict[str, dict[str, int]]:

@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 
 _VERSION = [1, FEATURES_VERSION, ORB_VERSION]
 _MARKER = "index.json"
-_COLUMNS = (("points", "<f4", 2), ("descriptors", "u1", LENGTH), ("orb_points", "<f4", 2), ("orb_bits", "u1", ORB_BYTES))
+_COLUMNS = (
+    ("points", "<f4", 2),
+    ("descriptors", "u1", LENGTH),
+    ("orb_points", "<f4", 2),
+    ("orb_bits", "u1", ORB_BYTES),
+)
 _log = logging.getLogger(__name__)
 
 

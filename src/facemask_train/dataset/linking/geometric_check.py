@@ -101,9 +101,7 @@ def find_geometry(first: LocalFeatures, second: LocalFeatures) -> Geometry | Non
     matches = match_points(first, second)
     if len(matches) < LEAST_POINTS:
         return None
-    target, source = (
-        one.pixels.astype(np.float64)[matches[:, side]] for side, one in enumerate((first, second))
-    )
+    target, source = (one.pixels.astype(np.float64)[matches[:, side]] for side, one in enumerate((first, second)))
     agreeing = _agreeing(source, target)
     agreeing &= _once(target, agreeing) & _once(source, agreeing)
     if agreeing.sum() < LEAST_POINTS or not _is_spread(first, second, matches[agreeing]):
@@ -134,7 +132,8 @@ def _agreeing(source: Points, target: Points) -> NDArray[np.bool_]:
         if best.sum() < 3 or not _plausible(affine[None])[0]:
             break
         best = ((source @ affine[:, :2].T + affine[:, 2] - target) ** 2).sum(axis=1) < _TOLERANCE**2
-    return best
+    agreeing: NDArray[np.bool_] = best
+    return agreeing
 
 
 def _plausible(affines: Points) -> NDArray[np.bool_]:
@@ -179,7 +178,7 @@ def _is_spread(first: LocalFeatures, second: LocalFeatures, matches: NDArray[np.
         len(np.unique(np.floor(one.points[matches[:, side]] * _GRID), axis=0))
         for side, one in enumerate((first, second))
     ]
-    return max(counts) >= _LEAST_CELLS
+    return bool(max(counts) >= _LEAST_CELLS)
 
 
 def _in_fractions(affine: Points, source: tuple[int, int], target: tuple[int, int]) -> UnitMap:

@@ -1,8 +1,8 @@
 """Links between images that whole-image hashes do not see: candidates, their verdicts, and which of them tie.
 
-    same     the same photograph: one is kept, and exclusions and conflicts act on all
-    scene    the same scene or series: the images share a split, and nothing else
-    weak     perhaps: ties an image to a small group, but never two large groups, which are shown for a person to settle
+same     the same photograph: one is kept, and exclusions and conflicts act on all
+scene    the same scene or series: the images share a split, and nothing else
+weak     perhaps: ties an image to a small group, but never two large groups, which are shown for a person to settle
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Link:
     Attributes:
         points: local features that agree.
         agreeing: the share of the common pixels, in windows, that agree.
-        transform: lays the second image over the first, in fractions of their sides; mirrors it where they are mirrored.
+        transform: lays the second image over the first, in fractions of their sides.
         ties: whether the two share a split because of it.
     """
 

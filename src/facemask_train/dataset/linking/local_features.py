@@ -66,7 +66,8 @@ def detect(image: NDArray[np.uint8]) -> LocalFeatures:
     kept = _spread(found, size)
     if not kept:
         return LocalFeatures(np.zeros((0, 2), np.float32), np.zeros((0, LENGTH), np.uint8), size)
-    points = np.array([found[index].pt for index in kept], np.float32) / np.array(size, np.float32)
+    points = np.array([found[index].pt for index in kept], np.float32)
+    points = (points / np.array(size, np.float32)).astype(np.float32)
     return LocalFeatures(points, _root(raw[kept]), size)
 
 
@@ -120,7 +121,8 @@ def mirrored(features: LocalFeatures) -> LocalFeatures:
 
 def mirror_descriptors(descriptors: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return descriptors, (n, LENGTH), as if their image were mirrored left to right."""
-    return descriptors[:, _mirror()]
+    turned: NDArray[np.uint8] = descriptors[:, _mirror()]
+    return turned
 
 
 @cache

@@ -97,7 +97,9 @@ def _lists(images: DescriptorSource, members: Indices) -> Any:
     share = members[:: max(1, len(members) * STRONGEST // (4 * _LISTS * _PER_LIST))]
     rows, _ = _strongest(images, share)
     count = max(1, min(_LISTS, len(rows) // _PER_LIST))
-    centers = rows[np.linspace(0, max(0, len(rows) - 1), count).astype(np.int64)] if len(rows) else np.zeros((1, LENGTH))
+    centers = (
+        rows[np.linspace(0, max(0, len(rows) - 1), count).astype(np.int64)] if len(rows) else np.zeros((1, LENGTH))
+    )
     quantizer = faiss.IndexFlatL2(LENGTH)
     quantizer.add(np.unique(centers, axis=0).astype(np.float32))
     return quantizer
