@@ -162,7 +162,7 @@ def feature_store(
         about, known = _finished(target)
         if known is None or about.get("digest") != digest:
             with replacing(target) as folder:
-                _describe(files, facts, folder, known, pool, progress, name)
+                _describe(files, facts, folder, known, pool=pool, progress=progress, name=name)
                 write_json(folder / _MARKER, wanted)
     return FeatureStore(target.resolve())
 
@@ -185,6 +185,7 @@ def _describe(
     facts: Sequence[ImageFacts],
     folder: Path,
     old: FeatureStore | None,
+    *,
     pool: WorkerPool,
     progress: Progress,
     name: str,
