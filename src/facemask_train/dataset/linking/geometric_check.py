@@ -33,8 +33,8 @@ SAME_POINTS, SAME_MEAN, SAME_AGREEING = 16, 0.85, 0.93
 SCENE_POINTS, SCENE_AGREEING = 15, 0.35
 """Of the same scene: agreeing points, and the share of the windows of the overlap that agree."""
 
-CLOSE_SCENE_POINTS, CLOSE_SCENE_AGREEING = 40, 0.2
-"""Likewise where more points agree."""
+CLOSE_SCENE_POINTS, CLOSE_SCENE_AGREEING = 40, 0.28
+"""Likewise where more points agree. Stock photographs under one caption bar reach 32 points and a share of 0.26."""
 
 _RATIO = 0.8
 _TOLERANCE = 5.0  # pixels of the reduced image

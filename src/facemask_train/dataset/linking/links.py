@@ -203,10 +203,10 @@ def pairs_and_ties(links: Sequence[Link]) -> tuple[list[Pair], set[tuple[int, in
 def with_links(pairs: Sequence[Pair], links: Sequence[Link]) -> tuple[list[Pair], set[tuple[int, int]]]:
     """Return the pairs that hashes found together with the links of one photograph, and the ties of the others.
 
-    A near-duplicate by its hash that points prove to be the same photograph becomes the same.
+    A near-duplicate by its hash stays one, whatever its points say: some window of the two images differs.
     """
     same, ties = pairs_and_ties(links)
     found = {(pair.first, pair.second): pair for pair in pairs}
     for pair in same:
-        found[pair.first, pair.second] = pair
+        found.setdefault((pair.first, pair.second), pair)
     return [found[key] for key in sorted(found)], ties
