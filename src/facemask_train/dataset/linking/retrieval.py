@@ -33,7 +33,7 @@ STRONGEST = 160
 _NEIGHBORS, _LISTS, _PROBES = 8, 2048, 6
 _PER_LIST = 8  # descriptors of the first source for each list
 _FARTHEST = 0.36 * 255**2  # squared distance: of true matches 9 in 10 are nearer
-_LEAST_VOTES, _MOST_CANDIDATES = 4, 12
+_LEAST_VOTES, _MOST_CANDIDATES = 7, 5
 _BATCH = 128  # images that are looked up at a time
 
 _EXPORTED = re.compile(r"_(?:jpe?g|png|webp)\.rf\.[0-9a-zA-Z]{16,}$")
