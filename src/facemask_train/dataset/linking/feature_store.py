@@ -204,8 +204,9 @@ def _describe(
     try:
         for one in chosen:
             found = old.described(places[one.sha256]) if old and one.sha256 in places else next(made)
-            parts = (found.features.points, found.features.descriptors, found.orb.points, found.orb.bits)
-            for file, part in zip(out.values(), (*parts, found.thumbnail), strict=True):
+            parts: list[NDArray[Any]] = [found.features.points, found.features.descriptors]
+            parts += [found.orb.points, found.orb.bits, found.thumbnail]
+            for file, part in zip(out.values(), parts, strict=True):
                 file.write(part.tobytes())
             values = (one.sha256, len(found.features.points), len(found.orb.points), *found.features.size)
             for column, value in zip(rows.values(), values, strict=True):

@@ -98,7 +98,8 @@ def detect_orb(image: NDArray[np.uint8]) -> OrbFeatures:
     order = sorted(range(len(found)), key=lambda one: (-found[one].response, found[one].pt, found[one].size))[
         :ORB_POINTS
     ]
-    points = np.array([found[one].pt for one in order], np.float32) / np.array(size, np.float32)
+    points = np.array([found[one].pt for one in order], np.float32)
+    points = (points / np.array(size, np.float32)).astype(np.float32)
     return OrbFeatures(points, bits[order], size)
 
 

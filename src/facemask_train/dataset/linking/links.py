@@ -122,7 +122,7 @@ def find_links(
     for one, found in zip(pairs, measured, strict=True):
         key = (one.first, one.second)
         if found is not None and (key not in best or found.points > best[key].points):
-            best[key] = Link(*key, *found)
+            best[key] = Link(*key, found.verdict, found.points, found.agreeing, found.transform)
     return _settled([best[key] for key in sorted(best)], known, ranks)
 
 

@@ -105,7 +105,8 @@ def _root(descriptors: NDArray[np.float32]) -> NDArray[np.uint8]:
     import numpy as np
 
     share = descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-6)
-    return np.minimum(np.rint(np.sqrt(share) * _UNIT), 255).astype(np.uint8)
+    root: NDArray[np.uint8] = np.minimum(np.rint(np.sqrt(share) * _UNIT), 255).astype(np.uint8)
+    return root
 
 
 def mirrored(features: LocalFeatures) -> LocalFeatures:

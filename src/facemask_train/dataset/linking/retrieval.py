@@ -169,7 +169,7 @@ def named_alike(names: Sequence[tuple[str, str]]) -> list[Candidate]:
     plain = [_plain_stem(path) for _, path in names]
     for index, (source, _) in enumerate(names):
         alike[source, plain[index]].append(index)
-    found = set()
+    found: set[Candidate] = set()
     for members in alike.values():
         if 1 < len(members) <= _ALIKE:
             pairs = [*((members[0], other) for other in members[1:]), *pairwise(members)]
