@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facemask_train.core.boxes import inverse, iou, laid_over, match, oriented
+from facemask_train.core.boxes import composed, inverse, inverted, iou, laid_over, mapped, match, oriented, unit_map
 from facemask_train.core.types import Annotation, Box
 from facemask_train.dataset.grouping.hashing import ORIENTATIONS, orient_image
 
@@ -151,3 +151,32 @@ def test_a_matched_box_is_not_matched_again() -> None:
     mine = [Annotation("mask", Box(0, 0, 10, 8)), Annotation("mask", Box(0, 0, 10, 10))]
     theirs = [Annotation("mask", Box(0, 0, 10, 10)), Annotation("mask", Box(0, 0, 10, 6))]
     assert match(mine, theirs) == [(0, 1, pytest.approx(0.75)), (1, 0, 1.0)]
+
+
+def test_unit_maps_turn_boxes_as_orientations_do() -> None:
+    label = Annotation("mask", Box(10, 20, 30, 40))
+    for orientation in range(8):
+        target = (50, 100) if orientation % 2 else (100, 50)
+        (wanted,) = laid_over([label], (100, 50), target, [orientation])
+        (found,) = mapped([label], (100, 50), target, unit_map(orientation))
+        assert found.box.corners == pytest.approx(wanted.box.corners)
+        undone = composed(unit_map(orientation), inverted(unit_map(orientation)))
+        assert undone == pytest.approx(unit_map(0))
+
+
+def test_what_a_crop_cuts_off_is_left_out() -> None:
+    crop = (2.0, 0.0, -0.5, 0.0, 2.0, -0.5)  # the middle half of both sides
+    labels = [Annotation("mask", Box(*corners)) for corners in ((30, 30, 50, 50), (70, 40, 80, 60), (0, 0, 20, 20))]
+    found = mapped(labels, (100, 100), (200, 200), crop)
+    first, second = (one.box.corners for one in found)
+    assert first == pytest.approx((20, 20, 100, 100))
+    assert second == pytest.approx((180, 60, 200, 140))
+
+
+def test_maps_are_done_one_after_the_other() -> None:
+    first, then = (2.0, 0.1, -0.5, 0.2, 1.5, 0.0), (0.5, -0.2, 0.3, 0.0, 3.0, 0.1)
+    a, b, c, d, e, f = composed(first, then)
+    x, y = 0.3, 0.7
+    u, v = first[0] * x + first[1] * y + first[2], first[3] * x + first[4] * y + first[5]
+    assert a * x + b * y + c == pytest.approx(then[0] * u + then[1] * v + then[2])
+    assert d * x + e * y + f == pytest.approx(then[3] * u + then[4] * v + then[5])

@@ -10,6 +10,7 @@ import pytest
 
 from facemask_train.core.config import parse
 from facemask_train.core.errors import DataError, FmaskError, MissingError, StorageError, UsageError
+from facemask_train.core.fixes import Fixes
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Recipe
 from facemask_train.core.types import Annotation, Box, ImageRecord
@@ -153,7 +154,7 @@ def test_pairs_are_searched_among_readable_images(monkeypatch: pytest.MonkeyPatc
         "first": loaded(facts("a.png"), facts("b.png", "truncated"), facts("c.png")),
         "second": loaded(facts("d.png", "truncated"), facts("e.png")),
     }
-    order = module._BuildJob(Path(), recipe(), {}, (), ALONE, lambda *_: None)
+    order = module._BuildJob(Path(), recipe(), Fixes(), {}, (), ALONE, lambda *_: None)
     assert module._pairs(order, sources) == []
     assert seen == {
         "hashes": [0, 8, 4],
@@ -340,7 +341,7 @@ def test_transforms_are_drawn_from_training_images_with_faces(tmp_path: Path, mo
     monkeypatch.setattr(module, "_reduced", lambda files, one, found: shown.append(f"{files.name}/{one.path}"))
     monkeypatch.setattr(module, "examples_of", lambda images, steps, seed: images)
     monkeypatch.setattr(module, "transform_sheet", lambda examples, path, title: shown.append(path.name))
-    order = module._BuildJob(tmp_path, recipe(), {}, (), ALONE, lambda *_: None)
+    order = module._BuildJob(tmp_path, recipe(), Fixes(), {}, (), ALONE, lambda *_: None)
     settings = type("Settings", (), copies)
     paths = [f"{number:02}.png" for number in range(60)]
     given = replace(

@@ -39,6 +39,8 @@ CARD = EnsembleCard(
     faces={"train": {"mask": 3, "no_mask": 2, "worn_incorrectly": 1}, "val": {}, "test": {}},
     groups=GroupCounts(groups=1, images=2),
     leaks=0,
+    links=None,
+    check=None,
     overlap={"s": {"s": 2}},
     agreement=(Agreement("s", "s", 1, 2, 0, 1, 0, None), Agreement("s", "t", 1, 2, 0, 1, 0, 0.9)),
     face_edits={"beard": {"done": 1}},

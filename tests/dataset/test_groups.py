@@ -369,3 +369,30 @@ def test_the_figures_of_groups_by_hand() -> None:
 def test_records_are_fixed() -> None:
     assert Decisions in records(groups)
     assert all(map(is_fixed, records(groups)))
+
+
+def test_labels_travel_through_the_map_of_a_crop() -> None:
+    cropped = replace(duplicate_pair(0, 1), transform=(0.5, 0.0, 0.0, 0.0, 0.5, 0.0))  # the upper left quarter
+    face = Annotation("no_mask", Box(20, 20, 60, 80))
+    here = Annotation("mask", Box(10, 5, 30, 20))  # where the crop's face is in the whole image
+    images = [image("a/1", digest(TRAIN, 1), here, BARE), image("b/1", digest(TEST, 2), face, size=(100, 100))]
+    assert outcomes(decide(images, [cropped], recipe())) == {
+        "a/1.jpg": ("refused", "class-conflict"),
+        "b/1.jpg": ("refused", "class-conflict"),
+    }
+    same = [images[0], image("b/1", digest(TEST, 2), replace(face, name="mask"), size=(100, 100))]
+    found = decide(same, [cropped], recipe())
+    assert outcomes(found) == {"b/1.jpg": ("merged", "copy")}
+    (merged,) = (one for one in found.duplicates if one.role == "merged")
+    assert (merged.labels, merged.matched) == ((here,), (0,))
+
+
+def test_ties_share_a_split_and_nothing_else() -> None:
+    worn = image("a/1", digest(TRAIN, 1), cause="worn-incorrectly")
+    images = [worn, image("a/2", digest(TEST, 2), MASK), image("b/1", digest(VAL, 3), BARE)]
+    found = decide(images, [], recipe(), ties={(0, 1), (1, 2)})
+    assert outcomes(found) == {}
+    assert splits(found) == {"a/2.jpg": "train", "b/1.jpg": "train"}
+    leaks = decide([replace(one, split=split) for one, split in zip(images[1:], ("train", "test"), strict=True)],
+                   [], recipe(split="published", leaks="keep"), ties={(0, 1)})  # fmt: skip
+    assert leaks.leaks == 1

@@ -38,6 +38,8 @@ def card_for(name: str, rows: Sequence[Mapping[str, Any]]) -> EnsembleCard:
         faces=faces,
         groups=GroupCounts(),
         leaks=0,
+        links=None,
+        check=None,
         overlap={},
         agreement=(),
         face_edits={},

@@ -151,3 +151,60 @@ def lopsided_sentence(counts: CellCounts) -> str:
     if not leans:
         return ""
     return f"Training is lopsided: {'; '.join(leans)} of the image's longer side. There the model may go by size."
+
+
+# ---- maps between images ----
+
+UnitMap = tuple[float, float, float, float, float, float]
+"""An affine map (a, b, c, d, e, f) of fractions of an image's sides: x' = a x + b y + c, y' = d x + e y + f."""
+
+_LEAST_SEEN = 0.5  # of the area of a box: with less of it in the image, the box is cut off
+
+
+def unit_map(orientation: int) -> UnitMap:
+    """Return the map of an image onto itself, rotated or mirrored (see `oriented`), in fractions of its sides."""
+    (c, f, *_), (a, d, *_), (b, e, *_) = (
+        oriented((x, y, x, y), 1, 1, orientation) for x, y in ((0, 0), (1, 0), (0, 1))
+    )
+    return a - c, b - c, c, d - f, e - f, f
+
+
+def composed(first: UnitMap, then: UnitMap) -> UnitMap:
+    """Return the map that does one and then another."""
+    a, b, c, d, e, f = first
+    g, h, i, j, k, m = then
+    return g * a + h * d, g * b + h * e, g * c + h * f + i, j * a + k * d, j * b + k * e, j * c + k * f + m
+
+
+def inverted(transform: UnitMap) -> UnitMap:
+    """Return the map that undoes another one, which must not be degenerate."""
+    a, b, c, d, e, f = transform
+    area = a * e - b * d
+    return e / area, -b / area, (b * f - c * e) / area, -d / area, a / area, (c * d - a * f) / area
+
+
+def mapped(
+    labels: Sequence[Annotation], size: tuple[int, int], target: tuple[int, int], transform: UnitMap
+) -> tuple[Annotation, ...]:
+    """Transform the labels of an image to another image that shows part of it, or more than it.
+
+    A box becomes the smallest one that contains its corners, cut at the sides of the target; one of which less than
+    half remains is left out.
+
+    Args:
+        size, target: (width, height) of the labeled image and of the other one, in pixels.
+    """
+    moved = ((label, _mapped(label.box.corners, size, target, transform)) for label in labels)
+    return tuple(replace(label, box=Box(*corners)) for label, corners in moved if corners is not None)
+
+
+def _mapped(corners: Corners, size: tuple[int, int], target: tuple[int, int], transform: UnitMap) -> Corners | None:
+    a, b, c, d, e, f = transform
+    places = [(x / size[0], y / size[1]) for x in corners[::2] for y in corners[1::2]]
+    across = [(a * x + b * y + c) * target[0] for x, y in places]
+    down = [(d * x + e * y + f) * target[1] for x, y in places]
+    left, right = max(min(across), 0.0), min(max(across), float(target[0]))
+    top, bottom = max(min(down), 0.0), min(max(down), float(target[1]))
+    area = (max(across) - min(across)) * (max(down) - min(down))
+    seen = max(right - left, 0) * max(bottom - top, 0)
+    return (left, top, right, bottom) if seen > 0 and seen >= _LEAST_SEEN * area else None

@@ -244,6 +244,8 @@ class Duplicates(Settings):
     """The lowest correlation that any window of two copies may have."""
     near_duplicate: float = Field(0.85, gt=0, le=1)
     """The mean correlation from which two images count as near-duplicates and share a split."""
+    local_features: bool = True
+    """Also find crops, rotations, collages and other shots of a scene by local features, which takes longer."""
 
 
 class Prefer(Settings):

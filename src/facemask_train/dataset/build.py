@@ -13,7 +13,7 @@ from facemask_train.augment import transforms
 from facemask_train.augment.contact_sheets import PAIRS, examples_of, transform_sheet
 from facemask_train.core.config import Source, Target, pick_source, read_sources
 from facemask_train.core.errors import DataError, FmaskError, MissingError, StorageError, UsageError
-from facemask_train.core.files import locked, recover, replacing
+from facemask_train.core.files import replacing, stage
 from facemask_train.core.fixes import Fixes, read_fixes
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import ZOOMED, Augment, Recipe, Split, fixes_folder, read_recipe
@@ -26,18 +26,26 @@ from facemask_train.dataset.grouping.exchanged import exchanged_classes
 from facemask_train.dataset.grouping.groups import Decisions, decide
 from facemask_train.dataset.grouping.label_agreement import SourceImage
 from facemask_train.dataset.label_fixes import apply_label_fixes
+from facemask_train.dataset.linking.link_sources import Linked, apply_fixes, link_sources, stop_at_copies
 from facemask_train.dataset.loading.image_index import INDEX_VERSION, index_images
 from facemask_train.dataset.loading.images import ImageFacts, decoded_plain, make_plain, read_published
 from facemask_train.dataset.loading.load import LoadedSource, check_totals, load_source
 from facemask_train.dataset.loading.unusable import no_usable_image
 from facemask_train.dataset.make_card import make_card
 from facemask_train.dataset.plan import WRITE_VERSION, make_plan, original_image
-from facemask_train.dataset.tables import ReusableImage, reusable_images, write_data_yaml, write_groups, write_issues
+from facemask_train.dataset.tables import (
+    ReusableImage,
+    reusable_images,
+    write_data_yaml,
+    write_groups,
+    write_issues,
+    write_links,
+)
 from facemask_train.dataset.versions import ensemble_folder
 from facemask_train.dataset.write import Totals, WriteSettings, write
 from facemask_train.sources.source_record import read_source, source_folder
 
-BUILD_VERSION = 5
+BUILD_VERSION = 6
 """Raised by hand when the same inputs and settings give a different ensemble than before."""
 
 _SHOWN, _SHOWN_SIDE = 48, 1024  # images that the contact sheets of transforms show, and their longest side
@@ -116,26 +124,34 @@ def build(
     job = _BuildJob(root, recipe, read_fixes(fixes_folder(root, version)), sources, missing, pool, progress)
     inputs = job.inputs()
     target = ensemble_folder(root, job.recipe.name)
-    with locked(target):
-        recover(target)
+    with stage(target):
         card = _earlier_card(target)
         if card is not None and card.inputs == inputs:
             return BuildResult(target, up_to_date=True, card=card)
         loaded = _load_sources(job)
         images = [image for name, source in loaded.items() for image in _readable_images(name, source)]
-        pairs = _pairs(job, loaded)
-        decisions = decide(images, pairs, job.recipe)
-        loaded = _with_notes(loaded, exchanged_classes(images, pairs))
+        linked = _link(job, loaded, images)
+        decisions = decide(images, linked.pairs, job.recipe, linked.ties)
+        loaded = _with_notes(loaded, exchanged_classes(images, linked.pairs))
         loaded = _apply_outcomes(loaded, decisions)
         _check(job.recipe, loaded, decisions)
         kept, fixed = apply_label_fixes(decisions.kept, job.fixes)
         decisions = replace(decisions, kept=kept)
         balanced = plan_zooms(decisions.kept, job.recipe.augment)
+        check, proof = linked.prove(decisions.kept)
+        if proof is not None and job.recipe.leaks == "remove":
+            stop_at_copies(job.recipe.name, images, proof)
         with replacing(target) as folder:
             totals = _write(job, folder, loaded, decisions, balanced.zooms, reusable_images(target, card))
+            write_links(folder / "links.parquet", images, linked.links)
             card = make_card(
-                job.recipe, inputs, loaded, decisions, totals, missing=job.missing, balanced=balanced, fixes=fixed
-            )
+                job.recipe,
+                inputs,
+                loaded,
+                decisions,
+                totals,
+                missing=job.missing, balanced=balanced, links=linked.counts(), check=check, fixes=fixed,
+            )  # fmt: skip
             if job.inputs() != inputs:
                 raise StorageError(
                     f"{root / 'data' / 'raw'}: a source was fetched again while {job.recipe.name} was built from it",
@@ -262,6 +278,14 @@ def _pairs(job: _BuildJob, loaded: Mapping[str, LoadedSource]) -> list[Pair]:
 
     settings = job.recipe.duplicates
     return find_pairs(hashes, thumbnail, digests, settings, pool=job.pool, progress=job.progress)
+
+
+def _link(job: _BuildJob, loaded: Mapping[str, LoadedSource], images: Sequence[SourceImage]) -> Linked:
+    """Find the pairs by hash, and if the recipe says so also the links by local features."""
+    pairs = _pairs(job, loaded)
+    if not job.recipe.duplicates.local_features:
+        return apply_fixes(images, pairs, (), job.fixes)
+    return link_sources(job.root, loaded, images, pairs, job.fixes, pool=job.pool, progress=job.progress)
 
 
 def _apply_outcomes(loaded: Mapping[str, LoadedSource], decisions: Decisions) -> dict[str, LoadedSource]:

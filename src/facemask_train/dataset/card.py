@@ -96,6 +96,38 @@ class GroupCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkCounts:
+    """Links between images that local features found beyond the hashes.
+
+    Attributes:
+        same: of one photograph, such as a crop and its original.
+        scene: of one scene or series.
+        weak: doubtful, between an image and a small group; these share a split too.
+        untied: doubtful, between two large groups; these tie nothing, and a person should look at them.
+    """
+
+    same: int = 0
+    scene: int = 0
+    weak: int = 0
+    untied: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SplitCheck:
+    """What the independent check of the splits looked at: ORB points and the correlation of pixels.
+
+    Attributes:
+        checked: images of val and test that were looked up in the earlier splits.
+        of: images of val and test.
+        copies: those with a copy in an earlier split; none unless leaks are kept.
+    """
+
+    checked: int
+    of: int
+    copies: int
+
+
+@dataclass(frozen=True, slots=True)
 class Agreement:
     """How the labels of merged duplicates from one source agree with the labels of the kept images of another.
 
@@ -183,6 +215,8 @@ class EnsembleCard(Record):
         originals: images without augmented copies, by split.
         faces: faces in all images, augmented copies included.
         leaks: images of val or test with a duplicate or near-duplicate in an earlier split.
+        links: what local features found beyond the hashes; None if the recipe does without.
+        check: what the independent check of the splits looked at; None without local features.
         overlap: by source, how many of its images have a duplicate in each source.
         agreement: how the labels of duplicates agree, by pair of sources.
         face_edits: how many faces of augmented copies were edited, by kind of edit and outcome.
@@ -211,6 +245,8 @@ class EnsembleCard(Record):
     faces: FaceCounts
     groups: GroupCounts
     leaks: int
+    links: LinkCounts | None
+    check: SplitCheck | None
     overlap: Mapping[str, Mapping[str, int]]
     agreement: tuple[Agreement, ...]
     face_edits: Mapping[str, Mapping[str, int]]

@@ -17,7 +17,9 @@ from facemask_train.dataset.card import (
     FixCounts,
     IssueCount,
     ItemCounts,
+    LinkCounts,
     SourceCounts,
+    SplitCheck,
     SplitCounts,
 )
 from facemask_train.dataset.grouping.groups import Decisions, Kept
@@ -39,6 +41,8 @@ def make_card(
     missing: Sequence[str],
     balanced: Balanced,
     fixes: FixCounts,
+    links: LinkCounts | None = None,
+    check: SplitCheck | None = None,
 ) -> EnsembleCard:
     """Return the card of a build. Its hash covers what was decided, and is equal on every machine."""
     causes = Counter((issue.item, issue.action, issue.cause) for source in loaded.values() for issue in source.issues)
@@ -60,6 +64,8 @@ def make_card(
         faces={split: {name: totals.faces[split, name] for name in CLASSES} for split in SPLITS},
         groups=decisions.counts,
         leaks=decisions.leaks,
+        links=links,
+        check=check,
         overlap=decisions.overlap,
         agreement=decisions.agreements,
         face_edits=_face_edits(totals),
@@ -67,6 +73,7 @@ def make_card(
         notes=(
             *_fix_notes(fixes),
             *_notes(recipe, loaded, decisions, totals, missing),
+            *_link_notes(links, check),
             *(note for source in loaded.values() for note in source.notes),
             *_class_notes(decisions.kept, balanced, recipe),
         ),
@@ -82,6 +89,23 @@ def _fix_notes(fixes: FixCounts) -> list[str]:
         return []
     rest = f"; {fixes.not_found} found no such image or label here" if fixes.not_found else ""
     return [f"Labels corrected by hand (fixes.yaml): {fixes.applied} of {total}{rest}."]
+
+
+def _link_notes(links: LinkCounts | None, check: SplitCheck | None) -> list[str]:
+    """Return what the independent check of the splits found, and which links a person should settle."""
+    notes = []
+    if check is not None and check.of:
+        notes.append(
+            f"ORB points and pixels find a copy in an earlier split for {check.copies} of the {check.checked} images of"
+            f" val and test that were looked up (of {check.of}). This sees copies and larger crops; it does not see"
+            " mirrored or stretched copies, small crops, or the same person in two photographs."
+        )
+    if links is not None and links.untied:
+        notes.append(
+            f"Doubtful links between two large groups, which tie nothing: {links.untied}. links.parquet lists them;"
+            " settle them in fixes.yaml beside the recipe (tie: or part:)."
+        )
+    return notes
 
 
 def _face_edits(totals: Totals) -> dict[str, dict[str, int]]:

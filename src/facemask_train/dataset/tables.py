@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from facemask_train.core.files import digest_file, inside
 from facemask_train.core.types import CLASSES, SPLITS, Annotation
 from facemask_train.dataset.card import EnsembleCard
-from facemask_train.dataset.grouping.label_agreement import Duplicate
+from facemask_train.dataset.grouping.label_agreement import Duplicate, SourceImage
+from facemask_train.dataset.linking.links import Link
 from facemask_train.dataset.loading.validate import Issue
 from facemask_train.dataset.plan import Output, PlannedImage
 
@@ -158,6 +159,38 @@ def _group_row(one: Duplicate, image: str) -> dict[str, object]:
         "labels": [label_row(label) for label in one.labels],
         "matched": list(one.matched),
         "iou": [round(overlap, 4) for overlap in one.overlaps],
+    }
+
+
+def write_links(path: Path, images: Sequence[SourceImage], links: Sequence[Link]) -> None:
+    """Write `links.parquet`: a row for each link that local features found, with both images.
+
+    Args:
+        images: those that the links refer to by index.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [_link_row(images[one.first], images[one.second], one) for one in links]
+    texts = [f"{key}{side}" for side in ("", "_2") for key in ("source", "source_image", "sha256")]
+    numbers = [("points", pa.int64()), ("agreeing", pa.float64()), ("ties", pa.bool_())]
+    fields = [*((key, pa.string()) for key in (*texts, "verdict")), *numbers, ("transform", pa.list_(pa.float64()))]
+    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(fields)), path)
+
+
+def _link_row(one: SourceImage, other: SourceImage, link: Link) -> dict[str, object]:
+    return {
+        "source": one.source,
+        "source_image": one.path,
+        "sha256": one.sha256,
+        "source_2": other.source,
+        "source_image_2": other.path,
+        "sha256_2": other.sha256,
+        "verdict": link.verdict,
+        "points": link.points,
+        "agreeing": link.agreeing,
+        "ties": link.ties,
+        "transform": [round(number, 5) for number in link.transform],
     }
 
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from facemask_train.core.boxes import UnitMap
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.recipe import Duplicates
 from facemask_train.core.types import Progress, no_progress
@@ -75,6 +76,7 @@ class Pair:
     Attributes:
         orientation: puts the second image in the orientation of the first.
         worst, mean: the correlation of their least similar window, and the mean of all windows.
+        transform: lays the second image over the first, in fractions of their sides, if one is part of the other.
     """
 
     first: int
@@ -83,6 +85,7 @@ class Pair:
     worst: float
     mean: float
     same: bool
+    transform: UnitMap | None = None
 
 
 def find_pairs(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from facemask_train.core.boxes import laid_over, match
+from facemask_train.core.boxes import laid_over, mapped, match
 from facemask_train.dataset.grouping.duplicates import Pair
 from facemask_train.dataset.grouping.label_agreement import SourceImage
 
@@ -27,7 +27,7 @@ def exchanged_classes(images: Sequence[SourceImage], pairs: Iterable[Pair]) -> d
     for pair in pairs:
         one, other = images[pair.first], images[pair.second]
         if pair.same and one.source != other.source:
-            for first, second in _common_faces(one, other, pair.orientation):
+            for first, second in _common_faces(one, other, pair):
                 counts = same if first == second else opposite
                 counts[one.source, other.source] += 1
     found: dict[str, list[str]] = {}
@@ -41,10 +41,13 @@ def exchanged_classes(images: Sequence[SourceImage], pairs: Iterable[Pair]) -> d
     return found
 
 
-def _common_faces(one: SourceImage, other: SourceImage, orientation: int) -> list[tuple[str, str]]:
+def _common_faces(one: SourceImage, other: SourceImage, pair: Pair) -> list[tuple[str, str]]:
     """Return the class that each of two copies gives a face that both have labeled."""
     if one.record is None or other.record is None:
         return []
-    sizes = [(record.width, record.height) for record in (other.record, one.record)]
-    laid = laid_over(other.record.labels, sizes[0], sizes[1], (orientation,))
+    sizes = (other.record.width, other.record.height), (one.record.width, one.record.height)
+    if pair.transform:
+        laid = mapped(other.record.labels, *sizes, pair.transform)
+    else:
+        laid = laid_over(other.record.labels, *sizes, (pair.orientation,))
     return [(one.record.labels[i].name, laid[j].name) for i, j, _ in match(one.record.labels, laid)]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from facemask_train.core.boxes import inverse, laid_over, match
+from facemask_train.core.boxes import UnitMap, composed, inverse, inverted, laid_over, mapped, match, unit_map
 from facemask_train.core.recipe import Prefer, Recipe, Split
 from facemask_train.core.types import SPLITS, WORN_INCORRECTLY_CAUSE, Annotation, ImageRecord
 from facemask_train.dataset.card import Agreement, GroupCounts
@@ -64,18 +64,21 @@ class Decisions:
     leaks: int
 
 
-def decide(images: Sequence[SourceImage], pairs: Sequence[Pair], recipe: Recipe) -> Decisions:
+def decide(
+    images: Sequence[SourceImage], pairs: Sequence[Pair], recipe: Recipe, ties: Iterable[tuple[int, int]] = ()
+) -> Decisions:
     """Decide the outcome of every image that has a record.
 
     Args:
         images: all readable images, in the order of the recipe's sources, then of their paths.
         pairs: by index in `images`, as `find_pairs` returns them.
+        ties: further pairs of indices, the lower first, that share a split and nothing else.
     """
     leader = groups_of(pairs)
     groups: dict[int, list[int]] = defaultdict(list)
     for index in sorted({*leader, *leader.values()}):
         groups[leader.get(index, index)].append(index)
-    links = {(pair.first, pair.second) for pair in pairs}
+    links = {*((pair.first, pair.second) for pair in pairs), *ties}
     by_content = _ByContent.of(images, links)
     split_groups = _split_groups(images, links, recipe)
     pairs_by_index = {(pair.first, pair.second): pair for pair in pairs}
@@ -273,8 +276,18 @@ class _Group:
             return ()
         there = self.pairs_by_index.get((self.group[0], index))
         back = self.pairs_by_index.get((self.group[0], kept))
+        sizes = (record.width, record.height), (target.width, target.height)
+        if (there and there.transform) or (back and back.transform):
+            return mapped(record.labels, *sizes, composed(_map(there), inverted(_map(back))))
         steps = (there.orientation if there else 0, inverse(back.orientation if back else 0))
-        return laid_over(record.labels, (record.width, record.height), (target.width, target.height), steps)
+        return laid_over(record.labels, *sizes, steps)
+
+
+def _map(pair: Pair | None) -> UnitMap:
+    """Return the map of a pair's second image onto the first; without a pair, that of the first onto itself."""
+    if pair is None:
+        return unit_map(0)
+    return pair.transform or unit_map(pair.orientation)
 
 
 def _labels(image: SourceImage) -> tuple[Annotation, ...]:

@@ -166,6 +166,23 @@ def read_published(files: Path, facts: ImageFacts) -> bytes:
     return content
 
 
+def read_gray(files: Path, facts: ImageFacts) -> NDArray[np.uint8]:
+    """Return the pixels of a usable published image as displayed, in gray, (height, width).
+
+    Raises:
+        DataError: the file is missing, or has other bytes than when it was examined.
+    """
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = _MAX_PIXELS
+    enable_heic()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(read_published(files, facts))) as image:
+            image.load()
+            return _gray(image)
+
+
 def make_plain(content: bytes, facts: ImageFacts) -> tuple[bytes, str]:
     """Return the bytes and the extension of the plain image; the bytes are unchanged if they need no repair."""
     reencode = set(facts.repairs) - {"wrong-extension", "bytes-after-end"}
