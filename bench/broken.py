@@ -37,6 +37,10 @@ class Change:
     after: str
 
 
+Row = dict[str, str | bool]
+"""A change as a mapping, and how its test ended without and with it."""
+
+
 def read_changes() -> list[Change]:
     """Return the changes of `broken.toml`.
 
@@ -71,6 +75,13 @@ def fails_when_broken(root: Path, change: Change) -> bool:
         path.write_text(text, encoding="utf-8")
 
 
+def with_earlier(rows: list[Row]) -> list[Row]:
+    """Return these results, and those of earlier runs on the other changes, in the order of `broken.toml`."""
+    earlier = json.loads(RESULT.read_text(encoding="utf-8"))["changes"] if RESULT.exists() else []
+    by_test = {row["test"]: row for row in [*earlier, *rows]}
+    return [by_test[one.test] for one in read_changes() if one.test in by_test]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("word", nargs="?", default="", help="only the changes whose test's name contains it")
@@ -86,9 +97,8 @@ def main() -> int:
                 row = {"passes": passes(root, change.test), "fails when broken": fails_when_broken(root, change)}
                 rows.append(asdict(change) | row)
                 print(*row.values(), change.test, flush=True)
-    if not word:
-        record = {"command": "python bench/broken.py", "date": time.strftime("%Y-%m-%d"), "changes": rows}
-        RESULT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    record = {"command": "python bench/broken.py", "date": time.strftime("%Y-%m-%d"), "changes": with_earlier(rows)}
+    RESULT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return int(not all(row["passes"] and row["fails when broken"] for row in rows))
 
 

@@ -30,6 +30,7 @@ from facemask_train.core.files import digest_file
 from facemask_train.core.types import Detection
 from facemask_train.model.detector import load_detector, one_per_face
 from facemask_train.training.runs import RunRecord, TrainedOn
+from helpers.known_detector import color, known_weights
 from helpers.metrics import inputs, operating_point, write_metrics
 from helpers.untrained import export, scene
 
@@ -120,6 +121,16 @@ def test_boxes_are_those_of_the_detector_in_pixels_of_the_upright_image(
     with Image.open(done.folder / "images" / "2.jpg") as written:
         assert written.size == (90, 120)
         assert not written.getexif()
+
+
+def test_a_box_is_where_the_face_is(tmp_path: Path) -> None:
+    pixels = np.full((64, 64, 3), 128, np.uint8)
+    pixels[34:52, 8:24] = color(1.0)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    done = predict(tmp_path, [str(tmp_path / "a.png")], weights=known_weights(), options=PredictOptions(("csv",)))
+    (row,) = rows(done.folder)
+    assert row["class"] == "mask"
+    assert [float(row[key]) for key in ("x_min", "y_min", "x_max", "y_max")] == pytest.approx([8, 34, 24, 52], abs=1.5)
 
 
 @pytest.mark.parametrize("layout", ["yolo", "coco"])
