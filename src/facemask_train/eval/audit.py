@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from facemask_train.core.errors import DataError, MissingError
 from facemask_train.core.files import inside, replacing, stage
-from facemask_train.core.records import VersionError, field_values
+from facemask_train.core.records import field_values
 from facemask_train.core.types import CLASSES, Annotation, Box, Progress, no_progress
 from facemask_train.eval.eval_target import (
     EvalSplit,
@@ -174,11 +174,9 @@ def audit_split(
 
 def _finished(folder: Path, inputs: AuditInputs) -> Audit | None:
     """Return the audit of a whole folder with these inputs, if there is one."""
-    try:
-        known = Audit.load(folder)
-    except (MissingError, VersionError):
-        return None
-    return known if known.inputs == inputs and all((folder / name).is_file() for name in (OUTCOMES, GALLERY)) else None
+    known, files = Audit.load_if_current(folder), (OUTCOMES, GALLERY)
+    whole = known is not None and known.inputs == inputs and all((folder / name).is_file() for name in files)
+    return known if whole else None
 
 
 def split_labels(target: EvalSplit) -> dict[str, list[Annotation]]:

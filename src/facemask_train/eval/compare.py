@@ -9,7 +9,6 @@ from typing import Any
 
 from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.core.files import check_name, digest_data, replacing, stage
-from facemask_train.core.records import VersionError
 from facemask_train.core.types import SPLITS, Annotation, Box, ImageResult
 from facemask_train.eval import audit, detections_table
 from facemask_train.eval.measures.bootstrap import group_codes, group_weights
@@ -108,20 +107,12 @@ def compare(
     others = "-".join(names[1:]) if len(names) < 4 else f"{len(names) - 1}-others"
     target = root / "runs" / "comparisons" / f"{names[0]}-vs-{others}-{evaluated[0].folder.name}"
     with stage(target):
-        known = _finished(target, inputs)
-        if known is not None:
+        known = Comparison.load_if_current(target)
+        if known is not None and known.inputs == inputs:
             return ComparisonResult(known, target, up_to_date=True)
         with replacing(target) as folder:
             comparison = _write(folder, root, evaluated, inputs)
     return ComparisonResult(comparison, target, up_to_date=False)
-
-
-def _finished(folder: Path, inputs: ComparisonInputs) -> Comparison | None:
-    try:
-        known = Comparison.load(folder)
-    except (MissingError, VersionError):
-        return None
-    return known if known.inputs == inputs else None
 
 
 def _check(names: Sequence[str], metric: str, split: str) -> None:

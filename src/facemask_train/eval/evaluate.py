@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from facemask_train.core.errors import DataError, MissingError
+from facemask_train.core.errors import DataError
 from facemask_train.core.files import digest_file, replacing, stage
-from facemask_train.core.records import VersionError, field_values
+from facemask_train.core.records import field_values
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.versions import MARKER
 from facemask_train.eval import detections_table
@@ -134,11 +134,9 @@ def evaluate(
 
 def _finished(folder: Path, inputs: EvaluationInputs) -> Metrics | None:
     """Return the metrics of a whole evaluation with these inputs, if there is one."""
-    try:
-        metrics = Metrics.load(folder)
-    except (MissingError, VersionError):
-        return None
-    return metrics if metrics.inputs == inputs and all((folder / name).is_file() for name in FILES) else None
+    metrics = Metrics.load_if_current(folder)
+    whole = metrics is not None and metrics.inputs == inputs and all((folder / name).is_file() for name in FILES)
+    return metrics if whole else None
 
 
 # ---- scoring ----
