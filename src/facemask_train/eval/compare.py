@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.core.files import check_name, digest_data, replacing, stage
@@ -297,15 +296,20 @@ def _excesses(one: EvaluatedRun, names: set[str]) -> dict[str, tuple[float, int]
     path = one.folder.parents[1] / "audit" / one.folder.name / audit.OUTCOMES
     if not path.is_file():
         return None
-    outcomes = [_outcome(row) for row in pq.read_table(path).to_pylist()]
+    nowhere = Box(0, 0, 1, 1)  # the table does not have the faces' boxes, which are not needed here
+    outcomes = [
+        Outcome(
+            Face(row["image"], row["face"], Annotation(row["name"], nowhere), row["group"]),
+            row["perturbation"],
+            row["result"],
+            row["confidence"],
+            row["control"],
+            row["detected"],
+        )
+        for row in pq.read_table(path).to_pylist()
+    ]
     found = rates.failures_by_group(rates.perturbed(outcomes, names, BARE), rates.control_rates(outcomes))
     return {group: (failures.failed - failures.controls, failures.faces) for group, failures in found.items()}
-
-
-def _outcome(row: Mapping[str, Any]) -> Outcome:
-    """Return a row of the table of outcomes; it does not have the face's box, which is not needed here."""
-    face = Face(row["image"], row["face"], Annotation(row["name"], Box(0, 0, 1, 1)), row["group"])
-    return Outcome(face, row["perturbation"], row["result"], row["confidence"], row["control"], row["detected"])
 
 
 def _recipes(evaluated: Sequence[EvaluatedRun], models: Sequence[ScoredModel], metric: str) -> RecipeComparison | None:
