@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from facemask_train.core.types import Annotation, Box, Corners, Detection, ImageResult
+from facemask_train.dataset.contents import GroupMember
 from facemask_train.eval.measures.boxes_table import boxes_table
 from facemask_train.eval.measures.calibration import calibration
 from facemask_train.eval.measures.error_types import error_types
-from facemask_train.eval.measures.label_agreement import label_agreement, read_groups
+from facemask_train.eval.measures.label_agreement import label_agreement
 from facemask_train.eval.measures.label_errors import RATE, find_label_errors
 from facemask_train.eval.measures.metrics import ScoredSplit, score_split
 from facemask_train.eval.measures.slices import ImageTraits, measure_images, slices
@@ -144,25 +145,25 @@ def test_a_label_where_nothing_is_found_is_suspect_where_smaller_faces_are_found
     assert [(one.image, one.kind) for one in told] == [("odd.jpg", "not a face")]
 
 
-def label(name: str, box: Corners) -> dict[str, object]:
-    return {"name": name, **dict(zip(("x_min", "y_min", "x_max", "y_max"), box, strict=True))}
+def member(group: int, role: str, *labels: tuple[str, Corners]) -> GroupMember:
+    own = tuple(Annotation(name, Box(*box)) for name, box in labels)
+    return GroupMember(group, "s", "a.jpg", "", role, "", 0, 1.0, own)
 
 
-def test_agreement_of_copies(tmp_path: Path) -> None:
-    rows = [
-        {"group": 1, "role": "kept", "labels": [label("mask", FACE), label("mask", OTHER)]},
-        {"group": 1, "role": "merged", "labels": [label("mask", FACE), label("no_mask", OTHER)]},
-        {"group": 1, "role": "merged", "labels": [label("mask", FACE)]},
-        {"group": 2, "role": "refused", "labels": [label("mask", FACE)]},
-        {"group": 2, "role": "merged", "labels": [label("mask", FACE)]},
-        {"group": 3, "role": "kept", "labels": []},
+def test_agreement_of_copies() -> None:
+    members = [
+        member(1, "kept", ("mask", FACE), ("mask", OTHER)),
+        member(1, "merged", ("mask", FACE), ("no_mask", OTHER)),
+        member(1, "merged", ("mask", FACE)),
+        member(2, "refused", ("mask", FACE)),
+        member(2, "merged", ("mask", FACE)),
+        member(3, "kept"),
     ]
-    found = label_agreement(rows)
+    found = label_agreement(members)
     assert found is not None
     assert (found.pairs, found.kept_boxes, found.duplicate_boxes, found.matched, found.same_class) == (2, 4, 3, 3, 2)
     assert (found.precision, found.recall, found.iou) == (pytest.approx(2 / 3), 0.5, 1.0)
-    assert label_agreement(rows[3:]) is None
-    assert read_groups(tmp_path) == [], "an ensemble without groups"
+    assert label_agreement(members[3:]) is None
 
 
 def test_each_cause_is_calibrated_by_the_evidence_that_such_an_error_would_leave() -> None:

@@ -11,6 +11,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from facemask_train.core.types import CLASSES, SPLITS, Corners
+from facemask_train.dataset import tables
 from helpers.cards import card_for
 from helpers.known_detector import color
 
@@ -68,7 +69,8 @@ def draw_ensemble(root: Path, *, name: str = "v5", counts: tuple[int, int, int] 
         for index, faces in enumerate(faces_of_images(count)):
             unlabeled = [FALSE_BOXES[index // 6 % 2]] if index % 6 == 1 else []
             rows.append(draw_image(folder, split, f"p{index:03d}", rng, faces, unlabeled))
-    pq.write_table(pa.Table.from_pylist(rows), folder / "manifest.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, schema=tables.manifest_schema()), folder / "manifest.parquet")
+    tables.write_groups(folder / "groups.parquet", (), {})
     data = {split: f"images/{split}" for split in SPLITS}
     (folder / "data.yaml").write_text(yaml.safe_dump(data | {"names": dict(enumerate(CLASSES))}, sort_keys=False))
     card_for(name, rows).save(folder)
@@ -108,7 +110,8 @@ def draw_image(
         lines.append(f"{CLASSES.index(face.name)} {' '.join(map(repr, center))}\n")
     image.save(folder / "images" / split / f"{stem}.jpg", quality=100, subsampling=0)
     (folder / "labels" / split / f"{stem}.txt").write_text("".join(lines))
-    return {"image": f"images/{split}/{stem}.jpg", "split": split, "width": width, "height": height, "labels": labels}
+    own = {"image": f"images/{split}/{stem}.jpg", "split": split, "width": width, "height": height, "labels": labels}
+    return dict.fromkeys(tables.manifest_schema().names, "") | {"edits": []} | own
 
 
 def place(face: Face, number: int, rng: random.Random) -> tuple[int, int, int]:

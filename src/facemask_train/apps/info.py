@@ -1,4 +1,4 @@
-"""What one pastes into a bug report: versions, the machine, credentials (whether they are there), and folder sizes."""
+"""Facts for bug reports: versions, the machine, whether there are credentials, and folder sizes."""
 
 from __future__ import annotations
 

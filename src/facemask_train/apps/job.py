@@ -12,10 +12,10 @@ from facemask_train.apps import media
 from facemask_train.apps.media import Frame, Problem, Source
 from facemask_train.apps.records.predictions import Predictions, UnreadableFile
 from facemask_train.apps.records.survey import Survey
-from facemask_train.core.errors import DataError, MissingError, UsageError
+from facemask_train.core.errors import DataError, UsageError
 from facemask_train.core.files import digest_data, digest_file
 from facemask_train.core.parallel import usable_cores
-from facemask_train.core.records import VersionError, to_json
+from facemask_train.core.records import to_json
 from facemask_train.core.types import Detection, Progress
 from facemask_train.model.detector import Detector
 from facemask_train.training import runs
@@ -142,10 +142,7 @@ def find_finished(folder: Path, kind: type[R], inputs: object, other: str) -> R 
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: expected a folder to write to, found a file", next_step="choose another --output")
-    try:
-        found = kind.load(folder)
-    except (MissingError, VersionError):
-        found = None
+    found = kind.load_if_current(folder)
     if found is not None and found.inputs == inputs:
         return found
     if folder.exists() and any(folder.iterdir()):

@@ -84,13 +84,17 @@ def model_facts(model: Model | None, measured: Measurements, *, name: str = "") 
     return ModelFacts(title, _warning(measured.metrics), unknown if model is None else facts, _limits(run, measured))
 
 
+def _plain(name: str) -> str:
+    return PLAIN.get(name, f"labeled {name}")
+
+
 def _scores(metrics: Metrics | None) -> tuple[tuple[str, str], ...]:
     if metrics is None:
         return (("Errors", f"{NOT_MEASURED} (`fmask evaluate`)"),)
     return (
         ("Evaluated on", _evaluated_on(metrics)),
         ("Accuracy", _accuracy(metrics)),
-        *((f"Faces {PLAIN[name]}", _errors(metrics, name)) for name in CLASSES),
+        *((f"Faces {_plain(name)}", _errors(metrics, name)) for name in CLASSES),
         ("Boxes without a labeled face", f"{metrics.errors['false positive']:,} on {metrics.images:,} images"),
         ("Small faces", _sizes(metrics)),
     )
@@ -107,7 +111,7 @@ def _trained_on(run: RunRecord | None) -> str:
 
 
 def _evaluated_on(metrics: Metrics) -> str:
-    faces = ", ".join(f"{metrics.per_class[name].n:,} {PLAIN[name]}" for name in CLASSES)
+    faces = ", ".join(f"{metrics.per_class[name].n:,} {_plain(name)}" for name in CLASSES)
     few = f"; {wording.TOO_FEW}, so all numbers here are rough" if metrics.too_few else ""
     return (
         f"{metrics.images:,} images with {metrics.boxes:,} faces ({faces}): the {metrics.split} split of "
@@ -152,7 +156,7 @@ def _warning(metrics: Metrics | None) -> str:
     for name in CLASSES:
         recall = metrics.operating_point.per_class[name].recall
         if recall is not None:
-            shares.append(f"{100 * recall:.0f} of 100 faces {PLAIN[name]}")
+            shares.append(f"{100 * recall:.0f} of 100 faces {_plain(name)}")
     return (
         f"On {_SPLITS[metrics.split]} this model finds and correctly classifies {' and '.join(shares)}. Your images "
         "may be harder."

@@ -20,7 +20,7 @@ _CODES = (
     " 5 Kaggle credentials or license, 6 network, 7 disk or permission, 8 training stopped, 9 a condition of"
     " --fail-unless does not hold, 130 interrupted."
 )
-DATA, TRAINING, EVALUATION, USE = "Data", "Training", "Evaluation", "Use a model"
+DATA, TRAINING, EVALUATION, USE, PROJECT = "Data", "Training", "Evaluation", "Use a model", "This project"
 app = typer.Typer(
     cls=HelpGroup,
     no_args_is_help=True,
@@ -59,9 +59,6 @@ _add(DATA, data.inspect, "fmask inspect v8 --duplicates")
 _add(DATA, data.diff, "fmask diff v5 v8")
 _add(TRAINING, training.train, "fmask train v8 --epochs 100 --batch 16 --set lr0=0.005")
 _add(TRAINING, training.pipeline, "fmask pipeline --sample")
-app.add_typer(runs.app, name="runs", rich_help_panel=TRAINING)
-_add(TRAINING, data.list_all, "fmask list", name="list")
-_add(USE, data.info, "fmask info")
 _add(EVALUATION, evaluation.evaluate, "fmask evaluate v8-yolov5s --split test --fail-unless 'map50>=0.9'")
 _add(EVALUATION, evaluation.audit, "fmask audit v8-yolov5s --probe ~/images/batmans")
 _add(EVALUATION, evaluation.compare, "fmask compare v5-yolov5s v8-yolov5s --data v8")
@@ -73,6 +70,9 @@ _add(
 )
 _add(USE, usage.demo, "fmask demo v8-yolov5s --port 7860")
 _add(USE, usage.export, "fmask export v8-yolov5s --format onnx --format openvino")
+_add(PROJECT, data.list_all, "fmask list", name="list")
+app.add_typer(runs.app, name="runs", rich_help_panel=PROJECT)
+_add(PROJECT, data.info, "fmask info")
 
 
 def main() -> None:

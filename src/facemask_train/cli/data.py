@@ -179,7 +179,7 @@ def list_all(term: Terminal, root: Root = DEFAULT_ROOT) -> None:
 
 @command
 def info(term: Terminal, root: Root = DEFAULT_ROOT) -> None:
-    """Show versions, the machine, and what takes space: what one pastes into a bug report, without a secret."""
+    """Show versions, the machine, and what takes space, for bug reports; credentials are never shown."""
     from facemask_train.apps.info import read_info
 
     found = read_info(root)

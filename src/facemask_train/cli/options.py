@@ -123,7 +123,8 @@ Gates = Annotated[
         "--fail-unless",
         group=OUTPUT,
         metavar="CONDITION",
-        help="Exit with code 9 unless the whole confidence interval meets this, as in 'map50>=0.9'. Repeatable.",
+        help="Exit with code 9 unless the whole confidence interval meets this, as in 'map50>=0.9', or for the audit"
+        " 'bare_excess<=0.5'. Repeatable.",
     ),
 ]
 

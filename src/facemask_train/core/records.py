@@ -54,6 +54,18 @@ class Record:
         return cls.from_json(data, str(path))
 
     @classmethod
+    def load_if_current(cls, folder: Path) -> Self | None:
+        """Read the record of a folder, or return None if it has none, or one of another version.
+
+        Raises:
+            DataError: the file is not JSON, or its fields are not those of the record.
+        """
+        try:
+            return cls.load(folder)
+        except (MissingError, VersionError):
+            return None
+
+    @classmethod
     def from_json(cls, data: dict[str, Any], where: str) -> Self:
         """Return the record in a JSON object.
 

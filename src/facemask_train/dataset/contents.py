@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -116,10 +116,28 @@ def read_contents(root: Path, version: str) -> EnsembleContents:
     """
     folder = find_ensemble(root, version)
     card = read_ensemble(folder)
+    return EnsembleContents(folder, card, read_images(folder), read_groups(folder), _rows(folder, "issues", _issue))
+
+
+def read_images(folder: Path) -> tuple[EnsembleImage, ...]:
+    """Return the images of an ensemble, sorted by split, source, published image and copy.
+
+    Raises:
+        DataError: the manifest is missing, invalid, or names an image outside the folder.
+    """
     images = tuple(sorted(_rows(folder, "manifest", _image), key=_position))
     for image in images:
         inside(folder, image.image, str(folder / "manifest.parquet"))
-    return EnsembleContents(folder, card, images, _rows(folder, "groups", _member), _rows(folder, "issues", _issue))
+    return images
+
+
+def read_groups(folder: Path) -> tuple[GroupMember, ...]:
+    """Return the images of an ensemble's groups of duplicates.
+
+    Raises:
+        DataError: the table is missing or invalid.
+    """
+    return _rows(folder, "groups", _member)
 
 
 def page_path(root: Path, name: str) -> Path:
@@ -154,19 +172,20 @@ def _image(row: _TableRow) -> EnsembleImage:
     found = {key: row[key] for key in EnsembleImage.__dataclass_fields__}
     if row["split"] not in SPLITS:
         raise ValueError(f"expected a split, one of {SPLITS}, found {row['split']!r}")
-    return EnsembleImage(**{**found, "labels": _labels(row["labels"]), "edits": tuple(row["edits"] or ())})
+    return EnsembleImage(**{**found, "labels": labels_from_rows(row["labels"]), "edits": tuple(row["edits"] or ())})
 
 
 def _member(row: _TableRow) -> GroupMember:
     found = {key: row[key] for key in GroupMember.__dataclass_fields__}
-    return GroupMember(**{**found, "labels": _labels(row["labels"])})
+    return GroupMember(**{**found, "labels": labels_from_rows(row["labels"])})
 
 
 def _issue(row: _TableRow) -> Issue:
     return Issue(**{key: row[key] for key in Issue.__dataclass_fields__})
 
 
-def _labels(rows: Any) -> tuple[Annotation, ...]:
+def labels_from_rows(rows: Iterable[_TableRow] | None) -> tuple[Annotation, ...]:
+    """Return the labels in a cell of a table, boxes in pixels."""
     return tuple(
         Annotation(row["name"], Box(row["x_min"], row["y_min"], row["x_max"], row["y_max"])) for row in rows or ()
     )

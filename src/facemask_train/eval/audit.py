@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.files import inside, replacing, stage
-from facemask_train.core.records import VersionError, field_values
-from facemask_train.core.types import CLASSES, Annotation, Box, Progress, no_progress
+from facemask_train.core.files import replacing, stage
+from facemask_train.core.records import field_values
+from facemask_train.core.types import CLASSES, Annotation, Progress, no_progress
+from facemask_train.dataset.contents import EnsembleImage, read_images
 from facemask_train.eval.eval_target import (
     EvalSplit,
     InferenceOptions,
@@ -163,7 +164,7 @@ def audit_split(
                 target.folder,
                 split_labels(target),
                 threshold=threshold.value,
-                groups=scene_groups(target),
+                groups=scene_groups(split_images(target)),
                 max_faces=faces,
                 progress=options.progress,
             )
@@ -174,38 +175,25 @@ def audit_split(
 
 def _finished(folder: Path, inputs: AuditInputs) -> Audit | None:
     """Return the audit of a whole folder with these inputs, if there is one."""
-    try:
-        known = Audit.load(folder)
-    except (MissingError, VersionError):
-        return None
-    return known if known.inputs == inputs and all((folder / name).is_file() for name in (OUTCOMES, GALLERY)) else None
+    known, files = Audit.load_if_current(folder), (OUTCOMES, GALLERY)
+    whole = known is not None and known.inputs == inputs and all((folder / name).is_file() for name in files)
+    return known if whole else None
 
 
-def split_labels(target: EvalSplit) -> dict[str, list[Annotation]]:
+def split_labels(target: EvalSplit) -> dict[str, tuple[Annotation, ...]]:
     """Return the labels of each image of a split, from the ensemble's manifest."""
-    return {
-        row["image"]: [
-            Annotation(one["name"], Box(*(float(one[key]) for key in ("x_min", "y_min", "x_max", "y_max"))))
-            for one in row["labels"]
-        ]
-        for row in manifest_rows(target)
-    }
+    return {one.image: one.labels for one in split_images(target)}
 
 
-def scene_groups(target: EvalSplit) -> dict[str, str]:
-    """Return the scene group of each image of a split; the image itself where the manifest names none."""
-    return {row["image"]: row.get("split_group") or row["image"] for row in manifest_rows(target)}
+def scene_groups(images: Iterable[EnsembleImage]) -> dict[str, str]:
+    """Return the scene group of each image; the image itself where the manifest names none."""
+    return {one.image: one.split_group or one.image for one in images}
 
 
-def manifest_rows(target: EvalSplit) -> list[Mapping[str, Any]]:
-    """Return the manifest's rows of a split, sorted by image."""
-    import pyarrow.parquet as pq
-
-    manifest = target.folder / "manifest.parquet"
-    rows: list[Mapping[str, Any]] = pq.read_table(manifest).to_pylist()
-    for row in rows:
-        inside(target.folder, row["image"], str(manifest))
-    return sorted((row for row in rows if row["split"] == target.split), key=lambda row: row["image"])
+def split_images(target: EvalSplit) -> list[EnsembleImage]:
+    """Return the images of a split, sorted by path."""
+    found = (one for one in read_images(target.folder) if one.split == target.split)
+    return sorted(found, key=lambda one: one.image)
 
 
 def _audit(model: Model, target: EvalSplit, tested: PerturbationTest, inputs: AuditInputs) -> Audit:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
 from facemask_train.core.files import check_name, digest_data, replacing, stage
-from facemask_train.core.records import VersionError
 from facemask_train.core.types import SPLITS, Annotation, Box, ImageResult
 from facemask_train.eval import audit, detections_table
 from facemask_train.eval.measures.bootstrap import group_codes, group_weights
@@ -108,20 +106,12 @@ def compare(
     others = "-".join(names[1:]) if len(names) < 4 else f"{len(names) - 1}-others"
     target = root / "runs" / "comparisons" / f"{names[0]}-vs-{others}-{evaluated[0].folder.name}"
     with stage(target):
-        known = _finished(target, inputs)
-        if known is not None:
+        known = Comparison.load_if_current(target)
+        if known is not None and known.inputs == inputs:
             return ComparisonResult(known, target, up_to_date=True)
         with replacing(target) as folder:
             comparison = _write(folder, root, evaluated, inputs)
     return ComparisonResult(comparison, target, up_to_date=False)
-
-
-def _finished(folder: Path, inputs: ComparisonInputs) -> Comparison | None:
-    try:
-        known = Comparison.load(folder)
-    except (MissingError, VersionError):
-        return None
-    return known if known.inputs == inputs else None
 
 
 def _check(names: Sequence[str], metric: str, split: str) -> None:
@@ -306,15 +296,20 @@ def _excesses(one: EvaluatedRun, names: set[str]) -> dict[str, tuple[float, int]
     path = one.folder.parents[1] / "audit" / one.folder.name / audit.OUTCOMES
     if not path.is_file():
         return None
-    outcomes = [_outcome(row) for row in pq.read_table(path).to_pylist()]
+    nowhere = Box(0, 0, 1, 1)  # the table does not have the faces' boxes, which are not needed here
+    outcomes = [
+        Outcome(
+            Face(row["image"], row["face"], Annotation(row["name"], nowhere), row["group"]),
+            row["perturbation"],
+            row["result"],
+            row["confidence"],
+            row["control"],
+            row["detected"],
+        )
+        for row in pq.read_table(path).to_pylist()
+    ]
     found = rates.failures_by_group(rates.perturbed(outcomes, names, BARE), rates.control_rates(outcomes))
     return {group: (failures.failed - failures.controls, failures.faces) for group, failures in found.items()}
-
-
-def _outcome(row: Mapping[str, Any]) -> Outcome:
-    """Return a row of the table of outcomes; it does not have the face's box, which is not needed here."""
-    face = Face(row["image"], row["face"], Annotation(row["name"], Box(0, 0, 1, 1)), row["group"])
-    return Outcome(face, row["perturbation"], row["result"], row["confidence"], row["control"], row["detected"])
 
 
 def _recipes(evaluated: Sequence[EvaluatedRun], models: Sequence[ScoredModel], metric: str) -> RecipeComparison | None:

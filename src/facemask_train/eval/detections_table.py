@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from facemask_train.core.files import digest_data
-from facemask_train.core.types import Annotation, Box, Detection, ImageResult
+from facemask_train.core.types import Annotation, Detection, ImageResult
+from facemask_train.dataset.contents import labels_from_rows
 from facemask_train.eval.measures.slices import ImageTraits
 
 DETECTIONS, IMAGES = "detections.parquet", "images.parquet"
@@ -71,14 +71,14 @@ def read_images(folder: Path) -> list[ImageResult]:
         detections.setdefault(row["image"], []).append(Detection(row["name"], row["confidence"], box))
     return [
         ImageResult(
-            row["image"], row["width"], row["height"], _labels(row["labels"]), tuple(detections.get(row["image"], ()))
+            row["image"],
+            row["width"],
+            row["height"],
+            labels_from_rows(row["labels"]),
+            tuple(detections.get(row["image"], ())),
         )
         for row in pq.read_table(folder / IMAGES).to_pylist()
     ]
-
-
-def _labels(rows: Sequence[Mapping[str, Any]]) -> tuple[Annotation, ...]:
-    return tuple(Annotation(row["name"], Box(*(row[key] for key in _CORNERS))) for row in rows)
 
 
 def images_digest(images: Sequence[ImageResult], digests: Mapping[str, str]) -> str:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from facemask_train.core.errors import DataError, MissingError
+from facemask_train.core.errors import DataError
 from facemask_train.core.files import digest_file, replacing, stage
-from facemask_train.core.records import VersionError, field_values
+from facemask_train.core.records import field_values
 from facemask_train.core.types import Progress, no_progress
+from facemask_train.dataset.contents import read_groups
 from facemask_train.dataset.versions import MARKER
 from facemask_train.eval import detections_table
-from facemask_train.eval.audit import GALLERY, AuditResult, audit_split, manifest_rows, scene_groups
+from facemask_train.eval.audit import GALLERY, AuditResult, audit_split, scene_groups, split_images
 from facemask_train.eval.compute_metrics import Evaluated, compute_metrics
 from facemask_train.eval.eval_target import (
     EvalSplit,
@@ -24,7 +25,7 @@ from facemask_train.eval.eval_target import (
     open_eval_split,
     warn_if_rebuilt,
 )
-from facemask_train.eval.measures.label_agreement import label_agreement, read_groups
+from facemask_train.eval.measures.label_agreement import label_agreement
 from facemask_train.eval.measures.slices import measure_images
 from facemask_train.eval.records.audit import Audit, DetectionInputs
 from facemask_train.eval.records.metrics import EvaluationInputs, Metrics
@@ -134,11 +135,9 @@ def evaluate(
 
 def _finished(folder: Path, inputs: EvaluationInputs) -> Metrics | None:
     """Return the metrics of a whole evaluation with these inputs, if there is one."""
-    try:
-        metrics = Metrics.load(folder)
-    except (MissingError, VersionError):
-        return None
-    return metrics if metrics.inputs == inputs and all((folder / name).is_file() for name in FILES) else None
+    metrics = Metrics.load_if_current(folder)
+    whole = metrics is not None and metrics.inputs == inputs and all((folder / name).is_file() for name in FILES)
+    return metrics if whole else None
 
 
 # ---- scoring ----
@@ -195,9 +194,10 @@ def _check_counts(scored: Validation, target: EvalSplit) -> None:
 def _write(folder: Path, scored: Scored, inputs: EvaluationInputs, progress: Progress) -> Metrics:
     """Write the files of an evaluation, `metrics.json` last."""
     target, images = scored.target, scored.validation.images
-    sources = {row["image"]: row.get("source") or "" for row in manifest_rows(target)}
+    published = split_images(target)
+    sources = {one.image: one.source for one in published}
     traits = measure_images(target.folder, {one.image: sources.get(one.image, "") for one in images}, progress)
-    groups = scene_groups(target)
+    groups = scene_groups(published)
     digests = {one.image: digest_file(target.folder / one.image) for one in images}
     metrics = compute_metrics(
         Evaluated(

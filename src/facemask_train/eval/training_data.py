@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from facemask_train.core.boxes import CellCounts, count_cells
 from facemask_train.core.errors import DataError, MissingError
-from facemask_train.core.types import Annotation, Box
+from facemask_train.dataset.contents import read_images
 from facemask_train.dataset.versions import find_ensemble, read_ensemble
 from facemask_train.eval.eval_target import EvalSplit, Model
 
@@ -38,18 +38,8 @@ def training_faces(model: Model, target: EvalSplit) -> CellCounts | None:
 
     Augmented copies are left out: they show the same faces again.
     """
-    import pyarrow.parquet as pq
-
     ensemble = training_ensemble(model, target)
-    if ensemble is None or not (ensemble.folder / "manifest.parquet").is_file():
+    if ensemble is None:
         return None
-    rows = pq.read_table(ensemble.folder / "manifest.parquet").to_pylist()
-    return count_cells(
-        (Annotation(one["name"], Box(*(float(one[key]) for key in _CORNERS))), row["width"], row["height"])
-        for row in rows
-        if row["split"] == "train" and not row.get("copy")
-        for one in row["labels"]
-    )
-
-
-_CORNERS = ("x_min", "y_min", "x_max", "y_max")
+    originals = (one for one in read_images(ensemble.folder) if one.split == "train" and not one.copy)
+    return count_cells((label, one.width, one.height) for one in originals for label in one.labels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.core.types import CLASSES, SPLITS
 from facemask_train.dataset.card import EnsembleCard
@@ -95,7 +95,7 @@ def model_card(contents: CardContents) -> str:
     )
 
 
-def render(template: str, **values: Any) -> str:
+def render(template: str, **values: object) -> str:
     """Fill a template of Markdown or Python; nothing is escaped."""
     filled = environment(TEMPLATES, escaped=False)
     filled.globals |= {"wording": wording, "markdown": markdown}
@@ -190,7 +190,7 @@ def _splits(ensemble: EnsembleCard | None) -> list[tuple[str, ...]]:
 
 
 def _settings(run: RunRecord) -> list[tuple[str, str]]:
-    settings: dict[str, Any] = {}
+    settings: dict[str, object] = {}
     if run.settings is not None:
         settings = run.settings.model_dump(mode="json", exclude={"extra"}, exclude_unset=True) | run.settings.extra
     elif run.weights is not None:
@@ -198,7 +198,7 @@ def _settings(run: RunRecord) -> list[tuple[str, str]]:
     return [(key, str(_bare(key, value))) for key, value in settings.items() if value != ""]
 
 
-def _bare(key: str, value: Any) -> Any:
+def _bare(key: str, value: object) -> object:
     """Return a setting; of a checkpoint's path only the file name, since folders are private."""
     return str(value).replace("\\", "/").rpartition("/")[2] if key == "weights" else value
 

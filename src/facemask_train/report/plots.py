@@ -12,8 +12,9 @@ from facemask_train.model.validation import Curves, Validation
 from facemask_train.report.wording import percent
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.axes import Axes
+
+    from facemask_train.core.types import Array
 
 
 def draw_curves(validation: Validation, path: Path) -> None:
@@ -75,7 +76,7 @@ def draw_confusion(confusion: Confusion, confidence: float, path: Path) -> None:
         figure.savefig(path, metadata={"Software": None})
 
 
-def _matrix(axes: Axes, classes: Sequence[str], shades: np.ndarray, texts: Sequence[Sequence[str]], title: str) -> None:
+def _matrix(axes: Axes, classes: Sequence[str], shades: Array, texts: Sequence[Sequence[str]], title: str) -> None:
     last = len(classes)
     axes.imshow(shades, cmap="Blues", vmin=0, vmax=1.15)
     for row, cells in enumerate(texts):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.apps.records.survey import FEW, PrevalenceEstimate, ReferenceCounts, Survey, SurveyBin
 from facemask_train.core.drawing import GRAY, chart_style
@@ -106,8 +106,10 @@ def _draw_panel(axes: Axes, times: Sequence[str], bins: Mapping[str, SurveyBin])
         interval = bins[time].estimate.interval if time in bins else None
         if interval is not None:
             axes.vlines(x, *interval, color=color, linewidth=3, alpha=0.45)
-    _dots(axes, times, bins, "rate", label="rate, with its 95 % interval", color=color, markersize=6)
-    _dots(axes, times, bins, "uncorrected", shift=0.14, label="uncorrected", color=GRAY, markersize=4, mfc="none")
+    rates = [(x, bins[time].estimate.rate) for x, time in enumerate(times) if time in bins]
+    hollow = [(x + 0.14, bins[time].estimate.uncorrected) for x, time in enumerate(times) if time in bins]
+    axes.plot(*_columns(rates), "o", label="rate, with its 95 % interval", color=color, markersize=6)
+    axes.plot(*_columns(hollow), "o", label="uncorrected", color=GRAY, markersize=4, mfc="none")
     named = range(0, len(times), -(-len(times) // _NAMED_TICKS))
     axes.set_xticks(list(named), [_tick(times[number]) for number in named], fontsize=8)
     if len(times) > 3:
@@ -117,11 +119,9 @@ def _draw_panel(axes: Axes, times: Sequence[str], bins: Mapping[str, SurveyBin])
     axes.set(xlim=(-0.6, len(times) - 0.4), ylim=(-0.02, 1.02))
 
 
-def _dots(
-    axes: Axes, times: Sequence[str], bins: Mapping[str, SurveyBin], key: str, *, shift: float = 0.0, **style: Any
-) -> None:
-    points = [(x + shift, getattr(bins[time].estimate, key)) for x, time in enumerate(times) if time in bins]
-    axes.plot([x for x, y in points if y is not None], [y for _, y in points if y is not None], "o", **style)
+def _columns(points: Sequence[tuple[float, float | None]]) -> tuple[list[float], list[float]]:
+    """Return the x and the y of the points that have a value."""
+    return [x for x, y in points if y is not None], [y for _, y in points if y is not None]
 
 
 # ---- words ----

@@ -21,7 +21,6 @@ from typing import Literal
 from facemask_train.core import files as stage_files
 from facemask_train.core.config import Source, pick_source, read_sources
 from facemask_train.core.errors import DataError, DigestError, MissingError, StorageError, UsageError
-from facemask_train.core.records import VersionError
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.sources import archive
 from facemask_train.sources.sample import archives
@@ -226,21 +225,13 @@ def _same_input(present: SourceRecord, path: Path) -> bool:
     return present.archive is not None and present.archive.sha256 == stage_files.digest_file(path)
 
 
-def _present(target: Path) -> SourceRecord | None:
-    """Return the record of what is in place; None if there is nothing, or a version that has to be fetched again."""
-    try:
-        return SourceRecord.load(target)
-    except (MissingError, VersionError):
-        return None
-
-
 # Act
 
 
 def _fetch_one(job: _Job, given: Path | None, *, offline: bool) -> Fetched:
     with stage_files.stage(job.target):
         local = _local_input(job, given)
-        present = _present(job.target)
+        present = SourceRecord.load_if_current(job.target)
         state: Literal["fetched", "up-to-date"] = "up-to-date"
         if present is None or not _is_current(job, present, local):
             if offline and local is None and job.source.handle:

@@ -7,8 +7,6 @@ from pathlib import Path
 from facemask_train.apps.export.verify import table_rows
 from facemask_train.apps.records.export import Export
 from facemask_train.core.config import read_sources
-from facemask_train.core.errors import MissingError
-from facemask_train.core.records import VersionError
 from facemask_train.dataset.card import EnsembleCard
 from facemask_train.eval.eval_target import Model
 from facemask_train.eval.records.metrics import Metrics, read_evaluations
@@ -53,11 +51,8 @@ def _ensemble(root: Path, model: Model) -> EnsembleCard | None:
     trained_on = model.run.ensemble
     if trained_on is None:
         return None
-    try:
-        card = EnsembleCard.load(root / trained_on.path)
-    except (MissingError, VersionError):
-        return None
-    return card if card.hash == trained_on.hash else None
+    card = EnsembleCard.load_if_current(root / trained_on.path)
+    return card if card is not None and card.hash == trained_on.hash else None
 
 
 def _sources(root: Path, ensemble: EnsembleCard | None) -> dict[str, dict[str, str]]:

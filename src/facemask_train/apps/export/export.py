@@ -12,7 +12,6 @@ from facemask_train.apps.export.verify import PYTORCH, machine, verify
 from facemask_train.apps.records.export import Export, ExportedModel, ExportInputs
 from facemask_train.core.errors import MissingError, UsageError, nearest
 from facemask_train.core.files import digest_file, read_json, replacing, stage
-from facemask_train.core.records import VersionError
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.versions import read_ensemble
 from facemask_train.eval.eval_target import (
@@ -163,10 +162,7 @@ def _packages() -> dict[str, str]:
 def _earlier(folder: Path) -> Export | None:
     """Return the record of an earlier export into this folder; None if there is none, or of another version."""
     check_replaceable(folder, Export.FILE)
-    try:
-        return Export.load(folder)
-    except (MissingError, VersionError):
-        return None
+    return Export.load_if_current(folder)
 
 
 def check_replaceable(folder: Path, marker: str) -> None:

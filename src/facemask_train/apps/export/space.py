@@ -18,7 +18,7 @@ from facemask_train.apps.export.verify import PYTORCH, verify
 from facemask_train.apps.model_facts import ModelFacts, find_measurements, model_facts
 from facemask_train.core.errors import DataError, MissingError
 from facemask_train.core.files import digest_data, replacing, stage
-from facemask_train.core.records import VersionError, to_json
+from facemask_train.core.records import to_json
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.eval.eval_target import EvalSplit, Model, find_model, warn_if_rebuilt
 from facemask_train.model.detector import load_detector
@@ -90,11 +90,8 @@ def _inputs(model: Model, split: EvalSplit, imgsz: int) -> SpaceInputs:
 
 def _finished(folder: Path, inputs: SpaceInputs) -> bool:
     export.check_replaceable(folder, SpaceRecord.FILE)
-    try:
-        record = SpaceRecord.load(folder)
-    except (MissingError, VersionError):
-        return False
-    return record.inputs == inputs and (folder / WEIGHTS).is_file()
+    record = SpaceRecord.load_if_current(folder)
+    return record is not None and record.inputs == inputs and (folder / WEIGHTS).is_file()
 
 
 def _write(

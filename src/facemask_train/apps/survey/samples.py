@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from facemask_train.apps.survey.proportions import MIN_CORRELATION
 from facemask_train.core.errors import DataError
+from facemask_train.core.types import CLASSES
 
 if TYPE_CHECKING:
     from facemask_train.core.types import Array
 
-MASK, NO_MASK, UNKNOWN, MISSED = range(4)
-"""The outcomes of a face: classified as with or without a mask, found but not classified, not found."""
+MASK, NO_MASK = CLASSES.index("mask"), CLASSES.index("no_mask")
+UNKNOWN, MISSED = len(CLASSES), len(CLASSES) + 1
+"""The outcomes of a face: the index of its class if it is classified, else found but not classified, or not found."""
 
 _SIZE_BINS = 5  # of face sizes, with equally many boxes of the reference set in each
 _SHRINKAGE = 20  # boxes of the reference set's own size distribution that are added to the survey's
@@ -44,7 +46,7 @@ class ReferenceFaces:
         images: the number of images.
         cluster: the number of the face's image.
         label: MASK or NO_MASK.
-        outcome: any of the four outcomes.
+        outcome: any of the outcomes.
         size: as in `DetectedBoxes`.
         false_boxes: boxes that match no labeled face.
     """

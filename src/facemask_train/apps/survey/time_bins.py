@@ -9,12 +9,12 @@ from __future__ import annotations
 import csv
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import NamedTuple
 
 from facemask_train.core.errors import DataError, MissingError, UsageError, nearest
 
@@ -222,24 +222,32 @@ def _on_one_clock(path: Path, rows: list[tuple[str, PlaceTime]]) -> list[tuple[s
     ]
 
 
-def _cells(path: Path) -> tuple[list[str], list[dict[str | None, Any]]]:
+class _CsvRow(NamedTuple):
+    """A row of a CSV file: its cells by column, and those past the last column."""
+
+    cells: dict[str, str]
+    surplus: tuple[str, ...]
+
+
+def _cells(path: Path) -> tuple[list[str], list[_CsvRow]]:
     """Return a CSV's column names in lowercase, and its rows. The separator may be a comma, a semicolon or a tab."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
         head = stream.readline()
         stream.seek(0)
-        reader = csv.DictReader(stream, delimiter=max(",;\t", key=head.count))
-        columns = [name.strip().lower() for name in reader.fieldnames or ()]
-        reader.fieldnames = columns
-        return columns, list(reader)
+        columns, *lines = list(csv.reader(stream, delimiter=max(",;\t", key=head.count))) or [[]]
+        names = [name.strip().lower() for name in columns]
+        return names, [
+            _CsvRow(dict(zip(names, line, strict=False)), tuple(line[len(names) :])) for line in lines if line
+        ]
 
 
-def _row(path: Path, number: int, row: Mapping[str | None, Any]) -> tuple[str, PlaceTime]:
-    if any(row.get(None) or ()):
+def _row(path: Path, number: int, row: _CsvRow) -> tuple[str, PlaceTime]:
+    if any(row.surplus):
         raise DataError(
-            f"{path}, line {number}: more cells than columns, such as {row[None][0]!r}",
+            f"{path}, line {number}: more cells than columns, such as {row.surplus[0]!r}",
             next_step="put a place with a comma in quotes",
         )
-    file, place, time = ((row.get(key) or "").strip() for key in COLUMNS)
+    file, place, time = (row.cells.get(key, "").strip() for key in COLUMNS)
     if not file:
         raise DataError(
             f"{path}, line {number}: expected a file name, found none", next_step="add one, or remove the line"

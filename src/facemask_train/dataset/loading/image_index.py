@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from facemask_train import formats
 from facemask_train.core.errors import DataError
-from facemask_train.core.files import digest_file, locked, read_json, recover, replacing, write_json
+from facemask_train.core.files import digest_file, read_json, replacing, stage, write_json
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.grouping.hashing import BITS, SIDE, stack_hashes
@@ -67,8 +67,7 @@ def index_images(root: Path, name: str, *, pool: WorkerPool, progress: Progress 
     """
     target = root / "data" / "cache" / name
     wanted = {"code": INDEX_VERSION, "digest": read_source(root, name).digest}
-    with locked(target):
-        recover(target)
+    with stage(target):
         digest, known = _read_finished(target)
         if known is None or digest != wanted["digest"]:
             with replacing(target) as folder:

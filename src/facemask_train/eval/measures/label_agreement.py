@@ -6,23 +6,12 @@ sources share an origin, so this measures how exactly labels were copied, not ho
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from facemask_train.core.types import CLASSES
+from facemask_train.dataset.contents import GroupMember
 from facemask_train.eval.measures.average_precision import match_detections
 from facemask_train.eval.measures.boxes_table import Boxes, BoxesTable, boxes_from_rows, overlaps
-
-if TYPE_CHECKING:
-    from facemask_train.core.types import Corners
-
-GROUPS = "groups.parquet"
-_CORNERS = ("x_min", "y_min", "x_max", "y_max")
-
-GroupRow = Mapping[str, Any]
-"""A row of `groups.parquet`: `group`, `role` (`kept`, `merged` or `refused`), `labels` in the kept image's pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +44,10 @@ class LabelAgreement:
         return self.same_class / self.kept_boxes if self.kept_boxes else None
 
 
-def read_groups(folder: Path) -> list[GroupRow]:
-    """Return the groups of near-duplicates of an ensemble; none if it was built without them."""
-    import pyarrow.parquet as pq
-
-    path = folder / GROUPS
-    rows: list[GroupRow] = pq.read_table(path).to_pylist() if path.is_file() else []
-    return rows
-
-
-def label_agreement(rows: Sequence[GroupRow]) -> LabelAgreement | None:
+def label_agreement(members: Sequence[GroupMember]) -> LabelAgreement | None:
     """Compare the labels of each merged duplicate with those of the image that was kept; None without a pair."""
-    kept = {row["group"]: row for row in rows if row["role"] == "kept"}
-    pairs = [(kept[row["group"]], row) for row in rows if row["role"] == "merged" and row["group"] in kept]
+    kept = {one.group: one for one in members if one.role == "kept"}
+    pairs = [(kept[one.group], one) for one in members if one.role == "merged" and one.group in kept]
     if not pairs:
         return None
     table = BoxesTable(len(pairs), _boxes([one for one, _ in pairs]), _boxes([other for _, other in pairs]))
@@ -82,19 +62,14 @@ def label_agreement(rows: Sequence[GroupRow]) -> LabelAgreement | None:
     return LabelAgreement(len(pairs), len(table.labels), len(table.detections), len(matched), same_class, mean)
 
 
-def _boxes(rows: Sequence[GroupRow]) -> Boxes:
+def _boxes(members: Sequence[GroupMember]) -> Boxes:
     return boxes_from_rows(
         [
-            (index, CLASSES.index(label["name"]), _corners(label), 1.0)
-            for index, row in enumerate(rows)
-            for label in row["labels"] or ()
+            (index, label.class_id, label.box.corners, 1.0)
+            for index, member in enumerate(members)
+            for label in member.labels
         ]
     )
-
-
-def _corners(label: Mapping[str, float]) -> Corners:
-    x_min, y_min, x_max, y_max = (float(label[key]) for key in _CORNERS)
-    return x_min, y_min, x_max, y_max
 
 
 def _without_class(boxes: Boxes) -> Boxes:

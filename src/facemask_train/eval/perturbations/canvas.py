@@ -116,7 +116,7 @@ class Canvas:
         return np.array([[round(x * 16), round(y * 16)] for x, y in placed], np.int32)
 
 
-def _extent(area: Array) -> tuple[slice, slice]:
+def _extent(area: Array) -> tuple[slice[int, int, None], slice[int, int, None]]:
     """Return the rows and columns that contain an area, since most strokes are small."""
     rows, columns = (area.max(axis=axis) > 1e-3 for axis in (1, 0))
     if not rows.any():

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from facemask_train.core.config import SampleLayout
 from facemask_train.core.files import write_bytes
@@ -84,7 +84,7 @@ def _scenes(layout: SampleLayout, progress: Progress) -> Iterator[tuple[int, Sce
     progress(f"drawing the sample ({layout})", COUNTS[layout], COUNTS[layout])
 
 
-def _encoded(pixels: ImageArray, kind: str = "JPEG", *, mode: str = "RGB", **options: Any) -> bytes:
+def _encoded(pixels: ImageArray, kind: str = "JPEG", *, mode: str = "RGB", **options: object) -> bytes:
     from PIL import Image
 
     image = Image.fromarray(pixels)

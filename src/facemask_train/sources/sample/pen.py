@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.core.types import Corners
 
@@ -61,7 +61,7 @@ class Pen:
     def oval(self, center: Point, radii: Point, color: Color) -> None:
         self.fill(arc(center, radii), color)
 
-    def _fixed(self, points: Sequence[Point]) -> Any:
+    def _fixed(self, points: Sequence[Point]) -> NDArray[np.int32]:
         import numpy as np
 
         return np.array([[round(x * 16), round(y * 16)] for x, y in self.place(points)], np.int32)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facemask_train.core.types import Box, Corners
 from facemask_train.sources.sample.pen import Color, Pen, arc, shade, vary
@@ -303,7 +303,7 @@ def _light(image: ImageArray, rng: Random) -> ImageArray:
     gain = left * (1 - across) + right * across
     if rng.random() < 0.12:
         image = cv2.GaussianBlur(image, (3, 3), 0)
-    grain: Any = 0
+    grain = np.zeros(1, np.int64)
     if rng.random() < 0.3:
         reach = rng.randint(4, 12)
         grain = np.random.default_rng(rng.getrandbits(32)).integers(-reach, reach + 1, image.shape)
