@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from facemask_train.core.errors import DataError
-from facemask_train.core.files import locked, read_json, recover, replacing, write_json
+from facemask_train.core.files import read_json, replacing, stage, write_json
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.core.types import Progress, no_progress
 from facemask_train.dataset.grouping.hashing import SIDE
@@ -157,8 +157,7 @@ def feature_store(
     """
     target = root / "data" / "cache" / f"{name}.features"
     wanted = {"code": _VERSION, "digest": digest}
-    with locked(target):
-        recover(target)
+    with stage(target):
         about, known = _finished(target)
         if known is None or about.get("digest") != digest:
             with replacing(target) as folder:
