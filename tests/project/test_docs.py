@@ -129,7 +129,7 @@ def test_the_leaks_of_random_splits_are_as_measured() -> None:
     )
     assert row in prose("bench/README.md")
     crop = bench_result("duplicates")["copies"]["cropped by 5 % a side (beyond the requirement)"]
-    found = f"of {crop['planted']} planted copies cropped by up to 5 % a side, the groups found {crop['same']}"
+    found = f"of {crop['planted']} planted copies cropped by up to 5 % a side, it found {crop['same']}"
     assert found in prose("docs/versions.md")
 
 
