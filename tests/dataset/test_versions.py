@@ -343,10 +343,10 @@ def test_a_source_fetched_again_during_a_build_stops_it(tmp_path: Path, monkeypa
     fetch(root, ["one", "two"])
     stock = building.make_card
 
-    def late(*args: Any) -> EnsembleCard:
+    def late(*args: Any, **named: Any) -> EnsembleCard:
         add_yolo(root, "two", "pics/late", scene(60).image, labels(scene(60)))
         fetch(root, ["two"])
-        return stock(*args)
+        return stock(*args, **named)
 
     monkeypatch.setattr(building, "make_card", late)
     with pytest.raises(StorageError, match="fetched again while x was built") as caught:

@@ -47,9 +47,9 @@ def configure(root: Path, recipe: dict[str, object], *names: str) -> None:
     classes = {"mask": "mask", "no_mask": "no_mask", "askew": "worn_incorrectly"}
     sources = {name: {"path": f"own/{name}", "classes": classes} for name in names}
     write(root / "configs", {"sources.yaml": yaml.safe_dump({"sources": sources}, sort_keys=False)})
-    write(
-        root / "configs/ensembles", {"x.yaml": yaml.safe_dump({"name": "x", "split": SPLIT, **recipe}, sort_keys=False)}
-    )
+    # drawn people share their parts, which are no copies
+    defaults = {"name": "x", "split": SPLIT, "duplicates": {"local_features": False}}
+    write(root / "configs/ensembles", {"x.yaml": yaml.safe_dump({**defaults, **recipe}, sort_keys=False)})
 
 
 def make_world(root: Path, *, images: int = 12, **recipe: object) -> Path:

@@ -311,7 +311,7 @@ ENSEMBLES = (
     Way("a version that nobody wrote", "fmask build-dataset --version 6", 4, ("configs/ensembles/v6.yaml: no such",),
         "v5"),
     Way("a folder where only labels are", "fmask build-dataset --version clinic", 3, ("expected images, found none",),
-        "what this source's archive holds", files={"only/a.txt": "0 0.5 0.5 0.1 0.1\n"}),
+        "check what is in this source's archive", files={"only/a.txt": "0 0.5 0.5 0.1 0.1\n"}),
     Way("classes without names", "fmask build-dataset --version clinic", 3, ("found no names file (0: 1 boxes)",),
         "--class-map 'clinic=0:?' (mask, no_mask", files={"only/a.txt": "0 0.5 0.5 0.1 0.1\n", "only/a.jpg": image(1)}),
     Way("a class that fmask does not have", "fmask build-dataset --class-map karm1a=0:masked", 2, ("karm1a=0:masked",),
@@ -509,8 +509,10 @@ def test_a_failed_run_does_not_occupy_its_name_on_a_full_disk(tmp_path: Path) ->
 def test_no_line_of_the_help_is_truncated() -> None:
     text = outside(Way("help", "fmask --help", 0, (), env={"COLUMNS": "80"})).text
     listed = text.partition("\nData:\n")[2].partition("Exit codes:")[0].splitlines()
-    assert [line for line in listed if re.match(r"\S", line)] == ["Training:", "Evaluation:", "Use a model:"]
-    assert len([line for line in listed if re.match(r"  \S", line)]) == 15
+    assert [line for line in listed if re.match(r"\S", line)] == [
+        *("Training:", "Evaluation:", "Use a model:", "This project:"),
+    ]
+    assert len([line for line in listed if re.match(r"  \S", line)]) == 16
     assert not [line for line in listed if line.endswith("...")]
 
 
