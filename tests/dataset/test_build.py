@@ -247,6 +247,7 @@ def test_a_rerun_recovers_from_a_kill_at_any_moment(tmp_path: Path) -> None:
         assert tree(left / "data") == tree(whole / "data")
 
 
+@pytest.mark.slow
 def test_the_real_archives_add_up_to_an_independent_count(tmp_path: Path, shared: Path) -> None:
     import zipfile
 
