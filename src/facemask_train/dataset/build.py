@@ -29,7 +29,7 @@ from facemask_train.dataset.label_fixes import apply_label_fixes
 from facemask_train.dataset.linking.link_sources import Linked, apply_fixes, link_sources, stop_at_copies
 from facemask_train.dataset.loading.image_index import INDEX_VERSION, index_images
 from facemask_train.dataset.loading.images import ImageFacts, decoded_plain, make_plain, read_published
-from facemask_train.dataset.loading.load import LoadedSource, check_totals, load_source
+from facemask_train.dataset.loading.load import LoadedSource, check_kept, load_source
 from facemask_train.dataset.loading.unusable import no_usable_image
 from facemask_train.dataset.make_card import make_card
 from facemask_train.dataset.plan import WRITE_VERSION, make_plan, original_image
@@ -135,8 +135,8 @@ def build(
         loaded = _with_notes(loaded, exchanged_classes(images, linked.pairs))
         loaded = _apply_outcomes(loaded, decisions)
         _check(job.recipe, loaded, decisions)
-        kept, fixed = apply_label_fixes(decisions.kept, job.fixes)
-        decisions = replace(decisions, kept=kept)
+        fixed = apply_label_fixes(loaded, decisions.kept, job.fixes)
+        loaded, decisions = fixed.loaded, replace(decisions, kept=fixed.kept)
         balanced = plan_zooms(decisions.kept, job.recipe.augment)
         check, proof = linked.prove(decisions.kept)
         if proof is not None and job.recipe.leaks == "remove":
@@ -150,7 +150,7 @@ def build(
                 loaded,
                 decisions,
                 totals,
-                missing=job.missing, balanced=balanced, links=linked.counts(), check=check, fixes=fixed,
+                missing=job.missing, balanced=balanced, links=linked.counts(), check=check, fixes=fixed.counts,
             )  # fmt: skip
             if job.inputs() != inputs:
                 raise StorageError(
@@ -293,9 +293,8 @@ def _apply_outcomes(loaded: Mapping[str, LoadedSource], decisions: Decisions) ->
     found = {}
     for name, source in loaded.items():
         outcomes = {outcome.image.path: outcome for outcome in decisions.outcomes if outcome.image.source == name}
-        kept = [one.record for one in decisions.kept if one.record.source == name]
         found[name] = source.with_outcomes(outcomes)
-        check_totals(name, found[name], len(kept), sum(len(record.labels) for record in kept))
+    check_kept(found, [one.record for one in decisions.kept])
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -140,3 +140,10 @@ def check_totals(name: str, loaded: LoadedSource, images: int, labels: int) -> N
         raise FmaskError(
             f"{name}: expected {counted} images and boxes to be kept, found {(images, labels)}; this is a bug"
         )
+
+
+def check_kept(loaded: Mapping[str, LoadedSource], kept: Sequence[ImageRecord]) -> None:
+    """Check the totals of all sources against the images that the ensemble keeps."""
+    for name, source in loaded.items():
+        records = [one for one in kept if one.source == name]
+        check_totals(name, source, len(records), sum(len(record.labels) for record in records))
