@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from facemask_train.apps.labeling.suspects import question, review, suspects
+from facemask_train.core.errors import UsageError
 from facemask_train.core.fixes import LabelFix, read_fixes
 from facemask_train.core.parallel import WorkerPool
 from facemask_train.dataset.build import build
@@ -132,6 +133,15 @@ def test_a_fix_that_was_built_in_is_confirmed_or_revised(page: Page) -> None:
     assert again[0]["m"] == LabelFix(first, "class", LEFT, "mask")
     assert again[1]["n"] == LabelFix(fourth, "move", LEFT, "no_mask", to=moved)
     assert again[1]["x"] == LabelFix(fourth, "remove", LEFT, "mask")
+
+
+def test_answers_go_where_an_option_says(page: Page, tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    path = review(page.root, page.contents, errors_of(page.contents), fixes=tmp_path / "own/fixes.yaml", stop=stop)
+    assert path == tmp_path / "own/fixes.yaml"
+    with pytest.raises(UsageError, match=r"mine\.yaml: expected a file named fixes\.yaml"):
+        review(page.root, page.contents, [], fixes=tmp_path / "mine.yaml", stop=stop)
 
 
 def test_an_image_is_a_crop(page: Page) -> None:

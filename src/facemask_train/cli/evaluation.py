@@ -70,6 +70,15 @@ def evaluate(
         bool,
         option("--suspects", group=OUTPUT, help="Ask about suspected labels on a local page, into fixes.yaml."),
     ] = False,
+    fixes: Annotated[
+        Path | None,
+        option(
+            group=OUTPUT,
+            metavar="PATH",
+            help="A fixes.yaml for the answers, as beside a recipe that is given by its path.",
+            show_default="configs/ensembles/fixes.yaml",
+        ),
+    ] = None,
     gates: Gates = None,
     tracker: Tracker = "wandb",
     root: Root = DEFAULT_ROOT,
@@ -80,6 +89,7 @@ def evaluate(
     """
     from facemask_train.eval import evaluate as stage
     from facemask_train.eval import gate
+    from facemask_train.eval.eval_target import find_eval_ensemble, find_model
 
     conditions = gate.read_gates(gates or (), gate.EVALUATION_NAMES)
     found = stage.evaluate(
@@ -99,22 +109,21 @@ def evaluate(
     results = gate.check_gates(conditions, gate.metrics_values(found.metrics))
     term.result(evaluate_json(found) | _gate_json(results), *evaluate_lines(found))
     if suspects:
-        _ask_about_suspects(root, one_of(run, run_alias, "--run"), weights, data, found)
+        folder = find_eval_ensemble(root, find_model(root, one_of(run, run_alias, "--run"), weights), data)
+        _ask_about_suspects(root, folder, found, fixes)
     gate.require(results)
 
 
-def _ask_about_suspects(root: Path, run: str | None, weights: Path | None, data: str | None, found: Evaluation) -> None:
+def _ask_about_suspects(root: Path, ensemble: Path, found: Evaluation, fixes: Path | None) -> None:
     """Serve the page of suspected label errors until Ctrl-C."""
     from facemask_train.apps.labeling.suspects import review
     from facemask_train.dataset.contents import read_contents
-    from facemask_train.eval.eval_target import find_eval_ensemble, find_model
-
-    folder = find_eval_ensemble(root, find_model(root, run, weights), data)
 
     def started(url: str) -> None:
         typer.echo(f"answer on {url} (Ctrl-C when you are done)", err=True)
 
-    path = review(root, read_contents(root, str(folder)), found.metrics.label_errors, on_start=started)
+    errors = found.metrics.label_errors
+    path = review(root, read_contents(root, str(ensemble)), errors, fixes=fixes, on_start=started)
     typer.echo(f"{path}: every answer is saved; to apply them: fmask build-dataset --version NAME", err=True)
 
 

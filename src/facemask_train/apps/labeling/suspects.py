@@ -12,6 +12,7 @@ from facemask_train.apps.labeling.server import Questionnaire, serve
 from facemask_train.core.config import FIXES
 from facemask_train.core.contact_sheet import TileBox, square_window, tile_image
 from facemask_train.core.drawing import DETECTED, LABELED, open_upright
+from facemask_train.core.errors import UsageError
 from facemask_train.core.fixes import LabelFix, read_fixes, rounded, write_fixes
 from facemask_train.core.types import CLASSES, Corners
 from facemask_train.dataset.contents import EnsembleContents, EnsembleImage
@@ -37,6 +38,7 @@ def review(
     contents: EnsembleContents,
     errors: Sequence[LabelError],
     *,
+    fixes: Path | None = None,
     port: int = 0,
     on_start: Callable[[str], None] = lambda _: None,
     stop: threading.Event | None = None,
@@ -44,17 +46,24 @@ def review(
     """Serve a page that asks about each suspected error until Ctrl-C or `stop`; return the file with the answers.
 
     Errors of augmented copies are left out, since a fix is about the published image.
+
+    Args:
+        fixes: the `fixes.yaml`; that of the project's recipes if not given.
+
+    Raises:
+        UsageError: `fixes` has another name, under which `build-dataset` would not find it.
     """
-    folder = root / "configs" / "ensembles"
+    if fixes is not None and fixes.name != FIXES:
+        raise UsageError(f"--fixes {fixes}: expected a file named {FIXES}", next_step=f"--fixes {fixes.parent / FIXES}")
+    folder = fixes.parent if fixes is not None else root / "configs" / "ensembles"
     known = read_fixes(folder).labels
     found = suspects(contents, errors, known)
     answers = {number: key for number, one in enumerate(found) for key, fix in one.fixes.items() if fix in known}
 
     def save(number: int, key: str) -> None:
-        fixes, one = read_fixes(folder), found[number]  # read again: a person may have edited the file meanwhile
+        now, one = read_fixes(folder), found[number]  # read again: a person may have edited the file meanwhile
         first = next(iter(one.fixes.values()))
-        fixes = fixes.with_label(one.fixes[key]) if key else fixes.without_label(first.image, first.box)
-        write_fixes(folder, fixes)
+        write_fixes(folder, now.with_label(one.fixes[key]) if key else now.without_label(first.image, first.box))
 
     asked = Questionnaire(
         title=f"Suspected labels of {contents.card.name}",
