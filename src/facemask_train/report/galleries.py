@@ -101,7 +101,7 @@ def draw_label_errors(found: Sequence[LabelError], images: Sequence[ImageResult]
     """Draw the most suspicious labels as a JPEG."""
     by_name = {one.image: one for one in images}
     tiles = [_label_error_tile(one, by_name[one.image], data) for one in found[: _COLUMNS * _ROWS]]
-    many = f"{len(found)} images" if found else "none"
+    many = f"{len(tiles)} of {len(found)}" if found else "none"
     note = "a confident model contradicts the label; a person has to decide"
     sections = [TileSection(f"The most suspicious: {many}", tiles)]
     save_contact_sheet(path, sections, title="Suspected label errors", note=note, legend=BOX_LEGEND, columns=_COLUMNS)

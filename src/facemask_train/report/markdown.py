@@ -96,7 +96,7 @@ def failures(metrics: Metrics) -> str:
             table(("error type", "count", "cost in points of mAP 0.5"), types),
             table(("slice by", "slice", "images", "faces", "mAP 0.5", "recall"), slices),
             f"Expected calibration error: {percent(calibration.error)} points, over {calibration.n:,} detections "
-            f"above confidence {calibration.min_confidence}. Images with a suspected label error: "
+            f"above confidence {calibration.min_confidence}. Suspected label errors listed: "
             f"{len(metrics.label_errors)}.",
         ]
     )

@@ -215,7 +215,7 @@ class Metrics(Record):
     """
 
     FILE: ClassVar[str] = "metrics.json"
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
     MAKE: ClassVar[str] = "fmask evaluate"
 
     run: str
