@@ -133,6 +133,19 @@ def test_matches_are_one_to_one_of_one_class_in_one_image(one: BoxesTable) -> No
         assert (iou(one.detections.corners[found], one.labels.corners[taken]) >= least - 1e-9).all()
 
 
+@pytest.mark.parametrize("labels", [1, 10, 14, 25, 100])
+def test_a_recall_on_a_point_of_the_grid_counts_alike_in_a_resample(labels: int) -> None:
+    """0.07 * 100 is not 7 in binary: pycocotools does not count 0.7 as reached by 7 of 10, so no resample does."""
+    boxes = [(0.0 + 20 * place, 0.0, 10.0 + 20 * place, 10.0) for place in range(labels)]
+    for hits in range(1, labels + 1):
+        one = flat(
+            1, [(0, 0, box, 1.0) for box in boxes], [(0, 0, box, 0.9 - at / 1e3) for at, box in enumerate(boxes[:hits])]
+        )
+        ranked = rank_detections(one, match_detections(one, overlaps(one)), 0)
+        found = bootstrap_average_precision(ranked, np.ones((1, 1), np.float32))
+        assert found[:, 0].tolist() == pytest.approx(average_precision(ranked).tolist(), abs=1e-6)  # type: ignore[union-attr]
+
+
 @settings(max_examples=40, deadline=None)
 @given(scenes, st.integers(0, 1000))
 def test_a_resample_is_the_area_of_the_images_drawn_so_often(one: BoxesTable, seed: int) -> None:

@@ -27,6 +27,7 @@ IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 _RECALLS = 101
 _RESAMPLES_PER_CHUNK = 64  # resamples that are computed together, so that they fit the processor's cache
+_AT_GRID = 1e-4  # hundredths: a recall is on a point of the grid, whatever the error of 32 bits
 _ROUNDING = 1e-10  # an IoU counts as equal to a threshold within this error, as in pycocotools
 
 
@@ -196,14 +197,21 @@ def _chunk(ranked: RankedDetections, weights: Array) -> Array:
 
 
 def _areas(hits: Array, detections: Array, steps: Array) -> Array | float:
-    """Return COCO's areas of b resamples from the counts of hits and of detections at each hit, (n, b) each."""
+    """Return COCO's areas of b resamples from the counts of hits and of detections at each hit, (n, b) each.
+
+    Some points of pycocotools' grid, such as 0.07 and 0.7, are rounded up, so that a recall of exactly 7 / 10 does not
+    reach them.
+    """
     import numpy as np
 
     if not len(hits):
         return 0.0
     envelope = hits / np.maximum(detections, 1)
     np.maximum.accumulate(envelope[::-1], axis=0, out=envelope[::-1])
-    reached = np.floor(hits * steps + np.float32(1e-4))  # how many of the 100 recalls above 0 are reached
+    recall = hits * steps
+    reached = np.floor(recall + _AT_GRID)  # how many of the 100 recalls above 0 are reached
+    above = np.arange(_RECALLS) / (_RECALLS - 1) < np.linspace(0, 1, _RECALLS)
+    reached -= above[reached.astype(np.int8)] & (recall < reached + _AT_GRID)
     reached[1:] -= reached[:-1].copy()
     reached[0] += 1  # recall 0 is reached by the first hit
     areas: Array = np.einsum("nb,nb->b", envelope, reached) / _RECALLS
