@@ -347,6 +347,7 @@ def test_an_export_is_complete_and_not_repeated(world: World) -> None:
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_another_format_is_added_to_the_earlier_ones(world: World, tmp_path: Path) -> None:
     target = tmp_path / "e"
     assert export(world.root, formats=["onnx"], target=target).record.formats == ("onnx",)
@@ -355,6 +356,7 @@ def test_another_format_is_added_to_the_earlier_ones(world: World, tmp_path: Pat
     assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in world.made.folder.iterdir())
 
 
+@pytest.mark.slow
 def test_an_incomplete_export_is_repeated(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.made.folder, tmp_path / "e")
     shutil.rmtree(tmp_path / "e/r_openvino_model")

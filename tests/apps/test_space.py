@@ -94,6 +94,7 @@ def test_it_is_not_written_twice_and_replaces_no_other_files(root: Path, folder:
         space_app.serve(tmp_path / "s")
 
 
+@pytest.mark.slow
 def test_it_loads_neither_torch_nor_ultralytics(folder: Path) -> None:
     tried = (
         "import sys; from pathlib import Path;"

@@ -239,6 +239,7 @@ print(json.dumps([seed, hashlib.sha256(copy.image.tobytes()).hexdigest(), repr(c
 """
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_copy_and_imports_albumentations_only_for_pixel_steps() -> None:
     command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent)]
     environment = {**os.environ, "PYTHONHASHSEED": "4321"}

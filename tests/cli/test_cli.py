@@ -74,6 +74,7 @@ def test_a_default_that_a_yaml_sets_is_shown(key: str) -> None:
     assert f"({value}, from configs/train.yaml)" in text
 
 
+@pytest.mark.slow
 def test_a_run_an_ensemble_and_a_recipe_are_named_by_position_or_by_option(tmp_path: Path) -> None:
     for same in (["train", "v6"], ["train", "--data", "v6"], ["train", "v6", "--data", "v6"]):
         assert "v6: no finished ensemble" in fmask(*same, cwd=tmp_path).stderr

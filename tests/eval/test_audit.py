@@ -399,11 +399,22 @@ def audited(found: PerturbationTest) -> tuple[ExcessRate, set[str]]:
 @pytest.mark.parametrize(
     ("rule", "named", "spared"),
     [
-        (close_up, {"closer, 2x"}, {"cap", "beard", "hood", "cowl", "lower half tinted", "sunglasses"}),
-        (two_toned, {"beard", "lower half relit", "cowl"}, {"closer, 2x", "sunglasses"}),
-        (capped, {"cap"}, {"closer, 2x", "beard", "cup", "lower half tinted"}),
+        pytest.param(
+            close_up,
+            {"closer, 2x"},
+            {"cap", "beard", "hood", "cowl", "lower half tinted", "sunglasses"},
+            marks=pytest.mark.slow,
+            id="close-up",
+        ),
+        pytest.param(
+            two_toned,
+            {"beard", "lower half relit", "cowl"},
+            {"closer, 2x", "sunglasses"},
+            marks=pytest.mark.slow,
+            id="two tones",
+        ),
+        pytest.param(capped, {"cap"}, {"closer, 2x", "beard", "cup", "lower half tinted"}, id="cap"),
     ],
-    ids=["close-up", "two tones", "cap"],
 )
 def test_a_planted_shortcut_is_named_by_the_headline_and_its_perturbation(
     rule: Any, named: set[str], spared: set[str], bare: Any
@@ -418,6 +429,7 @@ def test_a_planted_shortcut_is_named_by_the_headline_and_its_perturbation(
     assert not spared & beyond
 
 
+@pytest.mark.slow
 def test_a_clean_model_is_not_named(bare: Any) -> None:
     folder, images = bare
     found = run_perturbations(Known(lambda *_: BARE), folder, images, threshold=0.5)  # type: ignore[arg-type]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import re
 from pathlib import Path
+from types import CodeType
 
 import pytest
+from jinja2 import Environment
 from PIL import Image
 
 from facemask_train.core.errors import StorageError
@@ -61,6 +63,20 @@ def test_an_undecodable_file_name_does_not_stop_a_page() -> None:
 
 def test_equal_input_gives_equal_bytes() -> None:
     assert everything() == everything()
+
+
+def test_a_template_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str | None] = []
+
+    def counting(self: Environment, source: str, name: str | None = None, *more: object) -> CodeType:
+        compiled.append(name)
+        return compile_template(self, source, name, *more)
+
+    compile_template = Environment.compile
+    monkeypatch.setattr(Environment, "compile", counting)
+    html_report._environment.cache_clear()
+    assert everything("one") != everything("two")
+    assert sorted(map(str, compiled)) == sorted(set(map(str, compiled))) != []
 
 
 def test_bars_are_drawn_to_scale() -> None:

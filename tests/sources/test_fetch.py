@@ -457,6 +457,7 @@ fetch(root, ["one"])
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_point_of_a_first_fetch(tmp_path: Path, by_hand: Path) -> None:
     fetch(new_root(tmp_path / "undisturbed"), [], origin=by_hand)
     expected = crash.tree(tmp_path / "undisturbed")

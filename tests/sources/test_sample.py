@@ -109,6 +109,7 @@ def lab(image: Image.Image) -> np.ndarray:
     return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2LAB)
 
 
+@pytest.mark.slow
 def test_color_statistics_of_perfect_boxes_do_not_solve_the_task(root: Path, manifest: pd.DataFrame) -> None:
     known, answers = crops(root, manifest, "train")
     unknown, truth = crops(root, manifest, "test")

@@ -441,6 +441,7 @@ def test_the_loader_is_the_requested_one_or_the_one_for_the_device() -> None:
         read_train_settings(Path(), "train", {"loader": "fast"})
 
 
+@pytest.mark.slow
 def test_training_uses_every_epoch_and_a_resumed_run_keeps_its_loader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

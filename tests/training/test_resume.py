@@ -103,6 +103,7 @@ def stopped(root: Path, hooked: Callable[[str, Hook], None], number: signal.Sign
     return root / "runs/r/weights"
 
 
+@pytest.mark.slow
 def test_a_run_stopped_by_a_signal_with_a_damaged_checkpoint_ends_with_the_same_weights(
     tmp_path: Path,
     hooked: Callable[[str, Hook], None],

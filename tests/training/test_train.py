@@ -126,6 +126,7 @@ def test_epochs_without_a_validation_have_no_metrics(tmp_path: Path) -> None:
     assert done.seconds == pytest.approx(found[-1]["time"], abs=0.06)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     shapes.draw_ensemble(tmp_path)
     for name in ("a", "b"):

@@ -324,7 +324,6 @@ def _block(name: str, *arguments: object) -> Markup:
     return macro("blocks.html", name, *arguments)
 
 
-@cache
 def labeling(questions: Markup, count: int, nonce: str) -> Markup:
     """Return the block in which questions are answered; the questions are JSON."""
     from markupsafe import Markup
@@ -333,6 +332,7 @@ def labeling(questions: Markup, count: int, nonce: str) -> Markup:
     return Markup(template.render(questions=questions, count=count, nonce=nonce))
 
 
+@cache
 def _environment() -> Environment:
     return environment(TEMPLATES)
 
