@@ -170,6 +170,7 @@ def test_a_file_has_metadata(world: World) -> None:
     assert parsed["args"] == {"nms": True, "dynamic": True, "conf": 0.001, "iou": 0.7}
 
 
+@pytest.mark.slow
 def test_an_export_without_its_run_uses_its_stored_threshold(world: World, tmp_path: Path) -> None:
     import yaml
 

@@ -468,6 +468,7 @@ def test_many_bins_with_few_faces_share_one_note() -> None:
     assert survey_report.bin_notes(bins[:2])[0] == f"day 0: {few}"
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_object(root: Path, images: Path, untrained_model: Path) -> None:
     command = ["survey", str(images), "--weights", str(untrained_model), "--root", str(root), "--json"]
     ran = subprocess.run(

@@ -493,6 +493,7 @@ def test_what_training_showed_is_read_from_the_ensemble_of_the_run(tmp_path: Pat
     assert training_edits(model, target) is None, "the ensemble is another one by now"
 
 
+@pytest.mark.slow
 def test_the_threshold_is_chosen_on_val_and_not_on_what_is_audited(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from facemask_train.model import validation
 
