@@ -7,7 +7,7 @@ Runs the sample pipeline once for each seed and instruction set, one after the o
 Writes the mAP 0.5 of each run, overall and by class, to bench/results/learning.json, and prints it.
 
 `bar` is the lowest score of all runs minus 10 points, rounded down to two digits: the score that
-`.ci/check_sample.py` and the slow test require of a run.
+`.ci/check_sample.py` requires of a run.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from facemask_train.core.parallel import usable_cores
 
 SETS = {
     "native": {},
@@ -63,7 +65,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what is recorded: the machine, the scores of each run, the lowest of all, and the bars."""
     lowest_class = [min(one["per_class"].values()) for one in runs]
     return {
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "machine": {"processor": platform.processor() or platform.machine(), "cores": usable_cores()},
         "runs": runs,
         "lowest": {"map50": min(one["map50"] for one in runs), "map50 of a class": min(lowest_class)},
         "bar": {"map50": bar([one["map50"] for one in runs]), "map50 of a class": bar(lowest_class)},

@@ -46,6 +46,11 @@ def test_the_thresholds_are_those_of_the_recipe(fractions: tuple[float, float, f
     assert [split_of(digit + "0" * 63, shares) for digit in "159d"] == expected
 
 
+@pytest.mark.parametrize(("train", "val", "expected"), [(1.0, 0.0, "train"), (0.5, 0.5, "val")])
+def test_the_highest_digest_is_below_one(train: float, val: float, expected: str) -> None:
+    assert split_of("f" * 64, Split(train=train, val=val, test=0.0)) == expected
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [

@@ -22,7 +22,7 @@ def split_of(sha256: str, split: Split) -> str:
     The first 64 bits, read as a fraction in [0, 1), are compared with `train` and `train + val`. Images with equal
     bytes get the same split.
     """
-    position = int(sha256[:16], 16) / 16**16
+    position = min(int(sha256[:16], 16) / 16**16, 1 - 2**-53)  # the highest digests would round up to 1
     if position < split.train:
         return "train"
     return "val" if position < split.train + split.val else "test"
