@@ -512,7 +512,7 @@ def test_no_line_of_the_help_is_truncated() -> None:
     assert [line for line in listed if re.match(r"\S", line)] == [
         *("Training:", "Evaluation:", "Use a model:", "This project:"),
     ]
-    assert len([line for line in listed if re.match(r"  \S", line)]) == 16
+    assert len([line for line in listed if re.match(r"  \S", line)]) == 17
     assert not [line for line in listed if line.endswith("...")]
 
 

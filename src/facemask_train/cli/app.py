@@ -70,6 +70,7 @@ _add(
 )
 _add(USE, usage.demo, "fmask demo v8-yolov5s --port 7860")
 _add(USE, usage.export, "fmask export v8-yolov5s --format onnx --format openvino")
+_add(PROJECT, data.init, "fmask init wards")
 _add(PROJECT, data.list_all, "fmask list", name="list")
 app.add_typer(runs.app, name="runs", rich_help_panel=PROJECT)
 _add(PROJECT, data.info, "fmask info")

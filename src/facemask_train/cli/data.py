@@ -1,8 +1,12 @@
-"""The commands about data: fetch, build-dataset, inspect, diff, list, info. Each prints what one function returned."""
+"""The commands about data and the project: fetch, build-dataset, inspect, diff, list, info, init.
+
+Each prints what one function returned.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +17,7 @@ from facemask_train.cli import ensembles
 from facemask_train.cli.console import Terminal, command
 from facemask_train.cli.options import (
     DEFAULT_ROOT,
+    GENERAL,
     INPUT,
     MODEL,
     OUTPUT,
@@ -199,6 +204,29 @@ def info(term: Terminal, root: Root = DEFAULT_ROOT) -> None:
         table("fmask and this machine", ("fact", "value"), facts),
         table("Packages", ("package", "version"), [(name, found.packages[name] or "-") for name in found.packages]),
         table("Folders", ("folder", "entries", "MB"), folders),
+    )
+
+
+@command
+def init(
+    term: Terminal,
+    folder: Annotated[
+        str | None,
+        typer.Argument(metavar="DIR", help="Folder to make, or to complete.", show_default="the current folder"),
+    ] = None,
+    root: Annotated[str | None, option("--root", group=GENERAL, metavar="PATH", help="The same as DIR.")] = None,
+) -> None:
+    """Make a project folder with the settings to edit; a file that is there already is never changed."""
+    from facemask_train.apps import init as stage
+
+    made = stage.init(Path(one_of(folder, root, "--root") or DEFAULT_ROOT))
+    command_line = ["fmask", "pipeline", "--sample", *(("--root", made.folder) if made.folder != "." else ())]
+    term.result(
+        dataclasses.asdict(made),
+        *made.written,
+        f"{made.folder}: {len(made.written)} files written, {len(made.kept)} kept as they were",
+        "fmask reads these files instead of its own; delete one to get fmask's own again",
+        f"next: {shlex.join(command_line)}",
     )
 
 

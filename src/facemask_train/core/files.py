@@ -172,7 +172,7 @@ def locked(target: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     with storage_errors(target):
-        _make(target.parent)
+        make_folder(target.parent)
         lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=0)
         try:
             lock.acquire()
@@ -217,10 +217,15 @@ def is_locked(target: Path) -> bool:
         return False
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it, unless they are there.
+
+    Raises:
+        StorageError: nothing can be created here, as in /proc; `storage_errors` knows the other causes.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except FileNotFoundError as error:  # despite `parents`: nothing can be created here, as in /proc
+    except FileNotFoundError as error:  # despite `parents`
         raise StorageError(
             f"{folder}: this folder cannot be created", next_step="choose another folder with --root"
         ) from error
