@@ -12,14 +12,14 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 from facemask_train.cli.options import Json, Quiet, Verbose
 from facemask_train.core.dist_env import is_worker
-from facemask_train.core.errors import FmaskError, PeerError
+from facemask_train.core.errors import FmaskError, PeerError, UsageError
 
 INTERRUPTED = 130
 
@@ -38,6 +38,21 @@ class Terminal:
         """Move the progress bar (a `records.Progress`)."""
         if self.bar is not None:
             self.bar.move(what, done, total)
+
+    def confirm(self, told: Sequence[str], question: str) -> bool:
+        """Ask on standard error, below lines that say what is at stake; return whether the answer is yes.
+
+        Raises:
+            UsageError: standard input is not a terminal, so nobody can answer.
+        """
+        if self.bar is not None:
+            self.bar.stop()
+        sys.stderr.write("".join(f"{line}\n" for line in told))
+        if not sys.stdin.isatty():
+            raise UsageError(f"{question} Nobody can answer here", next_step="run it again with --yes")
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def result(self, data: Mapping[str, object], *shown: Any) -> None:
         """Print the result: one JSON object, or tables and lines."""

@@ -1,7 +1,8 @@
-"""The commands `fmask runs` and `fmask runs show`: what was trained here, in tables and charts."""
+"""The commands `fmask runs`, `runs show` and `runs remove`: what was trained here, in tables and charts."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from facemask_train.cli.console import Terminal, command, terminal
-from facemask_train.cli.options import DEFAULT_ROOT, HelpCommand, Json, Quiet, Root, RunsGroup, Verbose
+from facemask_train.cli.options import DEFAULT_ROOT, GENERAL, HelpCommand, Json, Quiet, Root, RunsGroup, Verbose, option
 from facemask_train.cli.tables import Fitted
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def runs(
 ) -> None:
     """List the runs, or show one: state, data, metrics and curves, the newest first."""
     if context.invoked_subcommand is not None:  # `fmask runs --json show NAME` is meant as `show NAME --json`
-        context.default_map = {"show": context.params}
+        context.default_map = dict.fromkeys(("show", "remove"), context.params)
         return
     with terminal(as_json=as_json, quiet=quiet, debug=debug) as term:
         from facemask_train.training.history import summary as run_summary
@@ -55,6 +56,34 @@ def show(
 
     run = run_summary.find_run(root, name)
     term.result(run_summary.full_json(run) | {"curves": _image(run)}, *shown(run))
+
+
+@app.command(cls=HelpCommand, epilog="fmask runs remove v8-yolov5s dev-2")
+@command
+def remove(
+    term: Terminal,
+    names: Annotated[list[str], typer.Argument(metavar="RUN", help="Run names.", show_default=False)],
+    yes: Annotated[bool, option("--yes", "-y", group=GENERAL, help="Do not ask.")] = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Remove runs with all that is in their folders, after asking; a run that is in use is refused."""
+    from facemask_train.core.errors import UsageError
+    from facemask_train.training.history import removal
+    from facemask_train.training.history import summary as run_summary
+
+    for name in names:
+        if name in ("", "..") or Path(name).name != name:
+            raise UsageError(f"{name!r}: expected the name of a run", next_step="take a name from: fmask runs")
+    found = [run_summary.find_run(root, name) for name in dict.fromkeys(names)]
+    told = [f"{one.path}: {one.state}, {one.megabytes:,.1f} MB" for one in map(removal.describe, found)]
+    agreed = yes or term.confirm(told, "Remove this run?" if len(found) == 1 else f"Remove these {len(found)} runs?")
+    removed = [removal.remove(run) for run in found] if agreed else []
+    megabytes = round(sum(one.megabytes for one in removed), 1)
+    term.result(
+        {"removed": [dataclasses.asdict(one) for one in removed], "megabytes": megabytes},
+        *(f"removed {one.path}" for one in removed),
+        f"{megabytes:,.1f} MB freed" if removed else "nothing was removed",
+    )
 
 
 def _image(run: RunSummary) -> str | None:

@@ -118,7 +118,7 @@ def _remove(path: Path) -> str:
     return f"remove {path.parent} and run the command that created it again"
 
 
-def _partial(target: Path) -> Path:
+def new_partial(target: Path) -> Path:
     """Return a new path to build in: the processes of a killed command may survive and keep writing to the old one."""
     return target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
 
@@ -146,7 +146,7 @@ def replacing(target: Path) -> Iterator[Path]:
     The caller is inside `stage(target)`, and writes the folder's marker last.
     """
     recover(target)
-    partial, old = _partial(target), _old(target)
+    partial, old = new_partial(target), _old(target)
     with storage_errors(target):
         partial.mkdir(parents=True)
     try:
