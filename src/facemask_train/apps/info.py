@@ -6,10 +6,11 @@ import importlib.metadata
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from facemask_train.core.files import file_sizes
 from facemask_train.core.parallel import usable_cores
 
 PACKAGES = (
@@ -105,14 +106,4 @@ def _wandb() -> str:
 def _folder(root: Path, name: str) -> FolderSize:
     folder = root / name
     entries = [one for one in folder.iterdir() if not one.name.startswith(".")] if folder.is_dir() else []
-    return FolderSize(name, len(entries), round(sum(_sizes(folder)) / 1e6, 1))
-
-
-def _sizes(folder: Path) -> Iterator[int]:
-    """Yield the bytes of each file below a folder; links are not followed."""
-    for parent, _, files in os.walk(folder):
-        for file in files:
-            try:
-                yield os.lstat(os.path.join(parent, file)).st_size  # noqa: PTH118 - of many files
-            except OSError:
-                continue
+    return FolderSize(name, len(entries), round(sum(file_sizes(folder)) / 1e6, 1))

@@ -231,6 +231,16 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
+def file_sizes(folder: Path) -> Iterator[int]:
+    """Yield the bytes of each file below a folder; links are not followed."""
+    for parent, _, files in os.walk(folder):
+        for file in files:
+            try:
+                yield os.lstat(os.path.join(parent, file)).st_size  # noqa: PTH118 - of many files
+            except OSError:
+                continue
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's errors about full disks and unwritable folders into a `StorageError`."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from facemask_train.core.errors import StorageError
-from facemask_train.core.files import is_locked, locked, new_partial, storage_errors
+from facemask_train.core.files import file_sizes, is_locked, locked, new_partial, storage_errors
 from facemask_train.training.history.summary import RunSummary
 
 
@@ -24,7 +23,7 @@ class RemovedRun:
 
 def describe(run: RunSummary) -> RemovedRun:
     """Return what removing a run would free."""
-    total = 0 if run.path.is_symlink() else sum(map(_size, run.path.rglob("*")))
+    total = 0 if run.path.is_symlink() else sum(file_sizes(run.path))
     return RemovedRun(run.name, str(run.path), run.state, round(total / 1e6, 1))
 
 
@@ -57,11 +56,3 @@ def _check_unused(folder: Path) -> None:
                 f"{target}: another fmask command is using this folder",
                 next_step="wait until it has finished, then run this command again",
             )
-
-
-def _size(path: Path) -> int:
-    """Return the bytes of a file, 0 of anything else; links are not followed."""
-    try:
-        return 0 if path.is_dir() and not path.is_symlink() else os.lstat(path).st_size
-    except OSError:
-        return 0
